@@ -19,13 +19,14 @@ import (
 
 const acmeDomain = "live.example.com"
 
-// An acmeServer is a livego that gets its certificate from an authority.
+// An acmeServer is a livego that gets its certificate from a test authority.
 type acmeServer struct {
 	*harness.Server
 	authority *acmetest.Authority
 }
 
-// acmeFlags returns how a server is told of an authority that asks at port.
+// acmeFlags returns the flags and the environment of a server that uses the authority. The
+// authority validates domains at port.
 func acmeFlags(t *testing.T, a *acmetest.Authority, port int) (flags, env []string) {
 	t.Helper()
 	trusted := filepath.Join(t.TempDir(), "authority.pem")
@@ -38,7 +39,7 @@ func acmeFlags(t *testing.T, a *acmetest.Authority, port int) (flags, env []stri
 	return flags, []string{"SSL_CERT_FILE=" + trusted}
 }
 
-// startACME starts one whose authority asks at port.
+// startACME starts a server whose authority validates domains at port.
 func startACME(t *testing.T, a *acmetest.Authority, port int, o harness.Options) acmeServer {
 	t.Helper()
 	flags, env := acmeFlags(t, a, port)
@@ -46,7 +47,7 @@ func startACME(t *testing.T, a *acmetest.Authority, port int, o harness.Options)
 	return acmeServer{harness.Start(t, o), a}
 }
 
-// certificate returns what is served to who asks for the domain and trusts the authority.
+// certificate returns the certificate that the listener of a flag serves for the domain.
 func (s acmeServer) certificate(flag string) (*x509.Certificate, error) {
 	c, err := tls.Dial("tcp", s.Addr(flag), &tls.Config{RootCAs: s.authority.Root(), ServerName: acmeDomain})
 	if err != nil {
@@ -67,7 +68,7 @@ func (s acmeServer) awaitCertificate(t *testing.T) *x509.Certificate {
 }
 
 // TestACMECertificateIsShared has two servers with one Redis get one certificate between them, and
-// keep it when Redis holds garbage or nothing at all.
+// keep it when Redis has invalid data or is gone.
 func TestACMECertificateIsShared(t *testing.T) {
 	harness.Need(t, "redis-server", "redis-cli")
 	t.Parallel()
@@ -88,7 +89,7 @@ func TestACMECertificateIsShared(t *testing.T) {
 	})
 	if log := first.Stderr() + second.Stderr(); strings.Count(log, "a certificate was obtained") != 1 ||
 		strings.Contains(log, "PRIVATE KEY") {
-		t.Errorf("the log says:\n%s", log)
+		t.Errorf("the log contains:\n%s", log)
 	}
 	for name := range strings.Lines(r.Do("HKEYS", "{livego}:files")) {
 		r.Do("HSET", "{livego}:files", strings.TrimSpace(name), "garbage")
@@ -96,14 +97,14 @@ func TestACMECertificateIsShared(t *testing.T) {
 	second.Stop()
 	second = startACME(t, a, ports[1], harness.Options{Flags: shared.Flags, DataDir: second.DataDir})
 	if got := second.awaitCertificate(t); !got.Equal(cert) {
-		t.Error("with garbage in Redis another certificate is served")
+		t.Error("another certificate is served with invalid data in Redis")
 	}
 	second.Stop()
 	r.Crash()
 	second = startACME(t, a, ports[1], harness.Options{Flags: shared.Flags, DataDir: second.DataDir, NoWait: true})
 	for _, s := range []acmeServer{first, second} {
 		if got := s.awaitCertificate(t); !got.Equal(cert) {
-			t.Error("without Redis another certificate is served")
+			t.Error("another certificate is served without Redis")
 		}
 	}
 	if a.Issued() != 1 {
@@ -111,7 +112,7 @@ func TestACMECertificateIsShared(t *testing.T) {
 	}
 }
 
-// TestACMERenewsExpiringCertificate starts a server again whose certificate is nearly over.
+// TestACMERenewsExpiringCertificate restarts a server whose certificate expires soon.
 func TestACMERenewsExpiringCertificate(t *testing.T) {
 	t.Parallel()
 	port := harness.FreePorts(t, 1)[0]
@@ -124,11 +125,11 @@ func TestACMERenewsExpiringCertificate(t *testing.T) {
 	s = startACME(t, a, port, harness.Options{DataDir: s.DataDir})
 	harness.Eventually(t, patience, "a renewed certificate", func() error {
 		if cert := s.awaitCertificate(t); cert.Equal(old) {
-			return fmt.Errorf("it is the old one")
+			return fmt.Errorf("still the old certificate")
 		}
 		return nil
 	})
 	if a.Issued() != 2 || len(a.Problems()) > 0 {
-		t.Errorf("%d certificates were issued, and refused was %v", a.Issued(), a.Problems())
+		t.Errorf("%d certificates were issued, want 2; refused requests: %v", a.Issued(), a.Problems())
 	}
 }

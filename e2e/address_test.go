@@ -19,7 +19,7 @@ import (
 )
 
 // TestRelayAddressesMatchFFmpeg pushes to the same addresses by ffmpeg and by a relay, to a server
-// that keeps what it is asked for: app, tcUrl and names are the same.
+// that records the request: app, tcUrl and stream names are the same.
 func TestRelayAddressesMatchFFmpeg(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -64,19 +64,20 @@ func TestRelayAddressesMatchFFmpeg(t *testing.T) {
 			got := ours()
 			controlRelay(t, s, "push", "stop", "movie", target, shown)
 			if len(want) == 0 || !maps.Equal(got, want) {
-				t.Errorf("the relay asks for %q\nffmpeg for      %q", got, want)
+				t.Errorf("the relay requests %q\nffmpeg requests    %q", got, want)
 			}
 		})
 	}
 	t.Cleanup(func() {
 		if encoder.Ended() {
-			t.Errorf("the encoder has ended:\n%s", encoder.Stderr())
+			t.Errorf("the encoder has exited:\n%s", encoder.Stderr())
 		}
 	})
 }
 
-// recordRequest starts a server of RTMP for one connection. The function returns what that has
-// asked for, up to publish: what stands in the commands, with the server's own address as "HOST".
+// recordRequest starts an RTMP server for one connection. The function that it returns waits for
+// the end of the connection, and returns the arguments of its commands up to publish, with the
+// server's address as "HOST".
 func recordRequest(t *testing.T) (asked func() map[string]string, address string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -92,7 +93,7 @@ func recordRequest(t *testing.T) (asked func() map[string]string, address string
 	done := make(chan result, 1)
 	go func() {
 		r := result{asked: map[string]string{}, err: io.EOF}
-		// a relay is refused at once where nobody listens: it connects to see
+		// a relay connects first to check that something listens
 		for errors.Is(r.err, io.EOF) && len(r.asked) == 0 {
 			nc, err := ln.Accept()
 			if err != nil {
@@ -118,7 +119,8 @@ func recordRequest(t *testing.T) (asked func() map[string]string, address string
 	}, address
 }
 
-// answerPublish is the server's end of RTMP up to publish, whose arguments it keeps.
+// answerPublish is the server side of RTMP up to publish. It stores the arguments of the commands
+// in asked.
 func answerPublish(nc net.Conn, asked map[string]string) error {
 	in := rtmp.NewReader(bufio.NewReader(nc))
 	hello := make([]byte, 1+1536)
@@ -142,7 +144,7 @@ func answerPublish(nc net.Conn, asked map[string]string) error {
 				name = command
 			}
 		}
-		// After the name come the number of the call, null, and the name of the stream.
+		// After the name come the transaction ID, null, and the stream name.
 		at := 3 + len(name) + 9
 		answer := []any{"_result", 0, nil, 1}
 		switch name {
@@ -162,17 +164,17 @@ func answerPublish(nc net.Conn, asked map[string]string) error {
 			return nil
 		}
 		reply := rtmp.Message{CSID: 3, Type: rtmp.Command, Payload: rtmp.AMF(answer...)}
-		copy(reply.Payload[len(rtmp.AMF("_result")):], m.Payload[3+len(name):at]) // the number of the call
+		copy(reply.Payload[len(rtmp.AMF("_result")):], m.Payload[3+len(name):at]) // the transaction ID
 		if _, err := nc.Write(reply.DefaultChunks()); err != nil {
 			return err
 		}
 	}
 }
 
-// amfString returns the string that b begins with.
+// amfString returns the AMF0 string at the start of b.
 func amfString(b []byte) string {
 	if len(b) < 3 || b[0] != 2 || len(b)-3 < int(binary.BigEndian.Uint16(b[1:])) {
-		return fmt.Sprintf("no string: %x", b[:min(len(b), 20)])
+		return fmt.Sprintf("not a string: %x", b[:min(len(b), 20)])
 	}
 	return string(b[3 : 3+int(binary.BigEndian.Uint16(b[1:]))])
 }

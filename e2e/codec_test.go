@@ -15,7 +15,7 @@ import (
 	"livego/e2e/sample"
 )
 
-// pushNewer sends the sample to a room by the newer ffmpeg, with all its tracks.
+// pushNewer publishes the sample to a room by the newer ffmpeg, with all its tracks.
 func (src source) pushNewer(t testing.TB, s *harness.Server, room string) *harness.Process {
 	t.Helper()
 	return harness.NewerFFmpeg(t, src.bytes(t), "-re", "-i", "pipe:0", "-map", "0", "-c", "copy", "-f", "flv",
@@ -31,14 +31,15 @@ func (src source) bytes(t testing.TB) []byte {
 	return b
 }
 
-// watchNewer plays url with the newer ffmpeg; more goes before the output.
+// watchNewer plays url with the newer ffmpeg. The arguments in more precede the output.
 func watchNewer(t testing.TB, url string, more ...string) *harness.Process {
 	t.Helper()
 	return harness.NewerFFmpeg(t, nil,
 		append(append(append([]string{"-v", "debug"}, copyArgs(url)...), more...), "-f", "framemd5", "pipe:1")...)
 }
 
-// watchNewerEarly is watchNewer of an RTMP address that returns when ffmpeg has asked to play.
+// watchNewerEarly is watchNewer for an RTMP URL that is not published yet. It returns when ffmpeg
+// has sent play.
 func watchNewerEarly(t testing.TB, url string, more ...string) *harness.Process {
 	t.Helper()
 	p := watchNewer(t, url, more...)
@@ -46,8 +47,8 @@ func watchNewerEarly(t testing.TB, url string, more ...string) *harness.Process 
 	return p
 }
 
-// TestEnhancedRTMPCodecs pushes every codec that Enhanced RTMP has a name for, and plays it over
-// RTMP, HTTP-FLV and both forms of HLS, and as it was recorded.
+// TestEnhancedRTMPCodecs pushes every codec for which Enhanced RTMP has a FourCC, and plays it by
+// RTMP, HTTP-FLV, both formats of HLS, and from the recording.
 func TestEnhancedRTMPCodecs(t *testing.T) {
 	harness.NeedNewerFFmpeg(t)
 	server, dir := startRecording(t, harness.Options{})
@@ -66,7 +67,7 @@ func TestEnhancedRTMPCodecs(t *testing.T) {
 
 			m := check(t, "RTMP, waiting before the push", src.packets, frames(t, early), mediacompare.Millisecond)
 			if m.Video.First != 0 {
-				t.Errorf("RTMP: who waited starts at picture %d", m.Video.First)
+				t.Errorf("RTMP: the viewer that waited starts at picture %d", m.Video.First)
 			}
 			check(t, "HTTP-FLV by ffmpeg", src.packets, frames(t, late), mediacompare.Millisecond)
 			got, err := flv()
@@ -90,7 +91,7 @@ func TestEnhancedRTMPCodecs(t *testing.T) {
 	}
 }
 
-// TestLegacyHEVC asks for the form that HEVC had before Enhanced RTMP.
+// TestLegacyHEVC requests the form that HEVC had before Enhanced RTMP.
 func TestLegacyHEVC(t *testing.T) {
 	harness.NeedNewerFFmpeg(t)
 	t.Parallel()
@@ -112,7 +113,8 @@ func TestLegacyHEVC(t *testing.T) {
 	}
 }
 
-// TestCodecListOfPlayer plays with a list of codecs that lacks what the stream has, and with one that has it.
+// TestCodecListOfPlayer plays with a list of codecs that lacks the stream's codec, and with one
+// that has it.
 func TestCodecListOfPlayer(t *testing.T) {
 	harness.NeedNewerFFmpeg(t)
 	t.Parallel()
@@ -124,13 +126,14 @@ func TestCodecListOfPlayer(t *testing.T) {
 			append(copyArgs(s.RTMP("movie")), "-f", "framemd5", "pipe:1")...)...)
 	push := src.pushNewer(t, s, "movie")
 	if code := refused.Wait(patience); code == 0 || !strings.Contains(refused.Stderr(), "hvc1") {
-		t.Errorf("exit code %d, and it was told %q", code, refused.Stderr())
+		t.Errorf("exit code %d, and ffmpeg printed %q", code, refused.Stderr())
 	}
 	push.WaitOK(patience)
 	check(t, "RTMP", src.packets, frames(t, able), mediacompare.Millisecond)
 }
 
-// TestMultitrack pushes two pictures and three sounds. Most players get the first of each; who asks for all gets all.
+// TestMultitrack pushes two video tracks and three audio tracks. A player gets the first of each
+// kind; one that requests all gets all.
 func TestMultitrack(t *testing.T) {
 	harness.NeedNewerFFmpeg(t)
 	t.Parallel()
@@ -177,7 +180,8 @@ func TestMultitrack(t *testing.T) {
 	check(t, "HLS", src.decoderUnits.Track(0), view.units, mediacompare.TSTick)
 }
 
-// TestLowestTrackIsDefault pushes tracks 1 and 2, but no track 0: the lowest number of each kind is the first.
+// TestLowestTrackIsDefault pushes tracks 1 and 2, but no track 0: the lowest number of each kind is
+// the default.
 func TestLowestTrackIsDefault(t *testing.T) {
 	harness.NeedNewerFFmpeg(t)
 	t.Parallel()
@@ -208,7 +212,7 @@ func TestLowestTrackIsDefault(t *testing.T) {
 		harness.NewerFFmpeg(t, mp4, append(copyArgs("pipe:0"), "-f", "framemd5", "pipe:1")...)), mediacompare.Millisecond)
 }
 
-// multitrackTags returns the tags of src that say which track they are of: all but those of track 0.
+// multitrackTags returns the tags of src that number their track: all but those of track 0.
 func (src source) multitrackTags() (tags []mediacompare.FLVTag) {
 	for _, tag := range src.file.Tags {
 		if tag.Multitrack() {
@@ -218,7 +222,7 @@ func (src source) multitrackTags() (tags []mediacompare.FLVTag) {
 	return tags
 }
 
-// trackZero returns s as its tracks' only units.
+// trackZero returns s with all units in track 0.
 func trackZero(s mediacompare.Stream) mediacompare.Stream {
 	s = slices.Clone(s)
 	for i := range s {
@@ -227,7 +231,7 @@ func trackZero(s mediacompare.Stream) mediacompare.Stream {
 	return s
 }
 
-// pushTags publishes tags with a key, each at its time.
+// pushTags publishes tags with a stream key, each at its time.
 func pushTags(addr, key string, tags []mediacompare.FLVTag) error {
 	return pushTagsThen(addr, key, tags, func() error { return nil })
 }
@@ -248,7 +252,7 @@ func pushTagsThen(addr, key string, tags []mediacompare.FLVTag, then func() erro
 	began := time.Now()
 	for len(tags) > 0 {
 		at, wire := tags[0].Time, []byte(nil)
-		for ; len(tags) > 0 && tags[0].Time == at; tags = tags[1:] { // the parts of a picture leave together
+		for ; len(tags) > 0 && tags[0].Time == at; tags = tags[1:] { // the parts of a picture are sent together
 			tag := tags[0]
 			m := rtmp.Message{CSID: 4 + int(tag.Type)%2, Type: tag.Type, StreamID: c.StreamID, Time: tag.Time, Payload: tag.Body}
 			wire = append(wire, m.Chunks(c.ChunkSize)...)
@@ -261,14 +265,15 @@ func pushTagsThen(addr, key string, tags []mediacompare.FLVTag, then func() erro
 	return c.Unpublish(key)
 }
 
-// matchTracks gives the tracks of got the numbers of those of src that they have the most of:
-// ffmpeg numbers tracks as they come.
+// matchTracks returns got with the track numbers of src, because ffmpeg numbers tracks in the order
+// in which they appear. A track gets the number of the track in src with which it shares the most
+// units.
 func matchTracks(src, got mediacompare.Stream) mediacompare.Stream {
 	type track struct {
 		kind   mediacompare.Kind
 		number int
 	}
-	numbers := map[track]map[string]int{} // of src, by the bytes of a unit
+	numbers := map[track]map[string]int{} // units of each track of src, by their sum
 	for _, u := range src {
 		k := track{u.Kind, u.Track}
 		if numbers[k] == nil {
@@ -276,7 +281,7 @@ func matchTracks(src, got mediacompare.Stream) mediacompare.Stream {
 		}
 		numbers[k][u.Sum]++
 	}
-	shared := map[track]map[int]int{} // how much of each track of src a track of got has
+	shared := map[track]map[int]int{} // for each track of got, the units that it shares with each track of src
 	for _, u := range got {
 		k := track{u.Kind, u.Track}
 		if shared[k] == nil {

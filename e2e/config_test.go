@@ -12,34 +12,36 @@ import (
 	"livego/e2e/harness"
 )
 
-// TestInvalidConfigIsRefused checks exit code and message of what cannot start: one line that says where.
+// TestInvalidConfigIsRefused checks the exit code and the message for settings with which livego
+// cannot start: one line that names the place.
 func TestInvalidConfigIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		file string // livego.yaml
 		args []string
 		env  []string
-		say  string
+		want string
 	}{
-		{name: "unknown key", file: "level: info\nrtmp_adr: :1935\n", say: `livego\.yaml:2:.*rtmp_adr`},
-		{name: "wrong type", file: "rtmp_addr: :1935\n\ngop_num: many\n", say: `livego\.yaml:3:.*gop_num`},
-		{name: "bad address", file: "rtmp_addr: somewhere\n", say: `livego\.yaml:1:.*rtmp_addr`},
-		{name: "bad syntax", file: "level: [info\n", say: `livego\.yaml:\d+`},
-		{name: "bad server entry", file: "server:\n- appname: live\n  hsl: true\n", say: `livego\.yaml:3:.*hsl`},
-		{name: "reserved app", file: "server:\n- appname: control\n", say: `livego\.yaml:2:.*appname`},
-		{name: "recordings nowhere", file: "flv_archive: true\nflv_dir: ''\n", say: `livego\.yaml:2: flv_dir: .*empty`},
+		{name: "unknown key", file: "level: info\nrtmp_adr: :1935\n", want: `livego\.yaml:2:.*rtmp_adr`},
+		{name: "wrong type", file: "rtmp_addr: :1935\n\ngop_num: many\n", want: `livego\.yaml:3:.*gop_num`},
+		{name: "bad address", file: "rtmp_addr: somewhere\n", want: `livego\.yaml:1:.*rtmp_addr`},
+		{name: "bad syntax", file: "level: [info\n", want: `livego\.yaml:\d+`},
+		{name: "bad server entry", file: "server:\n- appname: live\n  hsl: true\n", want: `livego\.yaml:3:.*hsl`},
+		{name: "reserved app", file: "server:\n- appname: control\n", want: `livego\.yaml:2:.*appname`},
+		{name: "recordings without a directory", file: "flv_archive: true\nflv_dir: ''\n",
+			want: `livego\.yaml:2: flv_dir: .*empty`},
 		{name: "static push", file: "server:\n- appname: live\n  static_push: [\"http://h/a\"]\n",
-			say: `livego\.yaml:3:.*static_push.*entry 1 is no URL`},
-		{name: "redis", file: "redis_addr: redis://a,b\n", say: `livego\.yaml:1: redis_addr: has several hosts`},
-		{name: "private without a token", file: "private: [live]\n", say: `livego\.yaml:1: private: nobody could watch`},
-		{name: "short secret", file: "token:\n  secret: short\n", say: `token\.secret: is shorter`},
-		{name: "hook without a secret", file: "hook:\n  events: http://localhost/\n", say: `hook\.secret: must have`},
-		{name: "ACME without TLS", file: "acme:\n  domains: [a.example]\n", say: `acme\.domains: nothing is served over TLS`},
-		{name: "environment", env: []string{"LIVEGO_GOP_NUM=many"}, say: `LIVEGO_GOP_NUM`},
-		{name: "flag", args: []string{"--rtmp_addr=somewhere"}, say: `--rtmp_addr`},
-		{name: "unknown flag", args: []string{"--rtmp_adr=:1935"}, say: `rtmp_adr`},
-		{name: "absent file", args: []string{"--config_file=absent.yaml"}, say: `absent\.yaml`},
-		{name: "missing certificate", file: "enable_rtmps: true\nrtmps_cert: none.crt\n", say: `rtmps_cert.*none\.crt`},
+			want: `livego\.yaml:3:.*static_push.*entry 1 is no URL`},
+		{name: "redis", file: "redis_addr: redis://a,b\n", want: `livego\.yaml:1: redis_addr: has several hosts`},
+		{name: "private without a token", file: "private: [live]\n", want: `livego\.yaml:1: private: nobody could watch`},
+		{name: "short secret", file: "token:\n  secret: short\n", want: `token\.secret: is shorter`},
+		{name: "hook without a secret", file: "hook:\n  events: http://localhost/\n", want: `hook\.secret: must have`},
+		{name: "ACME without TLS", file: "acme:\n  domains: [a.example]\n", want: `acme\.domains: nothing is served over TLS`},
+		{name: "environment", env: []string{"LIVEGO_GOP_NUM=many"}, want: `LIVEGO_GOP_NUM`},
+		{name: "flag", args: []string{"--rtmp_addr=somewhere"}, want: `--rtmp_addr`},
+		{name: "unknown flag", args: []string{"--rtmp_adr=:1935"}, want: `rtmp_adr`},
+		{name: "missing file", args: []string{"--config_file=absent.yaml"}, want: `absent\.yaml`},
+		{name: "missing certificate", file: "enable_rtmps: true\nrtmps_cert: none.crt\n", want: `rtmps_cert.*none\.crt`},
 	} {
 		for _, command := range []string{"serve", "check-config"} {
 			t.Run(c.name+"/"+command, func(t *testing.T) {
@@ -59,11 +61,11 @@ func TestInvalidConfigIsRefused(t *testing.T) {
 					t.Errorf("exit code %d, want 2", code)
 				}
 				if line := strings.TrimSpace(p.Stderr()); strings.Contains(line, "\n") ||
-					!regexp.MustCompile(c.say).MatchString(line) {
-					t.Errorf("said %q, want one line like %s", line, c.say)
+					!regexp.MustCompile(c.want).MatchString(line) {
+					t.Errorf("printed %q, want one line that matches %s", line, c.want)
 				}
 				if _, err := os.Stat(filepath.Join(dir, "livego-data")); err == nil {
-					t.Error("it made a data directory all the same")
+					t.Error("the data directory was created")
 				}
 			})
 		}
@@ -81,12 +83,12 @@ func TestValidConfig(t *testing.T) {
 	for _, args := range [][]string{{"check-config"}, {"version"}, {"--help"}} {
 		p := harness.Livego(t, dir, nil, args...)
 		if code := p.Wait(10 * time.Second); code != 0 || p.Stdout()+p.Stderr() == "" {
-			t.Errorf("livego %s: exit code %d, said %q %q", strings.Join(args, " "), code, p.Stdout(), p.Stderr())
+			t.Errorf("livego %s: exit code %d, printed %q %q", strings.Join(args, " "), code, p.Stdout(), p.Stderr())
 		}
 	}
 }
 
-// TestPortInUseIsNamed checks that each listener's trouble is named, and that nothing is served meanwhile.
+// TestPortInUseIsNamed checks that the error names the listener whose port is in use.
 func TestPortInUseIsNamed(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -107,19 +109,19 @@ func TestPortInUseIsNamed(t *testing.T) {
 		if code := p.Wait(10 * time.Second); code != 1 {
 			t.Errorf("%s in use: exit code %d, want 1:\n%s", flag, code, p.Stderr())
 		}
-		if said := p.Stderr(); !strings.Contains(said, l.Addr().String()) || !strings.Contains(said, flag) {
-			t.Errorf("%s in use: said %q, want flag and address", flag, said)
+		if printed := p.Stderr(); !strings.Contains(printed, l.Addr().String()) || !strings.Contains(printed, flag) {
+			t.Errorf("%s in use: printed %q, want flag and address", flag, printed)
 		}
 	}
 }
 
-// TestStoreInUseStopsSecondServer checks that a second server on the same data directory gives up
-// at once, and says which.
+// TestStoreInUseStopsSecondServer checks that a second server on the same data directory exits at
+// once, and names the directory.
 func TestStoreInUseStopsSecondServer(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true})
 	second := harness.Start(t, harness.Options{NoRace: true, DataDir: s.DataDir, NoWait: true})
 	if code := second.WaitExit(10 * time.Second); code != 1 || !strings.Contains(second.Stderr(), s.DataDir) {
-		t.Errorf("exit code %d, said %q, want 1 and the directory", code, second.Stderr())
+		t.Errorf("exit code %d, printed %q, want 1 and the directory", code, second.Stderr())
 	}
 }

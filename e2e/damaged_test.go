@@ -20,28 +20,29 @@ import (
 	"livego/e2e/sample"
 )
 
-// A damage is one way in which encoders send what the specifications do not foresee.
+// A damage is a way in which encoders violate the specifications.
 type damage struct {
 	name      string
 	sample    sample.Sample
-	picture   func(n int, payload []byte) []byte // changes the payload of picture n; nil: none
-	audioBody func(payload []byte) []byte        // changes the body of an AAC frame; nil: none
-	// H.264: what is left of the configuration whose sets keyframes have; nil: all
+	picture   func(n int, payload []byte) []byte // changes the payload of picture n; nil: no change
+	audioBody func(payload []byte) []byte        // changes the body of an AAC frame; nil: no change
+	// H.264: returns the reduced configuration, whose parameter sets keyframes contain instead;
+	// nil: no change
 	inBand      func(config []byte) []byte
-	noAACConfig bool // the AAC configuration is left out
-	annexB      bool // the configuration of H.264 has start codes too
-	// what viewers see is what ffmpeg decodes of the undamaged file, not of this one
+	noAACConfig bool // the AAC configuration is not sent
+	annexB      bool // the H.264 configuration has start codes too
+	// viewers get what ffmpeg decodes from the undamaged file, not from this one
 	decodeUndamaged bool
-	// what viewers hear: "" is what was sent, else "silence" or "nothing"
+	// the audio that viewers get: "" for what was sent, otherwise "silence" or "nothing"
 	audio string
 
-	skipped  map[string]int // what statistics say, at the end
+	skipped  map[string]int // expected statistics at the end
 	unusable string
 }
 
-// damages is the table of them.
+// damages returns all cases.
 func damages() []damage {
-	// around puts units before and after those of a picture.
+	// around adds units before and after those of a picture.
 	around := func(before []byte, after ...byte) func(int, []byte) []byte {
 		return func(_ int, p []byte) []byte { return slices.Concat(before, p, after) }
 	}
@@ -49,25 +50,25 @@ func damages() []damage {
 	same := func(b []byte) func(int, []byte) []byte { return around(b, b...) }
 	hevc, av1 := sample.Enhanced()[0], sample.Enhanced()[3]
 	return []damage{
-		{name: "units of unspecified types", sample: sample.AV, picture: around(unit(24, 1, 2), unit(31, 1, 2)...)},
-		{name: "units of reserved types", sample: sample.AV, picture: same(unit(22, 1, 2))},
+		{name: "NAL units of unspecified types", sample: sample.AV, picture: around(unit(24, 1, 2), unit(31, 1, 2)...)},
+		{name: "NAL units of reserved types", sample: sample.AV, picture: same(unit(22, 1, 2))},
 		{name: "two zero bytes after a picture", sample: sample.AV, picture: around(nil, 0, 0)},
 		{name: "nine zero bytes after a picture", sample: sample.AV, picture: around(nil, make([]byte, 9)...),
 			decodeUndamaged: true},
-		{name: "empty unit before a picture", sample: sample.AV, picture: around(make([]byte, 4)), decodeUndamaged: true},
+		{name: "empty NAL unit before a picture", sample: sample.AV, picture: around(make([]byte, 4)), decodeUndamaged: true},
 		{name: "delimiter of one byte", sample: sample.AV, picture: around(unit(9))},
 		{name: "filler of one byte", sample: sample.AV, picture: around(nil, unit(12)...)},
 		{name: "damaged SEI", sample: sample.AV, picture: around(unit(6, 6, 0xff, 0xff, 0xff, 0x80))},
 		{name: "forbidden bit", sample: sample.AV, picture: around(unit(0x81, 1, 2)),
 			skipped: map[string]int{"damaged_unit": 75}},
-		{name: "start codes for lengths", sample: sample.AV, picture: startCodes},
+		{name: "start codes instead of lengths", sample: sample.AV, picture: startCodes},
 		{name: "start codes in the configuration too", sample: sample.AV, picture: startCodes, annexB: true},
 		{name: "no parameter sets in the configuration", sample: sample.AV,
 			inBand: func(config []byte) []byte { return append(config[:5:5], 0xe0, 0) }},
 		{name: "start codes and no configuration", sample: sample.AV, picture: startCodes,
 			inBand: func([]byte) []byte { return nil }},
-		{name: "one picture cut", sample: sample.AV, picture: func(n int, p []byte) []byte {
-			if n == 24 { // the last before a keyframe
+		{name: "one truncated picture", sample: sample.AV, picture: func(n int, p []byte) []byte {
+			if n == 24 { // the last picture before a keyframe
 				return p[:len(p)-1]
 			}
 			return p
@@ -80,11 +81,11 @@ func damages() []damage {
 		{name: "HEVC", sample: hevc, picture: around(slices.Concat(unit(0x46), unit(0x60, 1, 2)),
 			append(unit(0x7e, 1, 2), 0, 0)...)},
 		{name: "AV1", sample: av1, picture: around([]byte{0x52, 1, 0xaa}, 0x7a, 2, 0, 0x80),
-			skipped: map[string]int{"bad_configuration": 1}}, // ffmpeg sends an empty one first
+			skipped: map[string]int{"bad_configuration": 1}}, // ffmpeg sends an empty configuration first
 	}
 }
 
-// startCodes returns NAL units with start codes in the place of their lengths.
+// startCodes replaces the length fields of NAL units by start codes.
 func startCodes(_ int, p []byte) []byte {
 	var out []byte
 	for len(p) > 4 {
@@ -95,7 +96,8 @@ func startCodes(_ int, p []byte) []byte {
 	return out
 }
 
-// parameterSets returns the one SPS and the one PPS of an AVCDecoderConfigurationRecord with start codes.
+// parameterSets returns the SPS and the PPS of an AVCDecoderConfigurationRecord, which has one of
+// each, with start codes.
 func parameterSets(record []byte) []byte {
 	sps := record[8 : 8+int(record[6])<<8+int(record[7])]
 	rest := record[8+len(sps)+1:]
@@ -103,7 +105,7 @@ func parameterSets(record []byte) []byte {
 	return slices.Concat([]byte{0, 0, 0, 1}, sps, []byte{0, 0, 0, 1}, pps)
 }
 
-// withLengthPrefixes returns NAL units with length fields in the place of their start codes.
+// withLengthPrefixes replaces the start codes of NAL units by length fields.
 func withLengthPrefixes(b []byte) (out []byte) {
 	for _, unit := range bytes.Split(b, []byte{0, 0, 0, 1})[1:] {
 		out = append(binary.BigEndian.AppendUint32(out, uint32(len(unit))), unit...)
@@ -111,16 +113,17 @@ func withLengthPrefixes(b []byte) (out []byte) {
 	return out
 }
 
-// adtsHeader returns the header of a raw frame of n bytes of AAC-LC, 44.1 kHz, stereo.
+// adtsHeader returns the ADTS header of a raw frame of n bytes: AAC-LC, 44.1 kHz, stereo.
 func adtsHeader(n int) []byte {
 	n += 7
 	return []byte{0xff, 0xf1, 0x50, 0x80 | byte(n>>11), byte(n >> 3), byte(n<<5) | 0x1f, 0xfc}
 }
 
-// damagedTime is how much of a sample is sent.
-const damagedTime = 3000 // ms: longer than a server waits for sound that is announced and never comes
+// damagedTime is the duration of a sample that is sent, in ms. It is longer than a server waits for
+// audio that is announced and never arrives.
+const damagedTime = 3000 // ms
 
-// apply returns the first seconds of a file, damaged.
+// apply returns the first damagedTime of a file, damaged.
 func (d damage) apply(f *mediacompare.FLVFile) *mediacompare.FLVFile {
 	out := &mediacompare.FLVFile{HasVideo: f.HasVideo, HasAudio: f.HasAudio}
 	pictures := 0
@@ -146,7 +149,7 @@ func (d damage) apply(f *mediacompare.FLVFile) *mediacompare.FLVFile {
 		case tag.Type == mediacompare.TagVideo && tag.IsFrame() && (d.picture != nil || sets != nil):
 			head := 5
 			if b[0]&0x80 != 0 && b[0]&0xf == 1 && string(b[1:5]) == "hvc1" {
-				head = 8 // with a composition time
+				head = 8 // has a composition time
 			}
 			p := b[head:]
 			if sets != nil && b[0]>>4 == 1 {
@@ -164,7 +167,7 @@ func (d damage) apply(f *mediacompare.FLVFile) *mediacompare.FLVFile {
 	return out
 }
 
-// want returns what viewers are to get of the damaged file.
+// want returns what viewers must get of the damaged file.
 func (d damage) want(t *testing.T, src source) mediacompare.Stream {
 	t.Helper()
 	reference := d
@@ -192,8 +195,8 @@ func (d damage) want(t *testing.T, src source) mediacompare.Stream {
 	return want
 }
 
-// TestDamaged sends streams with damages, and watches them by every protocol: the pictures are those that
-// ffmpeg decodes of the same file, and the encoder goes on to its end.
+// TestDamaged sends damaged streams and watches them by every protocol: the pictures are those that
+// ffmpeg decodes from the same file, and the encoder is not disconnected.
 func TestDamaged(t *testing.T) {
 	harness.NeedNewerFFmpeg(t)
 	server, dir := startRecording(t, harness.Options{})
@@ -223,7 +226,7 @@ func TestDamaged(t *testing.T) {
 			}
 
 			if m := check(t, "RTMP", want, markKeyframes(frames(t, viewer)), mediacompare.Millisecond); m.Video.First != 0 {
-				t.Errorf("RTMP begins at picture %d", m.Video.First)
+				t.Errorf("RTMP starts at picture %d", m.Video.First)
 			}
 			if body, err := flv(); err != nil {
 				t.Errorf("HTTP-FLV: %v", err)
@@ -250,7 +253,7 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
-// markKeyframes marks each picture as one that may be started with: what was markKeyframes refers to nothing.
+// markKeyframes marks each picture as a keyframe: decoded pictures depend on no other.
 func markKeyframes(s mediacompare.Stream) mediacompare.Stream {
 	for i := range s {
 		s[i].Key = true
@@ -258,10 +261,10 @@ func markKeyframes(s mediacompare.Stream) mediacompare.Stream {
 	return s
 }
 
-// pushTagsUntil is pushTags that waits before it ends the stream until ok returns nil.
+// pushTagsUntil is pushTags that waits until ok returns nil before it ends the stream.
 func pushTagsUntil(s *harness.Server, key string, tags []mediacompare.FLVTag, ok func() error) error {
 	return pushTagsThen(s.Addr("rtmp_addr"), key, tags, func() error {
-		const limit = 5 * time.Second // less than a publisher may be silent
+		const limit = 5 * time.Second // less than the time-out of an idle publisher
 		for began := time.Now(); ; <-time.After(20 * time.Millisecond) {
 			if err := ok(); err == nil || time.Since(began) > limit {
 				return err
@@ -270,7 +273,7 @@ func pushTagsUntil(s *harness.Server, key string, tags []mediacompare.FLVTag, ok
 	})
 }
 
-// checkStat reports whether the statistics of a room say what they are to say.
+// checkStat checks the statistics of a room.
 func (d damage) checkStat(ctx context.Context, s *harness.Server, room string) error {
 	var stat struct {
 		Data struct {

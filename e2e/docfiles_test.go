@@ -12,8 +12,8 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestDocumentedFiles types the commands of docs/files.md, literally and in order, beside a server
-// on the default ports: the film and the list of the page are there.
+// TestDocumentedFiles runs the commands of docs/files.md, unchanged and in order, beside a server
+// on the default ports. The film and the list of the page exist.
 func TestDocumentedFiles(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	needDefaultPorts(t)

@@ -25,12 +25,12 @@ func readDocument(t *testing.T, path string) string {
 	return string(text)
 }
 
-// codeWord finds what stands in backticks.
+// codeWord matches text in backticks.
 var codeWord = regexp.MustCompile("`([^`\n]+)`")
 
-// TestDocumentedSettings checks that each setting and each code of a refusal that the documents for
-// users speak of exists, and that each code is in one. docs/settings.md is made from the table of
-// settings, and a test of config keeps it so.
+// TestDocumentedSettings checks that each setting and each error code in the documents for users
+// exists, and that each code is in docs/keys.md. docs/settings.md is generated from the table of
+// settings, which a test of config checks.
 func TestDocumentedSettings(t *testing.T) {
 	t.Parallel()
 	var settings []string
@@ -44,12 +44,12 @@ func TestDocumentedSettings(t *testing.T) {
 	codes := regexp.MustCompile(`(?m)^\t\w+\s+Code = "([a-z_]+)"`).FindAllStringSubmatch(readDocument(t,
 		"internal/domain/error.go"), -1)
 	if len(codes) < 10 {
-		t.Fatalf("internal/domain/error.go has %d codes of refusals", len(codes))
+		t.Fatalf("internal/domain/error.go has %d error codes", len(codes))
 	}
 	known := slices.Clone(settings)
 	for _, m := range codes {
 		if known = append(known, m[1]); !strings.Contains(readDocument(t, "docs/keys.md"), "`"+m[1]+"`") {
-			t.Errorf("docs/keys.md does not say what %s means", m[1])
+			t.Errorf("docs/keys.md does not describe %s", m[1])
 		}
 	}
 	setting := regexp.MustCompile(`^[a-z]+(?:[_.][a-z]+)*(?:_[a-z]+)+(?:: .*)?$`) // "rtmp_addr", "gop_num: 1"
@@ -59,14 +59,14 @@ func TestDocumentedSettings(t *testing.T) {
 		for _, m := range codeWord.FindAllStringSubmatch(readDocument(t, name), -1) {
 			key, _, _ := strings.Cut(m[1], ":")
 			if setting.MatchString(m[1]) && !slices.Contains(known, key) {
-				t.Errorf("%s: there is no setting and no code %s", name, key)
+				t.Errorf("%s: no setting and no error code is named %s", name, key)
 			}
 		}
 	}
 }
 
-// TestDocumentedCode checks that docs/ARCHITECTURE.md speaks of packages, files and functions that
-// are there, and of every package.
+// TestDocumentedCode checks that the packages, files and functions in docs/ARCHITECTURE.md exist,
+// and that every package is in its table.
 func TestDocumentedCode(t *testing.T) {
 	t.Parallel()
 	text := readDocument(t, "docs/ARCHITECTURE.md")
@@ -74,7 +74,7 @@ func TestDocumentedCode(t *testing.T) {
 		if path := strings.TrimSuffix(m[1],
 			"/..."); regexp.MustCompile(`^(internal|cmd|e2e|scripts)(/[\w.]+)*$`).MatchString(path) {
 			if _, err := os.Stat(filepath.Join("..", path)); err != nil {
-				t.Errorf("there is no %s", path)
+				t.Errorf("%s does not exist", path)
 			}
 		}
 	}
@@ -95,7 +95,7 @@ func TestDocumentedCode(t *testing.T) {
 	}
 }
 
-// packages returns the directories of the packages that make up the server.
+// packages returns the directories of the server's packages.
 func packages(t *testing.T) (dirs []string) {
 	t.Helper()
 	for _, top := range []string{"cmd", "internal"} {
@@ -113,9 +113,9 @@ func packages(t *testing.T) (dirs []string) {
 	return slices.Compact(dirs)
 }
 
-// TestDocumentedHTTP makes each request of docs/http-api.md, in the order of the document, and
-// compares the reply with what stands there: "…" stands for anything, and spaces for nothing. Each
-// route that has a heading must be one.
+// TestDocumentedHTTP sends each request of docs/http-api.md, in the order of the document, and
+// compares the reply with the document: "…" matches anything, and spaces are ignored. Each route in
+// a heading must exist.
 func TestDocumentedHTTP(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -134,7 +134,7 @@ func TestDocumentedHTTP(t *testing.T) {
 	const address = "http://localhost:8090"
 	examples := regexp.MustCompile("(?s)```console\n\\$ curl '"+address+"(.*?)'\n(.*?)```").FindAllStringSubmatch(text, -1)
 	if want := strings.Count(text, "```console"); len(examples) != want || want == 0 {
-		t.Fatalf("%d of %d examples have the form that this test reads", len(examples), want)
+		t.Fatalf("this test can parse %d of %d examples", len(examples), want)
 	}
 	space := regexp.MustCompile(`\s`)
 	for _, m := range examples {
@@ -149,19 +149,21 @@ func TestDocumentedHTTP(t *testing.T) {
 
 // testedBlocks returns the marked code blocks of a document, in order.
 func testedBlocks(text string) (blocks []codeBlock) {
-	for _, m := range regexp.MustCompile("(?ms)^ *<!-- test(: keeps running)? -->\n *```sh\n(.*?)^ *```").FindAllStringSubmatch(text, -1) {
+	marked := regexp.MustCompile("(?ms)^ *<!-- test(: keeps running)? -->\n *```sh\n(.*?)^ *```")
+	for _, m := range marked.FindAllStringSubmatch(text, -1) {
 		blocks = append(blocks, codeBlock{m[2], m[1] != ""})
 	}
 	return blocks
 }
 
-// A codeBlock is a code block that <!-- test --> precedes, or <!-- test: keeps running --> where it holds its terminal.
+// A codeBlock is a code block after <!-- test -->, or after <!-- test: keeps running --> if its
+// command keeps running.
 type codeBlock struct {
 	script       string
 	keepsRunning bool
 }
 
-// translations are the pages that have a Chinese form, which says the same.
+// translations maps each page to its Chinese translation.
 var translations = map[string]string{
 	"README.md":         "README.zh.md",
 	"docs/upgrading.md": "docs/zh/upgrading.md",
@@ -182,7 +184,7 @@ func TestTranslation(t *testing.T) {
 			}
 			for i := range max(len(want), len(got)) {
 				if i >= len(want) || i >= len(got) || want[i] != got[i] {
-					t.Fatalf("%s and %s differ at part %d:\n%s\nin %s it is\n%s", zh, en, i+1, partAt(got, i), en, partAt(want, i))
+					t.Fatalf("%s and %s differ at part %d:\n%s\nwant, as in %s\n%s", zh, en, i+1, partAt(got, i), en, partAt(want, i))
 				}
 			}
 		})
@@ -196,9 +198,9 @@ func partAt(parts []string, i int) string {
 	return "the end of the page"
 }
 
-// pageOutline returns what a translation of a document keeps, in order: the levels of its headings,
-// its code blocks with the mark before them, and of each row of its tables the number of cells and
-// the code in the first one.
+// pageOutline returns what a translation must keep, in order: the levels of headings, the code
+// blocks with the mark before them, and for each table row the number of cells and the code in the
+// first one.
 func pageOutline(text string) (parts []string) {
 	element := regexp.MustCompile("(?ms)^(#+) |((?:^ *<!-- test[^\n]*\n)?^ *```.*?^ *```$)|^\\|([^\n]*)$")
 	for _, m := range element.FindAllStringSubmatch(text, -1) {

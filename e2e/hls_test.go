@@ -15,7 +15,7 @@ import (
 	"livego/e2e/mediacompare"
 )
 
-// fetch gets a URL and returns the reply with its whole body.
+// fetch requests a URL and returns the response with its whole body.
 func fetch(ctx context.Context, c *http.Client, url string) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -30,7 +30,8 @@ func fetch(ctx context.Context, c *http.Client, url string) (*http.Response, []b
 	return resp, body, err
 }
 
-// pollFetch asks for url until it is found, as a player does that comes early.
+// pollFetch requests url until the status is not 404, as a player does that starts before the
+// stream.
 func pollFetch(ctx context.Context, c *http.Client, url string) (*http.Response, []byte, error) {
 	again := time.NewTicker(50 * time.Millisecond)
 	defer again.Stop()
@@ -47,7 +48,7 @@ func pollFetch(ctx context.Context, c *http.Client, url string) (*http.Response,
 	}
 }
 
-// An hlsSegment is one line of a media playlist with the tags that belong to it.
+// An hlsSegment is a segment of a media playlist, with its tags.
 type hlsSegment struct {
 	uri           string
 	duration      float64
@@ -65,7 +66,7 @@ type hlsPlaylist struct {
 func parseMedia(text []byte) (p hlsPlaylist, err error) {
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	if lines[0] != "#EXTM3U" {
-		return p, fmt.Errorf("media playlist begins with %q", lines[0])
+		return p, fmt.Errorf("the media playlist starts with %q", lines[0])
 	}
 	var next hlsSegment
 	for _, line := range lines[1:] {
@@ -94,12 +95,12 @@ func parseMedia(text []byte) (p hlsPlaylist, err error) {
 		}
 	}
 	if p.target == 0 {
-		return p, fmt.Errorf("media playlist without a target duration:\n%s", text)
+		return p, fmt.Errorf("the media playlist has no target duration:\n%s", text)
 	}
 	return p, nil
 }
 
-// mediaURL follows a multivariant playlist to its first media playlist.
+// mediaURL returns the URL of the first media playlist in a multivariant playlist.
 func mediaURL(ctx context.Context, c *http.Client, master string) (string, error) {
 	resp, body, err := pollFetch(ctx, c, master)
 	if err != nil {
@@ -115,7 +116,7 @@ func mediaURL(ctx context.Context, c *http.Client, master string) (string, error
 			return resolve(master, strings.TrimSpace(lines[i+1]))
 		}
 	}
-	return "", fmt.Errorf("%s is no multivariant playlist:\n%s", master, body)
+	return "", fmt.Errorf("%s is not a multivariant playlist:\n%s", master, body)
 }
 
 func resolve(base, ref string) (string, error) {
@@ -130,18 +131,18 @@ func resolve(base, ref string) (string, error) {
 	return u.String(), nil
 }
 
-// An hlsView is what a player of HLS got.
+// An hlsView is what an HLS player received.
 type hlsView struct {
 	units           mediacompare.Stream
-	discontinuities int // discontinuities after the first segment
+	discontinuities int // after the first segment
 }
 
-// watchHLS plays master from its first segment to its end as a patient player would, and holds the
-// playlists to RFC 8216 on the way: sequence numbers name the same segment for ever, durations keep
-// to the target, each segment stands by itself.
+// watchHLS plays master from its first segment to its end, and checks the playlists against RFC
+// 8216: a media sequence number always names the same segment, durations do not exceed the target,
+// and each segment is decodable on its own.
 func watchHLS(ctx context.Context, c *http.Client, master string) (hlsView, error) {
 	var view hlsView
-	media, err := mediaURL(ctx, c, master+"?format=ts") // which essence reads
+	media, err := mediaURL(ctx, c, master+"?format=ts") // the format that mediacompare reads
 	if err != nil {
 		return view, err
 	}
@@ -169,25 +170,26 @@ func watchHLS(ctx context.Context, c *http.Client, master string) (hlsView, erro
 		if first < 0 {
 			first, next = p.sequence, p.sequence
 		} else if p.sequence < last.sequence || p.target != last.target {
-			return view, fmt.Errorf("playlist went from sequence %d target %d to %d and %d", last.sequence, last.target,
+			return view, fmt.Errorf("sequence and target duration changed from %d and %d to %d and %d", last.sequence,
+				last.target,
 				p.sequence, p.target)
 		}
 		last = p
 		for i, seg := range p.segments {
 			n := p.sequence + i
 			if old, ok := uris[n]; ok && old != seg.uri {
-				return view, fmt.Errorf("segment %d was %s and is %s now", n, old, seg.uri)
+				return view, fmt.Errorf("segment %d was %s and is now %s", n, old, seg.uri)
 			}
 			uris[n] = seg.uri
 			if n < next {
 				continue
 			}
 			if n > next {
-				return view, fmt.Errorf("segment %d left the playlist before it was seen", next)
+				return view, fmt.Errorf("segment %d was removed before it was fetched", next)
 			}
 			next++
 			if int(math.Round(seg.duration)) > p.target {
-				return view, fmt.Errorf("segment %d lasts %v s, the target is %d", n, seg.duration, p.target)
+				return view, fmt.Errorf("segment %d has a duration of %v s, the target is %d", n, seg.duration, p.target)
 			}
 			if seg.discontinuity && n > first {
 				view.discontinuities++
@@ -205,7 +207,7 @@ func watchHLS(ctx context.Context, c *http.Client, master string) (hlsView, erro
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			return view, fmt.Errorf("playlist never ended: %w:\n%s", ctx.Err(), body)
+			return view, fmt.Errorf("the playlist did not end: %w:\n%s", ctx.Err(), body)
 		}
 	}
 }
@@ -224,19 +226,20 @@ func hlsSegmentUnits(ctx context.Context, c *http.Client, media, uri string) (me
 		return nil, fmt.Errorf("%s: HTTP %d, %v", at, resp.StatusCode, resp.Header)
 	}
 	if len(body) < 188 || !bytes.HasPrefix(body[1:], []byte{0x40, 0}) {
-		return nil, fmt.Errorf("%s does not begin with a PAT", at)
+		return nil, fmt.Errorf("%s does not start with a PAT", at)
 	}
 	units, err := mediacompare.ReadTS(body)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", at, err)
 	}
 	if video := units.Of(mediacompare.Video); len(video) > 0 && !video[0].Key {
-		return nil, fmt.Errorf("%s does not begin with a key frame", at)
+		return nil, fmt.Errorf("%s does not start with a keyframe", at)
 	}
 	return units, nil
 }
 
-// checkDurations checks that the EXTINF of all segments add up to what they hold, within two frames.
+// checkDurations checks that the EXTINF durations of all segments add up to the duration of their
+// contents, within 0.3 s.
 func checkDurations(s mediacompare.Stream, total float64) error {
 	if len(s) == 0 {
 		return nil
@@ -246,7 +249,7 @@ func checkDurations(s mediacompare.Stream, total float64) error {
 		low, high = min(low, u.DTS), max(high, u.DTS)
 	}
 	if held := (high - low).Seconds(); math.Abs(held-total) > 0.3 {
-		return fmt.Errorf("durations add up to %.3f s, the segments hold %.3f s", total, held)
+		return fmt.Errorf("durations add up to %.3f s, the segments contain %.3f s", total, held)
 	}
 	return nil
 }

@@ -16,8 +16,8 @@ import (
 	"livego/e2e/sample"
 )
 
-// carriedTracks returns what a form of HLS, "MP4" or "TS", has of a sample whose name lists its
-// codecs, as docs/codecs.md says.
+// carriedTracks reports whether a format of HLS, "MP4" or "TS", carries the video and the audio of
+// a sample, by the table in docs/codecs.md. The name of the sample lists its codecs.
 func (src source) carriedTracks(t *testing.T, form string) (video, audio bool) {
 	t.Helper()
 	doc, err := os.ReadFile("../docs/codecs.md")
@@ -40,7 +40,7 @@ func (src source) carriedTracks(t *testing.T, form string) (video, audio bool) {
 				return strings.Contains(in, form)
 			}
 		}
-		t.Fatalf("docs/codecs.md has no %s", codec)
+		t.Fatalf("docs/codecs.md does not list %s", codec)
 		return false
 	}
 	codecs := strings.Split(src.Name, "-")
@@ -50,17 +50,17 @@ func (src source) carriedTracks(t *testing.T, form string) (video, audio bool) {
 	return video, src.Audio && has(codecs[0])
 }
 
-// checkHLSFormats fetches what HLS has of a room that has ended, in both forms, and compares it
-// with the source. Nothing that reads it may find a fault.
+// checkHLSFormats downloads a stream that has ended in both formats of HLS, and compares it with
+// the source. No player may report an error.
 func (src source) checkHLSFormats(t *testing.T, s *harness.Server, room string) {
 	t.Helper()
-	// Fragmented MP4 has the packets of FLV.
+	// Fragmented MP4 has the same packets as FLV.
 	mp4 := downloadEndedHLS(t, s.HLS(room)+"?format=fmp4", "index.m3u8")
 	copied := harness.NewerFFmpeg(t, mp4, append(copyArgs("pipe:0"), "-f", "framemd5", "pipe:1")...)
 	check(t, "HLS, MP4", src.packets, frames(t, copied), mediacompare.Millisecond)
 	defer src.startPlayers(t, mp4, "out.mp4", src.Video, src.Audio)()
 
-	// MPEG-TS frames pictures in its own way: what is decoded is the same.
+	// MPEG-TS frames pictures in another way: the decoded pictures are the same.
 	video, audio := src.carriedTracks(t, "TS")
 	if !video && !audio {
 		resp, body, err := fetch(t.Context(), harness.Client(), strings.TrimSuffix(s.HLS(room), ".m3u8")+"/ts.m3u8")
@@ -86,7 +86,7 @@ func (src source) checkHLSFormats(t *testing.T, s *harness.Server, room string) 
 	check(t, "HLS, TS", want, decodedFrames(t, ts, more...), mediacompare.TSTick)
 }
 
-// decodedFrames returns what is in a file, decodedFrames decoded and sound as it is.
+// decodedFrames returns the contents of a file: its pictures decoded, its audio as it is.
 func decodedFrames(t *testing.T, file []byte, more ...string) mediacompare.Stream {
 	t.Helper()
 	args := append([]string{"-copyts", "-i", "pipe:0", "-fps_mode", "passthrough", "-enc_time_base:v", "demux", "-c:a",
@@ -98,8 +98,8 @@ func decodedFrames(t *testing.T, file []byte, more ...string) mediacompare.Strea
 	return s
 }
 
-// startPlayers has ffprobe, GStreamer and VLC startPlayers a file. What it returns checks that they
-// did so to its end and without a complaint.
+// startPlayers has ffprobe, GStreamer and VLC play a file. The function that it returns checks that
+// they played it to the end without an error.
 func (src source) startPlayers(t *testing.T, file []byte, name string, video, audio bool) func() {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -114,15 +114,16 @@ func (src source) startPlayers(t *testing.T, file []byte, name string, video, au
 	return func() {
 		probe.WaitOK(patience)
 		gst.WaitOK(patience)
-		if said := probe.Stderr() + gst.Stderr(); said != "" {
-			t.Errorf("%s: ffprobe and GStreamer say %s", name, said)
+		if printed := probe.Stderr() + gst.Stderr(); printed != "" {
+			t.Errorf("%s: ffprobe and GStreamer print %s", name, printed)
 		}
 		const (
 			size, rate = 160 * 120 * 3 / 2, 48000 * 2
 			held       = 3 // pictures that VLC does not show at the end
 		)
 		pictures, sound := vlc()
-		// VLC shows pictures by the clock. On a busy machine it ends with the sound, and the last pictures are not shown.
+		// VLC shows pictures by the clock. On a busy machine it ends with the audio, and does not
+		// show the last pictures.
 		for range 3 {
 			if !video || pictures >= int64((len(src.packets.Of(mediacompare.Video))-held)*size) {
 				break
@@ -130,16 +131,17 @@ func (src source) startPlayers(t *testing.T, file []byte, name string, video, au
 			pictures, sound = harness.PlayWithVLC(t, path)()
 		}
 		if n := len(src.packets.Of(mediacompare.Video)); video && pictures < int64((n-held)*size) || !video && pictures > 0 {
-			t.Errorf("%s: VLC shows %d bytes of %d pictures", name, pictures, n)
+			t.Errorf("%s: VLC decoded %d bytes of %d pictures", name, pictures, n)
 		}
 		units := src.packets.Of(mediacompare.Audio)
 		if lasts := units[len(units)-1].DTS.Seconds(); audio && float64(sound) < .95*lasts*rate || !audio && sound > 0 {
-			t.Errorf("%s: VLC plays %d bytes of %.1f s of sound", name, sound, lasts)
+			t.Errorf("%s: VLC decoded %d bytes of %.1f s of audio", name, sound, lasts)
 		}
 	}
 }
 
-// downloadEndedHLS returns all that a playlist has that has ended, to which master leads, initialization section first.
+// downloadEndedHLS returns all segments of an ended playlist, to which the multivariant playlist
+// master leads, after the init segment. want is the name of the media playlist.
 func downloadEndedHLS(t *testing.T, master, want string) []byte {
 	t.Helper()
 	media, err := mediaURL(t.Context(), harness.Client(), master)
@@ -153,7 +155,7 @@ func downloadEndedHLS(t *testing.T, master, want string) []byte {
 	harness.Eventually(t, patience, "the end of "+media, func() error {
 		text := harness.Get(t, media)
 		if !bytes.Contains(text, []byte("#EXT-X-ENDLIST")) {
-			return errors.New("it goes on")
+			return errors.New("the playlist has not ended")
 		}
 		l, err = parseLowLatency(text)
 		return err
@@ -176,8 +178,8 @@ func downloadEndedHLS(t *testing.T, master, want string) []byte {
 	return all
 }
 
-// TestSequenceNumbersRiseAfterKill kills the server while it serves, again and again: no name of a
-// segment comes twice, and the numbers rise.
+// TestSequenceNumbersRiseAfterKill kills the server while it serves, several times: no segment name
+// repeats, and the media sequence numbers rise.
 func TestSequenceNumbersRiseAfterKill(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -200,12 +202,12 @@ func TestSequenceNumbersRiseAfterKill(t *testing.T) {
 		s.Kill()
 		push.Wait(patience)
 		if l.sequence <= highest {
-			t.Errorf("numbers begin at %d, after %d", l.sequence, highest)
+			t.Errorf("sequence numbers start at %d, after %d", l.sequence, highest)
 		}
-		highest = l.sequence + len(l.segments) // the open one had a number too
+		highest = l.sequence + len(l.segments) // the open segment had a number too
 		for _, seg := range l.segments {
 			if names[seg.uri] {
-				t.Errorf("%s again", seg.uri)
+				t.Errorf("segment name %s repeats", seg.uri)
 			}
 			names[seg.uri] = true
 		}

@@ -23,9 +23,10 @@ import (
 	"livego/e2e/sample"
 )
 
-const hookSecret = "a secret that signs the hooks of a test"
+const hookSecret = "a secret that signs the webhooks of a test"
 
-// webhookReceiver is what an operator has at the other end of the hooks. It refuses the room "forbidden".
+// A webhookReceiver is a program of the operator that receives webhooks. It refuses the room
+// "forbidden".
 type webhookReceiver struct {
 	mu       sync.Mutex
 	requests []string // "publish movie"
@@ -62,13 +63,14 @@ func (o *webhookReceiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(map[string]any{"allow": q.Room != "forbidden", "reason": "not this one"})
 }
 
-func (o *webhookReceiver) received() (asked, events string, bad error) {
+func (o *webhookReceiver) received() (requests, events string, failure error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return strings.Join(o.requests, ", "), strings.Join(o.events, ", "), o.err
 }
 
-// TestWebhooks asks before publishing and playing, and tells of streams.
+// TestWebhooks checks that livego asks the webhook before each publish and play, and sends events
+// of streams.
 func TestWebhooks(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -82,47 +84,48 @@ func TestWebhooks(t *testing.T) {
 	})
 	src := load(t, sample.AV)
 	if s.Push(src.File(t), "forbidden").Wait(patience) == 0 {
-		t.Error("it publishes though the hook says no")
+		t.Error("it publishes although the webhook refuses")
 	}
 	if status, body, err := httpGet(t.Context(), s.FLV("forbidden"), "", true); status != 403 ||
 		!strings.Contains(body, "not this one") {
-		t.Errorf("watching what the hook forbids: %d %s %v", status, body, err)
+		t.Errorf("watching a room that the webhook refuses: %d %s %v", status, body, err)
 	}
 	push := s.Push(src.File(t), "movie", "-stream_loop", "-1")
 	s.AwaitLive("movie")
 	if status, body, err := httpGet(t.Context(), s.FLV("movie"), "", false); status != 200 {
-		t.Errorf("watching what it allows: %d %s %v", status, body, err)
+		t.Errorf("watching a room that the webhook allows: %d %s %v", status, body, err)
 	}
-	// Events are brought while the stream plays.
+	// Events are delivered while the stream is live.
 	harness.Eventually(t, patience, "stream.started", func() error {
-		if _, events, bad := program.received(); events != "stream.started live/movie" || bad != nil {
-			return fmt.Errorf("%q, %v", events, bad)
+		if _, events, failure := program.received(); events != "stream.started live/movie" || failure != nil {
+			return fmt.Errorf("%q, %v", events, failure)
 		}
 		return nil
 	})
-	srv.Close() // nobody is there any more: who is in stays in, nobody comes in
+	srv.Close() // without an answer, connected clients stay and new ones are refused
 	if s.Push(src.File(t), "other").Wait(patience) == 0 {
-		t.Error("it publishes without an answer")
+		t.Error("it publishes without an answer of the webhook")
 	}
 	if status, _, err := httpGet(t.Context(), s.FLV("movie"), "", true); status != 503 {
-		t.Errorf("watching without an answer: %d %v", status, err)
+		t.Errorf("watching without an answer of the webhook: %d %v", status, err)
 	}
 	if push.Ended() {
 		t.Errorf("the encoder was disconnected:\n%s", push.Stderr())
 	}
-	asked, events, bad := program.received()
-	if bad != nil {
-		t.Error(bad)
+	requests, events, failure := program.received()
+	if failure != nil {
+		t.Error(failure)
 	}
-	if asked != "publish forbidden, play forbidden, publish movie, play movie" {
-		t.Errorf("asked: %s", asked)
+	if requests != "publish forbidden, play forbidden, publish movie, play movie" {
+		t.Errorf("webhook requests: %s", requests)
 	}
 	if events != "stream.started live/movie" {
 		t.Errorf("events: %s", events)
 	}
 }
 
-// TestWebhookEventsSurviveKill tells of a stream's end in a process that is started later.
+// TestWebhookEventsSurviveKill checks that a later process delivers the events of one that was
+// killed.
 func TestWebhookEventsSurviveKill(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -132,24 +135,24 @@ func TestWebhookEventsSurviveKill(t *testing.T) {
 	env := []string{"LIVEGO_HOOK_SECRET=" + hookSecret}
 	s := harness.Start(t, harness.Options{Flags: flags, Env: env})
 	load(t, sample.AV).push(s, t, "movie").WaitOK(patience)
-	awaitTextOnDisk(t, s.DataDir, "stream.ended") // the end of ffmpeg is not yet that of the stream
+	awaitTextOnDisk(t, s.DataDir, "stream.ended") // the stream ends after ffmpeg
 	s.Kill()
 	srv := &http.Server{Addr: fmt.Sprintf("127.0.0.1:%d", port), Handler: program}
 	go srv.ListenAndServe()
 	defer srv.Close()
 	harness.Start(t, harness.Options{Flags: flags, Env: env, DataDir: s.DataDir})
 	harness.Eventually(t, 20*time.Second, "events of the server that was killed", func() error {
-		if _, events, bad := program.received(); events != "stream.started live/movie, stream.ended live/movie" ||
-			bad != nil {
-			return fmt.Errorf("%q, %v", events, bad)
+		if _, events, failure := program.received(); events != "stream.started live/movie, stream.ended live/movie" ||
+			failure != nil {
+			return fmt.Errorf("%q, %v", events, failure)
 		}
 		return nil
 	})
 }
 
-// TestPlayWebhookRunsOnceForAbsentRoom has a player ask again and again for rooms that are not
-// live, and for one that is refused. The operator's program gets one question about each; as soon
-// as a room is live it is asked again.
+// TestPlayWebhookRunsOnceForAbsentRoom has a player request rooms that are not live, and a room
+// that is refused, several times. The webhook is asked once for each room, and again when the room
+// is live.
 func TestPlayWebhookRunsOnceForAbsentRoom(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -162,7 +165,7 @@ func TestPlayWebhookRunsOnceForAbsentRoom(t *testing.T) {
 	})
 	start := time.Now()
 	rounds := 0
-	for ; rounds < 50 && time.Since(start) < 3*time.Second; rounds++ { // the moment for which an answer is kept is 5 s
+	for ; rounds < 50 && time.Since(start) < 3*time.Second; rounds++ { // answers are kept for 5 s
 		for _, url := range []string{s.FLV("absent"), s.FLV("forbidden")} {
 			want := map[string]int{s.FLV("absent"): 404, s.FLV("forbidden"): 403}[url]
 			if status, body, err := httpGet(t.Context(), url, "", true); status != want {
@@ -170,35 +173,35 @@ func TestPlayWebhookRunsOnceForAbsentRoom(t *testing.T) {
 			}
 		}
 	}
-	asked, _, bad := program.received()
-	if rounds < 2 || asked != "play absent, play forbidden" || bad != nil {
-		t.Errorf("%d rounds: asked %q, %v", rounds, asked, bad)
+	requests, _, failure := program.received()
+	if rounds < 2 || requests != "play absent, play forbidden" || failure != nil {
+		t.Errorf("%d rounds: webhook requests %q, %v", rounds, requests, failure)
 	}
 	s.Push(load(t, sample.AV).File(t), "absent", "-stream_loop", "-1")
 	s.AwaitLive("absent")
 	if status, body, err := httpGet(t.Context(), s.FLV("absent"), "", false); status != 200 {
-		t.Errorf("when it is live: %d %s %v", status, body, err)
+		t.Errorf("watching the live room: %d %s %v", status, body, err)
 	}
-	if asked, _, _ := program.received(); asked != "play absent, play forbidden, play absent" {
-		t.Errorf("when it is live: asked %q", asked)
+	if requests, _, _ := program.received(); requests != "play absent, play forbidden, play absent" {
+		t.Errorf("after watching the live room: webhook requests %q", requests)
 	}
 }
 
-// awaitTextOnDisk waits until a file below dir holds text.
+// awaitTextOnDisk waits until a file below dir contains text.
 func awaitTextOnDisk(t *testing.T, dir, text string) {
 	t.Helper()
 	harness.Eventually(t, patience, text+" on disk", func() error {
 		found := false
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
-				return nil // a file that has just been renamed
+				return nil // a file that was just renamed
 			}
 			b, _ := os.ReadFile(path)
 			found = found || bytes.Contains(b, []byte(text))
 			return nil
 		})
 		if err == nil && !found {
-			err = errors.New("no file holds it")
+			err = errors.New("no file contains it")
 		}
 		return err
 	})

@@ -23,17 +23,17 @@ func TestKeySurvivesRestart(t *testing.T) {
 	s := harness.Start(t, harness.Options{})
 	key := s.Key("movie")
 	if again := s.Key("movie"); again != key {
-		t.Errorf("the same room has another key")
+		t.Errorf("the key of the room changed")
 	}
 	s.Stop()
 	s = harness.Start(t, harness.Options{DataDir: s.DataDir})
 	if again := s.Key("movie"); again != key {
-		t.Errorf("the key is another after a restart")
+		t.Errorf("the key changed after a restart")
 	}
 }
 
-// TestKeysSurviveKill kills the server again and again while four clients make keys. What was
-// acknowledged must be there afterwards.
+// TestKeysSurviveKill kills the server several times while four clients create keys. Each
+// acknowledged key must exist afterwards.
 func TestKeysSurviveKill(t *testing.T) {
 	t.Parallel()
 	rounds := 20
@@ -41,7 +41,7 @@ func TestKeysSurviveKill(t *testing.T) {
 		rounds = 200
 	}
 	seed := rand.New(rand.NewPCG(1, 2))
-	all, latest := map[string]string{}, map[string]string{} // room: acknowledged key
+	all, latest := map[string]string{}, map[string]string{} // acknowledged keys by room
 	dir := t.TempDir()
 	for round := range rounds {
 		s := harness.Start(t, harness.Options{DataDir: dir, NoRace: true})
@@ -56,13 +56,13 @@ func checkKeys(t *testing.T, s *harness.Server, want map[string]string) {
 	t.Helper()
 	for room, key := range want {
 		if got := s.Key(room); got != key {
-			t.Fatalf("room %s had an acknowledged key and has another now", room)
+			t.Fatalf("the acknowledged key of room %s changed", room)
 		}
 	}
 }
 
-// makeKeysUntilKilled has four clients make keys, kills the server when n are acknowledged, and
-// returns the acknowledged.
+// makeKeysUntilKilled has four clients create keys, kills the server when n are acknowledged, and
+// returns the acknowledged keys by room.
 func makeKeysUntilKilled(t *testing.T, s *harness.Server, round, n int) map[string]string {
 	t.Helper()
 	var mu sync.Mutex
@@ -86,7 +86,7 @@ func makeKeysUntilKilled(t *testing.T, s *harness.Server, round, n int) map[stri
 		})
 	}
 	if !harness.WaitClosed(patience, enough) {
-		t.Errorf("round %d: no %d keys within %v", round, n, patience)
+		t.Errorf("round %d: fewer than %d keys within %v", round, n, patience)
 	}
 	s.Kill()
 	clients.Wait()
@@ -113,8 +113,8 @@ func requestKey(url string) (string, error) {
 	return e.Text(), nil
 }
 
-// TestResetDisconnectsPublisher revokes the key of who publishes: he is out within a second,
-// viewers stay, and the stream goes on with the new key.
+// TestResetDisconnectsPublisher resets the key of a live stream: the publisher is disconnected
+// within a second, viewers stay, and the stream continues with the new key.
 func TestResetDisconnectsPublisher(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -131,10 +131,10 @@ func TestResetDisconnectsPublisher(t *testing.T) {
 	}
 	awaitUnpublished(t, s, "movie")
 	if code := push.Wait(5 * time.Second); code == 0 {
-		t.Error("ffmpeg ends as if all were well")
+		t.Error("ffmpeg exits with code 0")
 	}
 	if key := s.Key("movie"); key != e.Text() {
-		t.Error("get answers another key than reset")
+		t.Error("get returns another key than reset")
 	}
 
 	refused := s.PushTo(src.File(t), s.RTMP(old))
@@ -148,11 +148,12 @@ func TestResetDisconnectsPublisher(t *testing.T) {
 	src.push(s, t, "movie").WaitOK(patience)
 	viewer.WaitOK(patience)
 	if len(viewer.Stdout()) <= before {
-		t.Error("the viewer got nothing of the stream under the new key")
+		t.Error("the viewer got nothing of the stream with the new key")
 	}
 }
 
-// TestDeleteEndsStream revokes the key and ends the stream, for its viewers too.
+// TestDeleteEndsStream deletes a room: its key is revoked, and the stream ends for publisher and
+// viewers.
 func TestDeleteEndsStream(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -179,11 +180,11 @@ func TestDeleteEndsStream(t *testing.T) {
 		t.Errorf("second delete answers %d %s", e.Status, e.Data)
 	}
 	if s.Key("movie") == old {
-		t.Error("a deleted room has its old key again")
+		t.Error("a deleted room has its old key after it was created again")
 	}
 }
 
-// awaitPlayers waits until n players are counted.
+// awaitPlayers waits until the statistics list n players.
 func awaitPlayers(t *testing.T, s *harness.Server, n int) {
 	t.Helper()
 	harness.Eventually(t, patience, "players", func() error {
@@ -194,11 +195,11 @@ func awaitPlayers(t *testing.T, s *harness.Server, n int) {
 	})
 }
 
-// awaitReceived waits until there are n players, of whom each has been sent so many pictures of
-// src, one after the other.
+// awaitReceived waits until there are n players, and each was sent this many consecutive pictures
+// of src.
 func (src source) awaitReceived(t *testing.T, s *harness.Server, n, pictures int) {
 	t.Helper()
-	video, bytes := src.packets.Of(mediacompare.Video), 0 // of the largest so many
+	video, bytes := src.packets.Of(mediacompare.Video), 0 // maximum over consecutive pictures
 	for from := range len(video) - pictures {
 		sum := 0
 		for _, u := range video[from : from+pictures] {
@@ -213,17 +214,17 @@ func (src source) awaitReceived(t *testing.T, s *harness.Server, n, pictures int
 		}
 		for _, p := range players {
 			if p.VideoTotalBytes < uint64(bytes) {
-				return fmt.Errorf("%s has %d bytes of pictures, want %d", p.URL, p.VideoTotalBytes, bytes)
+				return fmt.Errorf("%s was sent %d bytes of video, want %d", p.URL, p.VideoTotalBytes, bytes)
 			}
 		}
 		return nil
 	})
 }
 
-// awaitUnpublished waits until nobody publishes room, and holds the server to one second.
+// awaitUnpublished waits until room is not published, for one second at most.
 func awaitUnpublished(t *testing.T, s *harness.Server, room string) {
 	t.Helper()
-	harness.Eventually(t, time.Second, "publisher gone", func() error {
+	harness.Eventually(t, time.Second, "publisher disconnected", func() error {
 		for _, p := range s.Stat().Publishers {
 			if p.Key == "live/"+room {
 				return fmt.Errorf("still publishing: %+v", p)

@@ -13,7 +13,8 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestKeysCommand manages keys by the command line, first through a running server, then on the store that it leaves.
+// TestKeysCommand manages keys by the command line: first through a running server, then in its
+// store after it has stopped.
 func TestKeysCommand(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -34,25 +35,25 @@ func TestKeysCommand(t *testing.T) {
 		t.Fatalf("make prints %q", spare)
 	}
 	if _, stderr := keys(1, "make", "movie", "--label=spare"); !strings.Contains(stderr, "already") {
-		t.Errorf("the same label again: %s", stderr)
+		t.Errorf("a repeated label: %s", stderr)
 	}
 	list, _ := keys(0, "list")
 	if strings.Contains(list, def) || strings.Contains(list, spare) || strings.Count(list, "movie") != 2 {
 		t.Errorf("list prints\n%s", list)
 	}
 	if n := pushExitCode(s, src.File(t), spare); n != 0 {
-		t.Errorf("the further key does not publish: code %d", n)
+		t.Errorf("the second key does not publish: exit code %d", n)
 	}
 	push := s.PushTo(src.File(t), s.RTMP(spare), "-stream_loop", "-1")
 	s.AwaitLive("movie")
 	list, _ = keys(0, "list", "movie")
 	id := regexp.MustCompile(`(?m)^(\S+)\s+movie\s+-\s+spare\s+primary\s+\S+Z\s+\S+Z\s+\S+Z`).FindStringSubmatch(list)
 	if id == nil {
-		t.Fatalf("the further key, used, is listed as\n%s", list)
+		t.Fatalf("after its use, the second key is listed as\n%s", list)
 	}
 	keys(0, "revoke", id[1])
 	if push.Wait(5*time.Second) == 0 {
-		t.Error("who publishes with a revoked key goes on")
+		t.Error("the publisher with the revoked key was not disconnected")
 	}
 	if pushExitCode(s, src.File(t), spare) == 0 {
 		t.Error("the revoked key publishes")
@@ -76,32 +77,32 @@ func TestKeysCommand(t *testing.T) {
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the file: %v, %v", info, err)
 	}
-	keys(1, "export", file) // it is there
+	keys(1, "export", file) // the file exists
 	fresh, _ := keys(0, "reset", "movie", "--grace=1h")
 	if fresh == def || pushExitCode(s, src.File(t), def) != 0 || pushExitCode(s, src.File(t), fresh) != 0 {
-		t.Error("within the grace both keys are good")
+		t.Error("the old or the new key is refused in the grace period")
 	}
 
 	s.Stop()
 	if list, _ := keys(0, "list"); strings.Count(list, "movie") != 2 || !strings.Contains(list, " ~ ") {
-		t.Errorf("on the store itself list prints\n%s", list)
+		t.Errorf("without a server, list prints\n%s", list)
 	}
 	keys(0, "revoke", "--room=movie")
 	if _, stderr := keys(0, "import", file); !strings.Contains(stderr, "1 keys added, 0 were there") {
-		t.Errorf("import says %s", stderr)
+		t.Errorf("import prints %s", stderr)
 	}
 	if _, stderr := keys(0, "import", file); !strings.Contains(stderr, "0 keys added, 1 were there") {
-		t.Errorf("import again says %s", stderr)
+		t.Errorf("the second import prints %s", stderr)
 	}
 	s = harness.Start(t, harness.Options{DataDir: s.DataDir})
 	if s.Key("movie") != def {
-		t.Error("the imported key is another")
+		t.Error("the imported key differs")
 	}
 	other := s.DataDir
 	p := harness.Livego(t, dir, nil, "keys", "list", "--data_dir="+other,
 		fmt.Sprintf("--api_addr=127.0.0.1:%d", harness.FreePorts(t, 1)[0]))
 	if p.Wait(patience) != 1 || !strings.Contains(p.Stderr(), "in use by another process") {
-		t.Errorf("on a store that a server holds: %s", p.Stderr())
+		t.Errorf("on the store of a running server: %s", p.Stderr())
 	}
 }
 
@@ -110,7 +111,7 @@ func pushExitCode(s *harness.Server, file, key string) int {
 	return s.PushTo(file, s.RTMP(key)).Wait(patience)
 }
 
-// TestImportKeysOfEarlierServer takes over what an earlier server left in a Redis.
+// TestImportKeysOfEarlierServer imports the keys that an earlier server left in a Redis.
 func TestImportKeysOfEarlierServer(t *testing.T) {
 	harness.Need(t, "ffmpeg", "redis-server", "redis-cli")
 	t.Parallel()
@@ -127,25 +128,26 @@ func TestImportKeysOfEarlierServer(t *testing.T) {
 		"--api_addr=" + s.Addr("api_addr")}
 	p := harness.Livego(t, t.TempDir(), nil, importing...)
 	if code := p.Wait(patience); code != 1 {
-		t.Errorf("import with a name that is refused: exit code %d", code)
+		t.Errorf("import with an invalid room name: exit code %d", code)
 	}
 	for _, want := range []string{
 		"found 2 rooms with a key; skipped 1 entries without a counterpart", "1 keys added",
-		`not taken: room name "my room" has a character outside A-Z a-z 0-9 . _ -; import it under another name with --rename 'my room=NEW'`,
+		`not taken: room name "my room" has a character outside A-Z a-z 0-9 . _ -; ` +
+			`import it under another name with --rename 'my room=NEW'`,
 	} {
 		if !strings.Contains(p.Stderr(), want) {
-			t.Errorf("import says %s, want %s", p.Stderr(), want)
+			t.Errorf("import prints %s, want %s", p.Stderr(), want)
 		}
 	}
 	p = harness.Livego(t, t.TempDir(), nil, append(importing, "--rename", "my room=my-room")...)
 	p.WaitOK(patience)
 	if !strings.Contains(p.Stderr(), "1 keys added, 1 were there already") || s.Key("my-room") != odd {
-		t.Errorf("import with a new name says %s", p.Stderr())
+		t.Errorf("import with a new name prints %s", p.Stderr())
 	}
 	if s.Key("movie") != key {
-		t.Error("the room has another key than before")
+		t.Error("the key of the room changed")
 	}
 	if code := pushExitCode(s, load(t, sample.AV).File(t), key); code != 0 {
-		t.Errorf("the earlier key does not publish: code %d", code)
+		t.Errorf("the key of the earlier server does not publish: exit code %d", code)
 	}
 }

@@ -21,14 +21,14 @@ import (
 	"livego/e2e/sample"
 )
 
-// A docShell is where the steps of docs/keys.md are typed: a directory, with livego in the path and
-// listeners that nobody else has.
+// A docShell runs the commands of a document in a directory of its own, with livego in PATH and
+// listeners on free ports.
 type docShell struct {
 	t      *testing.T
 	dir    string
 	env    []string
-	addr   map[string]string // by setting
-	output string            // what the commands have printed
+	addr   map[string]string // listener addresses by setting
+	output string            // output of all commands so far
 }
 
 func newDocShell(t *testing.T) *docShell {
@@ -47,7 +47,7 @@ func newDocShell(t *testing.T) *docShell {
 	return d
 }
 
-// command returns how a script is run.
+// command returns the command that runs script.
 func (d *docShell) command(script string) *exec.Cmd {
 	_, port, _ := net.SplitHostPort(d.addr["api_addr"])
 	cmd := exec.CommandContext(d.t.Context(), "bash", "-euc",
@@ -56,7 +56,7 @@ func (d *docShell) command(script string) *exec.Cmd {
 	return cmd
 }
 
-// run types a script that ends.
+// run runs a script to its end and returns its output.
 func (d *docShell) run(script string) string {
 	d.t.Helper()
 	cmd := d.command(script)
@@ -70,8 +70,8 @@ func (d *docShell) run(script string) string {
 	return string(out)
 }
 
-// TestDocumentedLockdown types the five steps from open to locked down, and then tries every door:
-// each is shut to who has nothing to show, and opens to who was given something.
+// TestDocumentedLockdown runs the five steps from open to locked down, and then tries every
+// listener: each refuses clients without a credential, and accepts those with one.
 func TestDocumentedLockdown(t *testing.T) {
 	harness.Need(t, "ffmpeg", "openssl", "curl")
 	t.Parallel()
@@ -105,7 +105,7 @@ func TestDocumentedLockdown(t *testing.T) {
 				}
 				return err
 			})
-			// is refused
+			// is refused: it has no key
 			harness.FFmpeg(t, "-re", "-i", src, "-c", "copy", "-f", "flv",
 				"rtmp://"+d.addr["rtmp_addr"]+"/live/movie").Wait(patience)
 		case strings.Contains(f.script, "denied"):
@@ -115,16 +115,16 @@ func TestDocumentedLockdown(t *testing.T) {
 		}
 	}
 	if !strings.Contains(denied, `"what":"publish"`) {
-		t.Errorf("the list of who was refused is %s", denied)
+		t.Errorf("the list of refusals is %s", denied)
 	}
 	found := regexp.MustCompile(`(?m)^([0-9A-Za-z]{48})\n([0-9A-Za-z]{48})\n(\S+\.\S+\.\S+)$`).FindStringSubmatch(d.output)
 	if found == nil {
-		t.Fatalf("two keys and a token were to be printed:\n%s", d.output)
+		t.Fatalf("the commands did not print two keys and a token:\n%s", d.output)
 	}
 	checkLockedDown(t, d, found[1], found[3], src)
 }
 
-// checkLockedDown tries every door.
+// checkLockedDown tries every listener, with and without a credential.
 func checkLockedDown(t *testing.T, d *docShell, key, token, src string) {
 	t.Helper()
 	cert, err := os.ReadFile(filepath.Join(d.dir, "server.crt"))
@@ -133,7 +133,7 @@ func checkLockedDown(t *testing.T, d *docShell, key, token, src string) {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(cert) {
-		t.Fatal("server.crt is no certificate")
+		t.Fatal("server.crt contains no certificate")
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	defer transport.CloseIdleConnections()
@@ -155,9 +155,9 @@ func checkLockedDown(t *testing.T, d *docShell, key, token, src string) {
 	push := harness.FFmpeg(t, "-re", "-stream_loop", "-1", "-i", src, "-c", "copy", "-f", "flv",
 		"rtmps://"+d.addr["rtmps_addr"]+"/live/"+key)
 	https, hls := "https://"+d.addr["https_addr"]+"/live/movie", "https://"+d.addr["hls_addr"]+"/live/movie"
-	harness.Eventually(t, patience, "the encoder by its own key, over TLS", func() error {
+	harness.Eventually(t, patience, "the encoder publishes with its own key over TLS", func() error {
 		if got := status(https + ".flv?token=" + token); got != 200 {
-			return fmt.Errorf("HTTP %d, ffmpeg says %s", got, push.Stderr())
+			return fmt.Errorf("HTTP %d, ffmpeg prints %s", got, push.Stderr())
 		}
 		return nil
 	})

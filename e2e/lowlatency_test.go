@@ -19,9 +19,9 @@ import (
 	"livego/e2e/harness"
 )
 
-// TestLowLatency follows a stream by blocking reloads as a player does, and holds every playlist,
-// segment and part on the way to Apple's rules (RFC 8216bis), while the encoder breaks off and
-// comes back, and other players come and go.
+// TestLowLatency follows a stream by blocking playlist reloads, as a player does, and checks every
+// playlist, segment and part against the rules of RFC 8216bis, while the encoder disconnects and
+// reconnects, and other players join and leave.
 func TestLowLatency(t *testing.T) {
 	harness.Need(t, "ffmpeg", "ffprobe")
 	t.Parallel()
@@ -56,7 +56,7 @@ func TestLowLatency(t *testing.T) {
 		waitAlive(t, encoder, each-2*time.Second)
 		encoder.Kill()
 		encoder.Wait(patience)
-		if n%2 == 0 { // in sight of the viewers
+		if n%2 == 0 { // long enough for viewers to notice
 			waitAlive(t, nil, away)
 		}
 		encoder = push()
@@ -67,7 +67,7 @@ func TestLowLatency(t *testing.T) {
 	}
 	for _, other := range others {
 		if _, err := other(); err != nil {
-			t.Errorf("who comes and goes: %v", err)
+			t.Errorf("the viewer that joins and leaves: %v", err)
 		}
 	}
 	if f.segments < int(long.Seconds())/2-3*pushes || f.parts < 5*f.segments || f.discontinuities != pushes-1 {
@@ -78,7 +78,7 @@ func TestLowLatency(t *testing.T) {
 	f.checkWithFFprobe(t, f.ts)
 }
 
-// waitAlive lets time pass, through which p has to live where it is not nil.
+// waitAlive waits for d. If p is not nil, it must not exit in this time.
 func waitAlive(t *testing.T, p *harness.Process, d time.Duration) {
 	t.Helper()
 	var ended <-chan struct{}
@@ -87,12 +87,13 @@ func waitAlive(t *testing.T, p *harness.Process, d time.Duration) {
 	}
 	select {
 	case <-ended:
-		t.Fatalf("it has ended too early: %s", p.Stderr())
+		t.Fatalf("the process exited too early: %s", p.Stderr())
 	case <-time.After(d):
 	}
 }
 
-// followRepeatedly follows master again and again for so long, until it has ended. What it sees must be what f sees.
+// followRepeatedly follows master for stay at a time until the stream has ended. What it receives
+// must be the same as what f receives.
 func followRepeatedly(ctx context.Context, f *follower, master string, stay time.Duration) error {
 	for {
 		here, cancel := context.WithTimeout(ctx, stay)
@@ -112,12 +113,13 @@ func followRepeatedly(ctx context.Context, f *follower, master string, stay time
 // A lowLatencyPlaylist is a media playlist with parts.
 type lowLatencyPlaylist struct {
 	hlsPlaylist
-	partTarget, holdBack   float64
-	init                   string
-	parts                  map[int][]hlsPart // by media sequence number, as far as they are listed
-	dates                  map[int]time.Time // by media sequence number
-	discontinuitySequences map[int]int       // discontinuity sequence number by media sequence number, of what has begun
-	openDiscontinuity      bool              // what is not complete is discontinuous with what was before
+	partTarget, holdBack float64
+	init                 string
+	parts                map[int][]hlsPart // by media sequence number, if the playlist lists them
+	dates                map[int]time.Time // by media sequence number
+	// discontinuity sequence number by media sequence number, for segments that have started
+	discontinuitySequences map[int]int
+	openDiscontinuity      bool // the open segment starts with a discontinuity
 	independent            bool
 	hint                   string
 }
@@ -154,7 +156,7 @@ func parseLowLatency(text []byte) (l lowLatencyPlaylist, err error) {
 			l.partTarget = number(value, "PART-TARGET")
 		case tag == "#EXT-X-SERVER-CONTROL":
 			if l.holdBack = number(value, "PART-HOLD-BACK"); !strings.Contains(value, "CAN-BLOCK-RELOAD=YES") {
-				return l, errors.New("requests for the playlist are not held")
+				return l, errors.New("the playlist has no CAN-BLOCK-RELOAD=YES")
 			}
 		case tag == "#EXT-X-MAP":
 			l.init = quoted(value)
@@ -184,18 +186,18 @@ func parseLowLatency(text []byte) (l lowLatencyPlaylist, err error) {
 	return l, err
 }
 
-// A follower is a player that looks at everything.
+// A follower is a player that checks all that it downloads.
 type follower struct {
 	client          *http.Client
 	mu              sync.Mutex
-	seen            map[string]string // what is where: see same
-	partBytes       map[string][]byte // of the newest parts, by URI
+	seen            map[string]string // contents by place: see checkUnchanged
+	partBytes       map[string][]byte // contents of the newest parts, by URI
 	last            lowLatencyPlaylist
 	hint            string
 	segments, parts int
 	discontinuities int    // discontinuities
-	fmp4, ts        []byte // the stream, one segment after the other
-	nextSegment     int    // media sequence number of the segment to look at next
+	fmp4, ts        []byte // the stream so far, in each format
+	nextSegment     int    // media sequence number of the next segment to check
 	mediaURL        string
 }
 
@@ -222,7 +224,7 @@ func (f *follower) follow(ctx context.Context, master string) (err error) {
 			return err
 		}
 		if waited := time.Since(begin).Seconds(); waited > 3*float64(l.target)+1 {
-			return fmt.Errorf("%s was held for %.1f s", at, waited)
+			return fmt.Errorf("the request for %s was held for %.1f s", at, waited)
 		}
 		if err := f.checkPlaylist(ctx, l); err != nil {
 			return fmt.Errorf("%w, in\n%s", err, body)
@@ -235,18 +237,18 @@ func (f *follower) follow(ctx context.Context, master string) (err error) {
 	}
 }
 
-// checkPlaylist holds a playlist to the rules, and takes what is new in it.
+// checkPlaylist checks a playlist, and downloads and checks what is new in it.
 func (f *follower) checkPlaylist(ctx context.Context, l lowLatencyPlaylist) error {
 	if f.last.target != 0 && (l.target != f.last.target || l.partTarget != f.last.partTarget ||
 		l.sequence < f.last.sequence) {
-		return fmt.Errorf("target, part target and sequence went from %d, %v, %d to %d, %v, %d",
+		return fmt.Errorf("target duration, part target and sequence changed from %d, %v, %d to %d, %v, %d",
 			f.last.target, f.last.partTarget, f.last.sequence, l.target, l.partTarget, l.sequence)
 	}
 	if l.partTarget == 0 || l.holdBack < 3*l.partTarget-1e-6 {
-		return fmt.Errorf("part target %v, players are to stay %v behind", l.partTarget, l.holdBack)
+		return fmt.Errorf("part target %v with PART-HOLD-BACK %v", l.partTarget, l.holdBack)
 	}
 	if f.hint != "" && !l.ended && l.hint != f.hint && !l.hasPart(f.hint) && !l.cutShort(f.hint) {
-		return fmt.Errorf("%s was hinted at and did not come", f.hint)
+		return fmt.Errorf("%s was hinted but never listed", f.hint)
 	}
 	f.hint = l.hint
 	if f.last.target == 0 {
@@ -265,7 +267,7 @@ func (f *follower) checkPlaylist(ctx context.Context, l lowLatencyPlaylist) erro
 	}
 	for ; f.nextSegment < l.sequence+len(l.segments); f.nextSegment++ {
 		if f.nextSegment < l.sequence {
-			return fmt.Errorf("segment %d left the playlist before it was seen", f.nextSegment)
+			return fmt.Errorf("segment %d was removed before it was fetched", f.nextSegment)
 		}
 		if err := f.checkSegment(ctx, l, f.nextSegment); err != nil {
 			return err
@@ -285,7 +287,8 @@ func (l *lowLatencyPlaylist) hasPart(uri string) bool {
 	return false
 }
 
-// cutShort reports whether the segment of the part at uri has ended before that, as the encoder did.
+// cutShort reports whether the segment of the part at uri ended before that part, because the encoder
+// disconnected.
 func (l *lowLatencyPlaylist) cutShort(uri string) bool {
 	name, _, _ := strings.Cut(uri, ".")
 	for _, p := range l.parts[l.sequence+len(l.segments)] {
@@ -305,18 +308,18 @@ func (l *lowLatencyPlaylist) cutShort(uri string) bool {
 	return false
 }
 
-// checkUnchanged notes what is at a place, which must be so for ever.
+// checkUnchanged stores what is at a place, and fails if it was something else before.
 func (f *follower) checkUnchanged(place, what string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if old, ok := f.seen[place]; ok && old != what {
-		return fmt.Errorf("%s was %s and is %s now", place, old, what)
+		return fmt.Errorf("%s was %s and is now %s", place, old, what)
 	}
 	f.seen[place] = what
 	return nil
 }
 
-// checkAgrees checks that g, who has gone, has seen the same as f as far as both have seen it.
+// checkAgrees checks that g, which has left, received the same as f where both received something.
 func (f *follower) checkAgrees(g *follower) error {
 	for place, what := range g.seen {
 		if err := f.checkUnchanged(place, what); err != nil {
@@ -334,7 +337,7 @@ func (f *follower) checkParts(ctx context.Context, l lowLatencyPlaylist, msn int
 		}
 		last := complete && i == len(l.parts[msn])-1
 		if p.duration > l.partTarget+1e-6 || !last && p.duration < .85*l.partTarget-1e-6 {
-			return fmt.Errorf("part %s lasts %v s, the target is %v", p.uri, p.duration, l.partTarget)
+			return fmt.Errorf("part %s has a duration of %v s, the target is %v", p.uri, p.duration, l.partTarget)
 		}
 		if _, ok := f.partBytes[p.uri]; ok || msn < f.nextSegment {
 			continue
@@ -346,7 +349,7 @@ func (f *follower) checkParts(ctx context.Context, l lowLatencyPlaylist, msn int
 		f.partBytes[p.uri] = b
 		f.parts++
 		if idr := beginsWithIDR(b); idr != p.independent {
-			return fmt.Errorf("part %s begins with an IDR picture: %v; the playlist says %v", p.uri, idr, p.independent)
+			return fmt.Errorf("part %s starts with an IDR picture: %v; the playlist says %v", p.uri, idr, p.independent)
 		}
 	}
 	return nil
@@ -362,7 +365,7 @@ func (f *follower) checkSegment(ctx context.Context, l lowLatencyPlaylist, msn i
 		return err
 	}
 	if int(math.Round(seg.duration)) > l.target || seg.duration <= 0 {
-		return fmt.Errorf("segment %d lasts %v s, the target is %d", msn, seg.duration, l.target)
+		return fmt.Errorf("segment %d has a duration of %v s, the target is %d", msn, seg.duration, l.target)
 	}
 	if err := f.checkDate(l, msn); err != nil {
 		return err
@@ -372,7 +375,7 @@ func (f *follower) checkSegment(ctx context.Context, l lowLatencyPlaylist, msn i
 		return err
 	}
 	if l.independent && !beginsWithIDR(whole) {
-		return fmt.Errorf("segment %d does not begin with an IDR picture", msn)
+		return fmt.Errorf("segment %d does not start with an IDR picture", msn)
 	}
 	f.segments++
 	f.fmp4 = append(f.fmp4, whole...)
@@ -382,7 +385,7 @@ func (f *follower) checkSegment(ctx context.Context, l lowLatencyPlaylist, msn i
 	}
 	f.ts = append(f.ts, ts...)
 	if len(parts) == 0 {
-		return nil // it was there before we came
+		return nil // the segment was complete before the follower started
 	}
 	var sum float64
 	var joined []byte
@@ -392,20 +395,20 @@ func (f *follower) checkSegment(ctx context.Context, l lowLatencyPlaylist, msn i
 		delete(f.partBytes, p.uri)
 	}
 	if math.Abs(sum-seg.duration) > 1e-4*float64(len(parts)) {
-		return fmt.Errorf("segment %d lasts %v s, its parts %v", msn, seg.duration, sum)
+		return fmt.Errorf("segment %d has a duration of %v s, its parts %v s", msn, seg.duration, sum)
 	}
 	if !bytes.Equal(whole, joined) {
-		return fmt.Errorf("segment %d is not the sum of its parts", msn)
+		return fmt.Errorf("segment %d differs from its parts", msn)
 	}
 	return nil
 }
 
-// checkDate holds the time of a segment to that of the one before: the time between is what that
-// lasts, or more where they are discontinuous.
+// checkDate compares the EXT-X-PROGRAM-DATE-TIME of a segment with that of the segment before it:
+// the difference is the duration of the one before, or more if there is a discontinuity.
 func (f *follower) checkDate(l lowLatencyPlaylist, msn int) error {
 	date, ok := l.dates[msn]
 	if !ok {
-		return fmt.Errorf("segment %d has no time", msn)
+		return fmt.Errorf("segment %d has no EXT-X-PROGRAM-DATE-TIME", msn)
 	}
 	if err := f.checkUnchanged(fmt.Sprint("time of segment ", msn), date.String()); err != nil {
 		return err
@@ -418,7 +421,7 @@ func (f *follower) checkDate(l lowLatencyPlaylist, msn int) error {
 	passed := date.Sub(before) - time.Duration(l.segments[msn-1-l.sequence].duration*float64(time.Second))
 	switch joint := l.segments[msn-l.sequence].discontinuity; {
 	case !joint && passed.Abs() > rounded, joint && passed < -rounded:
-		return fmt.Errorf("segment %d begins %v after the end of the one before it, discontinuous: %v", msn, passed, joint)
+		return fmt.Errorf("segment %d starts %v after the end of the one before it, discontinuity: %v", msn, passed, joint)
 	case joint:
 		f.discontinuities++
 	}
@@ -441,8 +444,8 @@ func (f *follower) download(ctx context.Context, uri string) ([]byte, error) {
 	return body, nil
 }
 
-// beginsWithIDR reports whether the first picture in the mdat of a fragment is an IDR picture. The
-// video comes first there.
+// beginsWithIDR reports whether the first picture in the mdat box of a fragment is an IDR picture.
+// Video precedes audio there.
 func beginsWithIDR(b []byte) bool {
 	for len(b) >= 8 {
 		size := int(binary.BigEndian.Uint32(b))
@@ -465,10 +468,10 @@ func beginsWithIDR(b []byte) bool {
 		}
 		break
 	}
-	return false // sound may last longer than the video
+	return false // audio may last longer than the video
 }
 
-// checkWithFFprobe has ffprobe read all frames of a stream: it must find nothing to say.
+// checkWithFFprobe has ffprobe read all frames of a stream, without an error.
 func (f *follower) checkWithFFprobe(t *testing.T, stream []byte) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "stream")
@@ -478,13 +481,13 @@ func (f *follower) checkWithFFprobe(t *testing.T, stream []byte) {
 	p := harness.StartProgram(t, "ffprobe", "-v", "error", "-count_frames", "-show_entries",
 		"stream=codec_name,nb_read_frames", file)
 	p.WaitOK(patience)
-	if said := p.Stderr(); said != "" {
-		t.Errorf("ffprobe says %s", said)
+	if printed := p.Stderr(); printed != "" {
+		t.Errorf("ffprobe prints %s", printed)
 	}
 }
 
-// TestSparseKeyframesGetNoParts publishes a keyframe every 4 s without sound: the playlist has
-// whole segments and says nothing of parts.
+// TestSparseKeyframesGetNoParts publishes a keyframe every 4 s without audio: the playlist has
+// segments and no parts.
 func TestSparseKeyframesGetNoParts(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -505,7 +508,7 @@ func TestSparseKeyframesGetNoParts(t *testing.T) {
 			return fmt.Errorf("%v, %w", resp, err)
 		}
 		if bytes.Contains(text, []byte("PART")) || bytes.Contains(text, []byte("CAN-BLOCK-RELOAD")) {
-			t.Fatalf("low latency in\n%s", text)
+			t.Fatalf("the playlist has tags of low latency:\n%s", text)
 		}
 		p, err := parseMedia(text)
 		if err != nil {
@@ -513,7 +516,7 @@ func TestSparseKeyframesGetNoParts(t *testing.T) {
 		}
 		for _, seg := range p.segments {
 			if math.Abs(seg.duration-4) > 0.1 {
-				t.Fatalf("a segment of %v s", seg.duration)
+				t.Fatalf("a segment has a duration of %v s", seg.duration)
 			}
 		}
 		if len(p.segments) < 2 {

@@ -1,4 +1,4 @@
-// Package e2e tests livego as its users meet it: the real binary, real encoders and players, and
+// Package e2e tests livego as its users do: with the real binary, real encoders and players, and
 // the documented interface only.
 package e2e
 

@@ -18,13 +18,14 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestLivestat checks the shape of /stat/livestat and that it counts viewers of every protocol, without a key.
+// TestLivestat checks the fields of /stat/livestat, and that it counts viewers of every protocol
+// and contains no key.
 func TestLivestat(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	s, src := harness.Start(t, harness.Options{}), load(t, sample.AV)
 	if e := s.Call("/stat/livestat"); string(e.Data) != `{"publishers":null,"players":null}` {
-		t.Errorf("nothing live: %s", e.Data)
+		t.Errorf("without a stream: %s", e.Data)
 	}
 	key := s.Key("movie")
 	push := s.PushTo(src.File(t), s.RTMP(key), "-stream_loop", "-1")
@@ -39,7 +40,7 @@ func TestLivestat(t *testing.T) {
 	for _, path := range []string{"/stat/livestat", "/stat/livestat?room=live/movie"} {
 		e := s.Call(path)
 		if strings.Contains(string(e.Data), key) {
-			t.Errorf("%s: the key is in it", path)
+			t.Errorf("%s: the key is in the answer", path)
 		}
 		var st struct{ Publishers, Players []map[string]any }
 		if err := json.Unmarshal(e.Data, &st); err != nil {
@@ -96,7 +97,7 @@ func TestLivestat(t *testing.T) {
 	}
 }
 
-// TestControl checks the rows of the documented interface that need no stream.
+// TestControl checks the routes below /control that need no stream.
 func TestControl(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.Options{})
@@ -131,7 +132,7 @@ func TestControl(t *testing.T) {
 	}
 }
 
-// TestStatics checks that the files of ./statics are served, and a page where there are none.
+// TestStatics checks that the files in ./statics are served, and that / is a page.
 func TestStatics(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -158,7 +159,7 @@ func TestStatics(t *testing.T) {
 	}
 }
 
-// request makes a request and returns the reply with its body read.
+// request sends a request and returns the response with its body.
 func request(t *testing.T, method, url string, edit func(*http.Request)) (*http.Response, string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -182,7 +183,8 @@ func request(t *testing.T, method, url string, edit func(*http.Request)) (*http.
 	return resp, string(body)
 }
 
-// TestForeignOriginsAreRefused checks that a web page cannot reach the operator's HTTP through the operator's browser.
+// TestForeignOriginsAreRefused checks that a web page of another site cannot use the operator's
+// HTTP through the operator's browser.
 func TestForeignOriginsAreRefused(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.Options{})
@@ -207,11 +209,12 @@ func TestForeignOriginsAreRefused(t *testing.T) {
 		t.Errorf("localhost: HTTP %d %s", resp.StatusCode, body)
 	}
 	if e := s.Call("/control/delete?room=stolen"); e.Status != 404 {
-		t.Errorf("the refused request made the room: %d", e.Status)
+		t.Errorf("a refused request created the room: %d", e.Status)
 	}
 }
 
-// TestJWTSecretRequiresToken checks that with a secret every request of the operator's HTTP needs a token.
+// TestJWTSecretRequiresToken checks that with jwt.secret every request of the operator's HTTP needs
+// a token.
 func TestJWTSecretRequiresToken(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -228,11 +231,12 @@ func TestJWTSecretRequiresToken(t *testing.T) {
 		t.Errorf("with a bad token: %d", e.Status)
 	}
 	if log := s.Stdout() + s.Stderr(); strings.Contains(log, canary) || strings.Contains(log, "x.y.z") {
-		t.Error("secret or token in the log")
+		t.Error("the secret or the token is in the log")
 	}
 }
 
-// TestViewersHTTP checks what the viewers' listeners answer where nothing is live, and that both serve everything.
+// TestViewersHTTP checks the answers of the viewers' HTTP without a stream, and that both listeners
+// serve all protocols.
 func TestViewersHTTP(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -272,12 +276,12 @@ func TestViewersHTTP(t *testing.T) {
 		}
 	}
 	if players := s.Stat().Players; len(players) != 0 {
-		t.Errorf("HEAD counts as a player: %+v", players)
+		t.Errorf("a HEAD request is counted as a player: %+v", players)
 	}
 	push.WaitOK(patience)
 }
 
-// TestAppSettings checks that each entry of server means what it says.
+// TestAppSettings checks the settings of apps in server.
 func TestAppSettings(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -290,7 +294,7 @@ func TestAppSettings(t *testing.T) {
 	s, src := harness.Start(t, harness.Options{Dir: dir}), load(t, sample.AV)
 	base := "rtmp://" + s.Addr("rtmp_addr")
 	if s.PushTo(src.File(t), base+"/closed/"+s.Key("movie")).Wait(patience) == 0 {
-		t.Error("live: false publishes")
+		t.Error("an app with live: false accepts a publisher")
 	}
 	pushes := []*harness.Process{src.push(s, t, "movie"), s.PushTo(src.File(t), base+"/radio/"+s.Key("song"))}
 	s.AwaitLive("movie")

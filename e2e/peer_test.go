@@ -24,7 +24,7 @@ func TestRTMPDump(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out.flv")
 	dump := harness.StartProgram(t, "rtmpdump", "-q", "-r", s.RTMP("movie"), "--live", "-o", out)
 	push.WaitOK(patience)
-	dump.Wait(patience) // its exit code says whether it knew the length, which nobody does of a live stream
+	dump.Wait(patience) // the exit code depends on the duration, which a live stream does not have
 	check(t, "rtmpdump", src.packets, readPackets(t, out), mediacompare.Millisecond)
 }
 
@@ -44,13 +44,13 @@ func TestGStreamerPlays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// rtmp2src drops the message that it holds when the end comes.
+	// rtmp2src drops the message that it is reading when the stream ends.
 	if lost := m.Video.Missing() + m.Audio.Missing(); lost > 1 {
 		t.Errorf("the end is missing: video %+v, audio %+v", m.Video, m.Audio)
 	}
 }
 
-// readFLV reads an FLV file that a peer wrote.
+// readFLV reads an FLV file that another program wrote.
 func readFLV(t *testing.T, path string) *mediacompare.FLVFile {
 	t.Helper()
 	r, err := os.Open(path)
@@ -74,15 +74,15 @@ func readPackets(t *testing.T, path string) mediacompare.Stream {
 	return packets
 }
 
-// TestGStreamerPushes publishes with GStreamer's own RTMP client and with librtmp. The muxer builds
-// FLV anew, so that what is compared is what a decoder gets.
+// TestGStreamerPushes publishes with GStreamer's own RTMP client and with librtmp. The muxer frames
+// NAL units in its own way, so the units that a decoder gets are compared.
 func TestGStreamerPushes(t *testing.T) {
 	harness.Need(t, "ffmpeg", "gst-launch-1.0")
 	server := harness.Start(t, harness.Options{})
 	src := load(t, sample.AV)
 	for _, sink := range []struct{ name, suffix string }{
 		{"rtmp2sink", ""},
-		{"rtmpsink", " live=1"}, // librtmp takes options behind the address
+		{"rtmpsink", " live=1"}, // librtmp reads options after the address
 	} {
 		t.Run(sink.name, func(t *testing.T) {
 			t.Parallel()
@@ -108,12 +108,12 @@ func TestGStreamerPushes(t *testing.T) {
 	}
 }
 
-// TestNginx relays through nginx-rtmp in both directions: it pushes to livego what it gets, and it
-// pulls from livego what it is asked for.
+// TestNginx relays through nginx-rtmp in both directions: nginx pushes a stream to livego, and
+// pulls one from livego.
 func TestNginx(t *testing.T) {
 	harness.Need(t, "ffmpeg", "nginx")
 	t.Parallel()
-	// nginx says no goodbye when it ends a push: what it pushed is held.
+	// nginx does not end the stream when it ends a push, so livego holds it.
 	s, src := harness.Start(t, harness.Options{Flags: []string{"--publish_hold=1s"}}), load(t, sample.AV)
 	addr := startNginx(t, fmt.Sprintf(`
 		application pushes { live on; push %s; }
@@ -131,7 +131,7 @@ func TestNginx(t *testing.T) {
 	check(t, "nginx pulls", src.packets, frames(t, viewer), mediacompare.Millisecond)
 }
 
-// startNginx starts nginx with the rtmp module and these applications, and returns its address.
+// startNginx starts nginx with the RTMP module and these applications, and returns its address.
 func startNginx(t *testing.T, applications string) string {
 	t.Helper()
 	dir := t.TempDir()

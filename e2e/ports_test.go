@@ -14,8 +14,8 @@ import (
 	"livego/e2e/rtmp"
 )
 
-// TestWrongPort sends each protocol to a port of another: HTTP is told the right port, and the log
-// says what came where.
+// TestWrongPort sends each protocol to a listener of another: an HTTP client is told the right
+// port, and the log names protocol and listener.
 func TestWrongPort(t *testing.T) {
 	t.Parallel()
 	cert, key, _ := tlsCertificate(t)
@@ -59,7 +59,7 @@ func TestWrongPort(t *testing.T) {
 		if err != nil || resp.StatusCode != http.StatusBadRequest || !resp.Close ||
 			!strings.Contains(string(body), "http://HOST:"+port("httpflv_addr")+"/APP/ROOM.flv") ||
 			!strings.Contains(string(body), "http://HOST:"+port("hls_addr")+"/APP/ROOM.m3u8") {
-			t.Errorf("%s on the port of RTMP: %d %q, %v", method, resp.StatusCode, body, err)
+			t.Errorf("%s on the RTMP port: %d %q, %v", method, resp.StatusCode, body, err)
 		}
 	}
 	logged("HTTP or other text on a port of RTMP")
@@ -80,7 +80,7 @@ func TestWrongPort(t *testing.T) {
 	for _, flag := range []string{"httpflv_addr", "hls_addr"} {
 		answer, _ := io.ReadAll(send(flag, rtmp.ClientHandshake(3)))
 		if !strings.HasPrefix(string(answer), "HTTP/1.1 400") || !strings.Contains(string(answer), "not RTMP") {
-			t.Errorf("RTMP on %s is answered %q", flag, answer)
+			t.Errorf("the answer to RTMP on %s is %q", flag, answer)
 		}
 		logged("the client speaks RTMP on a port of HTTP", port(flag))
 	}
@@ -88,7 +88,7 @@ func TestWrongPort(t *testing.T) {
 	for _, flag := range []string{"rtmp_addr", "hls_addr"} {
 		nc := tls.Client(send(flag, nil), &tls.Config{InsecureSkipVerify: true})
 		if err := nc.Handshake(); err == nil {
-			t.Errorf("TLS on %s", flag)
+			t.Errorf("%s accepts TLS", flag)
 		}
 	}
 	logged("the client speaks TLS on a port of plain RTMP")

@@ -21,7 +21,7 @@ import (
 	"livego/e2e/sample"
 )
 
-// A probeReport is what livego probe --json says of a source, as far as the tests look at it.
+// A probeReport is the part of the output of livego probe --json that the tests check.
 type probeReport struct {
 	Container string        `json:"container"`
 	Duration  float64       `json:"duration"`
@@ -59,14 +59,14 @@ type probedTrack struct {
 	TS         string  `json:"hls_ts"`
 }
 
-// probe runs livego probe --json on one source, and returns its exit code too.
+// probe runs livego probe --json on one source, and returns its report and its exit code.
 func probe(t testing.TB, source string, more ...string) (probeReport, int) {
 	t.Helper()
 	return parseProbe(t, source, harness.Livego(t, t.TempDir(), nil,
 		append([]string{"probe", "--json", source}, more...)...))
 }
 
-// parseProbe returns what a run of livego probe --json said, and its exit code.
+// parseProbe waits for a run of livego probe --json, and returns its report and its exit code.
 func parseProbe(t testing.TB, source string, p *harness.Process) (probeReport, int) {
 	t.Helper()
 	code := p.Wait(patience)
@@ -85,7 +85,7 @@ func (p probeReport) codes() (codes []string) {
 	return codes
 }
 
-// A ffprobeResult is what ffprobe says of a file.
+// An ffprobeResult is what ffprobe reports about a file.
 type ffprobeResult struct {
 	Format struct {
 		Name     string `json:"format_name"`
@@ -119,7 +119,7 @@ type ffprobeStream struct {
 	} `json:"side_data_list"`
 }
 
-// start returns the earliest presentation time in a stream.
+// start returns the lowest PTS of a stream, in seconds.
 func (j ffprobeResult) start(stream int) (at float64, ok bool) {
 	for _, p := range j.Packets {
 		if pts, err := strconv.ParseFloat(p.PTS, 64); err == nil && p.Stream == stream && (!ok || pts < at) {
@@ -143,14 +143,14 @@ func ffprobe(t testing.TB, path string) ffprobeResult {
 	return j
 }
 
-// ffprobeCodecNames are our names of codecs where ffprobe has another.
+// ffprobeCodecNames maps ffprobe's names of codecs to livego's, where they differ.
 var ffprobeCodecNames = map[string]string{
 	"mpeg2video": "mpeg2", "pcm_s16le": "pcm", "pcm_s24le": "pcm", "flv1": "sorenson", "aac_latm": "aac in latm",
 }
 
-// TestProbe compares what probe finds in each file with what ffprobe finds, field by field, and
-// tries the commands by which it mends: each must make the remark go away, and the last all of
-// them.
+// TestProbe compares the fields that probe reports for each file with those of ffprobe, and runs
+// the ffmpeg commands that probe suggests: each must resolve its remark, and the last one all
+// remarks.
 func TestProbe(t *testing.T) {
 	harness.Need(t, "ffmpeg", "ffprobe")
 	for _, m := range sample.AllMedia() {
@@ -172,7 +172,7 @@ func compareProbe(t *testing.T, got probeReport, want ffprobeResult, path string
 	if container := map[string]string{"mp4": "mp4", "mov": "mp4", "m4a": "mp4", "mkv": "matroska", "webm": "matroska",
 		"ts": "mpegts", "m2ts": "mpegts", "flv": "flv", "aac": "aac", "mp3": "mp3",
 		"ac3": "ac3"}[strings.TrimPrefix(filepath.Ext(path), ".")]; !strings.Contains(want.Format.Name, container) {
-		t.Errorf("ffprobe calls it %s", want.Format.Name)
+		t.Errorf("ffprobe reports the container %s", want.Format.Name)
 	}
 	if d, err := strconv.ParseFloat(want.Format.Duration, 64); err == nil && math.Abs(d-got.Duration) > 0.2 {
 		t.Errorf("duration %v, want %v", got.Duration, d)
@@ -184,13 +184,14 @@ func compareProbe(t *testing.T, got probeReport, want ffprobeResult, path string
 		t.Fatalf("%d tracks, want %d", len(got.Tracks), len(want.Streams))
 	}
 	for _, s := range want.Streams {
-		// ffprobe numbers the streams as they stand in the file, or as they come.
+		// ffprobe numbers streams in the order of the file's index, or in the order in which they
+		// appear.
 		i := slices.IndexFunc(got.Tracks, func(g probedTrack) bool { return g.Kind == s.Kind })
 		if s.Index > 1 {
 			i = s.Index
 		}
 		if i < 0 {
-			t.Errorf("no %s", s.Kind)
+			t.Errorf("probe reports no %s", s.Kind)
 			continue
 		}
 		compareTrack(t, got.Tracks[i], s, want, strings.HasSuffix(path, "cut.mp4")) // ffmpeg moves pictures to the cut
@@ -209,9 +210,9 @@ func compareTrack(t *testing.T, got probedTrack, want ffprobeStream, all ffprobe
 		want.Codec = name
 	}
 	field("codec", got.Codec, want.Codec)
-	if got.Frames == 0 { // a codec that cannot be carried is not read
+	if got.Frames == 0 { // probe does not read codecs that cannot be carried
 		if got.RTMP != "no" {
-			t.Errorf("no frames of %s", got.Codec)
+			t.Errorf("probe reports no frames of %s", got.Codec)
 		}
 		return
 	}
@@ -219,7 +220,7 @@ func compareTrack(t *testing.T, got probedTrack, want ffprobeStream, all ffprobe
 	if at, ok := all.start(want.Index); ok && !cut && math.Abs(at-got.Start) > 0.0011 {
 		t.Errorf("%s starts at %v, want %v", got.Codec, got.Start, at)
 	}
-	// Of FLV and of FLAC, ffprobe repeats what the file claims.
+	// For FLV and FLAC, ffprobe reports the value in the file's metadata.
 	if rate, err := strconv.ParseFloat(want.BitRate, 64); err == nil && got.Codec != "flac" && all.Format.Name != "flv" &&
 		math.Abs(rate-got.BitRate) > rate*0.1 {
 		t.Errorf("%s: %v bit/s, want %v", got.Codec, got.BitRate, rate)
@@ -246,13 +247,14 @@ func compareVideo(t *testing.T, got probedTrack, want ffprobeStream, all ffprobe
 	}
 	rotation := 0
 	for _, s := range want.Side {
-		rotation = (360 - s.Rotation) % 360 // ffprobe counts the other way round
+		rotation = (360 - s.Rotation) % 360 // ffprobe counts in the other direction
 	}
 	field("rotation", got.Rotation, rotation)
 	if n, d, ok := strings.Cut(want.Rate, "/"); ok && d != "0" {
 		num, _ := strconv.ParseFloat(n, 64)
 		den, _ := strconv.ParseFloat(d, 64)
-		// ffprobe's average of short files with a variable rate is of another number of distances.
+		// For short files with a variable frame rate, ffprobe averages over another number of
+		// intervals.
 		if rate := num / den; math.Abs(rate-got.FrameRate) > rate*0.05 && strings.Contains(all.Format.Name, "mp4") {
 			t.Errorf("frame rate %v, want %v", got.FrameRate, rate)
 		}
@@ -284,8 +286,8 @@ func compareVideo(t *testing.T, got probedTrack, want ffprobeStream, all ffprobe
 	}
 }
 
-// runMendCommands runs the commands of the remarks, and of the whole, as they stand, but for the folder of the file,
-// beside which they write.
+// runMendCommands runs the commands of the remarks, and the one that resolves all, unchanged but for
+// the directory of the file, beside which they write.
 func runMendCommands(t *testing.T, path string, p probeReport) {
 	t.Helper()
 	run := func(command string) probeReport {
@@ -310,7 +312,7 @@ func runMendCommands(t *testing.T, path string, p probeReport) {
 	for _, r := range p.Remarks {
 		if r.Mend == "" {
 			if r.Code != "encrypted" {
-				t.Errorf("no command for: %s", r.Text)
+				t.Errorf("no command for the remark: %s", r.Text)
 			}
 			continue
 		}
@@ -323,18 +325,18 @@ func runMendCommands(t *testing.T, path string, p probeReport) {
 			return n
 		}
 		if after := run(r.Mend); kind(after) >= kind(p) {
-			t.Errorf("%s\ndoes not mend: %s\nbut leaves %+v", r.Mend, r.Text, after.Remarks)
+			t.Errorf("%s\ndoes not resolve: %s\nremaining: %+v", r.Mend, r.Text, after.Remarks)
 		}
 	}
 	if p.Mend != "" {
 		if after := run(p.Mend); len(after.Remarks) > 0 || after.Verdict != "fine" {
-			t.Errorf("%s\nleaves %+v", p.Mend, after.Remarks)
+			t.Errorf("%s\nremaining: %+v", p.Mend, after.Remarks)
 		}
 	}
 }
 
 // TestProbeUnsupportedContainers probes files in containers that livego does not read, and runs the
-// commands that it gives; and lists of files.
+// commands that it suggests. It probes lists of files too.
 func TestProbeUnsupportedContainers(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -355,7 +357,7 @@ func TestProbeUnsupportedContainers(t *testing.T) {
 		}
 		mended, code := probe(t, strings.TrimSuffix(path(name), filepath.Ext(name))+"-live.mp4")
 		if code != 0 || len(mended.Tracks) != codecs {
-			t.Errorf("%s\nleaves %+v", p.Mend, mended)
+			t.Errorf("%s\nresult: %+v", p.Mend, mended)
 		}
 	}
 	for text, want := range map[string]string{
@@ -380,7 +382,8 @@ func TestProbeUnsupportedContainers(t *testing.T) {
 	}
 }
 
-// TestNonconformingFLV probes and pushes FLV files that players play though the format has no word for them.
+// TestNonconformingFLV probes and pushes FLV files that players play although they violate the
+// format.
 func TestNonconformingFLV(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -390,7 +393,7 @@ func TestNonconformingFLV(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := whole.Bytes()
-	// each calls f for each tag with its PreviousTagSize.
+	// each replaces each tag, with its PreviousTagSize, by what f returns.
 	each := func(f func(tag []byte) []byte) []byte {
 		out := bytes.Clone(file[:13])
 		for rest := file[13:]; len(rest) > 0; {
@@ -404,12 +407,12 @@ func TestNonconformingFLV(t *testing.T) {
 		file []byte
 		says string
 	}{
-		"body sizes": {each(func(tag []byte) []byte {
+		"body size as PreviousTagSize": {each(func(tag []byte) []byte {
 			return binary.BigEndian.AppendUint32(tag[:len(tag)-4:len(tag)-4], uint32(len(tag)-15))
 		}), "PreviousTagSize is wrong"},
 		"unknown tags": {each(func(tag []byte) []byte { return append(append([]byte{15}, tag[1:]...), tag...) }),
 			"tags of unknown types were skipped"},
-		"zeros": {append(bytes.Clone(file), make([]byte, 4096)...), "4096 zero bytes follow the last tag"},
+		"trailing zeros": {append(bytes.Clone(file), make([]byte, 4096)...), "4096 zero bytes follow the last tag"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -431,7 +434,7 @@ func TestNonconformingFLV(t *testing.T) {
 	}
 }
 
-// TestProbeLive looks at a stream of this server by each protocol, and by the name of its room.
+// TestProbeLive probes a stream of this server by each protocol, and by the name of its room.
 func TestProbeLive(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -464,12 +467,12 @@ func TestProbeLive(t *testing.T) {
 	}
 	if code := nobody.Wait(patience); code != 4 || !strings.Contains(nobody.Stderr(), "is anybody publishing?") ||
 		strings.Count(nobody.Stderr(), "\n") != 1 {
-		t.Errorf("nobody: exit code %d\n%s", code, nobody.Stderr())
+		t.Errorf("room without a publisher: exit code %d\n%s", code, nobody.Stderr())
 	}
 	push.Kill()
 }
 
-// checkLive checks what probe says of a stream that is the plain sample.
+// checkLive checks the report of probe for a stream of the sample AV.
 func checkLive(t *testing.T, source, container string, run *harness.Process) {
 	t.Helper()
 	p, code := parseProbe(t, source, run)
@@ -485,7 +488,7 @@ func checkLive(t *testing.T, source, container string, run *harness.Process) {
 	}
 }
 
-// TestProbeBadFiles gives probe what is no good file: one clear line each, or a remark.
+// TestProbeBadFiles probes invalid files: each gives one clear line, or a remark.
 func TestProbeBadFiles(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -556,8 +559,8 @@ func TestProbeBadFiles(t *testing.T) {
 	}
 }
 
-// TestHugeFilesOpenFast opens files of 20 GB, most of which are not there: as fast as small ones,
-// and with as little memory.
+// TestHugeFilesOpenFast opens sparse files of 20 GB: as fast as small ones, and with as little
+// memory.
 func TestHugeFilesOpenFast(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -578,11 +581,11 @@ func TestHugeFilesOpenFast(t *testing.T) {
 	fragments, mkv := read("fragments.mp4"), read("live.mkv")
 	for _, f := range []struct {
 		name       string
-		head, tail []byte // what is there
-		whole      bool   // probe, which looks at the first minute, gets through the hole too
+		head, tail []byte // data at the start and at the end of the file
+		whole      bool   // probe can read the first minute in spite of the hole
 	}{
-		{"huge.ts", mpegts, mpegts, false}, // holes read as zeros, which are no packets
-		// ffmpeg leaves room for the long form of the size before mdat.
+		{"huge.ts", mpegts, mpegts, false}, // a hole reads as zeros, which are not packets
+		// ffmpeg reserves the space for a 64-bit size before mdat.
 		{"huge.mp4", slices.Concat(mp4[:mdat-8], large("mdat", size-int64(len(mp4)-moov)-int64(mdat-8)), mp4[mdat+8:moov]),
 			mp4[moov:], true},
 		{"huge-fragments.mp4", slices.Concat(fragments, large("free", size-int64(len(fragments)))), nil, true},
@@ -602,7 +605,7 @@ func TestHugeFilesOpenFast(t *testing.T) {
 			err = file.Truncate(size)
 		}
 		if err != nil {
-			t.Skipf("no room for a sparse file: %v", err)
+			t.Skipf("cannot create a sparse file: %v", err)
 		}
 		run := func(what string, args ...string) (*harness.Process, int) {
 			began := harness.StartStopwatch()
@@ -627,8 +630,8 @@ func TestHugeFilesOpenFast(t *testing.T) {
 	}
 }
 
-// peakHeapMB returns the most megabytes of heap that a process had by its trace of the garbage
-// collector, which begins at 4.
+// peakHeapMB returns the largest heap of a process in MB, by its trace of the garbage collector.
+// The first collection is at 4 MB.
 func peakHeapMB(t testing.TB, trace string) (most int) {
 	t.Helper()
 	for _, m := range regexp.MustCompile(`(\d+)->\d+->\d+ MB`).FindAllStringSubmatch(trace, -1) {

@@ -30,7 +30,7 @@ func push(t testing.TB, s *harness.Server, args ...string) *harness.Process {
 		append([]string{"push", "--api=" + s.API(""), "--rtmp=" + strings.TrimSuffix(s.RTMP(""), "/")}, args...)...)
 }
 
-// recordRTMP has ffmpeg write what comes from url into a file, and returns when it has asked to play.
+// recordRTMP has ffmpeg write the stream at url to a file, and returns when ffmpeg has sent play.
 func recordRTMP(t testing.TB, url, out string, more ...string) *harness.Process {
 	t.Helper()
 	p := harness.FFmpeg(t, append(append([]string{"-v", "debug"}, more...), append(copyArgs(url), "-f", "flv", out)...)...)
@@ -38,7 +38,8 @@ func recordRTMP(t testing.TB, url, out string, more ...string) *harness.Process 
 	return p
 }
 
-// reference returns what is in a file, as ffmpeg repacks it: times of the edit list applied, from 0 on.
+// reference returns the units of a file as ffmpeg remuxes it: with the edit list applied, and
+// timestamps from 0 on.
 func reference(t *testing.T, path string) mediacompare.Stream {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "reference.flv")
@@ -50,9 +51,9 @@ func reference(t *testing.T, path string) mediacompare.Stream {
 	return want
 }
 
-// TestPush pushes files of all containers, and reads each back: every frame must come, with the
-// bytes and the time that it has in the file after its edit list. What any RTMP server takes goes
-// to nginx too.
+// TestPush pushes files of all containers and compares what a viewer receives: each frame must
+// arrive with its bytes and its timestamp in the file after the edit list. Files that any RTMP
+// server accepts are pushed to nginx too.
 func TestPush(t *testing.T) {
 	harness.Need(t, "ffmpeg", "nginx")
 	server, nginx := harness.Start(t, harness.Options{}),
@@ -92,7 +93,7 @@ func TestPush(t *testing.T) {
 	}
 }
 
-// pushPlain pushes a file of H.264, AAC or MP3, and compares what comes from url with it.
+// pushPlain pushes a file of H.264, AAC or MP3, and compares it with what a viewer of url receives.
 func pushPlain(t *testing.T, path, url string, waits func(), push func() *harness.Process) {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out.flv")
@@ -107,8 +108,8 @@ func pushPlain(t *testing.T, path, url string, waits func(), push func() *harnes
 		t.Fatal(err)
 	}
 	want := reference(t, path)
-	// A stream with video starts at its first keyframe: sound up to it, the encoder's priming, is not
-	// for those who come then.
+	// A stream with video starts at its first keyframe: viewers do not get audio before it, such as
+	// the encoder's priming.
 	before := 0
 	if pictures := want.Of(mediacompare.Video); len(pictures) > 0 {
 		for _, u := range want.Of(mediacompare.Audio) {
@@ -119,15 +120,17 @@ func pushPlain(t *testing.T, path, url string, waits func(), push func() *harnes
 	}
 	tolerance := mediacompare.Millisecond
 	if strings.HasSuffix(path, "cut.mp4") {
-		tolerance = 10 * time.Millisecond // ffmpeg moves pictures so that one begins at the cut: it lies in the middle of one
+		// ffmpeg moves pictures so that one starts at the cut, which is in the middle of a picture
+		tolerance = 10 * time.Millisecond
 	}
 	if m := check(t, url, want, got, tolerance); m.Video.First != 0 || m.Audio.First > before {
-		t.Errorf("%s: the beginning is missing: %+v", url, m)
+		t.Errorf("%s: the start is missing: %+v", url, m)
 	}
 	checkTiming(t, p, <-stalls)
 }
 
-// pushEnhanced pushes a file with a codec of Enhanced RTMP, and compares what comes by HTTP-FLV with it.
+// pushEnhanced pushes a file with a codec of Enhanced RTMP, and compares it with what comes by
+// HTTP-FLV.
 func pushEnhanced(t *testing.T, s *harness.Server, path, room string) {
 	t.Helper()
 	p := push(t, s, path, room)
@@ -142,7 +145,7 @@ func pushEnhanced(t *testing.T, s *harness.Server, path, room string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.HasSuffix(path, "ts") { // where pictures are laid out otherwise
+	if strings.HasSuffix(path, "ts") { // MPEG-TS frames pictures in another way
 		mkv := filepath.Join(t.TempDir(), "reference.mkv")
 		sets := "7-9"
 		if strings.Contains(path, "hevc") {
@@ -153,34 +156,34 @@ func pushEnhanced(t *testing.T, s *harness.Server, path, room string) {
 	}
 	want := frames(t, harness.FFmpeg(t, "-i", path, "-c", "copy", "-f", "framemd5", "-"))
 	for i := range want {
-		want[i].Key = true // it does not say
+		want[i].Key = true // framemd5 has no keyframe flags
 	}
 	check(t, "HTTP-FLV", want, packets, mediacompare.Millisecond)
 	checkTiming(t, p, <-stalls)
 }
 
-// checkTiming holds a push to what it says of itself: frames go out when they are due.
+// checkTiming checks the statistics that push prints: frames are sent when they are due.
 func checkTiming(t testing.TB, p *harness.Process, stalled time.Duration) {
 	t.Helper()
 	m := regexp.MustCompile(`at most (\d+) ms late and (\d+) ms early, (\d+) reconnects`).FindStringSubmatch(p.Stderr())
 	if m == nil {
-		t.Fatalf("it does not say how it went:\n%s", p.Stderr())
+		t.Fatalf("push printed no statistics:\n%s", p.Stderr())
 	}
 	late, _ := strconv.Atoi(m[1])
 	early, _ := strconv.Atoi(m[2])
-	// The test machine does other things at the same time; TestPushSendsOnTime is strict.
+	// The machine runs other tests at the same time. TestPushSendsOnTime is strict.
 	if time.Duration(late)*time.Millisecond > time.Second+2*stalled || early > 50 {
-		t.Errorf("%d ms late and %d ms early; the machine let nobody run for %v", late, early, stalled)
+		t.Errorf("%d ms late and %d ms early; the scheduling delay was %v", late, early, stalled)
 	}
 }
 
-// TestPushList plays a list of five unlike files twice, and watches it by every protocol: nobody is
-// disconnected, and what comes is decoded to its end.
+// TestPushList plays a list of five different files twice, and watches it by every protocol: no
+// viewer is disconnected, and everything that arrives can be decoded.
 func TestPushList(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	s := harness.Start(t, harness.Options{Flags: []string{
-		// also a viewer that comes later sees all of it
+		// so that a viewer that joins late gets all of it
 		"--hls_window=1000", "--hls_keep_after_end", "--gop_num=100", "--ring_time=1m",
 	}})
 	dir := t.TempDir()
@@ -209,12 +212,12 @@ func TestPushList(t *testing.T) {
 	flv.WaitOK(patience)
 	if !strings.Contains(p.Stderr(), "players get new parameters there") ||
 		strings.Count(p.Stderr(), "players get new") != 4 {
-		t.Errorf("it does not say what differs:\n%s", p.Stderr())
+		t.Errorf("push did not print what differs:\n%s", p.Stderr())
 	}
 	for _, path := range []string{rtmpOut, flvOut} {
 		checkChannel(t, path, 2*5*2, pictures)
 	}
-	// ffmpeg follows new parameters by itself in MPEG-TS; in fragmented MP4 it does not.
+	// ffmpeg handles new parameters within MPEG-TS, but not within fragmented MP4.
 	if n := countDecoded(t, strings.TrimSuffix(s.HLS("channel"), ".m3u8")+"/ts.m3u8", "-live_start_index",
 		"0"); n != pictures {
 		t.Errorf("HLS: ffmpeg decodes %d pictures, want %d", n, pictures)
@@ -223,8 +226,8 @@ func TestPushList(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(parts) < 10 { // each file of both rounds at least
-		t.Errorf("HLS: %d parts between discontinuities", len(parts))
+	if len(parts) < 10 { // one for each file of both rounds
+		t.Errorf("HLS: %d discontinuity periods, want at least 10", len(parts))
 	}
 	decoded := 0
 	for n, b := range parts {
@@ -239,8 +242,8 @@ func TestPushList(t *testing.T) {
 	}
 }
 
-// recordHLS takes all segments of a stream until its playlist says that it is over. It returns what
-// is between two discontinuities as one file, by the number of these before.
+// recordHLS downloads all segments of a stream until its playlist ends. It returns the segments
+// between two discontinuities as one file, by the number of discontinuities before them.
 func recordHLS(ctx context.Context, master string) (map[int][]byte, error) {
 	c, parts, seen := harness.Client(), map[int][]byte{}, map[string]bool{}
 	list, err := mediaURL(ctx, c, master)
@@ -296,9 +299,9 @@ func fetchHLS(ctx context.Context, c *http.Client, list, ref string) ([]byte, er
 	return b, err
 }
 
-// checkChannel checks that the times of a recording rise without holes for so many seconds, and
-// that all of it can be decoded, to so many pictures: each part between two changes of parameters
-// by itself.
+// checkChannel checks that the timestamps of a recording rise without gaps for this many seconds,
+// and that all of it decodes to this many pictures. Each part between two changes of parameters is
+// decoded separately.
 func checkChannel(t *testing.T, path string, seconds float64, pictures int) {
 	t.Helper()
 	file := readFLV(t, path)
@@ -355,23 +358,23 @@ func checkChannel(t *testing.T, path string, seconds float64, pictures int) {
 	if decoded != pictures {
 		t.Errorf("%s: %d pictures, want %d", path, decoded, pictures)
 	}
-	if want := 8; parts != want { // two of the five have the same pictures
+	if want := 8; parts != want { // two of the five have the same video
 		t.Errorf("%s: %d parts, want %d", path, parts, want)
 	}
 }
 
-// countDecoded decodes a file or a stream to its end, and returns how many pictures come of it:
-// ffmpeg says nothing if all is well.
+// countDecoded decodes a file or a stream to its end, and returns the number of pictures. ffmpeg
+// must print no error.
 func countDecoded(t *testing.T, from string, more ...string) (pictures int) {
 	t.Helper()
 	p := harness.FFmpeg(t, slices.Concat([]string{"-v", "error"}, more,
 		[]string{"-i", from, "-fps_mode", "passthrough", "-f", "framecrc", "-"})...)
 	if p.Wait(patience); strings.Contains(p.Stderr(), "Cannot determine format of input stream") {
-		return 0 // a few milliseconds of sound, between the change of the sound and that of the pictures
+		return 0 // a few milliseconds of audio between the new audio header and the new video header
 	}
 	p.WaitOK(patience)
 	for line := range strings.Lines(p.Stderr()) {
-		// sound of one file and the next meet within a millisecond
+		// the audio of two files overlaps within a millisecond
 		if !strings.Contains(line, "non monotonically increasing dts") {
 			t.Errorf("%s: %s", from, line)
 		}
@@ -388,8 +391,8 @@ func countDecoded(t *testing.T, from string, more ...string) (pictures int) {
 	return pictures
 }
 
-// TestPushConcat plays a list of files of one kind and time base, without which ffmpeg cannot join
-// them, and compares what comes with what ffmpeg makes of the list.
+// TestPushConcat plays a list of files with the same codecs and time base, as ffmpeg's concat
+// demuxer needs them, and compares the stream with ffmpeg's output for the list.
 func TestPushConcat(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -416,32 +419,32 @@ func TestPushConcat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// ffmpeg begins a file when the longest track of the one before ends, livego when its pictures
-	// end: some milliseconds a join.
+	// ffmpeg starts a file when the longest track of the file before it ends, livego when its video
+	// ends: they differ by some milliseconds per file.
 	const join = 60 * time.Millisecond
 	check(t, "pictures", want.Of(mediacompare.Video), got.Of(mediacompare.Video), files*join/2)
 	sound, n := want.Of(mediacompare.Audio), 0
 	for _, u := range got.Of(mediacompare.Audio) {
 		i := slices.IndexFunc(sound[n:], func(w mediacompare.Unit) bool { return w.Sum == u.Sum })
 		if i < 0 {
-			t.Fatalf("sound that is not in the list, or not there: %v", u)
+			t.Fatalf("audio frame that is not in the list, or out of order: %v", u)
 		}
 		n += i + 1
 	}
-	// At each join, what one file's sound lasts longer takes the place of the next one's priming.
+	// At each join, the audio that is longer than the video replaces the priming of the next file.
 	if missing := len(sound) - len(got.Of(mediacompare.Audio)); missing < 0 || missing > 4*files {
-		t.Errorf("%d frames of sound are missing", missing)
+		t.Errorf("%d audio frames are missing", missing)
 	}
 	last := map[mediacompare.Kind]time.Duration{}
 	for _, u := range got {
 		if u.DTS < last[u.Kind] {
-			t.Errorf("%v comes after one at %v", u, last[u.Kind])
+			t.Errorf("%v comes after a unit at %v", u, last[u.Kind])
 		}
 		last[u.Kind] = u.DTS
 	}
 }
 
-// TestPushReconnects takes the server away, and gives it back: the stream goes on where it was.
+// TestPushReconnects kills the server and starts it again: push continues the stream.
 func TestPushReconnects(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -457,14 +460,14 @@ func TestPushReconnects(t *testing.T) {
 	viewer := watchRTMP(t, "rtmp://"+s.Addr("rtmp_addr")+"/live/movie")
 	p.WaitOK(patience)
 	if got := frames(t, viewer); len(got) < 100 {
-		t.Errorf("%d frames came after it", len(got))
+		t.Errorf("%d frames came after the reconnect", len(got))
 	}
 	if !strings.Contains(p.Stderr(), "1 reconnects") {
-		t.Errorf("it does not say so:\n%s", p.Stderr())
+		t.Errorf("push did not report the reconnect:\n%s", p.Stderr())
 	}
 }
 
-// TestPushErrors looks at the exit codes, and at the one line that each says.
+// TestPushErrors checks the exit codes and error messages.
 func TestPushErrors(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -507,8 +510,8 @@ func TestPushErrors(t *testing.T) {
 	}
 }
 
-// TestPushRTMPS pushes by RTMPS, at twice the speed, to a server that is known by its certificate;
-// one that is not is refused.
+// TestPushRTMPS pushes by RTMPS at double speed to a server whose certificate is trusted. A server
+// with an unknown certificate is refused.
 func TestPushRTMPS(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -528,7 +531,7 @@ func TestPushRTMPS(t *testing.T) {
 	harness.Livego(t, t.TempDir(), []string{"SSL_CERT_FILE=" + cert}, "push", "--times=3", "--speed=2", path,
 		url).WaitOK(patience)
 	if took, _ := began.Elapsed(); took < 2900*time.Millisecond || began.Exceeded(5*time.Second) {
-		t.Errorf("6 s at twice the speed took %v", took)
+		t.Errorf("6 s at double speed took %v", took)
 	}
 	viewer.WaitOK(patience)
 	got, err := readFLV(t, out).DecoderUnits()
@@ -537,8 +540,8 @@ func TestPushRTMPS(t *testing.T) {
 	}
 }
 
-// TestPushTracks pushes a file of two sounds: the second alone, and all tracks, to a server that
-// takes them and to one that does not.
+// TestPushTracks pushes a file with two audio tracks: the second alone, and all tracks, to a server
+// with multitrack support and to one without it.
 func TestPushTracks(t *testing.T) {
 	harness.Need(t, "ffmpeg", "nginx")
 	t.Parallel()
@@ -570,11 +573,11 @@ func TestPushTracks(t *testing.T) {
 		}
 		return packets
 	}
-	check(t, "the second sound", second, play("second", "", "v:0,a:1"), mediacompare.Millisecond)
-	check(t, "sound alone", second.Of(mediacompare.Audio), play("sound", "", "a:1"), mediacompare.Millisecond)
+	check(t, "second audio track", second, play("second", "", "v:0,a:1"), mediacompare.Millisecond)
+	check(t, "audio alone", second.Of(mediacompare.Audio), play("sound", "", "a:1"), mediacompare.Millisecond)
 	all := play("all", "?tracks=all", "all")
-	check(t, "all, the first", first, all.Track(0), mediacompare.Millisecond)
-	check(t, "all, the second", second.Of(mediacompare.Audio), all.Track(1), mediacompare.Millisecond)
+	check(t, "all tracks, first", first, all.Track(0), mediacompare.Millisecond)
+	check(t, "all tracks, second", second.Of(mediacompare.Audio), all.Track(1), mediacompare.Millisecond)
 
 	out, url := filepath.Join(t.TempDir(), "out.flv"), "rtmp://"+nginx+"/live/all"
 	viewer := recordRTMP(t, url, out)
@@ -591,8 +594,9 @@ func TestPushTracks(t *testing.T) {
 	check(t, "nginx", first, got, mediacompare.Millisecond)
 }
 
-// TestPushNeedsCredential has the server ask who wants a key: push finds its address and token by
-// the settings, and shows the token to no other.
+// TestPushNeedsCredential pushes to a room of a server that needs a credential to return a key:
+// push finds the server's address and token by its settings, and sends the token to no other
+// server.
 func TestPushNeedsCredential(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -604,11 +608,11 @@ func TestPushNeedsCredential(t *testing.T) {
 	p := harness.Livego(t, t.TempDir(), nil, append(args, "--data_dir="+s.DataDir, "--api="+s.API(""), path, "movie")...)
 	if code := p.Wait(patience); code == 0 ||
 		!strings.Contains(p.Stderr(), "asking for a key of room movie: the server says: ") {
-		t.Errorf("by address alone: exit code %d\n%s", code, p.Stderr())
+		t.Errorf("without settings: exit code %d\n%s", code, p.Stderr())
 	}
 }
 
-// TestPushProgressBar looks at a terminal, where a bar stands in the place of lines.
+// TestPushProgressBar checks that push prints a progress bar to a terminal instead of lines.
 func TestPushProgressBar(t *testing.T) {
 	harness.Need(t, "ffmpeg", "script")
 	t.Parallel()
@@ -622,12 +626,13 @@ func TestPushProgressBar(t *testing.T) {
 	for _, want := range []string{`av\.mp4, 0:0\d\.\d of 0:02\.0, \d+ kbit/s, \d+ ms late`, `av\.mp4, round 2`, `\r`, `█`,
 		`sent 0:0\d\.\d`} {
 		if !regexp.MustCompile(want).MatchString(screen) {
-			t.Errorf("the screen shows no %s:\n%q", want, screen)
+			t.Errorf("the terminal shows no %s:\n%q", want, screen)
 		}
 	}
 }
 
-// TestPushTranscodesAudio plays what RTMP cannot carry by ffmpeg's help: the pictures, which it can, stay as they are.
+// TestPushTranscodesAudio plays a file whose audio RTMP cannot carry, by ffmpeg: the video is not
+// transcoded.
 func TestPushTranscodesAudio(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -649,9 +654,9 @@ func TestPushTranscodesAudio(t *testing.T) {
 	}
 	check(t, "RTMP", want, got.Of(mediacompare.Video), 2*mediacompare.Millisecond)
 	if sound := len(got.Of(mediacompare.Audio)); sound < 90 {
-		t.Errorf("%d frames of sound", sound)
+		t.Errorf("%d audio frames", sound)
 	}
-	// Without ffmpeg there is the command for a machine that has one.
+	// Without ffmpeg, push prints the command for a machine that has it.
 	for _, c := range []struct {
 		args []string
 		code int
@@ -667,7 +672,7 @@ func TestPushTranscodesAudio(t *testing.T) {
 	}
 }
 
-// TestPushTranscodesVideo has ffmpeg encode the pictures alone: the sound stays as it is.
+// TestPushTranscodesVideo has ffmpeg transcode the video alone: the audio stays as it is.
 func TestPushTranscodesVideo(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -677,7 +682,7 @@ func TestPushTranscodesVideo(t *testing.T) {
 	awaitWaiting(s, "movie")
 	p := push(t, s, "--transcode", path, "movie")
 	if p.WaitOK(patience); strings.Contains(p.Stderr(), "warning") {
-		t.Errorf("it complains:\n%s", p.Stderr())
+		t.Errorf("push prints a warning:\n%s", p.Stderr())
 	}
 	viewer.WaitOK(patience)
 	got, err := readFLV(t, out).DecoderUnits()
@@ -696,8 +701,8 @@ func TestPushTranscodesVideo(t *testing.T) {
 	}
 }
 
-// TestPushTranscoderFails has an ffmpeg that fails in the midst of a file, which ends then, and one
-// that fails before its first frame.
+// TestPushTranscoderFails runs an ffmpeg that fails in the middle of a file, which then ends, and
+// one that fails before its first frame.
 func TestPushTranscoderFails(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -731,15 +736,15 @@ func TestPushTranscoderFails(t *testing.T) {
 		p := harness.Livego(t, t.TempDir(), []string{"PATH=" + bin + ":/usr/bin:/bin"}, "push", "--transcode", path, whole,
 			s.RTMP(s.Key(room)))
 		code := p.Wait(patience)
-		told := !slices.ContainsFunc(c.want, func(w string) bool { return !strings.Contains(p.Stderr(), w) })
-		if code != c.code || !told || strings.Count(p.Stderr(), "ffmpeg:") != 1 {
+		printed := !slices.ContainsFunc(c.want, func(w string) bool { return !strings.Contains(p.Stderr(), w) })
+		if code != c.code || !printed || strings.Count(p.Stderr(), "ffmpeg:") != 1 {
 			t.Errorf("%s: exit code %d\n%swant %d, %q", room, code, p.Stderr(), c.code, c.want)
 		}
 	}
 }
 
-// TestPushChangingFiles pushes files that change meanwhile: those that grow are played as far as
-// they went at first, and one of a list that vanishes ends it.
+// TestPushChangingFiles pushes files that change while they play: a file that grows is played up to
+// its first size, and a file in a list that is removed ends the list.
 func TestPushChangingFiles(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -751,7 +756,7 @@ func TestPushChangingFiles(t *testing.T) {
 			[]string{path})...).WaitOK(patience)
 		return path
 	}
-	// They are so long that the last has not been opened when the first plays.
+	// They are long enough that the last one is not open yet while the first plays.
 	first, last := copied("first.flv"), copied("last.flv")
 	vanishing := push(t, s, first, first, first, last, "vanishing")
 	s.AwaitLive("vanishing")
@@ -776,7 +781,7 @@ func TestPushChangingFiles(t *testing.T) {
 	}
 	for name, p := range growing {
 		if p.WaitOK(patience); strings.Count(p.Stderr(), "still being written") != 1 {
-			t.Errorf("%s: it does not say that it grows:\n%s", name, p.Stderr())
+			t.Errorf("%s: push did not report that the file grows:\n%s", name, p.Stderr())
 		}
 	}
 	if code := vanishing.Wait(patience); code != 4 || !strings.Contains(vanishing.Stderr(), "last.flv: no such file") {
@@ -784,8 +789,8 @@ func TestPushChangingFiles(t *testing.T) {
 	}
 }
 
-// TestPushDamaged pushes files of every container that are cut off, and such as have rubbish in the
-// middle: what can be played is, and a line says so where something cannot.
+// TestPushDamaged pushes files of every container that are truncated, or have random data in the
+// middle: push plays what it can, and prints a line about the rest.
 func TestPushDamaged(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	server := harness.Start(t, harness.Options{})
@@ -816,17 +821,18 @@ func TestPushDamaged(t *testing.T) {
 				if code != 0 || !strings.Contains(p.Stderr(), "sent 0:0") || warned > 1 {
 					t.Errorf("exit code %d\n%s", code, p.Stderr())
 				}
-				// Without lengths and an index, where a file is cut off is where it ends.
+				// In a container without lengths and an index, a truncated file is a shorter file.
 				if ends := slices.Contains([]string{".ts", ".aac", ".mp3"}, filepath.Ext(name)); how == "cut" && warned == 0 &&
 					!ends {
-					t.Errorf("it does not say that it is cut off:\n%s", p.Stderr())
+					t.Errorf("push did not report that the file is truncated:\n%s", p.Stderr())
 				}
 			})
 		}
 	}
 }
 
-// TestPushInterrupted presses Ctrl-C: the stream ends in due form, at once for all viewers.
+// TestPushInterrupted sends SIGINT, as Ctrl-C does: the stream ends in due form for all viewers at
+// once.
 func TestPushInterrupted(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -842,8 +848,8 @@ func TestPushInterrupted(t *testing.T) {
 	viewer.WaitOK(10 * time.Second)
 }
 
-// TestPushSendsOnTime pushes 8 Mbit/s for half a minute, or for ten, and looks at when frames
-// leave, when they arrive and what it costs.
+// TestPushSendsOnTime pushes 8 Mbit/s for half a minute, or for ten minutes, and measures when
+// frames are sent, when they arrive, and the processor time.
 func TestPushSendsOnTime(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -862,35 +868,35 @@ func TestPushSendsOnTime(t *testing.T) {
 	took, cpu, stalled := time.Since(began), p.CPUTime(), <-stalls
 	m := regexp.MustCompile(`at most (\d+) ms late and (\d+) ms early`).FindStringSubmatch(p.Stderr())
 	if m == nil {
-		t.Fatalf("it does not say how it went:\n%s", p.Stderr())
+		t.Fatalf("push printed no statistics:\n%s", p.Stderr())
 	}
 	got, err := viewer()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%s; %v of CPU in %v, %.2f %%; arrived %v late and %v early; the machine let nobody run for %v",
+	t.Logf("%s; %v of CPU in %v, %.2f %%; arrived %v late and %v early; the scheduling delay was %v",
 		m[0], cpu, took, 100*cpu.Seconds()/took.Seconds(), got.late, got.early, stalled)
-	// 3 % of a core, and what the start costs.
+	// 3 % of a core, and the cost of the start.
 	if limit := took*3/100 + 250*time.Millisecond; cpu > limit {
-		t.Errorf("it took %v of CPU in %v, want at most %v", cpu, took, limit)
+		t.Errorf("push used %v of CPU in %v, want at most %v", cpu, took, limit)
 	}
 	const mostEarly, mostLate = 50 * time.Millisecond, 100 * time.Millisecond
 	if early, _ := strconv.Atoi(m[2]); time.Duration(early)*time.Millisecond > mostEarly {
 		t.Errorf("%s ms early", m[2])
 	}
-	// Who is late by more than this machine lets anybody sleep is late by himself.
+	// A delay longer than the scheduling delay of this machine is the fault of push.
 	if late, _ := strconv.Atoi(m[1]); time.Duration(late)*time.Millisecond > mostLate+stalled {
 		t.Errorf("%s ms late", m[1])
 	}
-	// The server gathers what it sends, and its clock is not the pusher's.
+	// The server has a batching window, and its clock is not that of push.
 	const gather = 50 * time.Millisecond
 	if got.n < times*5*30 || got.early > mostEarly+gather || got.late > mostLate+gather+2*stalled {
 		t.Errorf("%d frames arrived, %v early and %v late at most", got.n, got.early, got.late)
 	}
 }
 
-// arrivals say when frames came to a viewer: how many there were, and how much before and after its
-// time one came at most. Time is that of the frame in the middle.
+// arrivals describes when frames arrived at a viewer: how many there were, and by how much the
+// earliest and the latest differ from the median.
 type arrivals struct {
 	n           int
 	early, late time.Duration
@@ -920,7 +926,7 @@ func watchArrivals(ctx context.Context, url string) (a arrivals, err error) {
 		if err != nil {
 			return a, err
 		}
-		// What was there before he came arrives at once.
+		// The start-up cache arrives at once.
 		if at := time.Since(began); at > time.Second && tag.Type != mediacompare.TagScript && !tag.IsHeader() {
 			off = append(off, at-time.Duration(tag.Time)*time.Millisecond)
 		}
@@ -933,8 +939,8 @@ func watchArrivals(ctx context.Context, url string) (a arrivals, err error) {
 	return a, nil
 }
 
-// measureOversleep measures, by a thread for each core, how much longer than 5 ms a sleep of 5 ms
-// takes at most, until done is closed.
+// measureOversleep measures by how much a sleep of 5 ms is too long at most, with one thread for each
+// core, until done is closed.
 func measureOversleep(done <-chan struct{}) <-chan time.Duration {
 	most, threads := make(chan time.Duration, 1), runtime.NumCPU()
 	each := make(chan time.Duration, threads)
@@ -967,7 +973,7 @@ func measureOversleep(done <-chan struct{}) <-chan time.Duration {
 	return most
 }
 
-// TestPushWarnings pushes a file that viewers would not enjoy: push says why, and where to watch.
+// TestPushWarnings pushes a file that plays badly: push prints why, and where to watch.
 func TestPushWarnings(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -989,7 +995,7 @@ func TestPushWarnings(t *testing.T) {
 		"watch: " + s.RTMP("movie") + "\n", "watch: " + s.FLV("movie") + "\n", "watch: " + s.HLS("movie") + "\n",
 	} {
 		if !strings.Contains(p.Stderr(), want) {
-			t.Errorf("%s\nlacks %s", p.Stderr(), want)
+			t.Errorf("%s\ndoes not contain %s", p.Stderr(), want)
 		}
 	}
 	if p = push(t, s, "--speed=9", file, s.RTMP(s.Key("movie"))); p.Wait(patience) != 0 ||

@@ -21,9 +21,9 @@ import (
 	"livego/e2e/harness"
 )
 
-// TestReadme types the README: its marked blocks, literally and in order, in a copy of the
-// checkout, each that keeps running in a terminal of its own. While the stream is live, every
-// address that the README names gives picture and sound.
+// TestReadme runs the marked code blocks of the README, unchanged and in order, in a copy of the
+// checkout. Commands that keep running get a terminal of their own. While the stream is live, every
+// address in the README must give video and audio.
 func TestReadme(t *testing.T) {
 	harness.Need(t, "ffmpeg", "ffprobe", "curl", "make")
 	needDefaultPorts(t)
@@ -51,8 +51,8 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// watchDocumented checks each address of the tour: with ffprobe, or, for WebSocket, which ffmpeg
-// has not, that an FLV file comes.
+// watchDocumented checks each address in the tour: with ffprobe, or, for WebSocket, which ffmpeg
+// does not support, that an FLV file starts.
 func watchDocumented(t *testing.T, text string) {
 	t.Helper()
 	_, tour, _ := strings.Cut(text, "## The tour")
@@ -60,7 +60,7 @@ func watchDocumented(t *testing.T, text string) {
 	addresses := regexp.MustCompile("\\w+://[\\w.]+:\\d+/live/movie(?:\\.\\w+)?`").FindAllString(tour, -1)
 	slices.Sort(addresses)
 	if addresses = slices.Compact(addresses); len(addresses) != 4 {
-		t.Fatalf("the tour names %q, want four addresses", addresses)
+		t.Fatalf("the tour contains %q, want four addresses", addresses)
 	}
 	var probes []func() (string, error)
 	for _, a := range addresses {
@@ -74,7 +74,7 @@ func watchDocumented(t *testing.T, text string) {
 				"-show_entries", "stream=codec_name", "-of", "csv=p=0", url).CombinedOutput()
 			if got := strings.Join(strings.Fields(string(out)), " "); err == nil &&
 				(!strings.Contains(got, "h264") || !strings.Contains(got, "aac")) {
-				err = fmt.Errorf("no picture or no sound")
+				err = fmt.Errorf("no video or no audio")
 			}
 			return fmt.Sprintf("%s: %s", url, out), err
 		}))
@@ -86,7 +86,7 @@ func watchDocumented(t *testing.T, text string) {
 	}
 }
 
-// openFLV checks that an FLV file begins at a WebSocket's address.
+// openFLV checks that an FLV file starts at the URL of a WebSocket.
 func openFLV(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -97,12 +97,12 @@ func openFLV(ctx context.Context, url string) error {
 	defer ws.Close()
 	message, err := ws.ReadMessage()
 	if err == nil && !strings.HasPrefix(string(message), "FLV\x01\x05") {
-		err = fmt.Errorf("the first message begins with %.9q, want an FLV header with picture and sound", message)
+		err = fmt.Errorf("the first message starts with %.9q, want an FLV header with video and audio", message)
 	}
 	return err
 }
 
-// needDefaultPorts skips the test, loudly, where the ports of the README are not free.
+// needDefaultPorts skips the test if the ports of the README are not free, and says so.
 func needDefaultPorts(t *testing.T) {
 	t.Helper()
 	for _, addr := range []string{":1935", ":7001", ":7002", "127.0.0.1:8090"} {
@@ -112,13 +112,14 @@ func needDefaultPorts(t *testing.T) {
 			continue
 		}
 		if os.Getenv("CI") == "true" {
-			t.Fatalf("the README cannot be tried, and CI=true: %v", err)
+			t.Fatalf("the README cannot be tested, and CI=true: %v", err)
 		}
-		t.Skipf("THE README IS NOT TRIED HERE, for its ports are not free: %v", err)
+		t.Skipf("THE README IS NOT TESTED HERE: its ports are not free: %v", err)
 	}
 }
 
-// copyCheckout copies what `make run` needs, so that the run leaves nothing in the checkout and finds nothing there.
+// copyCheckout copies the files that `make run` needs, so that the test is independent of other
+// files in the checkout and leaves none there.
 func copyCheckout(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -135,7 +136,8 @@ func copyCheckout(t *testing.T) string {
 	return dir
 }
 
-// A terminal is a shell with a command that goes on until the test ends, which presses Ctrl-C.
+// A terminal is a shell with a command that runs until the end of the test, which sends SIGINT as
+// Ctrl-C does.
 type terminal struct {
 	output *os.File
 	ended  chan struct{}
@@ -149,7 +151,7 @@ func openTerminal(t *testing.T, dir, script string) *terminal {
 	}
 	shell := exec.Command("bash", "-euc", script)
 	shell.Dir, shell.Stdout, shell.Stderr = dir, output, output
-	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C goes to all of a terminal's processes
+	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is sent to all processes of a terminal
 	if err := shell.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +167,7 @@ func openTerminal(t *testing.T, dir, script string) *terminal {
 		case <-time.After(15 * time.Second):
 			syscall.Kill(-shell.Process.Pid, syscall.SIGKILL)
 			<-term.ended
-			t.Errorf("Ctrl-C does not end it: %s", script)
+			t.Errorf("Ctrl-C does not end %s", script)
 		}
 		output.Close()
 		if t.Failed() {
@@ -180,12 +182,12 @@ func (m *terminal) screen() []byte {
 	return text
 }
 
-// whileRunning returns what f does. That the command has ended fails the test.
+// whileRunning returns what f returns. It fails the test if the command has exited.
 func (m *terminal) whileRunning(t *testing.T, f func() error) error {
 	t.Helper()
 	select {
 	case <-m.ended:
-		t.Fatal("the command has ended")
+		t.Fatal("the command has exited")
 	default:
 	}
 	return f()
@@ -216,12 +218,13 @@ func streamPublished() error {
 		return err
 	}
 	if len(e.Data.Publishers) == 0 {
-		return fmt.Errorf("nobody publishes")
+		return fmt.Errorf("no publisher")
 	}
 	return nil
 }
 
-// envelopeStatus returns the status of the envelope in the output of curl, which may also have shown its progress.
+// envelopeStatus returns the status of the envelope in the output of curl, which may contain its
+// progress too.
 func envelopeStatus(out []byte) int {
 	m := regexp.MustCompile(`\{"status":(\d+)`).FindSubmatch(out)
 	if m == nil {

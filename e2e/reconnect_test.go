@@ -11,8 +11,8 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestPublisherReconnectKeepsViewers kills the encoder and starts it again: viewers of every
-// protocol stay, and see one stream whose time goes on.
+// TestPublisherReconnectKeepsViewers kills the encoder and starts it again: viewers by every
+// protocol stay connected and get one continuous stream.
 func TestPublisherReconnectKeepsViewers(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -42,20 +42,20 @@ func TestPublisherReconnectKeepsViewers(t *testing.T) {
 		t.Errorf("HLS: %v", err)
 	} else {
 		if got.discontinuities != 1 {
-			t.Errorf("HLS: %d discontinuities, want one", got.discontinuities)
+			t.Errorf("HLS: %d discontinuities, want 1", got.discontinuities)
 		}
 		checkReconnect(t, "HLS", src.decoderUnits, got.units)
 	}
 }
 
-// checkReconnect checks that got is something of a first push and then the whole of a second one,
-// on one clock without a hole or a step back.
-func checkReconnect(t *testing.T, who string, want, got mediacompare.Stream) {
+// checkReconnect checks that got is a part of a first push and then the whole of a second one, on
+// one time line without gaps or backward steps.
+func checkReconnect(t *testing.T, label string, want, got mediacompare.Stream) {
 	t.Helper()
 	video := got.Of(mediacompare.Video)
 	pictures := len(want.Of(mediacompare.Video))
 	if len(video) < pictures+10 {
-		t.Errorf("%s: %d pictures, want more than the %d of the second push", who, len(video), pictures)
+		t.Errorf("%s: %d pictures, want more than the %d of the second push", label, len(video), pictures)
 		return
 	}
 	join := video[len(video)-pictures].DTS
@@ -66,23 +66,23 @@ func checkReconnect(t *testing.T, who string, want, got mediacompare.Stream) {
 		}
 	}
 	if m, err := mediacompare.Compare(want, second, mediacompare.TSTick); err != nil {
-		t.Errorf("%s: after the join: %v", who, err)
+		t.Errorf("%s: after the reconnect: %v", label, err)
 	} else if m.Video.First != 0 || m.Video.Missing() != 0 || m.Audio.Missing() != 0 {
-		t.Errorf("%s: after the join: %+v", who, m)
+		t.Errorf("%s: after the reconnect: %+v", label, m)
 	}
 	if err := checkSteps(video, 100*time.Millisecond); err != nil {
-		t.Errorf("%s: video: %v", who, err)
+		t.Errorf("%s: video: %v", label, err)
 	}
 	if err := checkSteps(got.Of(mediacompare.Audio), 100*time.Millisecond); err != nil {
-		t.Errorf("%s: audio: %v", who, err)
+		t.Errorf("%s: audio: %v", label, err)
 	}
 }
 
-// checkSteps checks that time goes forward, by no more than most a step.
+// checkSteps checks that DTS never goes back and never steps by more than most.
 func checkSteps(s mediacompare.Stream, most time.Duration) error {
 	for i := 1; i < len(s); i++ {
 		if step := s[i].DTS - s[i-1].DTS; step < 0 || step > most {
-			return fmt.Errorf("a step of %v from number %d (%v) to the next (%v)", step, i-1, s[i-1], s[i])
+			return fmt.Errorf("DTS steps by %v from unit %d (%v) to the next (%v)", step, i-1, s[i-1], s[i])
 		}
 	}
 	return nil

@@ -14,18 +14,18 @@ import (
 	"livego/e2e/sample"
 )
 
-// mountSmallDisk mounts a disk of so many bytes, which needs root.
+// mountSmallDisk mounts a file system of this size, which needs root.
 func mountSmallDisk(t *testing.T, size string) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("MISSING RIGHTS: only root mounts a disk, so that this test proves NOTHING here")
+		t.Skip("MISSING RIGHTS: only root can mount a file system; this test checks NOTHING here")
 	}
 	dir := t.TempDir()
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+size, "tmpfs", dir).CombinedOutput(); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("MISSING RIGHTS: mount: %v: %s, and CI=true", err, out)
 		}
-		t.Skipf("MISSING RIGHTS: mount: %v: %s, so that this test proves NOTHING here", err, out)
+		t.Skipf("MISSING RIGHTS: mount: %v: %s; this test checks NOTHING here", err, out)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
@@ -35,8 +35,8 @@ func mountSmallDisk(t *testing.T, size string) string {
 	return dir
 }
 
-// TestRecordingFullDisk fills the disk: the file is closed so that it plays, viewers notice
-// nothing, and when there is room again another file begins.
+// TestRecordingFullDisk fills the disk: the file is closed so that it is playable, viewers notice
+// nothing, and when there is space again a new file starts.
 func TestRecordingFullDisk(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -65,8 +65,8 @@ func TestRecordingFullDisk(t *testing.T) {
 	if err != nil || len(files) != 1 {
 		t.Fatalf("%v, %v", files, err)
 	}
-	if said := ffprobeDuration(t, files[0]); said < 2 {
-		t.Errorf("the file lasts %v s", said)
+	if duration := ffprobeDuration(t, files[0]); duration < 2 {
+		t.Errorf("the file has a duration of %v s", duration)
 	}
 	packets, err := readFLV(t, files[0]).Packets()
 	if err != nil {
@@ -82,10 +82,10 @@ func TestRecordingFullDisk(t *testing.T) {
 	push.WaitOK(patience)
 	m := check(t, "RTMP", src.packets, frames(t, viewer), mediacompare.Millisecond)
 	if m.Video.First != 0 {
-		t.Errorf("the viewer missed something: %+v", m)
+		t.Errorf("the viewer missed the start: %+v", m)
 	}
 	r = awaitRecording(t, s, "movie", "finished", r.Duration, 7*time.Second)
-	if said := ffprobeDuration(t, filepath.Join(disk, "rec", r.File)); said < 1 {
-		t.Errorf("the second file lasts %v s: %+v", said, r)
+	if duration := ffprobeDuration(t, filepath.Join(disk, "rec", r.File)); duration < 1 {
+		t.Errorf("the second file has a duration of %v s: %+v", duration, r)
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"livego/e2e/sample"
 )
 
-// recording is one of /api/v1/recordings.
+// A recording is an entry of /api/v1/recordings.
 type recording struct {
 	App, Room, File, State, Reason, Error string
 	Bytes                                 int64
@@ -41,7 +41,8 @@ func recordingOf(t testing.TB, s *harness.Server, room string) (recording, error
 	return recording{}, fmt.Errorf("no recording of %s: %+v", room, list)
 }
 
-// awaitRecording waits until the newest recording of a room is in that state, and lasts so long.
+// awaitRecording waits until the newest recording of a room has this state and at least this
+// duration, in seconds.
 func awaitRecording(t testing.TB, s *harness.Server, room, state string, lasts float64,
 	limit time.Duration) (r recording) {
 	t.Helper()
@@ -54,7 +55,8 @@ func awaitRecording(t testing.TB, s *harness.Server, room, state string, lasts f
 	return r
 }
 
-// startRecording starts a server that records into a directory.
+// startRecording starts a server that records all streams, and returns the directory of the
+// recordings.
 func startRecording(t testing.TB, o harness.Options) (s *harness.Server, dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "recordings")
@@ -62,7 +64,8 @@ func startRecording(t testing.TB, o harness.Options) (s *harness.Server, dir str
 	return harness.Start(t, o), dir
 }
 
-// startEventWebhook returns a program of the operator's, and the options of a server that tells it what happens.
+// startEventWebhook starts a receiver of events, and returns it and the options of a server that
+// sends events to it.
 func startEventWebhook(t testing.TB) (*webhookReceiver, harness.Options) {
 	t.Helper()
 	program := &webhookReceiver{}
@@ -72,7 +75,7 @@ func startEventWebhook(t testing.TB) (*webhookReceiver, harness.Options) {
 		Env: []string{"LIVEGO_HOOK_SECRET=" + hookSecret}}
 }
 
-// ffprobeDuration returns how long ffprobe says that a file is, in seconds.
+// ffprobeDuration returns the duration of a file in seconds, as ffprobe reports it.
 func ffprobeDuration(t testing.TB, path string) float64 {
 	t.Helper()
 	p := harness.StartProgram(t, "ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", path)
@@ -84,7 +87,7 @@ func ffprobeDuration(t testing.TB, path string) float64 {
 	return d
 }
 
-// checkRecording compares the recording of a room, which has ended, with what was pushed.
+// checkRecording compares the recording of a room, which has ended, with the source.
 func (src source) checkRecording(t *testing.T, s *harness.Server, dir, room string) *mediacompare.FLVFile {
 	t.Helper()
 	r := awaitRecording(t, s, room, "finished", 0, 2*time.Second)
@@ -94,19 +97,20 @@ func (src source) checkRecording(t *testing.T, s *harness.Server, dir, room stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	// by one where ffmpeg interleaves anew
+	// by one if ffmpeg interleaves in another order
 	if m := check(t, r.File, src.packets, packets, mediacompare.Millisecond); m.Video.First != 0 ||
 		m.Audio.First > src.audioBeforeVideo()+1 {
-		t.Errorf("%s: the beginning is missing: %+v", r.File, m)
+		t.Errorf("%s: the start is missing: %+v", r.File, m)
 	}
 	end := time.Duration(0)
 	for _, u := range packets {
 		end = max(end, u.DTS)
 	}
-	said := ffprobeDuration(t, path)
-	if packets[0].DTS != 0 || math.Abs(said-r.Duration) > 0.01 || said < end.Seconds() || said > end.Seconds()+0.2 {
-		t.Errorf("%s begins at %v, ends with a frame at %v, and lasts %v s by ffprobe and %v s by the list", r.File,
-			packets[0].DTS, end, said, r.Duration)
+	duration := ffprobeDuration(t, path)
+	if packets[0].DTS != 0 || math.Abs(duration-r.Duration) > 0.01 || duration < end.Seconds() || duration > end.Seconds()+0.2 {
+		t.Errorf("%s starts at %v, ends with a frame at %v, and has a duration of %v s by ffprobe and %v s by the list",
+			r.File,
+			packets[0].DTS, end, duration, r.Duration)
 	}
 	if info, err := os.Stat(path); err != nil || info.Size() != r.Bytes || r.Reason != "ended" || r.Gaps != 0 ||
 		r.Error != "" {
@@ -115,8 +119,9 @@ func (src source) checkRecording(t *testing.T, s *harness.Server, dir, room stri
 	return got
 }
 
-// TestRecordingSeeks has ffmpeg seek in a file: to the right keyframe, by the index and not by
-// reading all that is before. An encoder that sends faster than its clock goes is recorded whole.
+// TestRecordingSeeks has ffmpeg seek in a recording: it must find the right keyframe by the index,
+// without reading all data before it. An encoder that sends faster than real time is recorded
+// completely.
 func TestRecordingSeeks(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -134,15 +139,15 @@ func TestRecordingSeeks(t *testing.T) {
 		}
 		read := regexp.MustCompile(`Statistics: (\d+) bytes read`).FindStringSubmatch(p.Stderr())
 		if read == nil || strings.Contains(p.Stderr(), "index") {
-			t.Fatalf("ffprobe says\n%s", p.Stderr())
+			t.Fatalf("ffprobe prints\n%s", p.Stderr())
 		}
 		if n, _ := strconv.Atoi(read[1]); int64(n) > r.Bytes/2 {
-			t.Errorf("for a seek to %s s it reads %d bytes of %d", c.to, n, r.Bytes)
+			t.Errorf("a seek to %s s reads %d bytes of %d", c.to, n, r.Bytes)
 		}
 	}
 }
 
-// TestPushRecording pushes what was recorded.
+// TestPushRecording pushes a recording.
 func TestPushRecording(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -150,24 +155,24 @@ func TestPushRecording(t *testing.T) {
 	s.Push(sample.AV.File(t), "movie").WaitOK(patience)
 	path := filepath.Join(dir, awaitRecording(t, s, "movie", "finished", 3.9, 2*time.Second).File)
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
-		t.Errorf("the recording has the mode %v, %v", info.Mode(), err)
+		t.Errorf("the recording has mode %v, %v", info.Mode(), err)
 	}
 	viewer := watchRTMPEarly(t, s.RTMP("again"))
 	p := push(t, s, path, "again")
 	p.WaitOK(patience)
 	if strings.Contains(p.Stderr(), "no sense") {
-		t.Errorf("livego push says\n%s", p.Stderr())
+		t.Errorf("livego push prints\n%s", p.Stderr())
 	}
 	want, err := readFLV(t, path).Packets()
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, "the recording, pushed", want, frames(t, viewer), mediacompare.Millisecond)
+	check(t, "pushed recording", want, frames(t, viewer), mediacompare.Millisecond)
 	awaitRecording(t, s, "again", "finished", 3.9, 2*time.Second)
 }
 
-// TestRecordingRepairedAfterKill kills the server in the middle: the file is good for ffprobe as it
-// is, no second of it is missing, and the next start brings it to an end and tells of it.
+// TestRecordingRepairedAfterKill kills the server while it records: ffprobe can read the file as it
+// is, at most one second is missing, and the next start repairs the file and sends the event.
 func TestRecordingRepairedAfterKill(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -178,7 +183,7 @@ func TestRecordingRepairedAfterKill(t *testing.T) {
 	awaitRecording(t, s, "movie", "recording", 3, patience)
 	out := filepath.Join(t.TempDir(), "seen.flv")
 	viewer := recordRTMP(t, s.RTMP("movie"), out)
-	r := awaitRecording(t, s, "movie", "recording", 7, patience) // the front has been written anew
+	r := awaitRecording(t, s, "movie", "recording", 7, patience) // the start of the file was rewritten
 	s.Kill()
 	push.Wait(patience)
 	viewer.Wait(patience)
@@ -186,15 +191,15 @@ func TestRecordingRepairedAfterKill(t *testing.T) {
 	open := harness.StartProgram(t, "ffprobe", "-v", "error", "-show_streams", path)
 	open.WaitOK(patience)
 	if n := strings.Count(open.Stdout(), "[STREAM]"); n != 2 {
-		t.Errorf("ffprobe sees %d streams in what was not finished:\n%s", n, open.Stderr())
+		t.Errorf("ffprobe finds %d streams in the unfinished file:\n%s", n, open.Stderr())
 	}
 	o.DataDir, o.Flags = s.DataDir, append(o.Flags, "--flv_archive", "--flv_dir="+dir)
 	again := harness.Start(t, o)
 	mended := awaitRecording(t, again, "movie", "finished", 0, 5*time.Second)
 	if mended.File != r.File || mended.Reason != "mended" || math.Abs(ffprobeDuration(t, path)-mended.Duration) > 0.01 {
-		t.Errorf("%+v, by ffprobe it lasts %v s", mended, ffprobeDuration(t, path))
+		t.Errorf("%+v, duration by ffprobe: %v s", mended, ffprobeDuration(t, path))
 	}
-	end := func(path string) mediacompare.Range { // of the source that is in a file
+	end := func(path string) mediacompare.Range { // returns the part of the source that is in the file
 		got, err := readFLV(t, path).Packets()
 		if err != nil {
 			t.Fatal(err)
@@ -207,7 +212,7 @@ func TestRecordingRepairedAfterKill(t *testing.T) {
 	}
 	recorded, seen := end(path), end(out)
 	if missing := seen.First + seen.Len - recorded.First - recorded.Len; recorded.First != 0 || missing > 25 {
-		t.Errorf("the file has the pictures %+v, a viewer has seen %+v", recorded, seen)
+		t.Errorf("the file has the pictures %+v, a viewer received %+v", recorded, seen)
 	}
 	harness.Eventually(t, 10*time.Second, "events", func() error {
 		if _, events, bad := program.received(); bad != nil || !strings.HasSuffix(events, "recording.finished live/movie") {
@@ -217,7 +222,8 @@ func TestRecordingRepairedAfterKill(t *testing.T) {
 	})
 }
 
-// TestRecordingClosedOnShutdown stops the server by SIGTERM while it records: the file is closed, and that is told.
+// TestRecordingClosedOnShutdown stops the server by SIGTERM while it records: the file is closed,
+// and the event is sent.
 func TestRecordingClosedOnShutdown(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -229,8 +235,8 @@ func TestRecordingClosedOnShutdown(t *testing.T) {
 	s.Stop()
 	push.Wait(patience)
 	path := filepath.Join(dir, r.File)
-	if said := ffprobeDuration(t, path); said < 3 {
-		t.Errorf("it lasts %v s", said)
+	if duration := ffprobeDuration(t, path); duration < 3 {
+		t.Errorf("the recording has a duration of %v s", duration)
 	}
 	packets, err := readFLV(t, path).Packets()
 	if err != nil {
@@ -239,7 +245,7 @@ func TestRecordingClosedOnShutdown(t *testing.T) {
 	if m, err := mediacompare.Compare(src.packets, packets, mediacompare.Millisecond); err != nil || m.Video.First != 0 {
 		t.Errorf("%+v, %v", m, err)
 	}
-	o.DataDir = s.DataDir // what it had to tell is told by the next
+	o.DataDir = s.DataDir // the next process sends its events
 	harness.Start(t, o)
 	harness.Eventually(t, 10*time.Second, "events", func() error {
 		if _, events, bad := program.received(); bad != nil || !strings.Contains(events, "recording.finished live/movie") {

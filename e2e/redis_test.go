@@ -16,8 +16,8 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestWrongKeysWithRedis floods a server, whose Redis is 40 ms away, with wrong keys. Right keys
-// publish meanwhile, from the same address too, the server stays ready, and no refusal blames the
+// TestWrongKeysWithRedis floods a server, whose Redis is 40 ms away, with wrong keys. Meanwhile
+// valid keys publish, from the same address too, the server stays ready, and no refusal names the
 // key store.
 func TestWrongKeysWithRedis(t *testing.T) {
 	harness.Need(t, "redis-server", "redis-cli")
@@ -66,7 +66,7 @@ func TestWrongKeysWithRedis(t *testing.T) {
 				case err != nil:
 					t.Errorf("a wrong key: %v", err)
 				case !strings.Contains(answer, "NetStream.Publish.BadName") || strings.Contains(answer, "store"):
-					t.Errorf("a wrong key is answered %q", answer)
+					t.Errorf("the answer to a wrong key is %q", answer)
 				default:
 					refused.Add(1)
 				}
@@ -76,7 +76,7 @@ func TestWrongKeysWithRedis(t *testing.T) {
 	for _, from := range []string{"127.0.0.1", "127.0.0.2"} {
 		for _, key := range keys {
 			if answer, err := publish(from, key); err != nil || !strings.Contains(answer, "NetStream.Publish.Start") {
-				t.Errorf("a right key from %s: %q, %v", from, answer, err)
+				t.Errorf("a valid key from %s: %q, %v", from, answer, err)
 			}
 			if err := checkStatus(s.API("/readyz"), 200); err != nil {
 				t.Errorf("during the flood: %v", err)
@@ -85,14 +85,14 @@ func TestWrongKeysWithRedis(t *testing.T) {
 	}
 	flood.Wait()
 	if n := refused.Load(); n != askers*tries {
-		t.Errorf("%d of %d wrong keys were refused as such", n, askers*tries)
+		t.Errorf("%d of %d wrong keys were refused as wrong", n, askers*tries)
 	}
 	if log := s.Stderr(); strings.Contains(log, "key store") {
-		t.Error("the log says something of the key store")
+		t.Error("the log mentions the key store")
 	}
 }
 
-// startDelayProxy starts a TCP proxy to addr that delivers each answer the delay after it came.
+// startDelayProxy starts a TCP proxy to addr that delays each answer, and returns its address.
 func startDelayProxy(t *testing.T, addr string, delay time.Duration) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -121,7 +121,7 @@ func startDelayProxy(t *testing.T, addr string, delay time.Duration) string {
 	return l.Addr().String()
 }
 
-// copyDelayed copies src to dst until either ends, each piece the delay after it came.
+// copyDelayed copies src to dst until either is closed, and delays each piece.
 func copyDelayed(dst, src net.Conn, delay time.Duration) {
 	type piece struct {
 		data []byte
@@ -148,8 +148,8 @@ func copyDelayed(dst, src net.Conn, delay time.Duration) {
 	dst.Close()
 }
 
-// TestSharedKeys has two servers share one Redis: a key made on one publishes on the other, and
-// what is revoked on either is revoked on both within a second.
+// TestSharedKeys has two servers share one Redis: a key that one creates publishes on the other,
+// and a key that either revokes is revoked on both within a second.
 func TestSharedKeys(t *testing.T) {
 	harness.Need(t, "ffmpeg", "redis-server", "redis-cli")
 	t.Parallel()
@@ -160,7 +160,7 @@ func TestSharedKeys(t *testing.T) {
 
 	key := a.Key("movie")
 	if b.Key("movie") != key {
-		t.Fatal("two servers have two keys of one room")
+		t.Fatal("the servers have different keys for one room")
 	}
 	push := b.PushTo(src.File(t), b.RTMP(key), "-stream_loop", "-1")
 	b.AwaitLive("movie")
@@ -182,12 +182,12 @@ func TestSharedKeys(t *testing.T) {
 	awaitUnpublished(t, b, "movie")
 	push.Wait(5 * time.Second)
 	if e := b.Call("/control/delete?room=movie"); e.Status != 404 {
-		t.Errorf("a room that was deleted on one server is there on the other: %d %s", e.Status, e.Data)
+		t.Errorf("a room that one server deleted exists on the other: %d %s", e.Status, e.Data)
 	}
 }
 
-// TestRedisDownAtStart starts a server without its Redis: it runs, says that it is not ready, lets
-// nobody publish and tells why; and serves soon after the Redis has come.
+// TestRedisDownAtStart starts a server without its Redis: it runs, is not ready, and refuses
+// publishers with the reason. It serves soon after the Redis has started.
 func TestRedisDownAtStart(t *testing.T) {
 	harness.Need(t, "ffmpeg", "redis-server", "redis-cli")
 	t.Parallel()
@@ -215,14 +215,15 @@ func TestRedisDownAtStart(t *testing.T) {
 	start = harness.StartStopwatch()
 	s.AwaitReady()
 	if start.Exceeded(5 * time.Second) {
-		t.Error("ready more than 5 s after the Redis came")
+		t.Error("ready more than 5 s after the Redis started")
 	}
 	if len(s.Key("movie")) != 48 {
 		t.Error("no key")
 	}
 }
 
-// TestRedisLossKeepsStreams kills the Redis under a live stream: it goes on, nobody new publishes, nothing is changed.
+// TestRedisLossKeepsStreams stops the Redis while a stream is live: the stream continues, new
+// publishers and all changes are refused.
 func TestRedisLossKeepsStreams(t *testing.T) {
 	harness.Need(t, "ffmpeg", "redis-server", "redis-cli")
 	t.Parallel()
@@ -246,10 +247,10 @@ func TestRedisLossKeepsStreams(t *testing.T) {
 		t.Error("three refusals took more than 8 s")
 	}
 	if s.PushTo(src.File(t), s.RTMP(other)).Wait(patience) == 0 {
-		t.Error("somebody publishes without a key store")
+		t.Error("an encoder publishes without a key store")
 	}
 	before := s.Stat().Publishers[0].VideoTotalBytes
-	harness.Eventually(t, 5*time.Second, "the stream goes on", func() error {
+	harness.Eventually(t, 5*time.Second, "the stream continues", func() error {
 		if now := s.Stat().Publishers[0].VideoTotalBytes; now <= before {
 			return fmt.Errorf("%d bytes of video", now)
 		}
@@ -263,7 +264,7 @@ func TestRedisLossKeepsStreams(t *testing.T) {
 	s.PushTo(src.File(t), s.RTMP(other)).WaitOK(patience)
 }
 
-// checkStatus tells when url answers otherwise.
+// checkStatus checks the HTTP status of url.
 func checkStatus(url string, want int) error {
 	resp, err := harness.Client().Get(url)
 	if err != nil {

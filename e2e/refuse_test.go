@@ -10,8 +10,8 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestPublishRefusalsSayWhy checks that an encoder that is turned away hears why, in words that
-// help, and that no key gets into the log.
+// TestPublishRefusalsSayWhy checks that an encoder that is refused gets a helpful reason, and that
+// no key is logged.
 func TestPublishRefusalsSayWhy(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	server := harness.Start(t, harness.Options{})
@@ -23,7 +23,7 @@ func TestPublishRefusalsSayWhy(t *testing.T) {
 
 	wrong := strings.Repeat("x", 48)
 	t.Run("group", func(t *testing.T) {
-		for _, c := range []struct{ name, url, say string }{
+		for _, c := range []struct{ name, url, want string }{
 			{"unknown app", base + "/cinema/" + key, `(?i)app.*cinema|cinema.*app`},
 			{"wrong key", base + "/live/" + wrong, `(?i)key`},
 			{"room name as key", base + "/live/movie", `(?i)key`},
@@ -35,29 +35,29 @@ func TestPublishRefusalsSayWhy(t *testing.T) {
 				p := server.WithT(t).PushTo(src.File(t), c.url, "-v", "verbose")
 				start := harness.StartStopwatch()
 				if p.Wait(patience) == 0 {
-					t.Fatalf("it was let in:\n%s", p.Stderr())
+					t.Fatalf("it was accepted:\n%s", p.Stderr())
 				}
 				if start.Exceeded(5 * time.Second) {
-					t.Error("ffmpeg heard it after more than 5 s")
+					t.Error("ffmpeg was refused after more than 5 s")
 				}
-				// "Server error: " is how ffmpeg introduces the description of a refusal.
-				said := regexp.MustCompile(`Server error: *(.+)`).FindStringSubmatch(p.Stderr())
-				if said == nil || !regexp.MustCompile(c.say).MatchString(said[1]) {
-					t.Errorf("ffmpeg was told %q, want a reason like %s:\n%s", said, c.say, p.Stderr())
+				// ffmpeg prints the description of a refusal after "Server error: ".
+				reason := regexp.MustCompile(`Server error: *(.+)`).FindStringSubmatch(p.Stderr())
+				if reason == nil || !regexp.MustCompile(c.want).MatchString(reason[1]) {
+					t.Errorf("ffmpeg was told %q, want a reason like %s:\n%s", reason, c.want, p.Stderr())
 				}
 			})
 		}
 	})
 	if first.Ended() {
-		t.Errorf("the first publisher was disturbed:\n%s", first.Stderr())
+		t.Errorf("the first publisher was disconnected:\n%s", first.Stderr())
 	}
 	if log := server.Stdout() + server.Stderr(); strings.Contains(log, key) || strings.Contains(log, wrong) {
 		t.Error("a key is in the log")
 	}
 }
 
-// TestPlayUnknownStream checks that a player of an unknown app is refused, and that one of an empty
-// room goes after play_wait.
+// TestPlayUnknownStream checks that a player of an unknown app is refused, and a player of an empty
+// room after play_wait.
 func TestPlayUnknownStream(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -69,7 +69,8 @@ func TestPlayUnknownStream(t *testing.T) {
 	}
 }
 
-// TestPublishWithoutAuth checks that rtmp_noauth lets a room name publish, and that a delete ends that stream.
+// TestPublishWithoutAuth checks that with rtmp_noauth a room name publishes, and that a delete ends
+// that stream.
 func TestPublishWithoutAuth(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -77,7 +78,7 @@ func TestPublishWithoutAuth(t *testing.T) {
 	push := s.PushTo(src.File(t), s.RTMP("movie"))
 	s.AwaitLive("movie")
 	push.WaitOK(patience)
-	awaitUnpublished(t, s, "movie") // so that the next line waits for the second stream
+	awaitUnpublished(t, s, "movie") // so that the next AwaitLive waits for the second stream
 	push = s.PushTo(src.File(t), s.RTMP("movie"), "-stream_loop", "-1")
 	s.AwaitLive("movie")
 	if e := s.Call("/control/delete?room=movie"); e.Status != 200 || e.Text() != "Ok" {
@@ -85,7 +86,7 @@ func TestPublishWithoutAuth(t *testing.T) {
 	}
 	awaitUnpublished(t, s, "movie")
 	if push.Wait(patience) == 0 {
-		t.Error("ffmpeg ends as if all were well")
+		t.Error("ffmpeg exits with code 0")
 	}
 	if e := s.Call("/control/delete?room=movie"); e.Status != 404 {
 		t.Errorf("delete again answers %d %s", e.Status, e.Data)

@@ -16,10 +16,10 @@ import (
 	"livego/e2e/sample"
 )
 
-// allowLoopback lets relays go where the other servers of a test are.
+// allowLoopback allows relays to the other servers of a test.
 const allowLoopback = "--relay_allow=127.0.0.1"
 
-// controlRelay starts or stops a controlRelay, which must be answered as documented.
+// controlRelay starts or stops a relay, and checks the answer.
 func controlRelay(t *testing.T, s *harness.Server, direction, oper, room, target, shown string) {
 	t.Helper()
 	e := s.Call("/control/" + direction + "?oper=" + oper + "&app=live&name=" + room + "&url=" + url.QueryEscape(target))
@@ -28,14 +28,14 @@ func controlRelay(t *testing.T, s *harness.Server, direction, oper, room, target
 	}
 }
 
-// A relayStatus is one of /api/v1/relays.
+// A relayStatus is an entry of /api/v1/relays.
 type relayStatus struct {
 	Direction, App, Room, URL, State, Error string
 	Attempts                                int
 	Static                                  bool
 }
 
-// awaitRelay waits until the first relay of a room is as wanted.
+// awaitRelay waits until want returns true for a relay of a room.
 func awaitRelay(t *testing.T, s *harness.Server, room string, want func(relayStatus) bool) {
 	t.Helper()
 	harness.Eventually(t, patience, "relay of "+room, func() error {
@@ -55,7 +55,7 @@ func awaitRelay(t *testing.T, s *harness.Server, room string, want func(relaySta
 
 func isRunning(r relayStatus) bool { return r.State == "running" }
 
-// awaitMoreFrames waits until a viewer has got some seconds more.
+// awaitMoreFrames waits until a viewer has received 200 more frames.
 func awaitMoreFrames(t *testing.T, viewer *harness.Process, what string) {
 	t.Helper()
 	n := strings.Count(viewer.Stdout(), "\n")
@@ -64,14 +64,14 @@ func awaitMoreFrames(t *testing.T, viewer *harness.Process, what string) {
 			t.Fatalf("%s: the viewer has ended:\n%s", what, viewer.Stderr())
 		}
 		if more := strings.Count(viewer.Stdout(), "\n") - n; more < 200 {
-			return fmt.Errorf("%d frames more", more)
+			return fmt.Errorf("%d more frames", more)
 		}
 		return nil
 	})
 }
 
 // TestRelayContent has one server push a stream to another and to nginx, and a third pull it by
-// RTMP and by HTTP-FLV: all viewers get the very stream.
+// RTMP and by HTTP-FLV: all viewers get the same stream.
 func TestRelayContent(t *testing.T) {
 	harness.Need(t, "ffmpeg", "nginx")
 	t.Parallel()
@@ -96,7 +96,8 @@ func TestRelayContent(t *testing.T) {
 	for what, viewer := range viewers {
 		check(t, what, src.packets, frames(t, viewer), mediacompare.Millisecond)
 	}
-	harness.Eventually(t, patience, "the recording of nginx", func() error { // which is done a moment after the goodbye
+	// it is complete a moment after the end of the stream
+	harness.Eventually(t, patience, "the recording of nginx", func() error {
 		f, err := os.Open(filepath.Join(dir, "movie.flv"))
 		if err != nil {
 			return err
@@ -122,7 +123,7 @@ func TestRelayContent(t *testing.T) {
 	controlRelay(t, a, "push", "stop", "movie", "rtmp://"+nginx+"/there/movie", "rtmp://"+nginx+"/there/***")
 	if e := a.Call("/control/push?oper=stop&app=live&name=movie&url=" +
 		url.QueryEscape("rtmp://"+nginx+"/there/movie")); e.Status != 404 {
-		t.Errorf("stopped twice: %d %s", e.Status, e.Data)
+		t.Errorf("second stop: %d %s", e.Status, e.Data)
 	}
 }
 
@@ -139,7 +140,7 @@ func restartServer(t *testing.T, s *harness.Server, flags ...string) *harness.Se
 	return next
 }
 
-// TestRelayPushReconnects kills the server that a stream is pushed to, by the settings and by
+// TestRelayPushReconnects kills the server to which a stream is pushed, by static_push and by
 // request, and starts it again.
 func TestRelayPushReconnects(t *testing.T) {
 	harness.Need(t, "ffmpeg")
@@ -161,14 +162,15 @@ func TestRelayPushReconnects(t *testing.T) {
 	b = restartServer(t, b, "--rtmp_noauth")
 	b.AwaitLive("movie")
 	b.AwaitLive("second")
-	awaitMoreFrames(t, watchRTMP(t, b.RTMP("movie")), "frames from the server that is back")
+	awaitMoreFrames(t, watchRTMP(t, b.RTMP("movie")), "frames from the restarted server")
 	if encoder.Ended() {
-		t.Errorf("the encoder has ended:\n%s", encoder.Stderr())
+		t.Errorf("the encoder has exited:\n%s", encoder.Stderr())
 	}
 	encoder.Kill()
 }
 
-// TestRelayPullReconnects kills the server that streams are pulled from: viewers stay, and go on when it is back.
+// TestRelayPullReconnects kills the server from which streams are pulled: viewers stay, and
+// continue when it is back.
 func TestRelayPullReconnects(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -191,22 +193,22 @@ func TestRelayPullReconnects(t *testing.T) {
 	a = restartServer(t, a)
 	a.Push(src.File(t), "movie", "-stream_loop", "-1")
 	for room, viewer := range viewers {
-		awaitMoreFrames(t, viewer, room+", from the server that is back")
+		awaitMoreFrames(t, viewer, room+", from the restarted server")
 	}
 }
 
-// TestRelayFailedEventIsSentOnce tells of a relay that keeps failing, once.
+// TestRelayFailedEventIsSentOnce checks that a relay that keeps failing sends one event.
 func TestRelayFailedEventIsSentOnce(t *testing.T) {
 	t.Parallel()
-	var told webhookRecorder
-	program := httptest.NewServer(&told)
+	var webhooks webhookRecorder
+	program := httptest.NewServer(&webhooks)
 	defer program.Close()
 	s := harness.Start(t, harness.Options{
 		Flags: []string{allowLoopback, "--hook.events=" + program.URL}, Env: []string{"LIVEGO_HOOK_SECRET=" + hookSecret},
 	})
 	controlRelay(t, s, "pull", "start", "movie", program.URL+"/live/s3cret.flv", program.URL+"/live/***")
 	harness.Eventually(t, patience, "the event", func() error {
-		text := told.text()
+		text := webhooks.text()
 		want := `"type":"relay.failed","stream":"live/movie"`
 		if !strings.Contains(text, want) ||
 			!strings.Contains(text, `"relay":{"direction":"pull","url":"`+program.URL+`/live/***","reason":"`) ||
@@ -216,7 +218,7 @@ func TestRelayFailedEventIsSentOnce(t *testing.T) {
 		return nil
 	})
 	awaitRelay(t, s, "movie", func(r relayStatus) bool { return r.Attempts > 3 })
-	if n := strings.Count(told.text(), "relay.failed"); n != 1 || strings.Contains(s.Stderr(), "s3cret") {
-		t.Errorf("told %d times; log: %s", n, s.Stderr())
+	if n := strings.Count(webhooks.text(), "relay.failed"); n != 1 || strings.Contains(s.Stderr(), "s3cret") {
+		t.Errorf("%d events; log: %s", n, s.Stderr())
 	}
 }

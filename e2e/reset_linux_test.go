@@ -14,9 +14,9 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestConnectionResetKeepsReceivedMedia has an encoder reset its connection, as its kernel does
-// when it closes its socket with something of the server's unread, while the server has not read
-// what came before, and owes an answer. All that had arrived is seen, and the log says up to where.
+// TestConnectionResetKeepsReceivedMedia has an encoder reset its connection, as its kernel does if
+// the socket is closed with unread data. At that time the server has not read all media, and has
+// not sent an answer. Viewers get all media that had arrived, and the log has its last timestamp.
 func TestConnectionResetKeepsReceivedMedia(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -43,7 +43,7 @@ func TestConnectionResetKeepsReceivedMedia(t *testing.T) {
 	if err := c.AwaitStart("NetStream.Publish.Start", patience); err != nil {
 		t.Fatal(err)
 	}
-	const most = 40 << 10 // bytes that the server's kernel takes for it
+	const most = 40 << 10 // bytes that fit into the receive buffer of the server
 	sent, pending := &mediacompare.FLVFile{HasVideo: true, HasAudio: true}, 0
 	media := func(ok func(mediacompare.FLVTag) bool) {
 		t.Helper()
@@ -65,14 +65,14 @@ func TestConnectionResetKeepsReceivedMedia(t *testing.T) {
 	src.awaitReceived(t, s, 1, 12)
 
 	s.Signal(syscall.SIGSTOP)
-	// a ping, of which the answer does not arrive
+	// a ping, whose answer is not read
 	send(rtmp.Message{CSID: 2, Type: rtmp.UserControl, Payload: []byte{0, 6, 0, 0, 0, 1}})
 	media(func(tag mediacompare.FLVTag) bool {
 		pending += len(tag.Body) + 12
 		return pending < most
 	})
 	nc := c.NetConn.(*net.TCPConn)
-	harness.Eventually(t, patience, "what was sent has arrived", func() error { return checkAcknowledged(nc) })
+	harness.Eventually(t, patience, "all data has arrived", func() error { return checkAcknowledged(nc) })
 	if err := nc.SetLinger(0); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestConnectionResetKeepsReceivedMedia(t *testing.T) {
 	s.AwaitLog(patience, fmt.Sprintf("last_timestamp_ms=%d", last.Time))
 }
 
-// checkAcknowledged fails while the kernel holds something for the peer of nc, which has not acknowledged it.
+// checkAcknowledged returns an error while the peer of nc has not acknowledged all data.
 func checkAcknowledged(nc *net.TCPConn) error {
 	raw, err := nc.SyscallConn()
 	if err != nil {
@@ -113,7 +113,7 @@ func checkAcknowledged(nc *net.TCPConn) error {
 	case errno != 0:
 		return errno
 	case n > 0:
-		return fmt.Errorf("%d bytes are left", n)
+		return fmt.Errorf("%d bytes are not acknowledged", n)
 	}
 	return nil
 }

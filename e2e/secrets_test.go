@@ -21,8 +21,8 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestSecretsAreNotLeaked plants a secret in every field that takes one, has everything happen with
-// them that goes right and wrong, and looks for them in all that the server says.
+// TestSecretsAreNotLeaked puts a secret into every field that takes one, uses them in ways that
+// succeed and fail, and searches for them in everything that the server outputs.
 func TestSecretsAreNotLeaked(t *testing.T) {
 	harness.Need(t, "ffmpeg", "redis-server", "redis-cli")
 	t.Parallel()
@@ -33,17 +33,17 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 		"relay URL": "cAnArYrElAy0uRl00000",
 	}
 	r := harness.StartRedis(t, "--requirepass", secrets["redis_pwd"])
-	var told webhookRecorder // what the hooks are sent
-	program := httptest.NewServer(&told)
+	var webhooks webhookRecorder // requests to the webhooks
+	program := httptest.NewServer(&webhooks)
 	defer program.Close()
-	there := "http://user:" + secrets["hook URL"] + "@" + strings.TrimPrefix(program.URL, "http://") + "/" +
+	hookURL := "http://user:" + secrets["hook URL"] + "@" + strings.TrimPrefix(program.URL, "http://") + "/" +
 		secrets["hook URL"] + "?x=" + secrets["hook URL"]
 	env := []string{
-		"LIVEGO_REDIS_ADDR=redis://:" + secrets["redis_pwd"] + "@" + r.Addr(), "LIVEGO_HOOK_ON_PUBLISH=" + there,
-		"LIVEGO_HOOK_EVENTS=" + there,
-		"LIVEGO_HOOK_VIEWERS=true", "LIVEGO_HOOK_ON_PLAY=" + there,
+		"LIVEGO_REDIS_ADDR=redis://:" + secrets["redis_pwd"] + "@" + r.Addr(), "LIVEGO_HOOK_ON_PUBLISH=" + hookURL,
+		"LIVEGO_HOOK_EVENTS=" + hookURL,
+		"LIVEGO_HOOK_VIEWERS=true", "LIVEGO_HOOK_ON_PLAY=" + hookURL,
 	}
-	credentials := t.TempDir() // as systemd passes them
+	credentials := t.TempDir() // as systemd passes credentials
 	env = append(env, "CREDENTIALS_DIRECTORY="+credentials)
 	inFile := func(name, v string) string {
 		path := filepath.Join(credentials, name)
@@ -64,25 +64,25 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 			env = append(env, name+"="+v)
 		}
 	}
-	// Where relays lead: everybody who has shaken hands is hung up on.
-	elsewhere, err := net.Listen("tcp", "127.0.0.1:0")
+	// The target of relays: it closes each connection.
+	relayListener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer elsewhere.Close()
+	defer relayListener.Close()
 	go func() {
 		for {
-			nc, err := elsewhere.Accept()
+			nc, err := relayListener.Accept()
 			if err != nil {
 				return
 			}
 			nc.Close()
 		}
 	}()
-	behind := elsewhere.Addr().String() + "/app/"
+	relayBase := relayListener.Addr().String() + "/app/"
 	relay := secrets["relay URL"]
 	dir, archive := t.TempDir(), t.TempDir()
-	text := "server:\n- appname: live\n  static_push: [\"rtmp://user:" + relay + "@" + behind + relay + "?token=" + relay +
+	text := "server:\n- appname: live\n  static_push: [\"rtmp://user:" + relay + "@" + relayBase + relay + "?token=" + relay +
 		"\"]\n"
 	if err := os.WriteFile(filepath.Join(dir, "livego.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -105,7 +105,7 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 		livego("token", "publish", "live/movie")
 	secrets["signed token"] = livego("token", "play", "live/shut", "--signed")
 
-	var said strings.Builder // all that the server has answered where no secret is asked for
+	var answers strings.Builder // answers of the server that must contain no secret
 	call := func(method, target, bearer, body string, quiet bool) string {
 		req, err := http.NewRequest(method, target, strings.NewReader(body))
 		if err != nil {
@@ -126,17 +126,17 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 		defer resp.Body.Close()
 		most := int64(1 << 20)
 		if strings.Contains(target, ".flv") {
-			most = 16 << 10 // of what has no end
+			most = 16 << 10 // of a response without an end
 		}
 		b, _ := io.ReadAll(io.LimitReader(resp.Body, most))
 		if !quiet {
-			fmt.Fprintf(&said, "%s %d %v %s\n", target[:min(40, len(target))], resp.StatusCode, resp.Header, b)
+			fmt.Fprintf(&answers, "%s %d %v %s\n", target[:min(40, len(target))], resp.StatusCode, resp.Header, b)
 		}
 		return string(b)
 	}
 	key := call("GET", s.API("/control/get?room=movie"), secrets["JWT"], "", true)
 	_, key, _ = strings.Cut(key, `"data":"`)
-	secrets["push key"] = key[:48]
+	secrets["stream key"] = key[:48]
 	secrets["wrong key"] = strings.Repeat("wRoNgKeY", 6)
 	made := call("POST", s.API("/api/v1/keys"), secrets["admin token"], `{"room":"movie","label":"cam"}`, true)
 	_, made, _ = strings.Cut(made, `"key":"`)
@@ -145,46 +145,45 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 	for name, wish := range map[string]string{
 		"token by the API":            `{"action":"play","app":"live","room":"shut"}`,
 		"token to publish by the API": `{"action":"publish","app":"live","room":"movie"}`,
-		"token good once":             `{"action":"play","app":"live","room":"*","once":true}`,
+		"one-time token":              `{"action":"play","app":"live","room":"*","once":true}`,
 	} {
 		made = call("POST", s.API("/api/v1/tokens"), secrets["JWT"], wish, true)
 		_, made, _ = strings.Cut(made, `"token":"`)
 		if secrets[name], _, _ = strings.Cut(made, `"`); secrets[name] == "" {
-			t.Fatalf("no %s", name)
+			t.Fatalf("the answer contains no %s", name)
 		}
 	}
 
 	src := load(t, sample.AV)
-	push := s.PushTo(src.File(t), s.RTMP(secrets["push key"]), "-stream_loop", "-1")
+	push := s.PushTo(src.File(t), s.RTMP(secrets["stream key"]), "-stream_loop", "-1")
 	call("GET", s.API("/stat/livestat"), secrets["JWT"], "", false)
 	for _, target := range []string{
 		s.RTMP(secrets["wrong key"]), s.RTMP("movie") + "?token=" + secrets["play token"],
 		s.RTMP("movie") + "?token=" + secrets["publish token"],
 		"rtmp://" + s.Addr("rtmp_addr") + "/" + secrets["wrong key"] + "/x",
-		s.RTMP(secrets["push key"]) + "?token=" + secrets["JWT"],
-		"rtmp://" + s.Addr("rtmp_addr") + "/live/" + secrets["push key"] + "/" + secrets["push key"],
+		s.RTMP(secrets["stream key"]) + "?token=" + secrets["JWT"],
+		"rtmp://" + s.Addr("rtmp_addr") + "/live/" + secrets["stream key"] + "/" + secrets["stream key"],
 	} {
 		s.PushTo(src.File(t), target).Wait(patience)
 	}
 	for _, target := range []string{s.RTMP("shut") + "?token=" + secrets["publish token"],
-		s.RTMP("shut") + "?token=" + secrets["signed token"], s.RTMP(secrets["push key"])} {
+		s.RTMP("shut") + "?token=" + secrets["signed token"], s.RTMP(secrets["stream key"])} {
 		harness.FFmpeg(t, "-i", target, "-t", "1", "-f", "null", "-").Wait(patience)
 	}
-	// A key that is run together with other letters makes a name of a room that may be: hooks are
-	// asked about it, and whoever asks for it is told that it is not there. The log shows it to
-	// others.
-	glued := strings.Repeat("gLuEdKeY", 6)
+	// A stream key that is joined with other letters is a valid room name: webhooks get it, and the
+	// client that requests it is told that the room is not there. The log must not contain it.
+	joinedKey := strings.Repeat("gLuEdKeY", 6)
 	for _, target := range []string{
-		s.RTMP("live" + glued), s.RTMP(glued + glued), s.RTMP(glued + "/" + glued + glued),
-		s.RTMP(glued+"_x") + "?token=" + glued,
-		"rtmp://" + s.Addr("rtmp_addr") + "/" + glued + "_x/x",
-		"rtmp://" + s.Addr("rtmp_addr") + "/live" + glued + "/" + glued,
+		s.RTMP("live" + joinedKey), s.RTMP(joinedKey + joinedKey), s.RTMP(joinedKey + "/" + joinedKey + joinedKey),
+		s.RTMP(joinedKey+"_x") + "?token=" + joinedKey,
+		"rtmp://" + s.Addr("rtmp_addr") + "/" + joinedKey + "_x/x",
+		"rtmp://" + s.Addr("rtmp_addr") + "/live" + joinedKey + "/" + joinedKey,
 	} {
 		s.PushTo(src.File(t), target).Wait(patience)
 		harness.FFmpeg(t, "-i", target, "-t", "1", "-f", "null", "-").Wait(patience)
 	}
-	for _, target := range []string{s.FLV("live" + glued), s.HLS(glued + glued),
-		s.API("/stat/livestat?room=live/" + glued + glued), s.API("/" + glued + "_x")} {
+	for _, target := range []string{s.FLV("live" + joinedKey), s.HLS(joinedKey + joinedKey),
+		s.API("/stat/livestat?room=live/" + joinedKey + joinedKey), s.API("/" + joinedKey + "_x")} {
 		call("GET", target, "", "", true)
 		call("GET", target, secrets["admin token"], "", true)
 	}
@@ -194,7 +193,7 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 			all = append(all, v)
 		}
 	}
-	ask := func() {
+	queryAll := func() {
 		for _, v := range all {
 			q := url.QueryEscape(v)
 			targets := []string{
@@ -209,8 +208,8 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 					url.QueryEscape("rtmp://user:"+v+"@127.0.0.1:1/"+v+"/"+v+"?token="+v)),
 				s.API("/control/pull?oper=start&app=live&name=movie&url=" +
 					url.QueryEscape("rtmp://user:"+v+"@127.0.0.1:1/"+v+"/"+v+"?token="+v)),
-				s.API("/control/push?oper=start&app=live&name=movie&url=" + url.QueryEscape("rtmp://"+behind+v+"?token="+v)),
-				s.API("/control/pull?oper=start&app=live&name=other&url=" + url.QueryEscape("http://"+behind+v+".flv?token="+v)),
+				s.API("/control/push?oper=start&app=live&name=movie&url=" + url.QueryEscape("rtmp://"+relayBase+v+"?token="+v)),
+				s.API("/control/pull?oper=start&app=live&name=other&url=" + url.QueryEscape("http://"+relayBase+v+".flv?token="+v)),
 				s.API("/control/push?oper=start&app=live&name=movie&url=" + url.QueryEscape("rtmp://127.0.0.1:1/app/"+v)),
 			}
 			if len(v) == 48 {
@@ -219,7 +218,7 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 			for _, target := range targets {
 				call("GET", target, "", "", false)
 				if strings.Contains(target, "room=") && len(v) != 48 {
-					continue // people may call a room what they like, but not like a key
+					continue // a room may have any name but that of a key
 				}
 				call("GET", target, secrets["admin token"], "", false)
 				call("POST", target, v, "", false)
@@ -241,11 +240,11 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 		}
 		for _, profile := range []string{"goroutine", "heap", "allocs", "block", "mutex", "threadcreate", "profile?seconds=1",
 			"trace?seconds=1"} {
-			said.WriteString(gunzip(call("GET", s.API("/debug/pprof/"+profile), secrets["admin token"], "", true)))
+			answers.WriteString(gunzip(call("GET", s.API("/debug/pprof/"+profile), secrets["admin token"], "", true)))
 		}
 	}
-	ask()
-	viewed := viewerOutput(t, s)
+	queryAll()
+	viewerText := viewerOutput(t, s)
 	outputs := map[string]string{
 		"livego keys list":    livego("keys", "list"),
 		"livego keys revoke":  livego("keys", "revoke", "nobody"),
@@ -270,41 +269,42 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 	r.Restart()
 	s.AwaitReady()
 	harness.Eventually(t, patience, "hooks", func() error {
-		if text := told.text(); !strings.Contains(text, `"action":"publish"`) || !strings.Contains(text, "stream.started") ||
+		if text := webhooks.text(); !strings.Contains(text, `"action":"publish"`) || !strings.Contains(text, "stream.started") ||
 			!strings.Contains(text, "viewer.joined") || !strings.Contains(text, "relay.failed") {
 			return errors.New(text)
 		}
 		return nil
 	})
-	outputs["hooks"] = told.text()
+	outputs["webhooks"] = webhooks.text()
 	program.Close()
 	viewerOutput(t, s)
 	s.AwaitStderr(patience, func(log string) bool { return strings.Contains(log, "a hook does not answer") })
-	outputs["what viewers get"] = viewed
+	outputs["what viewers get"] = viewerText
 	outputs["recordings"] = readAllFiles(t, archive)
 	outputs["outbox"] = readAllFiles(t, filepath.Join(s.DataDir, "outbox"))
-	outputs["answers"] = said.String()
+	outputs["answers"] = answers.String()
 	outputs["log"] = s.Stdout() + s.Stderr()
-	if i := strings.Index(outputs["log"], glued); i >= 0 {
-		t.Errorf("the log has a key that is run together with other letters: ...%s", outputs["log"][max(0, i-200):i])
+	if i := strings.Index(outputs["log"], joinedKey); i >= 0 {
+		t.Errorf("the log contains a key that is joined with other letters: ...%s", outputs["log"][max(0, i-200):i])
 	}
 	secrets["short secret"] = "cAnArYsHoRt"
 	for where, text := range outputs {
 		if len(text) == 0 {
-			t.Errorf("%s says nothing: the test tests nothing", where)
+			t.Errorf("%s is empty: the test checks nothing", where)
 		}
 		for name, secret := range secrets {
 			if secret == "" {
 				continue
 			}
 			if i := strings.Index(text, secret); i >= 0 {
-				t.Errorf("%s has the %s: ...%s...", where, name, text[max(0, i-200):min(len(text), i+100)])
+				t.Errorf("%s contains the %s: ...%s...", where, name, text[max(0, i-200):min(len(text), i+100)])
 			}
 		}
 	}
 }
 
-// webhookRecorder collects what hooks are sent, without the address that it is sent to, and says yes to everything.
+// A webhookRecorder records the requests of webhooks, without the credentials of their URL, and
+// allows everything.
 type webhookRecorder struct {
 	mu  sync.Mutex
 	all strings.Builder
@@ -312,7 +312,7 @@ type webhookRecorder struct {
 
 func (n *webhookRecorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
-	r.Header.Del("Authorization") // is of the address
+	r.Header.Del("Authorization") // from the URL
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	fmt.Fprintf(&n.all, "%v %s\n", r.Header, body)
@@ -325,7 +325,7 @@ func (n *webhookRecorder) text() string {
 	return n.all.String()
 }
 
-// gunzip returns what is in a profile.
+// gunzip decompresses a profile.
 func gunzip(s string) string {
 	z, err := gzip.NewReader(strings.NewReader(s))
 	if err != nil {
@@ -335,7 +335,7 @@ func gunzip(s string) string {
 	return string(text)
 }
 
-// viewerOutput returns some of what a viewer gets.
+// viewerOutput returns some of the output of a viewer.
 func viewerOutput(t *testing.T, s *harness.Server) string {
 	t.Helper()
 	viewer := harness.FFmpeg(t, "-i", s.RTMP("movie"), "-t", "1", "-c", "copy", "-f", "flv", "-")
@@ -343,7 +343,7 @@ func viewerOutput(t *testing.T, s *harness.Server) string {
 	return viewer.Stdout() + viewer.Stderr()
 }
 
-// readAllFiles returns the contents of all files of a directory.
+// readAllFiles returns the contents of all files in a directory.
 func readAllFiles(t *testing.T, dir string) string {
 	t.Helper()
 	var all strings.Builder

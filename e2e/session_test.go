@@ -13,13 +13,14 @@ import (
 	"livego/e2e/sample"
 )
 
-// A privateViewer watches a private room by one protocol until it is ended, and then says why.
+// A privateViewer watches a private room by one protocol until its session ends.
 type privateViewer struct {
 	name string
-	end  chan string // the reason; "" where the protocol has none
+	end  chan string // the reason; "" if the protocol has none
 }
 
-// watchPrivateRoom starts a viewer by each protocol, all with one token, and waits until they are counted.
+// watchPrivateRoom starts a viewer by each protocol, all with one token, and waits until they are
+// counted.
 func watchPrivateRoom(ctx context.Context, t *testing.T, s *harness.Server, token string) []privateViewer {
 	t.Helper()
 	query := "?token=" + token
@@ -71,7 +72,7 @@ func watchPrivateRoom(ctx context.Context, t *testing.T, s *harness.Server, toke
 				select {
 				case <-again.C:
 				case <-ctx.Done():
-					return "it goes on"
+					return "the session did not end"
 				}
 			}
 		}),
@@ -80,7 +81,8 @@ func watchPrivateRoom(ctx context.Context, t *testing.T, s *harness.Server, toke
 	return all
 }
 
-// awaitEnds waits for the end of each viewer, and looks for the code of the reason where the protocol has one.
+// awaitEnds waits for the end of each viewer's session, and checks the code of the reason where the
+// protocol has one.
 func awaitEnds(t *testing.T, viewers []privateViewer, code string) {
 	t.Helper()
 	timeout := time.After(patience)
@@ -91,14 +93,14 @@ func awaitEnds(t *testing.T, viewers []privateViewer, code string) {
 				t.Errorf("%s ended with %.500s, want %q", v.name, reason, code)
 			}
 		case <-timeout:
-			t.Fatalf("%s goes on", v.name)
+			t.Fatalf("%s was not ended", v.name)
 		}
 	}
 }
 
-// TestEndSessionsDisconnectsViewers has viewers of a private room by every protocol. The call and
-// the command end them; those who come again with a token that is still good are let in. The
-// deletion of the room ends them too, and a reset does not.
+// TestEndSessionsDisconnectsViewers has viewers of a private room by every protocol. The API and
+// the command end their sessions; a viewer may come back with a token that is still valid. The
+// deletion of the room ends sessions too; a reset of its key does not.
 func TestEndSessionsDisconnectsViewers(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -122,7 +124,7 @@ func TestEndSessionsDisconnectsViewers(t *testing.T) {
 	body, _ := io.ReadAll(resp.Body)
 	resp.Body.Close()
 	if resp.StatusCode != 200 || !strings.Contains(string(body), `"ended":4`) {
-		t.Errorf("the call: %d %s", resp.StatusCode, body)
+		t.Errorf("DELETE /api/v1/sessions: %d %s", resp.StatusCode, body)
 	}
 	awaitEnds(t, viewers, "session_ended")
 
@@ -131,7 +133,7 @@ func TestEndSessionsDisconnectsViewers(t *testing.T) {
 		"--api_addr="+s.Addr("api_addr"))
 	cmd.WaitOK(patience)
 	if !strings.Contains(cmd.Stderr(), "4 viewers disconnected") {
-		t.Errorf("the command says %q", cmd.Stderr())
+		t.Errorf("the command prints %q", cmd.Stderr())
 	}
 	awaitEnds(t, viewers, "session_ended")
 
@@ -155,7 +157,8 @@ func TestEndSessionsDisconnectsViewers(t *testing.T) {
 	awaitEnds(t, viewers, "")
 }
 
-// TestSessionLimitEndsViewers ends viewers when their session is over, by every protocol, whatever exp says.
+// TestSessionLimitEndsViewers checks that viewers by every protocol are disconnected at the end of
+// their session, whatever exp is.
 func TestSessionLimitEndsViewers(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()

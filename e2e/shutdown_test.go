@@ -15,7 +15,7 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestShutdownEndsViewersCleanly checks that SIGTERM gives every viewer a proper end.
+// TestShutdownEndsViewersCleanly checks that on SIGTERM each viewer's stream ends in due form.
 func TestShutdownEndsViewersCleanly(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -39,7 +39,7 @@ func TestShutdownEndsViewersCleanly(t *testing.T) {
 	}
 }
 
-// TestNoGoroutineLeft checks that no goroutine is left of a stream and its viewers.
+// TestNoGoroutineLeft checks that no goroutine of a stream or its viewers remains.
 func TestNoGoroutineLeft(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -53,7 +53,7 @@ func TestNoGoroutineLeft(t *testing.T) {
 		viewer := watchRTMP(t, s.RTMP(room))
 		flv := async(func() (*mediacompare.FLVFile, error) { return watchFLV(ctx, harness.Client(), s.FLV(room)) })
 		hls := async(func() (hlsView, error) { return watchHLS(ctx, harness.Client(), s.HLS(room)) })
-		if room == "three" { // one that is lost rather than ended
+		if room == "three" { // one encoder is lost instead of ended
 			if _, err := mediaURL(ctx, harness.Client(), s.HLS(room)); err != nil {
 				t.Error(err)
 			}
@@ -69,7 +69,7 @@ func TestNoGoroutineLeft(t *testing.T) {
 			t.Errorf("HLS: %v", err)
 		}
 	}
-	harness.Eventually(t, patience, "goroutines gone", func() error {
+	harness.Eventually(t, patience, "goroutines have exited", func() error {
 		if n := s.Goroutines(); n > before+2 {
 			return fmt.Errorf("%d goroutines, %d before the first stream:\n%s", n, before,
 				harness.Get(t, s.API("/debug/pprof/goroutine?debug=1")))
@@ -78,8 +78,8 @@ func TestNoGoroutineLeft(t *testing.T) {
 	})
 }
 
-// TestRepublishWithoutMediaKeepsPlaylists publishes a room that was watched before with an encoder
-// that sends no media and leaves, while viewers ask for its playlists: they get what is kept.
+// TestRepublishWithoutMediaKeepsPlaylists publishes a room again by an encoder that sends no media
+// and leaves, while viewers request its playlists: they get the playlists of the stream before.
 func TestRepublishWithoutMediaKeepsPlaylists(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()

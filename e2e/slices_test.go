@@ -14,8 +14,9 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestSlicesJoinIntoPictures has encoders send each NAL unit as a message of its own, and each
-// slice with what precedes it: every output has the pictures that were encoded, byte for byte.
+// TestSlicesJoinIntoPictures has encoders send each NAL unit in a message of its own, and each
+// slice with the NAL units before it: every output has the pictures that were encoded, byte for
+// byte.
 func TestSlicesJoinIntoPictures(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	server, dir := startRecording(t, harness.Options{})
@@ -28,7 +29,7 @@ func TestSlicesJoinIntoPictures(t *testing.T) {
 				hevc := sam.Name == "hevc-slices"
 				tags, parts := src.splitPictures(t, hevc, cut)
 				if n := len(src.packets.Of(mediacompare.Video)); parts < 4*n {
-					t.Fatalf("%d messages of %d pictures", parts, n)
+					t.Fatalf("%d messages for %d pictures", parts, n)
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
@@ -50,7 +51,7 @@ func TestSlicesJoinIntoPictures(t *testing.T) {
 
 				if m := check(t, "RTMP, waiting before the push", src.packets, frames(t, early),
 					mediacompare.Millisecond); m.Video.First != 0 {
-					t.Errorf("RTMP: it starts at picture %d", m.Video.First)
+					t.Errorf("RTMP: the viewer that waited starts at picture %d", m.Video.First)
 				}
 				check(t, "RTMP, joining later", src.packets, frames(t, late), mediacompare.Millisecond)
 				if got, err := flv(); err != nil {
@@ -75,8 +76,8 @@ func TestSlicesJoinIntoPictures(t *testing.T) {
 }
 
 // TestSlowSlicesJoinIntoPictures has the slices of large pictures arrive one by one, as over a
-// network that needs longer for one than half the time between two pictures: they are one picture
-// all the same.
+// network that needs more than half a frame interval for each: they are joined into one picture all
+// the same.
 func TestSlowSlicesJoinIntoPictures(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	s, src := harness.Start(t, harness.Options{}), load(t, sample.Slices()[0])
@@ -97,7 +98,7 @@ func TestSlowSlicesJoinIntoPictures(t *testing.T) {
 		t.Fatal(err)
 	}
 	slow := 0
-	var out []byte // the second half of a slice leaves with the first of the next
+	var out []byte // the second half of a slice is sent with the first half of the next
 	for _, tag := range tags {
 		m := rtmp.Message{CSID: 4 + int(tag.Type)%2, Type: tag.Type, StreamID: c.StreamID, Time: tag.Time, Payload: tag.Body}
 		wire := m.Chunks(c.ChunkSize)
@@ -132,7 +133,7 @@ func TestSlowSlicesJoinIntoPictures(t *testing.T) {
 	check(t, "HTTP-FLV", src.packets, packets, mediacompare.Millisecond)
 }
 
-// eachUnit makes a message of each NAL unit.
+// eachUnit returns one message for each NAL unit.
 func eachUnit(units [][]byte, _ bool) (messages [][][]byte) {
 	for _, u := range units {
 		messages = append(messages, [][]byte{u})
@@ -140,7 +141,7 @@ func eachUnit(units [][]byte, _ bool) (messages [][][]byte) {
 	return messages
 }
 
-// eachSlice makes a message of each slice, the first with what comes before it.
+// eachSlice returns one message for each slice, with the NAL units before it.
 func eachSlice(units [][]byte, hevc bool) (messages [][][]byte) {
 	var one [][]byte
 	for _, u := range units {
@@ -152,7 +153,8 @@ func eachSlice(units [][]byte, hevc bool) (messages [][][]byte) {
 	return messages
 }
 
-// splitPictures returns the tags of the sample with pictures in parts, and how many parts there are.
+// splitPictures returns the tags of the sample with pictures in several messages, and the number of
+// these messages.
 func (src source) splitPictures(t *testing.T, hevc bool,
 	cut func([][]byte, bool) [][][]byte) (tags []mediacompare.FLVTag, parts int) {
 	t.Helper()
@@ -165,7 +167,7 @@ func (src source) splitPictures(t *testing.T, hevc bool,
 			continue
 		}
 		head := 5
-		if tag.Body[0]&0x8f == 0x81 { // by FourCC, with a composition time
+		if tag.Body[0]&0x8f == 0x81 { // FourCC form with a composition time
 			head = 8
 		}
 		var units [][]byte

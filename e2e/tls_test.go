@@ -20,7 +20,8 @@ import (
 	"livego/internal/ops/acme/acmetest"
 )
 
-// tlsCertificate makes a tlsCertificate for 127.0.0.1 and returns its files and an HTTP client that trusts it.
+// tlsCertificate creates a certificate for 127.0.0.1, and returns its files and an HTTP client that
+// trusts it.
 func tlsCertificate(t *testing.T) (cert, key string, client *http.Client) {
 	t.Helper()
 	cert, key, pool := harness.Certificate(t)
@@ -29,7 +30,7 @@ func tlsCertificate(t *testing.T) (cert, key string, client *http.Client) {
 	return cert, key, &http.Client{Transport: transport}
 }
 
-// TestTLS pushes and plays by RTMPS, and watches by HTTPS on the viewers' own port and on the one of HLS.
+// TestTLS pushes and plays by RTMPS, and watches by HTTPS on https_addr and on hls_addr.
 func TestTLS(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -44,7 +45,7 @@ func TestTLS(t *testing.T) {
 	push := s.PushTo(src.File(t), rtmps+s.Key("movie"))
 	s.AwaitLive("movie")
 	viewer := watchRTMP(t, rtmps+"movie")
-	plain := watchRTMP(t, s.RTMP("movie")) // RTMPS stands beside RTMP, it does not replace it
+	plain := watchRTMP(t, s.RTMP("movie")) // RTMPS is served beside RTMP, not instead of it
 	https := "https://" + s.Addr("https_addr") + "/live/movie"
 	flv := async(func() (*mediacompare.FLVFile, error) { return watchFLV(ctx, client, https+".flv") })
 	hls := async(func() (hlsView, error) { return watchHLS(ctx, client, https+".m3u8") })
@@ -69,16 +70,16 @@ func TestTLS(t *testing.T) {
 	}
 	resp, _, err := fetch(ctx, client, https+".m3u8")
 	if err != nil || resp.ProtoMajor != 2 {
-		t.Errorf("HTTPS speaks %v, %v, want HTTP/2", resp, err)
+		t.Errorf("HTTPS answers %v, %v, want HTTP/2", resp, err)
 	}
 }
 
-// tlsListeners are all listeners, by what switches their TLS on.
+// tlsListeners lists all listeners with TLS, and the setting that enables it.
 var tlsListeners = []struct {
 	on, addr string
-	beside   string // the listener of the same without TLS, which stays; "" where TLS takes its place
+	beside   string // the listener without TLS that stays; "" if TLS replaces it
 	http     bool
-	path     string // that answers 200
+	path     string // returns 200
 }{
 	{on: "enable_rtmps", addr: "rtmps_addr", beside: "rtmp_addr"},
 	{on: "enable_https", addr: "https_addr", beside: "httpflv_addr", http: true, path: "/crossdomain.xml"},
@@ -86,8 +87,8 @@ var tlsListeners = []struct {
 	{on: "use_api_https", addr: "api_addr", http: true, path: "/readyz"},
 }
 
-// TestTLSListeners switches TLS on for each listener by itself: by files, and by the name of a
-// domain. All the others stay plain.
+// TestTLSListeners enables TLS for each listener separately: with certificate files, and with the
+// name of a domain. All other listeners stay without TLS.
 func TestTLSListeners(t *testing.T) {
 	t.Parallel()
 	for _, l := range tlsListeners {
@@ -123,7 +124,7 @@ func TestTLSListeners(t *testing.T) {
 				old := trust.Clone()
 				old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 				if _, err := tls.Dial("tcp", s.Addr(l.addr), old); err == nil {
-					t.Error("it speaks TLS 1.1")
+					t.Error("it accepts TLS 1.1")
 				}
 				if l.http {
 					checkHTTPS(t, "https://"+s.Addr(l.addr)+l.path, trust)
@@ -136,7 +137,7 @@ func TestTLSListeners(t *testing.T) {
 	}
 }
 
-// checkHTTPS asks for a page by HTTP/2 and by HTTP/1.1.
+// checkHTTPS requests a page by HTTP/2 and by HTTP/1.1.
 func checkHTTPS(t *testing.T, target string, trust *tls.Config) {
 	t.Helper()
 	for major, h2 := range map[int]bool{1: false, 2: true} {
@@ -162,7 +163,7 @@ func rtmpHandshake(c net.Conn) error {
 	return err
 }
 
-// checkPlain speaks without TLS to every listener: it is understood by all but the one at addr.
+// checkPlain connects to every listener without TLS: all but the one at addr must accept that.
 func checkPlain(t *testing.T, s *harness.Server, addr, beside string) {
 	t.Helper()
 	for _, other := range []string{"rtmp_addr", "httpflv_addr", "hls_addr", "api_addr"} {
@@ -182,7 +183,7 @@ func checkPlain(t *testing.T, s *harness.Server, addr, beside string) {
 			}
 		}
 		if (err == nil) != (other != addr) {
-			t.Errorf("%s without TLS, where %s has it: %v", other, addr, err)
+			t.Errorf("%s without TLS, with TLS on %s: %v", other, addr, err)
 		}
 	}
 	if c, err := net.Dial("tcp", s.Addr(beside)); beside != "" && err != nil {
@@ -192,8 +193,8 @@ func checkPlain(t *testing.T, s *harness.Server, addr, beside string) {
 	}
 }
 
-// TestCertificateReload replaces the files of the certificate under a running server: who comes
-// then gets the new one, and garbage changes nothing.
+// TestCertificateReload replaces the certificate files of a running server: new connections get the
+// new certificate, and an invalid file changes nothing.
 func TestCertificateReload(t *testing.T) {
 	t.Parallel()
 	cert, key, old := harness.Certificate(t)
@@ -224,12 +225,12 @@ func TestCertificateReload(t *testing.T) {
 			"cannot be used: the old one stays")
 	})
 	if err := trusted(fresh); err != nil {
-		t.Errorf("after garbage: %v", err)
+		t.Errorf("after an invalid file: %v", err)
 	}
 }
 
-// TestKeysCommandOverTLS manages keys through a server whose operator's HTTP is over TLS. A server
-// that is another one gets no credential.
+// TestKeysCommandOverTLS manages keys through a server whose operator's HTTP has TLS. A server with
+// another certificate gets no credential.
 func TestKeysCommandOverTLS(t *testing.T) {
 	t.Parallel()
 	cert, key, _ := harness.Certificate(t)
@@ -250,7 +251,7 @@ func TestKeysCommandOverTLS(t *testing.T) {
 	})
 	otherCert, otherKey, _ := harness.Certificate(t)
 	if code, p := keys(otherCert, otherKey); code == 0 {
-		t.Errorf("a server of another certificate is trusted: %s", p.Stdout())
+		t.Errorf("a server with another certificate is trusted: %s", p.Stdout())
 	}
 	if code, p := keys(cert, key); code != 0 || len(strings.TrimSpace(p.Stdout())) != 48 {
 		t.Errorf("livego keys make: code %d, %q %s", code, p.Stdout(), p.Stderr())

@@ -18,7 +18,7 @@ import (
 
 const tokenSecret = "a secret that signs the tokens of a test"
 
-// makeToken has livego make a token.
+// makeToken creates a token by the command line.
 func makeToken(t *testing.T, args ...string) string {
 	t.Helper()
 	p := harness.Livego(t, t.TempDir(), []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret},
@@ -27,7 +27,8 @@ func makeToken(t *testing.T, args ...string) string {
 	return strings.TrimSpace(p.Stdout())
 }
 
-// httpGet asks for an address and returns the status, and the body unless it has no end.
+// httpGet requests a URL and returns the status, and the body if whole is true or the status is not
+// 200: the body of a stream has no end.
 func httpGet(ctx context.Context, target, bearer string, whole bool) (status int, body string, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -113,7 +114,7 @@ func TestPrivateRoom(t *testing.T) {
 		}
 		viewer := harness.FFmpeg(t, "-i", withToken(s.RTMP("movie"), token), "-t", "1", "-f", "null", "-")
 		if viewer.Wait(patience) == 0 {
-			t.Errorf("RTMP with %s is let in", name)
+			t.Errorf("RTMP with %s is accepted", name)
 		}
 	}
 	if status, _, err := httpGet(ctx, s.FLV("movie")+"?token=a", "b", true); status != 400 {
@@ -129,7 +130,8 @@ func TestPrivateRoom(t *testing.T) {
 	}
 }
 
-// webSocketClose opens a WebSocket at an http address and returns by what it is closed, once it is.
+// webSocketClose opens a WebSocket at an http URL, and returns the code and the reason with which
+// the server closes it.
 func webSocketClose(ctx context.Context, t *testing.T, target string) (code int, reason string) {
 	t.Helper()
 	ws, err := harness.OpenWebSocket(ctx, strings.Replace(target, "http", "ws", 1), nil)
@@ -147,7 +149,7 @@ func webSocketClose(ctx context.Context, t *testing.T, target string) (code int,
 	return closed.Code, closed.Text
 }
 
-// opensslToken makes a signed URL's token as docs/keys.md tells people to.
+// opensslToken creates the token of a signed URL by the commands in docs/keys.md.
 func opensslToken(t *testing.T) string {
 	t.Helper()
 	text := readDocument(t, "docs/keys.md")
@@ -158,7 +160,7 @@ func opensslToken(t *testing.T) string {
 	return strings.TrimSpace(p.Stdout())
 }
 
-// checkPrivateHLS follows the playlists, and tries their parts without the session.
+// checkPrivateHLS follows the playlists with the session, and requests their parts without it.
 func checkPrivateHLS(ctx context.Context, t *testing.T, s *harness.Server, master, name string) {
 	t.Helper()
 	status, body, err := httpGet(ctx, master, "", true)
@@ -175,7 +177,7 @@ func checkPrivateHLS(ctx context.Context, t *testing.T, s *harness.Server, maste
 				}
 			}
 		}
-		t.Errorf("HLS with %s: no address in\n%s", name, playlist)
+		t.Errorf("HLS with %s: no URL in\n%s", name, playlist)
 		return from
 	}
 	media := follow(body, master)
@@ -198,7 +200,7 @@ func checkPrivateHLS(ctx context.Context, t *testing.T, s *harness.Server, maste
 	}
 }
 
-// TestTokenViewerLimit lets as many watch with one token as it says.
+// TestTokenViewerLimit checks that as many viewers watch with a token as its limit allows.
 func TestTokenViewerLimit(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -212,10 +214,10 @@ func TestTokenViewerLimit(t *testing.T) {
 	second := harness.FFmpeg(t, "-i", s.RTMP("movie")+"?token="+token, "-c", "copy", "-f", "null", "-")
 	awaitPlayers(t, s, 2)
 	if status, body, err := httpGet(t.Context(), target, "", true); status != 429 {
-		t.Errorf("the third of two: %d %s %v", status, body, err)
+		t.Errorf("the third viewer: %d %s %v", status, body, err)
 	}
 	if harness.FFmpeg(t, "-i", s.RTMP("movie")+"?token="+token, "-t", "1", "-f", "null", "-").Wait(patience) == 0 {
-		t.Error("the third of two plays by RTMP")
+		t.Error("the third viewer plays by RTMP")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -224,14 +226,14 @@ func TestTokenViewerLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	if status, body, err := httpGet(ctx, media, "", true); status != 429 {
-		t.Errorf("the third of two by HLS: %d %s %v", status, body, err)
+		t.Errorf("the third viewer by HLS: %d %s %v", status, body, err)
 	}
 	if status, body, err := httpGet(ctx, s.FLV("movie")+"?token="+makeToken(t, "play", "live/movie"), "",
 		false); status != 200 {
-		t.Errorf("by another token: %d %s %v", status, body, err)
+		t.Errorf("with another token: %d %s %v", status, body, err)
 	}
 	first.Kill()
-	harness.Eventually(t, patience, "the place is free", func() error {
+	harness.Eventually(t, patience, "a viewer may join again", func() error {
 		if status, body, err := httpGet(ctx, media, "", true); status != 200 {
 			return fmt.Errorf("%d %s %v", status, body, err)
 		}
@@ -242,7 +244,7 @@ func TestTokenViewerLimit(t *testing.T) {
 	}
 }
 
-// TestPublishToken publishes by a token in the place of a key.
+// TestPublishToken publishes with a token instead of a stream key.
 func TestPublishToken(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -251,7 +253,7 @@ func TestPublishToken(t *testing.T) {
 	token := makeToken(t, "publish", "live/movie")
 	to := func(token string) string { return s.RTMP("movie") + "?token=" + token }
 	if s.PushTo(src.File(t), to(token)).Wait(patience) == 0 {
-		t.Error("it publishes a room that nobody made")
+		t.Error("it publishes a room that does not exist")
 	}
 	s.Key("movie")
 	token = makeToken(t, "publish", "live/movie")
@@ -260,7 +262,7 @@ func TestPublishToken(t *testing.T) {
 	for name, bad := range map[string]string{"to play": makeToken(t, "play", "live/movie"),
 		"other room": makeToken(t, "publish", "live/other"), "none": ""} {
 		if s.PushTo(src.File(t), to(bad)).Wait(patience) == 0 {
-			t.Errorf("it publishes with a token %s", name)
+			t.Errorf("it publishes with a token: %s", name)
 		}
 	}
 	if e := s.Call("/control/reset?room=movie"); e.Status != 200 {
@@ -268,7 +270,7 @@ func TestPublishToken(t *testing.T) {
 	}
 	awaitUnpublished(t, s, "movie")
 	if push.Wait(5*time.Second) == 0 {
-		t.Error("ffmpeg ends as if all were well")
+		t.Error("ffmpeg exits with code 0")
 	}
 	if s.PushTo(src.File(t), to(token)).Wait(patience) == 0 {
 		t.Error("a token from before the reset publishes")
@@ -279,7 +281,7 @@ func TestPublishToken(t *testing.T) {
 	}
 }
 
-// createToken has a server make a token by its operator's HTTP.
+// createToken creates a token by the API, and returns it and the URLs of the answer.
 func createToken(t *testing.T, s *harness.Server, wish string) (token string, urls []string) {
 	t.Helper()
 	resp, err := harness.Client().Post(s.API("/api/v1/tokens"), "application/json", strings.NewReader(wish))
@@ -297,7 +299,7 @@ func createToken(t *testing.T, s *harness.Server, wish string) (token string, ur
 	return made.Token, made.URLs
 }
 
-// TestTokenByAPI publishes and watches at the addresses that the operator's HTTP gives out.
+// TestTokenByAPI publishes and watches at the URLs that the API returns.
 func TestTokenByAPI(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -306,13 +308,13 @@ func TestTokenByAPI(t *testing.T) {
 	s.Key("movie")
 	token, urls := createToken(t, s, `{"action":"publish","app":"live","room":"movie","for":"10m"}`)
 	if len(urls) != 1 {
-		t.Fatalf("to publish: %v", urls)
+		t.Fatalf("URLs to publish: %v", urls)
 	}
 	s.PushTo(load(t, sample.AV).File(t), urls[0], "-stream_loop", "-1")
 	s.AwaitLive("movie")
 	viewer, urls := createToken(t, s, `{"action":"play","app":"live","room":"movie"}`)
 	if len(urls) != 3 {
-		t.Fatalf("to watch: %v", urls)
+		t.Fatalf("URLs to watch: %v", urls)
 	}
 	for _, u := range urls {
 		harness.FFmpeg(t, "-i", u, "-t", "1", "-c", "copy", "-f", "null", "-").WaitOK(patience)
@@ -322,7 +324,8 @@ func TestTokenByAPI(t *testing.T) {
 	}
 }
 
-// TestOneTimeToken shows tokens that are good once to two servers, which share a Redis or are one after the other.
+// TestOneTimeToken uses one-time tokens on two servers: on two that share a Redis, and on one and
+// its successor after a restart.
 func TestOneTimeToken(t *testing.T) {
 	harness.Need(t, "ffmpeg", "redis-server")
 	t.Parallel()
@@ -359,7 +362,7 @@ func TestOneTimeToken(t *testing.T) {
 			t.Errorf("%s: the second time: %d", name, got)
 		}
 		if got := watch(first, token+"%0A"); got != 401 {
-			t.Errorf("%s: the second time, with a line break behind: %d", name, got)
+			t.Errorf("%s: the second time, with a trailing line break: %d", name, got)
 		}
 		if second == nil {
 			first.Stop()

@@ -36,8 +36,8 @@ server:
   flv: true
 `
 
-// TestUpgrading types the commands of docs/upgrading.md beside the settings and the Redis of an
-// earlier server. Encoders and scripts of that server go on with what they have.
+// TestUpgrading runs the commands of docs/upgrading.md beside the settings and the Redis of an
+// earlier server. Encoders and scripts of that server work unchanged.
 func TestUpgrading(t *testing.T) {
 	harness.Need(t, "ffmpeg", "curl", "redis-server", "redis-cli")
 	t.Parallel()
@@ -54,7 +54,7 @@ func TestUpgrading(t *testing.T) {
 	text := readDocument(t, "docs/upgrading.md")
 	blocks := testedBlocks(text)
 	if len(blocks) != strings.Count(text, "<!-- test") || len(blocks) < 5 {
-		t.Fatalf("%d of %d commands have the form that this test reads", len(blocks), strings.Count(text, "<!-- test"))
+		t.Fatalf("this test can parse %d of %d commands", len(blocks), strings.Count(text, "<!-- test"))
 	}
 	for _, f := range blocks {
 		script := strings.ReplaceAll(f.script, "localhost:6379", r.Addr())
@@ -96,10 +96,10 @@ func TestUpgrading(t *testing.T) {
 	for _, key := range keys {
 		push := harness.FFmpeg(t, "-i", src, "-c", "copy", "-f", "flv", "rtmp://"+d.addr["rtmp_addr"]+"/live/"+key)
 		if code := push.Wait(patience); code != 0 {
-			t.Errorf("a key of the earlier server does not publish: code %d\n%s", code, push.Stderr())
+			t.Errorf("a key of the earlier server does not publish: exit code %d\n%s", code, push.Stderr())
 		}
 	}
 	if out := d.run("curl -s 'http://localhost:8090/control/get?room=my-room'"); !strings.Contains(out, keys["my room"]) {
-		t.Errorf("the room with another name has the key %s", out)
+		t.Errorf("the key of the renamed room is %s", out)
 	}
 }

@@ -17,10 +17,11 @@ import (
 	"livego/e2e/sample"
 )
 
-// patience is how long a viewer of a stream of a few seconds may take in all.
+// patience is the limit for a viewer to receive a stream of a few seconds.
 const patience = 60 * time.Second
 
-// copyArgs let ffmpeg hand on every packet as it came, those before the first key frame too.
+// copyArgs returns arguments with which ffmpeg copies every packet, those before the first keyframe
+// included.
 func copyArgs(url string) []string { return []string{"-i", url, "-c", "copy", "-copyinkf"} }
 
 // watchRTMP plays url with ffmpeg.
@@ -29,7 +30,8 @@ func watchRTMP(t testing.TB, url string) *harness.Process {
 	return harness.FFmpeg(t, append(copyArgs(url), "-f", "framemd5", "-")...)
 }
 
-// watchRTMPEarly is watchRTMP that returns when ffmpeg has asked to play.
+// watchRTMPEarly is watchRTMP for a stream that is not published yet. It returns when ffmpeg has
+// sent play.
 func watchRTMPEarly(t testing.TB, url string) *harness.Process {
 	t.Helper()
 	p := harness.FFmpeg(t, append([]string{"-v", "debug"}, append(copyArgs(url), "-f", "framemd5", "-")...)...)
@@ -37,8 +39,8 @@ func watchRTMPEarly(t testing.TB, url string) *harness.Process {
 	return p
 }
 
-// awaitWaiting waits until s says in its log that a viewer waits for room, so that it will get the
-// stream from its first frame on.
+// awaitWaitingViewer waits until the log of s contains that a viewer waits for room, so that it
+// will get the stream from the first frame on.
 func awaitWaiting(s *harness.Server, room string) {
 	s.AwaitStderr(patience, func(log string) bool {
 		for line := range strings.Lines(log) {
@@ -51,7 +53,7 @@ func awaitWaiting(s *harness.Server, room string) {
 	})
 }
 
-// frames returns what a viewer of watchRTMP received, once it has ended by itself.
+// frames waits until a viewer has exited by itself, and returns what it received.
 func frames(t testing.TB, p *harness.Process) mediacompare.Stream {
 	t.Helper()
 	p.WaitOK(patience)
@@ -75,7 +77,7 @@ func watchFLV(ctx context.Context, c *http.Client, url string) (*mediacompare.FL
 	return mediacompare.ReadFLV(bytes.NewReader(body))
 }
 
-// A source is a sample with what is in it.
+// A source is a sample with its contents.
 type source struct {
 	sample.Sample
 	file                  *mediacompare.FLVFile
@@ -95,7 +97,7 @@ func load(t testing.TB, s sample.Sample) source {
 	return src
 }
 
-// push sends the sample to a room.
+// push publishes the sample to a room.
 func (src source) push(s *harness.Server, t testing.TB, room string) *harness.Process {
 	if src.NonzeroStart {
 		return s.Push(src.File(t), room, "-copyts")
@@ -103,57 +105,58 @@ func (src source) push(s *harness.Server, t testing.TB, room string) *harness.Pr
 	return s.Push(src.File(t), room)
 }
 
-// audioBeforeVideo counts the frames of audio before the first picture: a stream with video starts
-// at its first key frame.
+// audioBeforeVideo returns the number of audio frames before the first picture. A stream with video
+// starts at its first keyframe.
 func (src source) audioBeforeVideo() int {
 	return max(0, slices.IndexFunc(src.packets, func(u mediacompare.Unit) bool { return u.Kind == mediacompare.Video }))
 }
 
-// check compares what a viewer got with the source to its very end.
-func check(t testing.TB, who string, want, got mediacompare.Stream, tolerance time.Duration) mediacompare.Match {
+// check compares what a viewer received with the source, up to the end of the source.
+func check(t testing.TB, label string, want, got mediacompare.Stream, tolerance time.Duration) mediacompare.Match {
 	t.Helper()
 	m, err := mediacompare.Compare(want, got, tolerance)
 	switch {
 	case err != nil:
-		t.Errorf("%s: %v", who, err)
+		t.Errorf("%s: %v", label, err)
 	case m.Video.Missing() != 0 || m.Audio.Missing() != 0:
-		t.Errorf("%s: the end is missing: video %+v, audio %+v", who, m.Video, m.Audio)
+		t.Errorf("%s: the end is missing: video %+v, audio %+v", label, m.Video, m.Audio)
 	}
 	return m
 }
 
-// checkFLV is check for an FLV file, headers and flags included.
-func (src source) checkFLV(t testing.TB, who string, got *mediacompare.FLVFile) {
+// checkFLV is check for an FLV file, with its headers and flags.
+func (src source) checkFLV(t testing.TB, label string, got *mediacompare.FLVFile) {
 	t.Helper()
 	if got.HasVideo != src.Video || got.HasAudio != src.Audio {
-		t.Errorf("%s: header says video %v, audio %v, want %v, %v", who, got.HasVideo, got.HasAudio, src.Video, src.Audio)
+		t.Errorf("%s: the header has flags video %v, audio %v, want %v, %v", label, got.HasVideo, got.HasAudio, src.Video,
+			src.Audio)
 	}
 	if !slices.Equal(slices.Sorted(slices.Values(got.Headers())), slices.Sorted(slices.Values(src.file.Headers()))) {
-		t.Errorf("%s: codec headers %q, want %q", who, got.Headers(), src.file.Headers())
+		t.Errorf("%s: codec headers %q, want %q", label, got.Headers(), src.file.Headers())
 	}
 	if len(got.Tags) == 0 || got.Tags[0].Type != mediacompare.TagScript ||
 		!bytes.Contains(got.Tags[0].Body, []byte("onMetaData")) {
-		t.Errorf("%s: does not begin with onMetaData", who)
+		t.Errorf("%s: does not start with onMetaData", label)
 	}
 	packets, err := got.Packets()
 	if err != nil {
-		t.Errorf("%s: %v", who, err)
+		t.Errorf("%s: %v", label, err)
 		return
 	}
-	check(t, who, src.packets, packets, mediacompare.Millisecond)
+	check(t, label, src.packets, packets, mediacompare.Millisecond)
 }
 
-// checkHLS is check for HLS of one unbroken push.
-func (src source) checkHLS(t testing.TB, who string, got hlsView) mediacompare.Match {
+// checkHLS is check for an HLS stream without discontinuities.
+func (src source) checkHLS(t testing.TB, label string, got hlsView) mediacompare.Match {
 	t.Helper()
 	if got.discontinuities > 0 {
-		t.Errorf("%s: %d discontinuities in an unbroken stream", who, got.discontinuities)
+		t.Errorf("%s: %d discontinuities in a continuous stream", label, got.discontinuities)
 	}
-	return check(t, who, src.decoderUnits, got.units, mediacompare.TSTick)
+	return check(t, label, src.decoderUnits, got.units, mediacompare.TSTick)
 }
 
 // TestWatch pushes each sample once and watches it by every protocol at the same time, while it is
-// recorded. A viewer who waited for it over RTMP gets all of it.
+// recorded. A viewer that waited for it by RTMP gets all of it.
 func TestWatch(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	server, dir := startRecording(t, harness.Options{})
@@ -175,7 +178,7 @@ func TestWatch(t *testing.T) {
 
 			m := check(t, "RTMP, waiting before the push", src.packets, frames(t, early), mediacompare.Millisecond)
 			if m.Video.First != 0 || m.Audio.First > src.audioBeforeVideo() {
-				t.Errorf("RTMP: who waited starts at picture %d and audio frame %d", m.Video.First, m.Audio.First)
+				t.Errorf("RTMP: the viewer that waited starts at picture %d and audio frame %d", m.Video.First, m.Audio.First)
 			}
 			check(t, "RTMP, joining later", src.packets, frames(t, late), mediacompare.Millisecond)
 			if got, err := flv(); err != nil {
@@ -186,14 +189,14 @@ func TestWatch(t *testing.T) {
 			if got, err := hls(); err != nil {
 				t.Errorf("HLS: %v", err)
 			} else if m := src.checkHLS(t, "HLS", got); m.Video.First != 0 {
-				t.Errorf("HLS: its first segment starts at picture %d of the stream", m.Video.First)
+				t.Errorf("HLS: the first segment starts at picture %d of the stream", m.Video.First)
 			}
 			src.checkFLV(t, "recording", src.checkRecording(t, s, dir, room))
 		})
 	}
 }
 
-// TestFFmpegPlaysHLSAndFLV lets ffmpeg be the player where TestWatch reads by itself.
+// TestFFmpegPlaysHLSAndFLV plays with ffmpeg, where TestWatch has readers of its own.
 func TestFFmpegPlaysHLSAndFLV(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()

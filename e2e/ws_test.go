@@ -41,8 +41,8 @@ func watchWebSocket(ctx context.Context, t testing.TB, url string, config *tls.C
 	})
 }
 
-// TestWatchWebSocket pushes samples and watches them by WebSocket, plain and over TLS. A viewer who
-// came before the push gets all of it.
+// TestWatchWebSocket pushes samples and watches them by WebSocket-FLV, with and without TLS. A
+// viewer that connected before the push gets all of it.
 func TestWatchWebSocket(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -94,7 +94,7 @@ func TestWatchWebSocket(t *testing.T) {
 			}
 			if m, err := mediacompare.Compare(src.packets, packets, mediacompare.Millisecond); err != nil ||
 				m.Video.First != 0 || m.Audio.First > src.audioBeforeVideo() {
-				t.Errorf("who waited starts at picture %d and audio frame %d: %v", m.Video.First, m.Audio.First, err)
+				t.Errorf("the viewer that waited starts at picture %d and audio frame %d: %v", m.Video.First, m.Audio.First, err)
 			}
 		})
 	}
