@@ -287,8 +287,8 @@ func (l *lowLatencyPlaylist) hasPart(uri string) bool {
 	return false
 }
 
-// cutShort reports whether the segment of the part at uri ended before that part, because the encoder
-// disconnected.
+// cutShort reports whether the segment of the part at uri ended before that part, because the
+// encoder disconnected.
 func (l *lowLatencyPlaylist) cutShort(uri string) bool {
 	name, _, _ := strings.Cut(uri, ".")
 	for _, p := range l.parts[l.sequence+len(l.segments)] {

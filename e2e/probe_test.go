@@ -286,8 +286,8 @@ func compareVideo(t *testing.T, got probedTrack, want ffprobeStream, all ffprobe
 	}
 }
 
-// runMendCommands runs the commands of the remarks, and the one that resolves all, unchanged but for
-// the directory of the file, beside which they write.
+// runMendCommands runs the commands of the remarks, and the one that resolves all, unchanged but
+// for the directory of the file, beside which they write.
 func runMendCommands(t *testing.T, path string, p probeReport) {
 	t.Helper()
 	run := func(command string) probeReport {

@@ -831,7 +831,7 @@ func TestPushDamaged(t *testing.T) {
 	}
 }
 
-// TestPushInterrupted sends SIGINT, as Ctrl-C does: the stream ends in due form for all viewers at
+// TestPushInterrupted sends SIGINT, as Ctrl-C does: the stream ends cleanly for all viewers at
 // once.
 func TestPushInterrupted(t *testing.T) {
 	harness.Need(t, "ffmpeg")
@@ -939,8 +939,8 @@ func watchArrivals(ctx context.Context, url string) (a arrivals, err error) {
 	return a, nil
 }
 
-// measureOversleep measures by how much a sleep of 5 ms is too long at most, with one thread for each
-// core, until done is closed.
+// measureOversleep measures by how much a sleep of 5 ms is too long at most, with one thread for
+// each core, until done is closed.
 func measureOversleep(done <-chan struct{}) <-chan time.Duration {
 	most, threads := make(chan time.Duration, 1), runtime.NumCPU()
 	each := make(chan time.Duration, threads)

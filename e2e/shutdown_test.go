@@ -15,7 +15,7 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestShutdownEndsViewersCleanly checks that on SIGTERM each viewer's stream ends in due form.
+// TestShutdownEndsViewersCleanly checks that on SIGTERM each viewer's stream ends cleanly.
 func TestShutdownEndsViewersCleanly(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()

@@ -50,7 +50,7 @@ func NewFLVReader(r io.Reader) (*FLVReader, error) {
 }
 
 // Next returns the next tag. The error is io.EOF at the end. A file that ends inside a tag is
-// another error: a stream that ends in due form never does.
+// another error: a stream that ends cleanly never does.
 func (f *FLVReader) Next() (FLVTag, error) {
 	var h [11]byte
 	if _, err := io.ReadFull(f.r, h[:]); errors.Is(err, io.EOF) {
@@ -345,8 +345,8 @@ func nalType(n []byte, hevc bool) byte {
 	return n[0] & 0x1f
 }
 
-// isFraming reports whether NAL units of this type are parameter sets, delimiters, ends of sequence or
-// filler.
+// isFraming reports whether NAL units of this type are parameter sets, delimiters, ends of sequence
+// or filler.
 func isFraming(typ byte, hevc bool) bool {
 	if hevc {
 		return typ >= 32 && typ <= 38 // VPS, SPS, PPS, delimiter, ends of sequence and bitstream, filler

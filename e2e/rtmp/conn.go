@@ -96,7 +96,7 @@ func (c *Conn) Play(name string) error {
 	return c.command(c.StreamID, "play", 3, nil, name)
 }
 
-// Unpublish sends FCUnpublish, which ends the stream in due form.
+// Unpublish sends FCUnpublish, which ends the stream cleanly.
 func (c *Conn) Unpublish(name string) error {
 	return c.command(c.StreamID, "FCUnpublish", 4, nil, name)
 }
