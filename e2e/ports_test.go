@@ -14,7 +14,7 @@ import (
 	"livego/e2e/rtmp"
 )
 
-// TestWrongPort sends each protocol to a listener of another: an HTTP client is told the right
+// TestWrongPort sends each protocol to a listener of another: an HTTP client gets the right
 // port, and the log names protocol and listener.
 func TestWrongPort(t *testing.T) {
 	t.Parallel()

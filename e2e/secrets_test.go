@@ -171,7 +171,7 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 		harness.FFmpeg(t, "-i", target, "-t", "1", "-f", "null", "-").Wait(patience)
 	}
 	// A stream key that is joined with other letters is a valid room name: webhooks get it, and the
-	// client that requests it is told that the room is not there. The log must not contain it.
+	// client that requests it gets the reply that the room is not there. The log must not contain it.
 	joinedKey := strings.Repeat("gLuEdKeY", 6)
 	for _, target := range []string{
 		s.RTMP("live" + joinedKey), s.RTMP(joinedKey + joinedKey), s.RTMP(joinedKey + "/" + joinedKey + joinedKey),

@@ -1,8 +1,14 @@
 package internal_test
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -54,6 +60,62 @@ func TestLanguage(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestLanguageOfCode holds comments and texts in Go to the same rules.
+func TestLanguageOfCode(t *testing.T) {
+	fset := token.NewFileSet()
+	for _, file := range goFiles(t) {
+		if filepath.Base(file) == "language_test.go" { // which lists the words
+			continue
+		}
+		f, err := parser.ParseFile(fset, file, nil, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		report := func(pos token.Pos, text string) {
+			for line := range strings.Lines(text) {
+				if m := bannedIn(strings.TrimSpace(line)); m != "" {
+					t.Errorf("%s: %q is not plain technical English: see CONTRIBUTING.md", fset.Position(pos), m)
+				}
+			}
+		}
+		for _, group := range f.Comments {
+			for _, c := range group.List {
+				report(c.Pos(), strings.TrimLeft(c.Text, "/* "))
+			}
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			lit, ok := n.(*ast.BasicLit)
+			if !ok || lit.Kind != token.STRING {
+				return true
+			}
+			if text, err := strconv.Unquote(lit.Value); err == nil {
+				report(lit.Pos(), text)
+			}
+			return true
+		})
+	}
+}
+
+// goFiles lists the Go files of the module.
+func goFiles(t *testing.T) (files []string) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "node_modules"):
+			return fs.SkipDir
+		case !d.IsDir() && filepath.Ext(path) == ".go":
+			files = append(files, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
 }
 
 // TestBannedForms shows what the patterns find, so that TestLanguage can fail.

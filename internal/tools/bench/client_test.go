@@ -321,7 +321,7 @@ var responses = []struct {
 	{name: "lower case", text: "HTTP/1.1 200 OK\r\ncontent-length:5\r\nconnection: Close\r\n\r\nhello", body: "hello",
 		close: true},
 	{name: "empty", text: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"},
-	{name: "chunks", text: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
+	{name: "chunks", text: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n",
 		body: "hello"},
 	{name: "after chunks", text: "\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", body: "x"},
 	{name: "refused", text: "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", err: `HTTP response "404 Not Found"`},
