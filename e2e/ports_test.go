@@ -91,8 +91,8 @@ func TestWrongPort(t *testing.T) {
 			t.Errorf("%s accepts TLS", flag)
 		}
 	}
-	logged("the client speaks TLS on a port of plain RTMP")
+	logged("the client uses TLS on the plain RTMP port")
 	logged("the client speaks TLS on a port of HTTP")
 	io.Copy(io.Discard, send("rtmps_addr", rtmp.ClientHandshake(3)))
-	logged("does not speak TLS on a port of RTMPS")
+	logged("does not use TLS on the RTMPS port")
 }

@@ -12,15 +12,15 @@ import (
 	"livego/internal/stream"
 )
 
-// TestDialects is what viewers get who ask for more than the others, or for the old form of HEVC,
-// by HTTP and by WebSocket.
+// TestDialects: viewers that ask for all tracks, or for the legacy form of HEVC, over HTTP and
+// WebSocket.
 func TestDialects(t *testing.T) {
 	hevc := &media.Track{Kind: media.Video, Codec: media.HEVC, Timescale: 90000, Config: []byte("c"),
 		ColorInfo: []byte("colours")}
 	second := &media.Track{ID: 2, Kind: media.Audio, Codec: media.AAC, Timescale: 44100, Config: []byte("d")}
 	for _, tt := range []struct {
 		query string
-		want  []string // media
+		want  []string // bodies of media tags
 	}{
 		{"", []string{"\x90hvc1c", "\xaf\x00\x12\x10", "\x93hvc1key", "\xaf\x01a0"}},
 		{"?hevc=12", []string{"\x1c\x00\x00\x00\x00c", "\xaf\x00\x12\x10", "\x1c\x01\x00\x00\x00key", "\xaf\x01a0"}},
@@ -55,7 +55,7 @@ func TestDialects(t *testing.T) {
 	}
 }
 
-// bodies returns those of all tags of audio and video.
+// bodies returns the bodies of all audio and video tags.
 func bodies(t *testing.T, r io.Reader) (bodies []string) {
 	t.Helper()
 	for tags := flv.NewReader(r, 1<<20); ; {

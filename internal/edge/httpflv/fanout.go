@@ -14,8 +14,8 @@ import (
 	"livego/internal/stream"
 )
 
-// joinFanout gives a viewer of a stream that is live to the fan, if it can serve him. It reports
-// whether the request is done with.
+// joinFanout passes a viewer of a live stream to the broadcaster, if that can serve it. It reports
+// whether the request is finished.
 func (s *Server) joinFanout(w http.ResponseWriter, r *http.Request, grant domain.Grant, log *slog.Logger) bool {
 	name := grant.Name
 	if s.broadcaster == nil || s.opt.GOPs == 0 || dialectOf(r) != defaultDialect() || r.TLS != nil || r.ProtoMajor != 1 ||
@@ -33,7 +33,7 @@ func (s *Server) joinFanout(w http.ResponseWriter, r *http.Request, grant domain
 		return true
 	}
 	netx.SetUnsentLimit(nc, v.UnsentLimit())
-	netx.MarkStreaming(nc) // until it is closed
+	netx.MarkStreaming(nc) // until the connection is closed
 	w.Header().Set("Transfer-Encoding", "chunked")
 	err = s.broadcaster.Add(name, nc, fanout.Conn{
 		Viewer: v, Prefix: responseHead(w.Header()),
@@ -56,7 +56,7 @@ func (s *Server) joinFanout(w http.ResponseWriter, r *http.Request, grant domain
 // lastChunk ends a chunked body (RFC 9112 section 7.1).
 const lastChunk = "0\r\n\r\n"
 
-// encoder lays a stream out as an FLV file in chunks, for all viewers.
+// encoder encodes a stream as an FLV file in HTTP chunks, the same for all viewers.
 type encoder struct {
 	declared *declaredTracks
 	pre      flv.Preamble
@@ -64,13 +64,14 @@ type encoder struct {
 	tags     []flv.Tag
 }
 
-// StartHeader implements fanout.Encoder: the file header, onMetaData and the sequence headers.
+// StartHeader implements fanout.Encoder. It returns the file header, onMetaData and the sequence
+// headers.
 func (e *encoder) StartHeader(f *media.Frame, known []*media.Track) []byte {
 	e.declareTracks(f, known)
 	return chunk(append(flv.FileHeader(e.declared.video, e.declared.audio), preamble(f, known)...))
 }
 
-// ResumeHeader implements fanout.Encoder: as Start, without what only a file begins with.
+// ResumeHeader implements fanout.Encoder. It is StartHeader without the file header.
 func (e *encoder) ResumeHeader(f *media.Frame, known []*media.Track) []byte {
 	return chunk(preamble(f, known))
 }
@@ -80,18 +81,19 @@ func preamble(f *media.Frame, known []*media.Track) []byte {
 	return appendTags(nil, pre.Append(nil, f, known))
 }
 
-// AppendFrames implements fanout.Encoder. Viewers cannot go on when a track comes that their file header does not have.
+// AppendFrames implements fanout.Encoder. It returns nil for a track that the file header does not
+// declare: viewers have to reconnect.
 func (e *encoder) AppendFrames(parts [][]byte, frames []*media.Frame, known []*media.Track) [][]byte {
 	e.declareTracks(frames[0], known)
 	at := len(parts)
-	parts = append(parts, nil) // the chunk's size
+	parts = append(parts, nil) // placeholder for the chunk size
 	for _, f := range frames {
 		if !e.declared.has(f.Track) {
 			return nil
 		}
 		if !e.pre.Ready(f) {
 			e.tags = e.pre.Append(e.tags[:0], f, known)
-			if e.primed { // who starts here has been sent it
+			if e.primed { // viewers that start here have it from StartHeader
 				parts = append(parts, appendTags(nil, e.tags))
 			}
 			e.primed = true
@@ -106,7 +108,7 @@ func (e *encoder) AppendFrames(parts [][]byte, frames []*media.Frame, known []*m
 	return append(parts, chunkEnd)
 }
 
-// A chunk is its size in hexadecimal, a line end, the bytes, and a line end (RFC 9112 section 7.1).
+// A chunk is its size in hexadecimal, CRLF, the bytes, and CRLF (RFC 9112 section 7.1).
 var chunkEnd = []byte("\r\n")
 
 func appendChunkSize(b []byte, size int) []byte {
@@ -126,7 +128,7 @@ func appendTags(b []byte, tags []flv.Tag) []byte {
 	return b
 }
 
-// chunk returns a copy of b as one chunk.
+// chunk returns b as one chunk, in a new slice.
 func chunk(b []byte) []byte {
 	c := make([]byte, 0, len(b)+12)
 	return append(append(appendChunkSize(c, len(b)), b...), chunkEnd...)

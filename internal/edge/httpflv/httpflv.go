@@ -28,14 +28,15 @@ import (
 	"livego/internal/stream"
 )
 
-// Options of a Server.
+// Options are the settings of a Server.
 type Options struct {
-	WriteTimeout time.Duration  // the longest time without write progress to a viewer
-	PlayWait     time.Duration  // how long a viewer by WebSocket waits for a publisher; 0 for ever
-	GOPs         int            // how many keyframes back a viewer starts; 0 at the live edge
-	Engine       *fanout.Engine // serves viewers on plain TCP; nil: each has a goroutine
-	Fanout       fanout.Options
-	Log          *slog.Logger
+	WriteTimeout time.Duration // longest time without write progress
+	// PlayWait is how long a WebSocket viewer waits for a publisher; 0: without limit.
+	PlayWait time.Duration
+	GOPs     int            // keyframe at which a viewer starts, counted back; 0: the live edge
+	Engine   *fanout.Engine // serves viewers on plain TCP; nil: each has a goroutine
+	Fanout   fanout.Options
+	Log      *slog.Logger
 }
 
 // A Server serves HTTP-FLV and WebSocket-FLV.
@@ -47,15 +48,15 @@ type Server struct {
 	upgrader    *websocket.Upgrader
 }
 
-// New returns a Server of the streams of hub for those whom gate lets in.
-func New(hub *stream.Hub, gate domain.Authorizer, o Options) *Server {
-	f := fanout.New(hub, o.Engine, protoHTTP,
+// New returns a Server for the streams of hub. authorizer decides about play.
+func New(hub *stream.Hub, authorizer domain.Authorizer, o Options) *Server {
+	b := fanout.New(hub, o.Engine, protoHTTP,
 		func() fanout.Encoder { return &encoder{pre: flv.Preamble{Dialect: defaultDialect()}} }, o.Fanout)
-	return &Server{hub, gate, o, f, newUpgrader()}
+	return &Server{hub, authorizer, o, b, newUpgrader()}
 }
 
-// Serve answers a GET or HEAD for the stream of app and room until either ends. Viewers who use
-// HTTP/1 get the connection to themselves. Who asks for a WebSocket gets one.
+// Serve answers a GET or HEAD for the stream of app and room, until the stream or the request ends.
+// An HTTP/1 viewer gets the connection to itself. A WebSocket request is upgraded.
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string) {
 	proto := protoOf(r)
 	token, err := httpx.Token(r)
@@ -104,7 +105,8 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 
 	defer netx.MarkStreaming(netx.ConnOf(r.Context()))()
 	ctx, out := r.Context(), s.flushed(w)
-	if nc := netx.ConnOf(ctx); nc != nil && r.ProtoMajor == 2 { // which he has to himself, but for a page's small things
+	// An HTTP/2 connection serves this viewer only, and small files of a page.
+	if nc := netx.ConnOf(ctx); nc != nil && r.ProtoMajor == 2 {
 		limitUnsent(nc, sub.Viewer)
 		defer netx.SetUnsentLimit(nc, netx.MaxUnsent)
 	}
@@ -121,7 +123,7 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 	logging.PlayerEnded(log, err)
 }
 
-// The ways by which a viewer gets FLV, as statistics and logs call them.
+// Protocol names in statistics and logs.
 const (
 	protoHTTP      = "flv"
 	protoWebSocket = "ws"
@@ -139,44 +141,45 @@ func viewer(r *http.Request, grant domain.Grant) stream.ViewerOptions {
 	if proto == protoWebSocket {
 		scheme = "ws"
 	}
-	path := (&url.URL{Path: r.URL.Path}).EscapedPath() // a path that a client escaped for no reason is three times as long
+	// Escape only what needs it: needless escapes of a client would triple the length.
+	path := (&url.URL{Path: r.URL.Path}).EscapedPath()
 	return stream.ViewerOptions{Proto: proto, Remote: r.RemoteAddr, URL: httpx.DisplayURL(r, scheme, path),
 		ViewerLimit: grant.ViewerLimit, Expires: grant.Expires}
 }
 
-// dialectOf returns what a viewer wants otherwise than everybody, by the query of his address.
+// dialectOf returns the dialect that a viewer asks for by the query of its URL.
 func dialectOf(r *http.Request) flv.Dialect {
 	q, d := r.URL.Query(), defaultDialect()
 	d.LegacyHEVC = q.Get("hevc") == "12"
-	if q.Get("tracks") == "all" { // he reads Enhanced RTMP's second version
+	if q.Get("tracks") == "all" { // the viewer supports Enhanced RTMP v2
 		d.Multitrack, d.NoColorInfo = true, false
 	}
 	return d
 }
 
-// defaultDialect returns what viewers get who ask for nothing. mpegts.js ends at the description of
-// colours, which decoders find in the headers and frames too.
+// defaultDialect is the dialect of viewers that ask for none. It has no color information:
+// mpegts.js fails on it, and decoders find it in the headers and frames too.
 func defaultDialect() flv.Dialect { return flv.Dialect{NoColorInfo: true} }
 
-// A sink is where a viewer's bytes go.
+// A sink writes the stream to one viewer.
 type sink struct {
-	write func(batch net.Buffers) error // the first slot of batch is the sink's own
-	end   func()                        // tells the viewer that this is all
+	write func(batch net.Buffers) error // batch[0] is a free slot for the sink
+	end   func()                        // tells the viewer that the stream has ended
 	close func()
 }
 
-// batchFrames is how many frames one write takes at most: a second of video and audio.
+// batchFrames is the most frames in a write: a second of video and audio.
 const batchFrames = 128
 
 // send writes frames to a viewer until the stream or the connection ends. The first slot of each
-// batch is left to write.
+// batch is free for write.
 func send(ctx context.Context, write func(batch net.Buffers) error, sub *stream.Subscriber, d flv.Dialect) error {
 	var (
-		pre   = flv.Preamble{Dialect: d}
-		tags  []flv.Tag
-		parts [][]byte
-		head  *declaredTracks
-		buf   [batchFrames]*media.Frame
+		pre    = flv.Preamble{Dialect: d}
+		tags   []flv.Tag
+		parts  [][]byte
+		tracks *declaredTracks
+		buf    [batchFrames]*media.Frame
 
 		shared = d == defaultDialect()
 	)
@@ -186,13 +189,13 @@ func send(ctx context.Context, write func(batch net.Buffers) error, sub *stream.
 			return err
 		}
 		parts = append(parts[:0], nil)
-		if head == nil {
-			head = newDeclaredTracks(sub.Tracks(), buf[0].Track)
-			parts = append(parts, flv.FileHeader(head.video, head.audio))
+		if tracks == nil {
+			tracks = newDeclaredTracks(sub.Tracks(), buf[0].Track)
+			parts = append(parts, flv.FileHeader(tracks.video, tracks.audio))
 		}
 		for _, f := range buf[:n] {
-			if !head.has(f.Track) {
-				return domain.Errorf(domain.Unavailable, "a track came that the file header does not have")
+			if !tracks.has(f.Track) {
+				return domain.Errorf(domain.Unavailable, "new track is not in the FLV file header")
 			}
 			if !pre.Ready(f) {
 				tags = pre.Append(tags[:0], f, sub.Tracks())
@@ -213,25 +216,25 @@ func send(ctx context.Context, write func(batch net.Buffers) error, sub *stream.
 	}
 }
 
-// declaredTracks is what the file header told the viewer. Players lay out their pipeline by it: one
-// that misses a track ignores it.
+// declaredTracks are the kinds of tracks in the file header. Players create their pipeline from it,
+// and ignore tracks of a kind that it lacks.
 type declaredTracks struct{ video, audio bool }
 
 func newDeclaredTracks(known []*media.Track, first *media.Track) *declaredTracks {
-	h := new(declaredTracks)
+	d := new(declaredTracks)
 	for _, t := range append(known, first) {
-		h.video = h.video || t.Kind == media.Video
-		h.audio = h.audio || t.Kind == media.Audio
+		d.video = d.video || t.Kind == media.Video
+		d.audio = d.audio || t.Kind == media.Audio
 	}
-	return h
+	return d
 }
 
-func (h *declaredTracks) has(t *media.Track) bool {
-	return t.Kind == media.Data || t.Kind == media.Video && h.video || t.Kind == media.Audio && h.audio
+func (d *declaredTracks) has(t *media.Track) bool {
+	return t.Kind == media.Data || t.Kind == media.Video && d.video || t.Kind == media.Audio && d.audio
 }
 
-// hijack takes the connection over for one viewer: one writev a batch on plain TCP, full records
-// over TLS. ctx ends when he leaves.
+// hijack takes over the connection for one viewer: one writev for a batch on plain TCP, full
+// records over TLS. ctx ends when the viewer leaves.
 func (s *Server) hijack(w http.ResponseWriter, r *http.Request, v *stream.Viewer) (ctx context.Context, out sink,
 	err error) {
 	nc, rw, err := http.NewResponseController(w).Hijack()
@@ -242,7 +245,7 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, v *stream.Viewer
 	limitUnsent(nc, v)
 	ctx, cancel := context.WithCancel(context.Background())
 	gone := make(chan struct{})
-	go func() { // notices that the viewer left, also while there is nothing to send
+	go func() { // detects a viewer that leaves, also while there is nothing to send
 		defer close(gone)
 		defer cancel()
 		discardInput(rw.Reader, nc)
@@ -258,7 +261,7 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, v *stream.Viewer
 	if r.ProtoAtLeast(1, 1) {
 		w.Header().Set("Transfer-Encoding", "chunked")
 		out.write = chunked(out.write)
-		out.end = func() { _ = raw(net.Buffers{[]byte(lastChunk)}) } // to a viewer who may have left
+		out.end = func() { _ = raw(net.Buffers{[]byte(lastChunk)}) } // the viewer may have left
 	}
 	if err := raw(net.Buffers{responseHead(w.Header())}); err != nil {
 		out.close()
@@ -267,14 +270,14 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, v *stream.Viewer
 	return ctx, out, nil
 }
 
-// limitUnsent has the kernel hold little for v, whose connection is nc, and tell how much.
+// limitUnsent limits what the kernel holds unsent for v on nc, and lets v measure it.
 func limitUnsent(nc net.Conn, v *stream.Viewer) {
 	netx.SetUnsentLimit(nc, v.UnsentLimit())
 	v.AttachSocket(func() int { return netx.Queued(nc) }, func(n int) { netx.SetUnsentLimit(nc, n) })
 }
 
-// chunked makes each batch one chunk (RFC 9112 section 7.1), by which a viewer can tell the end of
-// the stream from a lost connection.
+// chunked writes each batch as one chunk (RFC 9112 section 7.1), so that a viewer can distinguish
+// the end of the stream from a lost connection.
 func chunked(write func(net.Buffers) error) func(net.Buffers) error {
 	var head [10]byte
 	crlf := []byte("\r\n")
@@ -288,12 +291,12 @@ func chunked(write func(net.Buffers) error) func(net.Buffers) error {
 	}
 }
 
-// flushed writes to one stream of an HTTP/2 connection.
+// flushed returns a sink for a stream of an HTTP/2 connection.
 func (s *Server) flushed(w http.ResponseWriter) sink {
-	const piece = 16 << 10 // small enough that a slow viewer shows progress
+	const piece = 16 << 10 // small enough that a slow viewer makes progress
 	rc := http.NewResponseController(w)
 	write := func(batch net.Buffers) error {
-		left := 0 // of the piece
+		left := 0 // bytes of the piece
 		for _, p := range batch {
 			for len(p) > 0 {
 				if left == 0 {
@@ -312,12 +315,13 @@ func (s *Server) flushed(w http.ResponseWriter) sink {
 		if err := rc.Flush(); err != nil {
 			return err
 		}
-		return rc.SetWriteDeadline(time.Time{}) // it would end the stream while there is nothing to send
+		// A deadline would end the stream while there is nothing to send.
+		return rc.SetWriteDeadline(time.Time{})
 	}
 	return sink{write: write, end: func() {}, close: func() {}}
 }
 
-// discardInput reads what a viewer has no business to send until he closes.
+// discardInput discards what a viewer sends until it closes the connection.
 func discardInput(buffered *bufio.Reader, nc net.Conn) {
 	buffered.Discard(buffered.Buffered())
 	var b [64]byte
@@ -328,7 +332,7 @@ func discardInput(buffered *bufio.Reader, nc net.Conn) {
 	}
 }
 
-// responseHead returns the head of an answer after which the connection is closed.
+// responseHead returns the head of a response after which the connection is closed.
 func responseHead(h http.Header) []byte {
 	b := []byte("HTTP/1.1 200 OK\r\nConnection: close\r\nDate: " + time.Now().UTC().Format(http.TimeFormat) + "\r\n")
 	for _, k := range slices.Sorted(maps.Keys(h)) {

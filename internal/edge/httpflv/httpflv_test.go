@@ -36,7 +36,7 @@ type testAuthorizer struct{}
 
 func (testAuthorizer) Authorize(_ context.Context, r domain.AuthRequest) (domain.Grant, error) {
 	if r.Token == "bad" {
-		return domain.Grant{}, domain.Errorf(domain.Denied, "this token is not good here")
+		return domain.Grant{}, domain.Errorf(domain.Denied, "token refused")
 	}
 	for token, err := range codedRefusals {
 		if r.Token == token {
@@ -47,20 +47,20 @@ func (testAuthorizer) Authorize(_ context.Context, r domain.AuthRequest) (domain
 	return domain.Grant{Name: n}, err
 }
 
-// codedRefusals are what some tokens are refused with.
+// codedRefusals maps tokens to the errors with which they are refused.
 var codedRefusals = map[string]error{
 	"old":   domain.CodeErrorf(domain.Denied, domain.TokenExpired, "token expired"),
 	"other": domain.CodeErrorf(domain.Denied, domain.TokenWrongStream, "token is for another app or room"),
 	"full":  domain.CodeErrorf(domain.Limit, domain.TokenViewerLimit, "token viewer limit reached (1)"),
 }
 
-// newTestServer is a hub behind a test server, with TLS and HTTP/2 if asked for.
+// newTestServer returns a hub and a server for its streams, with TLS and HTTP/2 on request.
 func newTestServer(t *testing.T, http2 bool) (*stream.Hub, *httptest.Server) {
 	t.Helper()
 	return newTestServerTimeout(t, http2, 5*time.Second)
 }
 
-// newTestServerTimeout is scene where a viewer must take something in writeTimeout.
+// newTestServerTimeout is newTestServer with this write timeout.
 func newTestServerTimeout(t *testing.T, http2 bool, writeTimeout time.Duration) (*stream.Hub, *httptest.Server) {
 	t.Helper()
 	hub := stream.NewHub(stream.Options{})
@@ -163,9 +163,10 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// TestHTTP2SlowViewer has a viewer by HTTP/2 take a frame in longer than he may take nothing.
+// TestHTTP2SlowViewer: an HTTP/2 viewer takes longer than the write timeout to read a frame, and
+// makes progress.
 func TestHTTP2SlowViewer(t *testing.T) {
-	const timeout, size, piece = 3 * time.Second, 12 << 20, 1 << 20 // 4 MiB of it are on their way at once
+	const timeout, size, piece = 3 * time.Second, 12 << 20, 1 << 20 // 4 MiB of it are in flight at once
 	hub, srv := newTestServerTimeout(t, true, timeout)
 	p := publish(t, hub)
 	p.Write(video(0, strings.Repeat("x", size), true))
@@ -179,8 +180,8 @@ func TestHTTP2SlowViewer(t *testing.T) {
 	}
 }
 
-// TestHTTP2StreamPause has a stream pause for longer than a viewer by HTTP/2 may take nothing: as
-// it has taken all, it stays.
+// TestHTTP2StreamPause: the stream pauses for longer than the write timeout. An HTTP/2 viewer that
+// has read everything stays connected.
 func TestHTTP2StreamPause(t *testing.T) {
 	const timeout = 100 * time.Millisecond
 	hub, srv := newTestServerTimeout(t, true, timeout)
@@ -207,7 +208,7 @@ func TestHTTP2StreamPause(t *testing.T) {
 	read("later")
 }
 
-// TestHTTP10 is for players that know no chunks: the end of the stream is that of the connection.
+// TestHTTP10: for players without chunked encoding, the connection ends with the stream.
 func TestHTTP10(t *testing.T) {
 	hub, srv := newTestServer(t, false)
 	p := publish(t, hub)
@@ -261,8 +262,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestLateTrackEndsViewer: a player lays out its pipeline by the file header, so one whose header
-// lacks a track is ended, to come back.
+// TestLateTrackEndsViewer: a player creates its pipeline from the file header, so a viewer whose
+// header lacks a new track is closed, to reconnect.
 func TestLateTrackEndsViewer(t *testing.T) {
 	hub, srv := newTestServer(t, false)
 	p := publish(t, hub)
@@ -310,7 +311,7 @@ func TestKickedAndLeavingViewers(t *testing.T) {
 	}
 }
 
-// listViewers returns the viewers of the movie.
+// listViewers returns the viewers of movie.
 func listViewers(hub *stream.Hub) []stream.ConnInfo {
 	viewers := make([]stream.ConnInfo, 16)
 	return viewers[:hub.Viewers(movie, 0, viewers)]

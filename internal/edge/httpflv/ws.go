@@ -25,20 +25,23 @@ import (
 )
 
 const (
-	pingEvery   = 15 * time.Second // a viewer who has not answered one when the next is due is gone
-	linger      = time.Second      // for a viewer to take the close frame, and answer it
-	maxInbound  = 4 << 10          // of a message from a viewer, in bytes
-	maxMessages = 4                // from a viewer, who has nothing to say
-	maxPongs    = 20               // a second that a viewer's pings are answered by
-	floodBurst  = 64 << 10         // bytes of frames of any kind from a viewer,
-	// and so many more a second; pings and pongs of the liveliest proxies are below 100
-	floodRate        = 4 << 10
-	readBufferBytes  = 1 << 10  // of what a viewer sends in one read
-	writeBufferBytes = 64 << 10 // of a batch in one write; taken from a pool, for as long as a batch is written
+	// pingEvery is also the time to reply: a viewer that has not when the next ping is due is
+	// closed.
+	pingEvery   = 15 * time.Second
+	linger      = time.Second // for a viewer to read the close frame and reply to it
+	maxInbound  = 4 << 10     // most bytes of a message from a viewer
+	maxMessages = 4           // most messages from a viewer, which has no reason to send any
+	maxPongs    = 20          // replies in a second to pings of a viewer
+	floodBurst  = 64 << 10    // bytes of frames of any kind from a viewer at once
+	// floodRate is bytes of frames in a second; pings and pongs of busy proxies need less than 100.
+	floodRate       = 4 << 10
+	readBufferBytes = 1 << 10 // bytes in a read from a viewer
+	// writeBufferBytes are the bytes of a batch in a write, from a pool while it is written.
+	writeBufferBytes = 64 << 10
 )
 
-// Close codes of those left to applications (RFC 6455 section 7.4.2): HTTP's status and 4000, for
-// viewers to whom HTTP is no longer spoken.
+// Close codes for applications (RFC 6455 section 7.4.2): 4000 plus the HTTP status that the viewer
+// would get before the upgrade.
 const (
 	closeNoCredential = 4401
 	closeDenied       = 4403
@@ -48,42 +51,45 @@ const (
 
 func newUpgrader() *websocket.Upgrader {
 	return &websocket.Upgrader{
-		ReadBufferSize:  readBufferBytes, // its own, so that it reads by the hijacker's connection
+		// A read buffer of its own makes it read through the hijacker's connection.
+		ReadBufferSize:  readBufferBytes,
 		WriteBufferSize: writeBufferBytes,
 		WriteBufferPool: new(sync.Pool),
-		CheckOrigin:     func(*http.Request) bool { return true }, // media is for every page, and no cookie counts
+		// Any page may play media, and cookies are not used.
+		CheckOrigin: func(*http.Request) bool { return true },
 		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
 			http.Error(w, reason.Error(), status)
 		},
 	}
 }
 
-// isWebSocketRequest reports whether r wants to become a WebSocket, as far as a proxy has left that
-// to be seen: a handshake that lacks something is refused, not answered by HTTP-FLV.
+// isWebSocketRequest reports whether r is a WebSocket handshake, possibly with headers removed by a
+// proxy: an incomplete handshake is refused, and not answered with HTTP-FLV.
 func isWebSocketRequest(r *http.Request) bool {
 	return r.ProtoMajor == 1 && r.ProtoAtLeast(1, 1) &&
 		(strings.EqualFold(r.Header.Get("Upgrade"), "websocket") || r.Header["Sec-Websocket-Key"] != nil)
 }
 
-// upgrade makes a WebSocket of the connection of r. Where that fails the client has been told why.
+// upgrade upgrades the connection of r to a WebSocket. If that fails, the client has been sent an
+// error.
 func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) (*socket, error) {
 	if r.Header.Get("Sec-Websocket-Version") != "13" {
 		w.Header().Set("Sec-Websocket-Version", "13") // section 4.4
-		http.Error(w, "the version of WebSocket here is 13", http.StatusUpgradeRequired)
+		http.Error(w, "unsupported WebSocket version: use 13", http.StatusUpgradeRequired)
 		return nil, errors.New("unsupported version")
 	}
-	h := &hijacker{ResponseWriter: w, stall: s.opt.WriteTimeout}
+	h := &hijacker{ResponseWriter: w, stallTimeout: s.opt.WriteTimeout}
 	c, err := s.upgrader.Upgrade(h, r, nil)
 	if err != nil {
 		return nil, err
 	}
-	k := &socket{Conn: c, nc: h.nc, stall: s.opt.WriteTimeout}
+	k := &socket{Conn: c, nc: h.nc, stallTimeout: s.opt.WriteTimeout}
 	k.setHandlers()
 	return k, nil
 }
 
-// refuseWebSocket tells a viewer whose token is not good so by a close frame: browsers show pages
-// nothing of a handshake that fails.
+// refuseWebSocket refuses a viewer by a close frame: browsers do not show pages the reason of a
+// handshake that fails.
 func (s *Server) refuseWebSocket(w http.ResponseWriter, r *http.Request, err error) {
 	k, failed := s.upgrade(w, r)
 	if failed != nil {
@@ -98,12 +104,12 @@ func (s *Server) refuseWebSocket(w http.ResponseWriter, r *http.Request, err err
 	<-gone
 }
 
-// serveWebSocket is Serve for a request for a WebSocket (RFC 6455). The viewer may come before the
+// serveWebSocket is Serve for a WebSocket request (RFC 6455). The viewer may connect before the
 // publisher. Each batch of frames is one binary message, and all messages together are the file.
 func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, grant domain.Grant, log *slog.Logger) {
 	k, err := s.upgrade(w, r)
 	if err != nil {
-		log.Debug("no WebSocket", "reason", err)
+		log.Debug("WebSocket upgrade failed", "reason", err)
 		return
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -117,7 +123,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, grant do
 
 	err = s.play(ctx, k, grant, r, log)
 	if cause := context.Cause(ctx); cause != nil {
-		err = cause // whoever found it closes the connection
+		err = cause // the goroutine that cancelled ctx closes the connection
 	} else {
 		k.end(err, gone)
 	}
@@ -154,22 +160,22 @@ func (s *Server) play(ctx context.Context, k *socket, grant domain.Grant, r *htt
 	}, sub, dialectOf(r))
 }
 
-// A socket is the WebSocket of one viewer. One goroutine sends, one reads, one pings.
+// A socket is the WebSocket of one viewer. One goroutine writes, one reads, and one pings.
 type socket struct {
 	*websocket.Conn
-	nc           net.Conn // under it
-	stall        time.Duration
-	pongReceived atomic.Bool // the last ping, or none is due yet
+	nc           net.Conn // the connection below the WebSocket
+	stallTimeout time.Duration
+	pongReceived atomic.Bool // since the last ping; true before the first
 }
 
-// setHandlers makes pongs count. It comes before all else.
+// setHandlers sets the handlers of pings and pongs, and the read limit. Call it first.
 func (k *socket) setHandlers() {
 	k.pongReceived.Store(true)
 	k.SetReadLimit(maxInbound)
 	pongs := rate.NewLimiter(maxPongs, maxPongs)
 	k.SetPingHandler(func(payload string) error {
 		if pongs.Allow() {
-			// a write in its way is judged by its progress
+			// A blocked write ends by its own timeout.
 			_ = k.WriteControl(websocket.PongMessage, []byte(payload), time.Now().Add(pingEvery))
 		}
 		return nil
@@ -180,7 +186,7 @@ func (k *socket) setHandlers() {
 	})
 }
 
-// send sends parts as one binary message.
+// send writes parts as one binary message.
 func (k *socket) send(parts net.Buffers) error {
 	w, err := k.NextWriter(websocket.BinaryMessage)
 	if err != nil {
@@ -194,34 +200,37 @@ func (k *socket) send(parts net.Buffers) error {
 	return w.Close()
 }
 
-// read reads until the viewer leaves or does what none may, cancels, and closes the connection.
+// read reads until the viewer closes or violates a limit. It then cancels and closes the
+// connection.
 func (k *socket) read(cancel context.CancelCauseFunc) {
 	defer k.nc.Close()
 	err := k.readMessages()
 	cancel(err)
 	var closed *websocket.CloseError
-	if !errors.As(err, &closed) { // he has been told why: a connection closed over unread bytes would take that back
+	// Otherwise a close frame was sent, which a reset over unread bytes would discard.
+	if !errors.As(err, &closed) {
 		k.nc.SetReadDeadline(time.Now().Add(linger))
 		_, _ = io.Copy(io.Discard, k.nc)
 	}
 }
 
-// readMessages ignores what a viewer says, but not for long. It returns a *websocket.CloseError
-// when he closed the connection, any other error after he has been told.
+// readMessages discards messages of a viewer, up to the limits. It returns a *websocket.CloseError
+// if the viewer has closed the WebSocket, and after a violation another error, once it has sent a
+// close frame.
 func (k *socket) readMessages() error {
 	for n := 0; ; n++ {
 		typ, msg, err := k.ReadMessage()
 		switch {
 		case errors.Is(err, websocket.ErrReadLimit):
-			return k.refuse(websocket.CloseMessageTooBig, "a message of more than 4096 bytes")
+			return k.refuse(websocket.CloseMessageTooBig, "message too long: more than 4096 bytes")
 		case errors.Is(err, errFlood):
-			return k.refuse(websocket.ClosePolicyViolation, "the viewer sends too many frames")
+			return k.refuse(websocket.ClosePolicyViolation, "too many frames from the viewer")
 		case err != nil:
 			return err
 		case typ == websocket.TextMessage && !utf8.Valid(msg):
-			return k.refuse(websocket.CloseInvalidFramePayloadData, "text that is not UTF-8")
+			return k.refuse(websocket.CloseInvalidFramePayloadData, "invalid text message: not UTF-8")
 		case n == maxMessages:
-			return k.refuse(websocket.ClosePolicyViolation, "viewers are sent media, they send none")
+			return k.refuse(websocket.ClosePolicyViolation, "too many messages from the viewer")
 		}
 	}
 }
@@ -231,10 +240,10 @@ func (k *socket) refuse(code int, reason string) error {
 	return domain.Errorf(domain.Invalid, "%s", reason)
 }
 
-var errPingTimeout = domain.Errorf(domain.Unavailable, "no answer to a ping")
+var errPingTimeout = domain.Errorf(domain.Unavailable, "no reply to a ping")
 
-// ping asks now and then whether the viewer is there, also while there is nothing to send, and
-// closes the connection when he is not.
+// ping pings the viewer regularly, also while there is nothing to send, and closes the connection
+// if there is no reply.
 func (k *socket) ping(ctx context.Context, cancel context.CancelCauseFunc) {
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
@@ -243,20 +252,23 @@ func (k *socket) ping(ctx context.Context, cancel context.CancelCauseFunc) {
 		case <-ctx.Done():
 			return
 		case due := <-tick.C:
-			stopped := time.Since(due) > time.Second // this process was: it tells nothing of the viewer
+			// If this process was stopped, the viewer may have replied.
+			stopped := time.Since(due) > time.Second
 			if !k.pongReceived.Swap(false) && !stopped {
 				cancel(errPingTimeout)
 				k.nc.Close()
 				return
 			}
 			if k.WriteControl(websocket.PingMessage, nil, time.Now().Add(pingEvery)) != nil {
-				k.pongReceived.Store(true) // none was sent: the write in its way is judged by its progress
+				// No ping was sent; a blocked write ends by its own timeout.
+				k.pongReceived.Store(true)
 			}
 		}
 	}
 }
 
-// end says goodbye to a viewer who can still be told, and lets him answer until he is gone.
+// end sends a close frame with the reason, if the viewer can still be told, and waits until gone is
+// closed, while the viewer makes progress.
 func (k *socket) end(err error, gone <-chan struct{}) {
 	code, reason := closeStatus(err)
 	if code == 0 {
@@ -264,16 +276,16 @@ func (k *socket) end(err error, gone <-chan struct{}) {
 		return
 	}
 	k.sendClose(code, reason)
-	closing := netx.NewLingerTimer(time.Now(), netx.Queued(k.nc), linger, k.stall)
-	again := time.NewTicker(linger / 4)
-	defer again.Stop()
+	timer := netx.NewLingerTimer(time.Now(), netx.Queued(k.nc), linger, k.stallTimeout)
+	tick := time.NewTicker(linger / 4)
+	defer tick.Stop()
 	for {
 		select {
-		case <-gone: // the viewer has answered
+		case <-gone: // the viewer has replied
 			return
-		case <-again.C:
+		case <-tick.C:
 		}
-		if closing.Expired(time.Now(), netx.Queued(k.nc)) {
+		if timer.Expired(time.Now(), netx.Queued(k.nc)) {
 			k.nc.Close()
 			<-gone
 			return
@@ -281,7 +293,8 @@ func (k *socket) end(err error, gone <-chan struct{}) {
 	}
 }
 
-// closeStatus returns how the end of a stream is told (section 7.4.1); 0 when the connection is what failed.
+// closeStatus returns the close code (section 7.4.1) and the reason for err; 0 if the connection
+// has failed.
 func closeStatus(err error) (code int, reason string) {
 	if errors.Is(err, io.EOF) {
 		return websocket.CloseNormalClosure, "the stream has ended"
@@ -293,7 +306,7 @@ func closeStatus(err error) (code int, reason string) {
 	case kind == domain.NotFound:
 		code = closeNotFound
 	case kind == domain.Unavailable:
-		code = websocket.CloseServiceRestart // come back
+		code = websocket.CloseServiceRestart // asks to reconnect
 	case errors.Is(err, domain.ErrUnauthenticated):
 		code = closeNoCredential
 	case coded && kind == domain.Limit:
@@ -306,39 +319,39 @@ func closeStatus(err error) (code int, reason string) {
 	return code, domain.CodedReason(err)
 }
 
-// sendClose sends a close frame, if none was sent before.
+// sendClose sends a close frame, unless one was sent before.
 func (k *socket) sendClose(code int, reason string) {
-	const longest = 123 // bytes of a control frame, less the code (section 5.5)
+	const longest = 123 // most bytes of a control frame, less the code (section 5.5)
 	reason = strings.ToValidUTF8(reason[:min(len(reason), longest)], "")
 	_ = k.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(linger))
 }
 
-// A hijacker gives the upgrader a connection that is judged by its progress, and keeps the one under it.
+// A hijacker gives the upgrader a progressConn, and keeps the connection below it.
 type hijacker struct {
 	http.ResponseWriter
-	stall time.Duration
-	nc    net.Conn
+	stallTimeout time.Duration
+	nc           net.Conn
 }
 
 // Hijack implements http.Hijacker.
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	nc, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	h.nc = nc
-	return progressConn{nc, h.stall, rate.NewLimiter(floodRate, floodBurst)}, rw, err
+	return progressConn{nc, h.stallTimeout, rate.NewLimiter(floodRate, floodBurst)}, rw, err
 }
 
-// progressConn is a connection whose writes take as long as they take, as long as the viewer takes
-// what is written, and which bounds how much the viewer sends.
+// progressConn is a connection whose writes time out only without progress, and which limits how
+// much the viewer sends.
 type progressConn struct {
 	net.Conn
-	stall   time.Duration
-	inbound *rate.Limiter // of bytes
+	stallTimeout time.Duration
+	inbound      *rate.Limiter // of bytes
 }
 
-var errFlood = errors.New("the viewer sends too much")
+var errFlood = errors.New("viewer exceeds the input limit")
 
-// Read fails by errFlood for a viewer that sends more than it may: frames that the library handles
-// by itself, such as pings, or empty fragments of a message, are not seen otherwise.
+// Read fails with errFlood if a viewer sends more than the limit. The library handles pings and
+// empty fragments by itself, so they can be limited only here.
 func (c progressConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 && !c.inbound.AllowN(time.Now(), n) {
@@ -349,12 +362,12 @@ func (c progressConn) Read(b []byte) (int, error) {
 
 func (c progressConn) Write(b []byte) (int, error) {
 	bufs := net.Buffers{b}
-	n, err := netx.WriteBuffers(c.Conn, &bufs, c.stall)
+	n, err := netx.WriteBuffers(c.Conn, &bufs, c.stallTimeout)
 	if err != nil {
-		err = fmt.Errorf("write: %w", err) // not a net.Error, which the library would replace by one of its own
+		err = fmt.Errorf("write: %w", err) // not a net.Error, which the library would replace
 	}
 	return int(n), err
 }
 
-// SetWriteDeadline does nothing: Write has its own.
+// SetWriteDeadline does nothing, because Write sets its own deadlines.
 func (c progressConn) SetWriteDeadline(time.Time) error { return nil }

@@ -24,7 +24,7 @@ import (
 	"livego/internal/stream"
 )
 
-// dial opens a WebSocket of the scene.
+// dial opens a WebSocket to srv.
 func dial(t *testing.T, srv *httptest.Server, path string) *websocket.Conn {
 	t.Helper()
 	d := websocket.Dialer{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
@@ -38,7 +38,7 @@ func dial(t *testing.T, srv *httptest.Server, path string) *websocket.Conn {
 	return c
 }
 
-// readBinary returns the readBinary message, which must be binary.
+// readBinary reads the next message, which must be binary.
 func readBinary(t *testing.T, c *websocket.Conn) []byte {
 	t.Helper()
 	c.SetReadDeadline(time.Now().Add(20 * time.Second))
@@ -49,7 +49,7 @@ func readBinary(t *testing.T, c *websocket.Conn) []byte {
 	return msg
 }
 
-// readToClose returns all that comes until the server closes, and how it does.
+// readToClose reads until the server closes. It returns the media and the close error.
 func readToClose(t *testing.T, c *websocket.Conn) (media []byte, end *websocket.CloseError) {
 	t.Helper()
 	c.SetReadDeadline(time.Now().Add(20 * time.Second))
@@ -58,13 +58,13 @@ func readToClose(t *testing.T, c *websocket.Conn) (media []byte, end *websocket.
 		if errors.As(err, &end) {
 			return media, end
 		} else if err != nil {
-			t.Fatalf("not closed by the book: %v", err)
+			t.Fatalf("closed without a close frame: %v", err)
 		}
 		media = append(media, msg...)
 	}
 }
 
-// TestWebSocketMatchesHTTP holds the messages of a WebSocket, put together, to the file that HTTP gives.
+// TestWebSocketMatchesHTTP: the messages of a WebSocket are the file that HTTP serves.
 func TestWebSocketMatchesHTTP(t *testing.T) {
 	for _, tt := range []struct {
 		name, scheme string
@@ -76,8 +76,8 @@ func TestWebSocketMatchesHTTP(t *testing.T) {
 			p.Write(video(0, "key", true))
 			p.Write(audio(0, "a0"))
 			byHTTP := get(t, srv, "GET", "/live/movie.flv")
-			begun := make([]byte, len(flv.FileHeader(true, true))) // once he has these, it is settled where he starts
-			if _, err := io.ReadFull(byHTTP.Body, begun); err != nil {
+			header := make([]byte, len(flv.FileHeader(true, true))) // once these are read, the start of the viewer is fixed
+			if _, err := io.ReadFull(byHTTP.Body, header); err != nil {
 				t.Fatal(err)
 			}
 			bySocket := dial(t, srv, "/live/movie.flv?token=x")
@@ -92,7 +92,7 @@ func TestWebSocketMatchesHTTP(t *testing.T) {
 			if v := viewers[1]; v.Proto != "ws" || v.URL != tt.scheme+srv.Listener.Addr().String()+"/live/movie.flv" {
 				t.Errorf("the viewer is %+v", v)
 			}
-			large := strings.Repeat("x", 3*writeBufferBytes) // goes in several frames
+			large := strings.Repeat("x", 3*writeBufferBytes) // needs several frames
 			p.Write(video(40*time.Millisecond, "inter", false))
 			p.Write(video(time.Second, large, true))
 			p.Write(audio(time.Second, "a1"))
@@ -106,7 +106,7 @@ func TestWebSocketMatchesHTTP(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want = append(begun, want...)
+			want = append(header, want...)
 			if got := append(media, more...); !bytes.Equal(got, want) {
 				t.Errorf("%d bytes by WebSocket, %d by HTTP:\n%.200q\n%.200q", len(got), len(want), got, want)
 			}
@@ -114,10 +114,11 @@ func TestWebSocketMatchesHTTP(t *testing.T) {
 	}
 }
 
-// TestWebSocketBatch: what the publisher writes while a viewer waits comes at once, as one message or few.
+// TestWebSocketBatch: what the publisher writes while a viewer waits arrives at once, in one
+// message or few.
 func TestWebSocketBatch(t *testing.T) {
 	hub, srv := newTestServer(t, false)
-	c := dial(t, srv, "/live/movie.flv") // before there is anything
+	c := dial(t, srv, "/live/movie.flv") // before there is a publisher
 	p := publish(t, hub)
 	p.Write(video(0, "key", true))
 	p.Write(audio(0, "a0"))
@@ -138,7 +139,7 @@ func TestWebSocketEnds(t *testing.T) {
 		code int
 		text string
 	}{
-		{"goodbye", func(_ *stream.Hub, p *stream.Publisher) { p.End(stream.Clean) }, 1000, "the stream has ended"},
+		{"clean end", func(_ *stream.Hub, p *stream.Publisher) { p.End(stream.Clean) }, 1000, "the stream has ended"},
 		{"server stops", func(hub *stream.Hub, _ *stream.Publisher) { hub.Close() }, 1000, "the stream has ended"},
 		{"kick", func(hub *stream.Hub, _ *stream.Publisher) {
 			hub.Kick(listViewers(hub)[0].ID, domain.Errorf(domain.Denied, "enough"))
@@ -147,7 +148,7 @@ func TestWebSocketEnds(t *testing.T) {
 			hub.Kick(listViewers(hub)[0].ID, domain.Errorf(domain.Denied, "%s", strings.Repeat("é", 100)))
 		}, 1008, strings.Repeat("é", 61)},
 		{"late track", func(_ *stream.Hub, p *stream.Publisher) { p.Write(audio(0, "late")) },
-			1012, "a track came that the file header does not have"},
+			1012, "new track is not in the FLV file header"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			hub, srv := newTestServer(t, false)
@@ -165,8 +166,8 @@ func TestWebSocketEnds(t *testing.T) {
 	}
 }
 
-// TestWebSocketRefusals tells a viewer whose token is not good why by a close frame, which pages
-// can read, and over HTTP by a header.
+// TestWebSocketRefusals: the reason for a refused token is in a close frame, which pages can read,
+// and over HTTP in a header.
 func TestWebSocketRefusals(t *testing.T) {
 	hub, srv := newTestServer(t, false)
 	publish(t, hub).Write(video(0, "key", true))
@@ -191,7 +192,7 @@ func TestWebSocketRefusals(t *testing.T) {
 	}
 }
 
-// TestWebSocketHandshake holds what is no handshake, and who is not let in, to replies of HTTP.
+// TestWebSocketHandshake: invalid handshakes, and viewers without access, get an HTTP response.
 func TestWebSocketHandshake(t *testing.T) {
 	hub, srv := newTestServer(t, false)
 	p := publish(t, hub)
@@ -200,13 +201,13 @@ func TestWebSocketHandshake(t *testing.T) {
 		name, path, drop, header, value string
 		status                          int
 	}{
-		{"W14 no key", "/live/movie.flv", "Sec-Websocket-Key", "", "", 400},
-		{"W14 short key", "/live/movie.flv", "", "Sec-Websocket-Key", "c2hvcnQ=", 400},
-		{"W14 version 12", "/live/movie.flv", "", "Sec-Websocket-Version", "12", 426},
-		{"W14 no version", "/live/movie.flv", "Sec-Websocket-Version", "", "", 426},
+		{"no key", "/live/movie.flv", "Sec-Websocket-Key", "", "", 400},
+		{"short key", "/live/movie.flv", "", "Sec-Websocket-Key", "c2hvcnQ=", 400},
+		{"version 12", "/live/movie.flv", "", "Sec-Websocket-Version", "12", 426},
+		{"no version", "/live/movie.flv", "Sec-Websocket-Version", "", "", 426},
 		{"upgrade lost on the way", "/live/movie.flv", "Upgrade", "", "", 400},
 		{"connection lost on the way", "/live/movie.flv", "Connection", "", "", 400},
-		{"W14 bad Origin", "/live/movie.flv", "", "Origin", "null", 101},
+		{"bad Origin", "/live/movie.flv", "", "Origin", "null", 101},
 		{"another protocol", "/live/none.flv", "Sec-Websocket-Key", "Upgrade", "h2c", 404},
 		{"bad token", "/live/movie.flv?token=bad", "", "", "", 403},
 		{"bad name", "/live/..flv", "", "", "", 400},
@@ -241,36 +242,36 @@ func TestWebSocketHandshake(t *testing.T) {
 	}
 }
 
-// inbound is what a viewer may send, as bytes, and the code by which he is closed; 0 when he is not.
+// inbound is what a viewer sends, and the close code that it gets; 0 if it is not closed.
 var inbound = []struct {
 	name string
 	send []byte
 	code int
 }{
-	{"ping", frame(0x89, []byte("there?")), 0},
+	{"ping", frame(0x89, []byte("ping")), 0},
 	{"pong unasked", frame(0x8a, nil), 0},
 	{"a few messages", bytes.Repeat(frame(0x81, []byte("hello")), maxMessages), 0},
 	{"message of 4 KiB", frame(0x82, make([]byte, maxInbound)), 0},
 	{"close", frame(0x88, []byte{0x03, 0xe8}), 1000},
 	{"close without a code", frame(0x88, nil), 1005},
-	{"W14 unmasked", []byte{0x81, 2, 'h', 'i'}, 1002},
-	{"W14 RSV bit", frame(0xc1, []byte("hi")), 1002},
-	{"W14 reserved opcode", frame(0x83, []byte("hi")), 1002},
-	{"W14 length of 2^63", []byte{0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}, 1009},
-	{"W14 length of 2^62", []byte{0x82, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}, 1009},
-	{"W14 more than 4 KiB", frame(0x82, make([]byte, maxInbound+1)), 1009},
-	{"W14 more than 4 KiB in fragments", append(frame(0x02, make([]byte, maxInbound)), frame(0x80, []byte{0})...), 1009},
-	{"W14 fragmented control", frame(0x09, nil), 1002},
-	{"W14 control of 126 bytes", frame(0x89, make([]byte, 126)), 1002},
-	{"W14 continuation first", frame(0x80, []byte("hi")), 1002},
-	{"W14 text inside a message", append(frame(0x01, nil), frame(0x81, nil)...), 1002},
-	{"W14 text that is not UTF-8", frame(0x81, []byte{0xff, 0xfe}), 1007},
-	{"W14 100,000 empty frames", bytes.Repeat(frame(0x81, nil), 100_000), 1008},
-	{"W14 close code 999", frame(0x88, []byte{0x03, 0xe7}), 1002},
-	{"W15 media", bytes.Repeat(frame(0x82, []byte("FLV\x01\x05\x00\x00\x00\x09")), maxMessages+1), 1008},
+	{"unmasked", []byte{0x81, 2, 'h', 'i'}, 1002},
+	{"RSV bit", frame(0xc1, []byte("hi")), 1002},
+	{"reserved opcode", frame(0x83, []byte("hi")), 1002},
+	{"length of 2^63", []byte{0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}, 1009},
+	{"length of 2^62", []byte{0x82, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}, 1009},
+	{"more than 4 KiB", frame(0x82, make([]byte, maxInbound+1)), 1009},
+	{"more than 4 KiB in fragments", append(frame(0x02, make([]byte, maxInbound)), frame(0x80, []byte{0})...), 1009},
+	{"fragmented control", frame(0x09, nil), 1002},
+	{"control of 126 bytes", frame(0x89, make([]byte, 126)), 1002},
+	{"continuation first", frame(0x80, []byte("hi")), 1002},
+	{"text inside a message", append(frame(0x01, nil), frame(0x81, nil)...), 1002},
+	{"text that is not UTF-8", frame(0x81, []byte{0xff, 0xfe}), 1007},
+	{"100,000 empty frames", bytes.Repeat(frame(0x81, nil), 100_000), 1008},
+	{"close code 999", frame(0x88, []byte{0x03, 0xe7}), 1002},
+	{"media", bytes.Repeat(frame(0x82, []byte("FLV\x01\x05\x00\x00\x00\x09")), maxMessages+1), 1008},
 }
 
-// frame returns a frame as a client sends it, masked by zeros.
+// frame returns a frame of a client, masked with zeros.
 func frame(first byte, payload []byte) []byte {
 	b := []byte{first}
 	switch n := len(payload); {
@@ -297,12 +298,12 @@ func TestWebSocketInbound(t *testing.T) {
 				pong <- s
 				return nil
 			})
-			c.NetConn().Write(tt.send) // he may have closed before the end of it
-			if tt.code == 0 {          // the server is still there to say no
-				c.NetConn().Write(frame(0x89, []byte("and now?")))
+			c.NetConn().Write(tt.send) // the server may have closed before the end
+			if tt.code == 0 {          // the server still replies
+				c.NetConn().Write(frame(0x89, []byte("still there?")))
 				go func() { _, _, _ = c.ReadMessage() }()
 				for s := range pong {
-					if s == "and now?" {
+					if s == "still there?" {
 						break
 					}
 				}
@@ -315,7 +316,7 @@ func TestWebSocketInbound(t *testing.T) {
 	}
 }
 
-// pipeListener is a listener of connections in memory, for time that is not real.
+// pipeListener accepts connections in memory, for tests in a synctest bubble.
 type pipeListener struct {
 	conns chan net.Conn
 	done  chan struct{}
@@ -339,7 +340,7 @@ func (l *pipeListener) dial(context.Context, string, string) (net.Conn, error) {
 	return client, nil
 }
 
-// inBubble runs f with a hub and a viewer of movie, in a bubble.
+// inBubble runs f with a hub and a viewer of movie, in a synctest bubble.
 func inBubble(t *testing.T, o Options, f func(t *testing.T, hub *stream.Hub, c *websocket.Conn)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -373,11 +374,11 @@ func inBubble(t *testing.T, o Options, f func(t *testing.T, hub *stream.Hub, c *
 	})
 }
 
-// TestWebSocketPing: a viewer who answers stays, also while there is nothing to see; one who does
-// not is gone when the second ping is due.
+// TestWebSocketPing: a viewer that replies stays, also while there is nothing to play. One that
+// does not is closed when the second ping is due.
 func TestWebSocketPing(t *testing.T) {
 	inBubble(t, Options{WriteTimeout: 10 * time.Second}, func(t *testing.T, _ *stream.Hub, c *websocket.Conn) {
-		began, pings := time.Now(), 0
+		start, pings := time.Now(), 0
 		answer := c.PingHandler()
 		c.SetPingHandler(func(s string) error {
 			if pings++; pings > 10 {
@@ -386,7 +387,7 @@ func TestWebSocketPing(t *testing.T) {
 			return answer(s)
 		})
 		_, _, err := c.ReadMessage()
-		if took := time.Since(began); pings != 11 || took != 12*pingEvery {
+		if took := time.Since(start); pings != 11 || took != 12*pingEvery {
 			t.Errorf("%d pings, gone after %v: %v", pings, took, err)
 		}
 	})
@@ -395,17 +396,17 @@ func TestWebSocketPing(t *testing.T) {
 func TestWebSocketPlayWait(t *testing.T) {
 	inBubble(t, Options{WriteTimeout: 10 * time.Second, PlayWait: 40 * time.Second},
 		func(t *testing.T, _ *stream.Hub, c *websocket.Conn) {
-			began := time.Now()
+			start := time.Now()
 			_, _, err := c.ReadMessage()
 			var end *websocket.CloseError
 			if !errors.As(err, &end) || end.Code != 4404 || end.Text != "nobody is publishing live/movie" ||
-				time.Since(began) != 40*time.Second {
-				t.Errorf("after %v: %v", time.Since(began), err)
+				time.Since(start) != 40*time.Second {
+				t.Errorf("after %v: %v", time.Since(start), err)
 			}
 		})
 }
 
-// TestWebSocketStopWhileWaiting: who waits when the server stops is told to come back.
+// TestWebSocketStopWhileWaiting: a viewer that waits when the server stops is asked to reconnect.
 func TestWebSocketStopWhileWaiting(t *testing.T) {
 	inBubble(t, Options{WriteTimeout: 10 * time.Second}, func(t *testing.T, hub *stream.Hub, c *websocket.Conn) {
 		synctest.Wait()
@@ -417,8 +418,8 @@ func TestWebSocketStopWhileWaiting(t *testing.T) {
 	})
 }
 
-// TestWebSocketStall: a viewer who takes nothing is ended after the write timeout, and one whose
-// close frame is not answered soon after it.
+// TestWebSocketStall: a viewer that reads nothing is closed after the write timeout, and one that
+// does not reply to the close frame soon after it.
 func TestWebSocketStall(t *testing.T) {
 	inBubble(t, Options{WriteTimeout: 10 * time.Second, GOPs: 1}, func(t *testing.T, hub *stream.Hub, _ *websocket.Conn) {
 		events, _, stop := hub.Observe(16, true)
@@ -427,19 +428,19 @@ func TestWebSocketStall(t *testing.T) {
 		p.Write(video(0, "key", true))
 		p.Write(audio(0, "a"))
 		synctest.Wait()
-		began := time.Now()
+		start := time.Now()
 		for e := range events {
 			if e.Type == stream.Left {
 				break
 			}
 		}
-		if took := time.Since(began); took != 10*time.Second {
+		if took := time.Since(start); took != 10*time.Second {
 			t.Errorf("left after %v", took)
 		}
 	})
 }
 
-// TestWebSocketLinger: a viewer who does not answer the close frame holds nobody up.
+// TestWebSocketLinger: a viewer that does not reply to the close frame is closed after linger.
 func TestWebSocketLinger(t *testing.T) {
 	inBubble(t, Options{WriteTimeout: 10 * time.Second, GOPs: 1}, func(t *testing.T, hub *stream.Hub, c *websocket.Conn) {
 		p := publish(t, hub)
@@ -447,18 +448,18 @@ func TestWebSocketLinger(t *testing.T) {
 		p.Write(audio(0, "a"))
 		readBinary(t, c)
 		p.End(stream.Clean)
-		began := time.Now()
+		start := time.Now()
 		c.SetCloseHandler(func(int, string) error { return nil })
 		readToClose(t, c)
 		_, _ = c.NetConn().Read(make([]byte, 1))
-		if took := time.Since(began); took != linger {
+		if took := time.Since(start); took != linger {
 			t.Errorf("closed after %v", took)
 		}
 	})
 }
 
-// TestWebSocketFlood has viewers send frames without an end that are no messages: few pings are
-// answered, and then they are told to stop.
+// TestWebSocketFlood: viewers send endless control frames and empty fragments. Few pings get a
+// reply, and then the connection is closed.
 func TestWebSocketFlood(t *testing.T) {
 	hub, srv := newTestServer(t, false)
 	p := publish(t, hub)
@@ -473,7 +474,7 @@ func TestWebSocketFlood(t *testing.T) {
 			t.Parallel()
 			c := dial(t, srv, "/live/movie.flv")
 			readBinary(t, c)
-			began, pongs := time.Now(), 0
+			start, pongs := time.Now(), 0
 			c.SetPongHandler(func(string) error {
 				pongs++
 				return nil
@@ -481,12 +482,12 @@ func TestWebSocketFlood(t *testing.T) {
 			sent := make(chan struct{})
 			go func() {
 				defer close(sent)
-				c.NetConn().Write(send) // the server may have closed before the end of it
+				c.NetConn().Write(send) // the server may have closed before the end
 			}()
 			if _, end := readToClose(t, c); end.Code != websocket.ClosePolicyViolation {
 				t.Errorf("closed by %v", end)
 			}
-			if most := maxPongs * (2 + int(time.Since(began).Seconds())); pongs > most {
+			if most := maxPongs * (2 + int(time.Since(start).Seconds())); pongs > most {
 				t.Errorf("%d pongs, want at most %d", pongs, most)
 			}
 			c.Close()

@@ -12,9 +12,9 @@ import (
 
 func TestDialect(t *testing.T) {
 	for _, tt := range []struct {
-		req      rtmp.Request
-		want     flv.Dialect
-		ordinary bool
+		req         rtmp.Request
+		want        flv.Dialect
+		defaultForm bool
 	}{
 		{rtmp.Request{StreamID: 1}, flv.Dialect{}, true},
 		{rtmp.Request{StreamID: 1, Query: "token=x&tracks=1&hevc=13", CapsEx: rtmp.CapsReconnect | rtmp.CapsModEx},
@@ -28,13 +28,13 @@ func TestDialect(t *testing.T) {
 		{rtmp.Request{StreamID: 1, AudioCodecs: []string{}}, flv.Dialect{}, false},
 	} {
 		ss := &session{req: &tt.req, dialect: dialectOf(&tt.req)}
-		if ss.dialect != tt.want || ss.usesDefaultForm() != tt.ordinary {
-			t.Errorf("%+v: %+v, ordinary %v", tt.req, ss.dialect, ss.usesDefaultForm())
+		if ss.dialect != tt.want || ss.usesDefaultForm() != tt.defaultForm {
+			t.Errorf("%+v: %+v, defaultForm %v", tt.req, ss.dialect, ss.usesDefaultForm())
 		}
 	}
 }
 
-// TestCheckCodec is who is refused what: only codecs that leave by FourCC, and only by a list that lacks them.
+// TestCheckCodec: a track is refused only if it needs a FourCC that the player's list lacks.
 func TestCheckCodec(t *testing.T) {
 	track := func(k media.Kind, c media.Codec) *media.Track { return &media.Track{Kind: k, Codec: c} }
 	hevc, opus, h264 := track(media.Video, media.HEVC), track(media.Audio, media.Opus), track(media.Video, media.H264)
@@ -49,12 +49,12 @@ func TestCheckCodec(t *testing.T) {
 		{"listed", rtmp.Request{VideoCodecs: []string{"av01", "hvc1"}}, hevc, false},
 		{"not listed", rtmp.Request{VideoCodecs: []string{"av01"}}, hevc, true},
 		{"none listed", rtmp.Request{VideoCodecs: []string{}}, hevc, true},
-		{"all", rtmp.Request{VideoCodecs: []string{"*"}}, hevc, false},
+		{"any codec", rtmp.Request{VideoCodecs: []string{"*"}}, hevc, false},
 		{"a list of the other kind", rtmp.Request{VideoCodecs: []string{"av01"}}, opus, false},
 		{"audio not listed", rtmp.Request{AudioCodecs: []string{"fLaC"}}, opus, true},
-		{"leaves in legacy form", rtmp.Request{VideoCodecs: []string{"av01"}}, h264, false},
-		{"leaves under its old id", rtmp.Request{VideoCodecs: []string{"av01"}, Query: "hevc=12"}, hevc, false},
-		{"a second track leaves by FourCC", rtmp.Request{VideoCodecs: []string{"av01"}, CapsEx: rtmp.CapsMultitrack}, second,
+		{"legacy form without a FourCC", rtmp.Request{VideoCodecs: []string{"av01"}}, h264, false},
+		{"legacy codec ID of HEVC", rtmp.Request{VideoCodecs: []string{"av01"}, Query: "hevc=12"}, hevc, false},
+		{"a second track needs a FourCC", rtmp.Request{VideoCodecs: []string{"av01"}, CapsEx: rtmp.CapsMultitrack}, second,
 			true},
 		{"data", rtmp.Request{VideoCodecs: []string{}, AudioCodecs: []string{}}, track(media.Data, media.ScriptData), false},
 	} {

@@ -17,20 +17,22 @@ import (
 	"livego/internal/stream"
 )
 
-// usesFanout reports whether the fan can serve the player: an ordinary one on plain TCP who begins at a keyframe.
+// usesFanout reports whether the broadcaster can serve the player: in the default form, on plain
+// TCP, from a keyframe.
 func (ss *session) usesFanout(name domain.Name) bool {
 	return ss.opt.GOPs != 0 && ss.usesDefaultForm() && ss.broadcaster.CanServe(ss.nc) &&
 		ss.hub.StartPoint(name) != stream.StartMidGOP
 }
 
-// joinFanout gives a player to the fan, once there is something to see. The connection is no longer ours.
+// joinFanout passes the player to the broadcaster once the stream is there. The broadcaster then
+// owns the connection.
 func (ss *session) joinFanout(ctx context.Context, name domain.Name, log *slog.Logger) {
 	p, waited := ss.c.Detach(), ss.hub.StartPoint(name) != stream.StartNow
 	if waited {
 		log.Info(waitingMessage)
 	}
 	if err := ss.waitForStream(ctx, p, name); err != nil {
-		log.Debug("player left before his stream came", "reason", err)
+		log.Debug("player left before its stream started", "reason", err)
 		return
 	}
 	v, err := ss.hub.Join(name, ss.viewer(name))
@@ -38,16 +40,16 @@ func (ss *session) joinFanout(ctx context.Context, name domain.Name, log *slog.L
 		ss.rejectWaiting(p, err)
 		return
 	}
-	netx.MarkStreaming(ss.nc) // until it is closed
+	netx.MarkStreaming(ss.nc) // until the connection is closed
 	netx.SetUnsentLimit(ss.nc, v.UnsentLimit())
 	err = ss.broadcaster.Add(name, ss.nc, fanout.Conn{
 		Viewer: v, Waited: waited, Prefix: p.Accept(), OnReceive: p.Feed, Ping: p.Ping,
 		CloseMessage: func(reason error) []byte {
-			words := requestReconnect(ctx, p.RequestReconnect)
+			messages := requestReconnect(ctx, p.RequestReconnect)
 			if errors.Is(reason, io.EOF) {
-				return append(words, p.End("NetStream.Play.UnpublishNotify", "the stream has ended")...)
+				return append(messages, p.End("NetStream.Play.UnpublishNotify", "the stream has ended")...)
 			}
-			return append(words, p.StatusError("NetStream.Play.Failed", domain.CodedReason(reason))...)
+			return append(messages, p.StatusError("NetStream.Play.Failed", domain.CodedReason(reason))...)
 		},
 		OnClose: func(err error) {
 			v.Leave()
@@ -63,33 +65,34 @@ func (ss *session) joinFanout(ctx context.Context, name domain.Name, log *slog.L
 	log.Info("playing")
 }
 
-// errPanic is how a wait ends that panicked.
+// errPanic is the error of a wait that panicked.
 var errPanic = errors.New("internal error")
 
-// waitForStream waits with a player for his stream. Where that does not come, or he leaves, the connection is closed.
+// waitForStream serves the player until its stream is there. It closes the connection if the stream
+// does not start, or if the player leaves.
 func (ss *session) waitForStream(ctx context.Context, p *rtmp.Player, name domain.Name) error {
 	if ss.hub.StartPoint(name) == stream.StartNow {
 		return nil
 	}
-	// The server's stop reaches a player as the end of his wait, not by ctx.
-	ctx, leave := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer leave(nil)
-	waiting, begun := context.WithCancel(ctx)
-	left := make(chan struct{})
+	// When the server stops, the hub ends the wait; ctx must not.
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	waiting, stopWaiting := context.WithCancel(ctx)
+	served := make(chan struct{})
 	go func() {
-		defer close(left)
+		defer close(served)
 		err := errPanic
 		defer func() {
 			if waiting.Err() == nil {
-				leave(err)
+				cancel(err)
 			}
 		}()
 		defer logging.Recover(ss.log)
 		err = p.Serve(waiting, ss.nc)
 	}()
 	err := ss.hub.Await(ctx, name, ss.playWait())
-	begun()
-	<-left
+	stopWaiting()
+	<-served
 	if cause := context.Cause(ctx); cause != nil {
 		ss.nc.Close()
 		return cause
@@ -100,20 +103,20 @@ func (ss *session) waitForStream(ctx context.Context, p *rtmp.Player, name domai
 	return err
 }
 
-// rejectWaiting tells a player who waited why there is nothing to see.
+// rejectWaiting tells a waiting player why it cannot play, and closes the connection.
 func (ss *session) rejectWaiting(p *rtmp.Player, err error) {
 	ss.logRefusal("play", err)
 	p.Reject(ss.nc, playErrorCode(err), domain.CodedReason(err))
 }
 
-// encoder lays a stream out as RTMP chunks for all players.
+// encoder encodes a stream as RTMP chunks, the same for all players.
 type encoder struct {
 	pre    flv.Preamble
 	primed bool
 	tags   []flv.Tag
 }
 
-// StartHeader implements fanout.Encoder: onMetaData and the sequence headers.
+// StartHeader implements fanout.Encoder. It returns onMetaData and the sequence headers.
 func (e *encoder) StartHeader(f *media.Frame, known []*media.Track) []byte {
 	var pre flv.Preamble
 	return slices.Concat(appendTags(nil, pre.Append(nil, f, known), defaultStreamID)...)
@@ -129,7 +132,7 @@ func (e *encoder) AppendFrames(parts [][]byte, frames []*media.Frame, known []*m
 	for _, f := range frames {
 		if !e.pre.Ready(f) {
 			e.tags = e.pre.Append(e.tags[:0], f, known)
-			if e.primed { // who starts here has been sent it
+			if e.primed { // viewers that start here have it from StartHeader
 				parts = appendTags(parts, e.tags, defaultStreamID)
 			}
 			e.primed = true

@@ -18,7 +18,7 @@ import (
 	"livego/internal/stream"
 )
 
-// play serves a player. It reports whether the connection has been handed over and is no longer ours.
+// play serves a player. It reports whether another owner has taken over the connection.
 func (ss *session) play(ctx context.Context) (handedOver bool) {
 	grant, err := ss.authorizer.Authorize(ctx, ss.authRequest(domain.Play))
 	ss.req.ClearQuery()
@@ -40,10 +40,10 @@ func (ss *session) play(ctx context.Context) (handedOver bool) {
 	return false
 }
 
-// playHere serves a player by goroutines of his own: one whose connection is not plain TCP, or who
-// begins in the middle of a GOP.
+// playHere serves a player by goroutines: one whose connection is not plain TCP, or that starts
+// within a GOP.
 func (ss *session) playHere(ctx context.Context, name domain.Name, log *slog.Logger) {
-	// The server's stop reaches a player as the end of his stream, not by ctx.
+	// When the server stops, the hub ends the stream; ctx must not.
 	serving := ctx
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	left := make(chan struct{})
@@ -51,7 +51,7 @@ func (ss *session) playHere(ctx context.Context, name domain.Name, log *slog.Log
 		defer close(left)
 		defer cancel()
 		defer logging.Recover(log)
-		_ = ss.c.ServePlayer() // however he left
+		_ = ss.c.ServePlayer() // any error means that the player has left
 	}()
 	defer func() {
 		ss.c.Close()
@@ -79,7 +79,7 @@ func (ss *session) playHere(ctx context.Context, name domain.Name, log *slog.Log
 	}
 	defer netx.MarkStreaming(ss.nc)()
 	if err := ss.c.AcceptPlay(); err != nil {
-		log.Debug("player left before it was answered", "err", err)
+		log.Debug("player left before the reply", "err", err)
 		return
 	}
 	netx.SetUnsentLimit(ss.nc, sub.UnsentLimit())
@@ -96,16 +96,16 @@ func (ss *session) playHere(ctx context.Context, name domain.Name, log *slog.Log
 	logging.PlayerEnded(log, err)
 }
 
-// waitingMessage is what the log says of a player that came before its stream.
+// waitingMessage is logged for a player that connects before its stream starts.
 const waitingMessage = "waiting for the stream"
 
-// playWait is how long a player waits for his stream, as the hub counts it.
+// playWait returns how long a player waits for its stream, for stream.SubscribeOptions.Wait.
 func (ss *session) playWait() time.Duration { return cmp.Or(ss.opt.PlayWait, -1) }
 
-// refusePlay tells a player why there is nothing to see.
+// refusePlay refuses a play request with the reason.
 func (ss *session) refusePlay(err error) { ss.refuse("play", playErrorCode(err), err) }
 
-// playErrorCode returns the code for a player whom err keeps from watching.
+// playErrorCode returns the status code for a player that err keeps from playing.
 func playErrorCode(err error) string {
 	switch domain.KindOf(err) {
 	case domain.NotFound, domain.Invalid:
@@ -114,7 +114,8 @@ func playErrorCode(err error) string {
 	return "NetStream.Play.Failed"
 }
 
-// requestReconnect asks a peer by request to connect anew, when he ends because the server does: ctx is that of Serve.
+// requestReconnect asks a peer by request to reconnect if the server stops, that is, if ctx, the
+// context of Serve, has ended.
 func requestReconnect[T any](ctx context.Context, request func(why string) T) (asked T) {
 	if ctx.Err() != nil {
 		asked = request("the server is stopping")
@@ -122,7 +123,7 @@ func requestReconnect[T any](ctx context.Context, request func(why string) T) (a
 	return asked
 }
 
-// batchFrames is how many frames one write takes at most: a second of video and audio.
+// batchFrames is the most frames in a write: a second of video and audio.
 const batchFrames = 128
 
 // send writes frames to the player until the stream or the connection ends.
@@ -165,8 +166,8 @@ func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
 	}
 }
 
-// defaultStreamID is the message stream of nearly every player, the first that he creates: its
-// frames are encoded once for all.
+// defaultStreamID is the first message stream that a client creates. Nearly every player uses it,
+// so its frames are encoded once for all.
 const defaultStreamID = 1
 
 func encode(f *media.Frame) [][]byte { return appendFrame(nil, f, flv.Dialect{}, defaultStreamID) }

@@ -17,7 +17,7 @@ import (
 	"livego/internal/stream"
 )
 
-// publish serves an encoder.
+// publish serves a publisher.
 func (ss *session) publish(ctx context.Context) {
 	grant, err := ss.authorizer.Authorize(ctx, ss.authRequest(domain.Publish))
 	ss.req.ClearQuery()
@@ -39,14 +39,15 @@ func (ss *session) publish(ctx context.Context) {
 	}
 	if err := ss.c.AcceptPublish(); err != nil {
 		p.End(stream.Lost)
-		log.Debug("encoder left before it was answered", "err", err)
+		log.Debug("encoder left before the reply", "err", err)
 		return
 	}
 	log.Info("publishing")
 
 	if !grant.Expires.IsZero() {
 		expiry := time.AfterFunc(time.Until(grant.Expires), func() {
-			_ = ss.hub.Kick(p.ID(), domain.Errorf(domain.Denied, "the push key has expired")) // he may have left
+			// An error means that the publisher has left.
+			_ = ss.hub.Kick(p.ID(), domain.Errorf(domain.Denied, "stream key expired"))
 		})
 		defer expiry.Stop()
 	}
@@ -56,9 +57,9 @@ func (ss *session) publish(ctx context.Context) {
 		close(ended)
 		<-watched
 	})
-	defer unwatch()          // also
-	defer p.End(stream.Lost) // after a panic
-	go func() {              // hangs up when the stream is taken away
+	defer unwatch()          // also after a panic
+	defer p.End(stream.Lost) // after a panic; otherwise p has ended
+	go func() {              // closes the connection when the hub ends the publisher
 		defer close(watched)
 		select {
 		case <-p.Done():
@@ -71,26 +72,27 @@ func (ss *session) publish(ctx context.Context) {
 		}
 	}()
 	last, err := ss.pump(p, skips)
-	how := stream.Lost
+	reason := stream.Lost
 	if errors.Is(err, rtmp.ErrStreamEnded) {
-		how = stream.Clean
+		reason = stream.Clean
 	}
-	taken := p.Err()
-	p.End(how)
+	hubErr := p.Err()
+	p.End(reason)
 	unwatch()
 	if n := ss.skipped.Load() + skips.Stats().Total(); n > 0 {
 		log = log.With("skipped", n)
 	}
-	if taken == nil {
+	if hubErr == nil {
 		ss.sendEndStatus(err)
 	}
 	switch {
-	case taken != nil:
-		log.Info("publisher disconnected", "reason", domain.Reason(taken))
-	case how == stream.Clean:
+	case hubErr != nil:
+		log.Info("publisher disconnected", "reason", domain.Reason(hubErr))
+	case reason == stream.Clean:
 		log.Info("publisher ended the stream")
 	default:
-		// What the publisher had not sent yet is not known here: say up to where the stream was saved, and what came in part.
+		// How much the publisher had not sent yet is unknown. Log the last timestamp that was
+		// received, and the size of an unfinished message.
 		lost := []any{"reason", endReason(err), "last_timestamp_ms", last}
 		if have, missing := ss.c.Unfinished(); have > 0 {
 			lost = append(lost, "discarded_bytes", have, "missing_bytes", missing)
@@ -99,14 +101,15 @@ func (ss *session) publish(ctx context.Context) {
 	}
 }
 
-// pump moves frames from the connection to p until either ends. What cannot be used of a message is skipped:
-// that one encoder sends it again and again is no reason to end it. It returns the RTMP timestamp of the last
-// media message.
+// pump writes frames from the connection to p until either ends. It skips what it cannot use; an
+// encoder that repeats such data is not disconnected for it. It returns the RTMP timestamp of the
+// last media message.
 func (ss *session) pump(p *stream.Publisher, skips *media.Skips) (last uint32, err error) {
 	ss.c.SetReadTimeout(ss.opt.ReadTimeout)
 	demux := flv.Demuxer{Skips: skips}
 	pictures := accessunit.NewWriter(p.Write, ss.c.Receiving)
-	defer func() { _ = pictures.Close() }() // that p has been taken off its stream is known already
+	// An error means that p has ended, which is known already.
+	defer func() { _ = pictures.Close() }()
 	for {
 		m, err := ss.c.ReadMessage()
 		if err != nil {
@@ -125,26 +128,27 @@ func (ss *session) pump(p *stream.Publisher, skips *media.Skips) (last uint32, e
 	}
 }
 
-// sendEndStatus tells an encoder why its stream ends, where it is the server that ends it.
+// sendEndStatus tells a publisher why its stream ends, if the server ends it.
 func (ss *session) sendEndStatus(err error) {
-	violation, violates := errors.AsType[*rtmp.ProtocolError](err)
+	violation, ok := errors.AsType[*rtmp.ProtocolError](err)
 	switch {
-	case violates:
+	case ok:
 		ss.c.StatusError(codeFailed, violation.Detail)
 	case errors.Is(err, flv.ErrFlood):
-		ss.c.StatusError(codeFailed, "more than 2 configuration changes a second")
+		ss.c.StatusError(codeFailed, "too many configuration changes: more than 2 a second")
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		ss.c.StatusError(codeIdle, endReason(err))
 	}
 }
 
-// Codes of what a publisher is told: that it did what ends it, and that it was silent for too long.
+// Status codes for a publisher that has violated the protocol, and for one that was idle for too
+// long.
 const (
 	codeFailed = "NetStream.Publish.Failed"
 	codeIdle   = "NetStream.Publish.Idle"
 )
 
-// refusePublish tells an encoder why it may not publish, before any Publish.Start.
+// refusePublish refuses a publish request with the reason, before any NetStream.Publish.Start.
 func (ss *session) refusePublish(err error) {
 	code := "NetStream.Publish.BadName"
 	switch domain.KindOf(err) {
@@ -154,14 +158,14 @@ func (ss *session) refusePublish(err error) {
 	ss.refuse("publish", code, err)
 }
 
-// refuse tells the peer and the log why not.
+// refuse refuses the request, which is "publish" or "play", and logs the refusal.
 func (ss *session) refuse(what, code string, err error) {
 	ss.logRefusal(what, err)
 	ss.c.Reject(code, domain.CodedReason(err))
 }
 
 func (ss *session) logRefusal(what string, err error) {
-	app := logging.MaskKeys(ss.req.App) // it may be a key in the wrong place
+	app := logging.MaskKeys(ss.req.App) // it may contain a stream key
 	if kind := domain.KindOf(err); kind == domain.Internal {
 		ss.log.Error(what+" failed", "app", app, "err", err)
 	} else {
@@ -173,7 +177,7 @@ func (ss *session) logRefusal(what string, err error) {
 	}
 }
 
-// endReason puts the end of a connection into words.
+// endReason returns the reason for the end of a connection, for people.
 func endReason(err error) string {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return "no media for read_timeout"

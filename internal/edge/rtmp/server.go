@@ -1,5 +1,5 @@
-// Package rtmp is where encoders and players connect by RTMP: it maps the sessions of
-// internal/proto/rtmp to the hub. It knows no store, no configuration and no other edge.
+// Package rtmp serves encoders and players over RTMP: it maps the sessions of internal/proto/rtmp
+// to the hub. It knows no store, no configuration and no other edge.
 package rtmp
 
 import (
@@ -20,16 +20,16 @@ import (
 	"livego/internal/stream"
 )
 
-// proto is how statistics and logs call what comes and goes here.
+// proto is the name of the protocol in statistics and logs.
 const proto = "rtmp"
 
-// Options of a Server.
+// Options are the settings of a Server.
 type Options struct {
 	Conn        rtmp.Options
-	ReadTimeout time.Duration  // the longest time without a complete media message from a publisher
-	PlayWait    time.Duration  // how long a player waits for a publisher; 0 for ever
+	ReadTimeout time.Duration  // longest time without a complete media message from a publisher
+	PlayWait    time.Duration  // how long a player waits for a publisher; 0: without limit
 	Drain       time.Duration  // how long connections may take to end when the server stops
-	GOPs        int            // how many keyframes back a player starts; 0 at the live edge
+	GOPs        int            // keyframe at which a player starts, counted back; 0: the live edge
 	Engine      *fanout.Engine // serves players on plain TCP; nil: each has a goroutine
 	Fanout      fanout.Options
 	Log         *slog.Logger
@@ -41,25 +41,26 @@ type Server struct {
 	authorizer  domain.Authorizer
 	opt         Options
 	broadcaster *fanout.Broadcaster
-	warnLimiter logging.Limiter // of log lines about peers that do it wrong
+	warnLimiter logging.Limiter // limits log lines about faulty peers
 }
 
-// New returns a Server of the streams of hub for those whom gate lets in.
-func New(hub *stream.Hub, gate domain.Authorizer, o Options) *Server {
+// New returns a Server for the streams of hub. authorizer decides about publish and play.
+func New(hub *stream.Hub, authorizer domain.Authorizer, o Options) *Server {
 	return &Server{
-		hub: hub, authorizer: gate, opt: o,
+		hub: hub, authorizer: authorizer, opt: o,
 		broadcaster: fanout.New(hub, o.Engine, proto, func() fanout.Encoder { return new(encoder) }, o.Fanout),
 		warnLimiter: logging.Limiter{Interval: time.Second},
 	}
 }
 
-// Serve accepts connections of ln, which may be TLS, until ctx ends. Publishers and players then
-// end with their streams, which is for who closes the hub; what is left after Options.Drain is cut.
+// Serve accepts connections on ln, which may use TLS, until ctx ends. Publishers and players then
+// end with their streams, which the owner of the hub ends; after Options.Drain, Serve closes the
+// connections that are left.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return netx.Serve(ctx, ln, s.opt.Drain, s.serveConn)
 }
 
-// session is one connection from its request on.
+// session is a connection with its request.
 type session struct {
 	*Server
 	nc  net.Conn
@@ -70,7 +71,7 @@ type session struct {
 	dialect     flv.Dialect        // of a player
 	viewerLimit domain.ViewerLimit // of a player
 	expires     time.Time          // of a player; zero: never
-	skipped     *atomic.Uint64     // messages that were out of order and passed over
+	skipped     *atomic.Uint64     // number of invalid elements that were skipped
 }
 
 func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
@@ -87,7 +88,8 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 		}
 	}()
 
-	// Until it publishes or plays nobody would miss the connection; after, it ends with its stream.
+	// Before it publishes or plays, a connection is closed when ctx ends; after that, it ends with
+	// its stream.
 	req, err := c.Accept(ctx)
 	if err != nil {
 		s.logAcceptError(ctx, log, err)
@@ -101,7 +103,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 	}
 }
 
-// authRequest returns what the gate is asked.
+// authRequest returns the request for the authorizer.
 func (ss *session) authRequest(a domain.Action) domain.AuthRequest {
 	return domain.AuthRequest{
 		Action: a, App: ss.req.App, Name: ss.req.Name, Token: ss.req.Token,
@@ -109,38 +111,39 @@ func (ss *session) authRequest(a domain.Action) domain.AuthRequest {
 	}
 }
 
-// url is what statistics show: the address that viewers use, on the listener that was reached.
+// url returns the URL for statistics: the public name on the listener that accepted the connection.
 func (ss *session) url(n domain.Name) string {
 	return "rtmp://" + ss.nc.LocalAddr().String() + "/" + n.String()
 }
 
-// logAcceptError logs that a connection came to nothing: quietly where the peer just left.
+// logAcceptError logs why a connection has made no request; at the level Debug if the peer just
+// closed it.
 func (s *Server) logAcceptError(ctx context.Context, log *slog.Logger, err error) {
 	var (
-		bad     *rtmp.ProtocolError
-		refused *rtmp.StatusError
-		plain   tls.RecordHeaderError
+		violation *rtmp.ProtocolError
+		refused   *rtmp.StatusError
+		notTLS    tls.RecordHeaderError
 	)
 	switch {
 	case ctx.Err() != nil:
-	case errors.As(err, &bad):
-		kind := bad.Reason
+	case errors.As(err, &violation):
+		kind := violation.Reason
 		if kind == "handshake" {
-			kind = bad.Detail // a few sentences of ours that tell a TLS client from a web browser
+			kind = violation.Detail // one of few fixed texts, which distinguish TLS from HTTP clients
 		}
-		s.warn(log, "connection closed", kind, bad.Detail)
+		s.warn(log, "connection closed", kind, violation.Detail)
 	case errors.As(err, &refused):
 		s.warn(log, "connection refused", refused.Code, refused.Description)
-	case errors.As(err, &plain):
-		const reason = "the client does not speak TLS on a port of RTMPS: plain RTMP has its own port"
+	case errors.As(err, &notTLS):
+		const reason = "the client does not use TLS on the RTMPS port: use the plain RTMP port"
 		s.warn(log, "connection closed", reason, reason)
 	default:
 		log.Debug("connection closed", "reason", err)
 	}
 }
 
-// warn logs what a peer did wrong, once a second for each kind of it: whoever repeats it does not
-// fill the log, nor does he by words of his own that the reason quotes.
+// warn logs a fault of a peer, at most once a second for each kind: neither repetition nor text
+// from the peer, which a reason may quote, can fill the log.
 func (s *Server) warn(log *slog.Logger, what, kind, reason string, attrs ...any) {
 	suppressed, ok := s.warnLimiter.Allow(what + " " + kind)
 	if !ok {

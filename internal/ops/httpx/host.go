@@ -10,13 +10,13 @@ import (
 	"livego/internal/domain"
 )
 
-// maxHostName is the longest host name, in letters (RFC 1035 section 2.3.4).
+// maxHostName is the most bytes in a host name (RFC 1035 section 2.3.4).
 const maxHostName = 253
 
-// CheckHost reports whether host, a Host header or :authority, is a host name or an IP address,
-// with a port or without. Names have the letters that names in use have: the syntax of RFC 3986
-// would let quotes and markup through to pages and statistics. An absent Host, which HTTP/1.0
-// permits, is in order.
+// CheckHost checks that host, a Host header or :authority, is a host name or an IP address, with a
+// port or without. Names have only letters, digits, hyphens, dots and underscores: the syntax of
+// RFC 3986 would let quotes and markup through to pages and statistics. An absent Host, which
+// HTTP/1.0 permits, is valid.
 func CheckHost(host string) error {
 	if host == "" || validHost(host) {
 		return nil
@@ -48,8 +48,8 @@ func validHost(host string) bool {
 	return name != "" && len(name) <= maxHostName
 }
 
-// DisplayURL returns the address of path as statistics show it, by the host and the transport of r:
-// scheme is that without TLS.
+// DisplayURL returns the URL of path for statistics, with the host of r. scheme is the one without
+// TLS.
 func DisplayURL(r *http.Request, scheme, path string) string {
 	if r.TLS != nil {
 		scheme += "s"

@@ -9,7 +9,7 @@ import (
 	"livego/internal/domain"
 )
 
-// Status returns the status that tells a client of err's kind.
+// Status returns the HTTP status for the kind of err.
 func Status(err error) int {
 	switch domain.KindOf(err) {
 	case domain.Invalid:
@@ -31,14 +31,13 @@ func Status(err error) int {
 	return http.StatusInternalServerError
 }
 
-// CodeHeader is the header that has the domain.Code of a refusal.
+// CodeHeader is the header with the domain.Code of a refusal.
 const CodeHeader = "Livego-Error"
 
-// WriteError answers a viewer whose request came to nothing: the status of err's kind, its code in
-// CodeHeader, and its reason as plain text. A bad token is also told in the words of RFC 6750
-// section 3.
+// WriteError responds with err: the status for its kind, its code in CodeHeader, and its reason as
+// plain text. A missing or invalid token also gets the challenge of RFC 6750 section 3.
 func WriteError(w http.ResponseWriter, err error) {
-	w.Header().Del("Content-Type") // of what would have been
+	w.Header().Del("Content-Type") // of the response that failed
 	w.Header().Set("Cache-Control", "no-store")
 	status, code := Status(err), domain.CodeOf(err)
 	if code != "" {
@@ -54,7 +53,8 @@ func WriteError(w http.ResponseWriter, err error) {
 	http.Error(w, domain.Reason(err), status)
 }
 
-// challengeText returns s without what an error_description may not hold (RFC 6750 section 3).
+// challengeText returns s without characters that an error_description may not contain (RFC 6750
+// section 3).
 func challengeText(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' || r == '"' || r == '\\' {
@@ -64,8 +64,8 @@ func challengeText(s string) string {
 	}, s)
 }
 
-// Token returns the token that a viewer shows: token in the query, or Authorization: Bearer. Two
-// that differ are an Error of kind Invalid.
+// Token returns the token of a viewer: the query parameter token, or Authorization: Bearer. Two
+// different tokens are an Error of kind Invalid.
 func Token(r *http.Request) (string, error) {
 	all := r.URL.Query()["token"]
 	for _, h := range r.Header.Values("Authorization") {
@@ -74,7 +74,7 @@ func Token(r *http.Request) (string, error) {
 		}
 	}
 	if all = slices.Compact(all); len(all) > 1 {
-		return "", domain.Errorf(domain.Invalid, "the request carries two different tokens")
+		return "", domain.Errorf(domain.Invalid, "invalid request: two different tokens")
 	}
 	if len(all) == 0 {
 		return "", nil

@@ -18,7 +18,7 @@ func TestWriteError(t *testing.T) {
 		{domain.Errorf(domain.Denied, "no"), 403, "no\n"},
 		{domain.Errorf(domain.NotFound, "nobody is publishing live/x"), 404, "nobody is publishing live/x\n"},
 		{domain.Errorf(domain.Conflict, "in use"), 409, "in use\n"},
-		{domain.Errorf(domain.Limit, "slowly"), 429, "slowly\n"},
+		{domain.Errorf(domain.Limit, "too many requests"), 429, "too many requests\n"},
 		{domain.Errorf(domain.Unavailable, "stopping"), 503, "stopping\n"},
 		{errors.New("open /etc/secret: no"), 500, "internal error\n"},
 	} {
@@ -32,7 +32,8 @@ func TestWriteError(t *testing.T) {
 	}
 }
 
-// TestRefusalCodes has programs told why a token is refused: by a header, and as RFC 6750 has it.
+// TestRefusalCodes: the reason for a refused token is in CodeHeader, and in WWW-Authenticate as in
+// RFC 6750.
 func TestRefusalCodes(t *testing.T) {
 	for _, tt := range []struct {
 		err       error

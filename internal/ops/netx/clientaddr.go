@@ -9,15 +9,15 @@ import (
 )
 
 // ClientAddr returns the address of the client that sent r, without a port or a zone: the address
-// of the peer, or the one that a trusted proxy gives. It is the zero Addr where that is not known.
+// of the peer, or the address that a trusted proxy reports. It is the zero Addr if that is unknown.
 //
-// r.RemoteAddr and the RemoteAddr of a connection hold the same address with a port: whoever logs,
-// counts or binds tokens by them sees the client. What a proxy claims is never a loopback address
-// there, so only a peer on this machine has one.
+// r.RemoteAddr and the RemoteAddr of a connection are the same address with a port, so that logs,
+// limits and token bindings use the client's address. An address that a proxy reports is never a
+// loopback address there: only a peer on this machine has one.
 func ClientAddr(r *http.Request) netip.Addr { return ParseClient(r.RemoteAddr) }
 
-// FromProxyProtocol reports whether the RemoteAddr of the connection by which r came is what a
-// proxy claims by the PROXY protocol. It takes the context of WithConn.
+// FromProxyProtocol reports whether the RemoteAddr of the connection of r was reported by a proxy
+// with the PROXY protocol. The context of r must be that of WithConn.
 func FromProxyProtocol(r *http.Request) bool {
 	c := ConnOf(r.Context())
 	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
@@ -30,7 +30,8 @@ func FromProxyProtocol(r *http.Request) bool {
 // ConnClientAddr is ClientAddr for a connection.
 func ConnClientAddr(c net.Conn) netip.Addr { return ParseClient(c.RemoteAddr().String()) }
 
-// ParseClient is ClientAddr for host:port, as live.Request.Remote has it, or for an address alone.
+// ParseClient is ClientAddr for host:port, as in domain.AuthRequest.Remote, or for an address
+// alone.
 func ParseClient(remote string) netip.Addr {
 	if ap, err := netip.ParseAddrPort(remote); err == nil {
 		return ap.Addr().Unmap().WithZone("")
@@ -42,10 +43,10 @@ func ParseClient(remote string) netip.Addr {
 	return addr.Unmap().WithZone("")
 }
 
-// Proxies are the addresses of the proxies that are trusted to say who their clients are.
+// Proxies are the addresses of proxies that are trusted to report the addresses of their clients.
 type Proxies []netip.Prefix
 
-// ParseProxies reads addresses and ranges such as 10.0.0.0/8.
+// ParseProxies parses addresses and prefixes such as 10.0.0.0/8.
 func ParseProxies(list []string) (Proxies, error) {
 	var all Proxies
 	for _, s := range list {
@@ -53,7 +54,7 @@ func ParseProxies(list []string) (Proxies, error) {
 		if err != nil {
 			addr, err := netip.ParseAddr(s)
 			if err != nil {
-				return nil, fmt.Errorf("%.64q is no address and no range", s)
+				return nil, fmt.Errorf("invalid address or prefix: %.64q", s)
 			}
 			p = netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen())
 		}
@@ -62,7 +63,7 @@ func ParseProxies(list []string) (Proxies, error) {
 	return all, nil
 }
 
-// Trust reports whether addr is that of a trusted proxy.
+// Trust reports whether addr is the address of a trusted proxy.
 func (p Proxies) Trust(addr netip.Addr) bool {
 	for _, one := range p {
 		if one.Contains(addr) {
@@ -72,10 +73,10 @@ func (p Proxies) Trust(addr netip.Addr) bool {
 	return false
 }
 
-// WithClientAddr returns r with the address of the client as its RemoteAddr: where r comes from a
-// trusted proxy, the last address in X-Forwarded-For that is none of a trusted proxy. What stands
-// before that anybody may have written. claimed reports whether the address comes from the header.
-// r itself is not modified.
+// WithClientAddr returns r with the address of the client as its RemoteAddr. If r comes from a
+// trusted proxy, that is the last address in X-Forwarded-For that is not a trusted proxy; the
+// client may have written the addresses before it. claimed reports whether the address comes from
+// the header. r itself is not modified.
 func (p Proxies) WithClientAddr(r *http.Request) (_ *http.Request, claimed bool) {
 	lines := r.Header["X-Forwarded-For"]
 	if len(p) == 0 || len(lines) == 0 {
@@ -86,7 +87,7 @@ func (p Proxies) WithClientAddr(r *http.Request) (_ *http.Request, claimed bool)
 	for i := len(list) - 1; i >= 0 && p.Trust(client); i-- {
 		addr := parseForwarded(list[i])
 		if !addr.IsValid() {
-			break // the proxy that passed that on is the last address known
+			break // the proxy that added it is the last known address
 		}
 		client, claimed = addr, true
 	}
@@ -98,8 +99,8 @@ func (p Proxies) WithClientAddr(r *http.Request) (_ *http.Request, claimed bool)
 	return &c, true
 }
 
-// parseForwarded reads an address as proxies write it in X-Forwarded-For: alone, in brackets, with
-// a port or without. It returns the zero Addr for what is none.
+// parseForwarded parses an address in X-Forwarded-For: alone or in brackets, with a port or
+// without. It returns the zero Addr for anything else.
 func parseForwarded(s string) netip.Addr {
 	s = strings.TrimSpace(s)
 	if addr := ParseClient(s); addr.IsValid() {
@@ -113,9 +114,10 @@ func parseForwarded(s string) netip.Addr {
 	return netip.Addr{}
 }
 
-// effectiveAddr returns the address that counts where a proxy at peer claims that its client is at
-// addr. No claim makes a client one of this machine: of a loopback address, or one that is no
-// host's, the address of the proxy counts, or none where that is on this machine.
+// effectiveAddr returns the address to use for a client that the proxy at peer reports at addr. A
+// proxy cannot report a client on this machine: for a loopback address, or one that is not of a
+// host, it returns the address of the proxy, or the unspecified address if the proxy is on this
+// machine.
 func effectiveAddr(addr, peer netip.Addr) netip.Addr {
 	ofHost := func(a netip.Addr) bool {
 		return a.IsValid() && !a.IsLoopback() && !a.IsUnspecified() && !a.IsMulticast()

@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// A Conn is a TCP connection that a Limiter has admitted. RemoteAddr is the address of the client,
-// which a trusted proxy may have given. It is counted until Close.
+// A Conn is a TCP connection that a Limiter has admitted, and counts until Close. RemoteAddr is the
+// address of the client, which a trusted proxy may have reported.
 type Conn struct {
 	*net.TCPConn
-	remote net.Addr              // nil: that of the peer
-	entry  atomic.Pointer[entry] // nil: nobody counts it
+	remote net.Addr              // nil: the peer
+	entry  atomic.Pointer[entry] // nil: not counted
 }
 
-// Wrap returns c as a Conn that nobody counts.
+// Wrap returns c as a Conn that no Limiter counts.
 func Wrap(c *net.TCPConn) *Conn { return &Conn{TCPConn: c} }
 
 // RemoteAddr returns the address of the client.
@@ -28,8 +28,8 @@ func (c *Conn) RemoteAddr() net.Addr {
 	return c.TCPConn.RemoteAddr()
 }
 
-// Write writes b. After a write that timed out the peer is given up: what it has not taken is
-// dropped when c is closed, by whomever.
+// Write writes b. After a timeout, the kernel drops the unsent bytes when c is closed, by any
+// owner.
 func (c *Conn) Write(b []byte) (int, error) {
 	n, err := c.TCPConn.Write(b)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -46,10 +46,11 @@ func (c *Conn) Close() error {
 	return c.TCPConn.Close()
 }
 
-// Admitted returns c, also where c is part of another connection.
+// Admitted returns c. Connections that embed a Conn promote it.
 func (c *Conn) Admitted() *Conn { return c }
 
-// PlainTCP returns the TCP connection that c is, with nothing between; false where c is no such.
+// PlainTCP returns c as a TCP connection, and false if it is not one, or one below another
+// protocol.
 func PlainTCP(c net.Conn) (*net.TCPConn, bool) {
 	switch c := c.(type) {
 	case *net.TCPConn:
@@ -60,7 +61,8 @@ func PlainTCP(c net.Conn) (*net.TCPConn, bool) {
 	return nil, false
 }
 
-// Socket returns the TCP connection under c, which may be TLS, with the peer's own address; c where there is none.
+// Socket returns the TCP connection under c, which may be TLS, with the address of the peer; c if
+// there is none.
 func Socket(c net.Conn) net.Conn {
 	if tcp := tcpConn(c); tcp != nil {
 		return tcp
@@ -68,7 +70,8 @@ func Socket(c net.Conn) net.Conn {
 	return c
 }
 
-// Detach returns the function that ends the count of c. From now on c.Close does not: its socket has another owner.
+// Detach returns a function that ends the count of c, for the new owner of the socket. c.Close does
+// not end it any more.
 func Detach(c net.Conn) (leave func()) {
 	if a, ok := c.(*Conn); ok {
 		if e := a.entry.Swap(nil); e != nil {
@@ -78,15 +81,15 @@ func Detach(c net.Conn) (leave func()) {
 	return func() {}
 }
 
-// MarkDelivered notes that media went out by c, which is not idle for the time that the Limiter
-// allows, or for keep if that is longer.
+// MarkDelivered records that media was sent on c. c is not idle for LimitOptions.Idle, or for keep
+// if that is longer.
 func MarkDelivered(c net.Conn, keep time.Duration) {
 	if e := entryOf(c); e != nil {
 		e.limiter.markDelivered(e, keep)
 	}
 }
 
-// MarkStreaming notes that media goes out by c until done is called, or c is closed.
+// MarkStreaming records that media is being sent on c until done is called or c is closed.
 func MarkStreaming(c net.Conn) (done func()) {
 	e := entryOf(c)
 	if e == nil {
@@ -96,8 +99,8 @@ func MarkStreaming(c net.Conn) (done func()) {
 	return func() { e.limiter.endStream(e) }
 }
 
-// MarkViewer notes that c, which is ForEncoders, has become the connection of a viewer. The error
-// is of kind live.Limit: there is no room for another.
+// MarkViewer records that c, which is ForEncoders, plays. The error is of kind domain.Limit if
+// there is no room for another viewer.
 func MarkViewer(c net.Conn) error {
 	if e := entryOf(c); e != nil {
 		return e.limiter.becomeViewer(e)
@@ -105,8 +108,8 @@ func MarkViewer(c net.Conn) error {
 	return nil
 }
 
-// MarkPublisher notes that c has become the connection of a publisher. The error is of kind
-// live.Limit: there is no room for another.
+// MarkPublisher records that c publishes. The error is of kind domain.Limit if there is no room for
+// another publisher.
 func MarkPublisher(c net.Conn) error {
 	if e := entryOf(c); e != nil {
 		return e.limiter.becomePublisher(e)
@@ -114,9 +117,9 @@ func MarkPublisher(c net.Conn) error {
 	return nil
 }
 
-// AssignClient makes c, a connection of a trusted proxy, one of the client whose request it
-// carries: limits by address hold for the client until done is called. The error is of kind
-// live.Limit.
+// AssignClient counts c, a connection of a trusted proxy, for the client whose request it carries,
+// until done is called: the limits by address then hold for that client. The error is of kind
+// domain.Limit.
 func AssignClient(c net.Conn, client netip.Addr) (done func(), err error) {
 	e := entryOf(c)
 	if e == nil {
@@ -125,7 +128,7 @@ func AssignClient(c net.Conn, client netip.Addr) (done func(), err error) {
 	return func() { e.limiter.unassign(e) }, e.limiter.assign(e, client)
 }
 
-// entryOf returns as what c is counted, which may be TLS; nil when it is not.
+// entryOf returns the entry of c, which may be TLS; nil if c is not counted.
 func entryOf(c net.Conn) *entry {
 	if c == nil {
 		return nil

@@ -12,117 +12,119 @@ import (
 	"livego/internal/domain"
 )
 
-// A Use says what the connections of a listener are for.
+// A Use is the purpose of the connections of a listener.
 type Use uint8
 
-// Uses.
+// Purposes of connections.
 const (
-	ForViewers   Use = iota // HTTP: to watch
-	ForEncoders             // RTMP: to publish or to watch, which is not known before it is asked for
-	forPublisher            // RTMP that publishes
+	ForViewers   Use = iota // HTTP, to watch
+	ForEncoders             // RTMP, to publish or to play; the first commands tell which
+	forPublisher            // RTMP, publishes
 )
 
-// Descriptors is how many connections of each use a Limiter keeps, so that each has its share of
-// the descriptors of the process. The zero value is no limit.
+// Descriptors are the limits of connections for each use, so that each has its share of the file
+// descriptors of the process. The zero value is no limit.
 type Descriptors struct {
-	Viewers    int // that watch, or may
-	Undecided  int // by RTMP that neither publish nor watch yet
-	Publishers int // those beyond are counted among the viewers
+	Viewers    int // that play, or may
+	Undecided  int // RTMP connections that neither publish nor play yet
+	Publishers int // more publishers count as viewers
 }
 
-// LimitOptions are what a Limiter keeps to.
+// LimitOptions are the limits of a Limiter.
 type LimitOptions struct {
-	PerAddress  int           // idle connections of one address (of a /64 for IPv6); 0: any number
-	Loopback    bool          // the limits by address hold for this machine too
-	Idle        time.Duration // for so long a connection without media is not idle
-	Burst       time.Duration // for so long a new connection beyond PerAddress is kept
+	PerAddress  int           // idle connections of one address (of a /64 for IPv6); 0: no limit
+	Loopback    bool          // limit the addresses of this machine too
+	Idle        time.Duration // a connection without media for less than this is not idle
+	Burst       time.Duration // new connections beyond PerAddress are kept for this time
 	Descriptors Descriptors
-	Proxies     Proxies // whose connections are those of many
-	// Report, when set, is told of each connection that is refused or closed, and why.
+	Proxies     Proxies // trusted proxies, whose connections carry many clients
+	// Report, if set, is called for each connection that is refused or closed, with the reason.
 	Report func(remote net.Addr, reason string)
 }
 
 const (
-	// burstFactor bounds the connections that Burst keeps: a class of pupils who open a page at once,
-	// each by several connections.
+	// burstFactor times PerAddress limits the connections that Burst keeps: a school class that
+	// opens a page at once, with several connections each.
 	burstFactor = 16
-	// rechecks is how many times within Idle a connection that has delivered media is looked at again.
+	// rechecks is how many times within Idle a connection that has sent media is checked.
 	rechecks = 4
-	// Of the descriptors for viewers, when more than nearlyFullPercent percent are in use, an address
-	// that has a maxShareDivisor'th gets no more.
+	// If more than nearlyFullPercent of the descriptors for viewers are in use, an address that
+	// has one part in maxShareDivisor of them gets no more.
 	nearlyFullPercent, maxShareDivisor = 80, 4
 )
 
-// Why a connection is refused or closed.
+// Reasons why a connection is refused or closed.
 const (
 	reasonAddress     = "the address has more idle connections than conns_per_ip"
-	reasonShare       = "descriptors are short, and the address has a quarter of them"
-	reasonUndecided   = "too many RTMP connections neither publish nor play"
-	reasonDescriptors = "descriptors are short"
+	reasonShare       = "file descriptors are scarce, and the address has a quarter of them"
+	reasonUndecided   = "too many RTMP connections without publish or play"
+	reasonDescriptors = "file descriptors are scarce"
 )
 
-// A Limiter bounds how many connections there are. A connection is idle while it has delivered no
-// media for some time, or none yet. Idle ones are bounded by address: at the limit the oldest of
-// the address is closed. Those that deliver are not: an office behind one address may watch with
-// everybody. All of them are bounded by the descriptors of the process.
+// A Limiter limits the number of connections. A connection is idle if it has sent no media yet, or
+// none for LimitOptions.Idle. Idle ones are limited by address: at the limit, the oldest one of the
+// address is closed. Those that send media are not, because an office behind one address may watch
+// together. All connections are limited by the file descriptors of the process.
 type Limiter struct {
 	opt   LimitOptions
 	start time.Time
 
 	mu         sync.Mutex
 	addrs      map[netip.Prefix]*addressConns
-	idle       list.List // of *entry, the oldest first, ForViewers
-	undecided  list.List // of *entry, the oldest first, ForEncoders
-	active     list.List // of *entry, the one to be looked at next first
+	idle       list.List // of *entry that are ForViewers, the oldest first
+	undecided  list.List // of *entry that are ForEncoders, the oldest first
+	active     list.List // of *entry, by recheckAt
 	overLimit  map[*addressConns]struct{}
-	trimTimer  *time.Timer // nil when over is empty
+	trimTimer  *time.Timer // nil if overLimit is empty
 	viewers    int
 	publishers int
 	closed     bool
 }
 
-// A addressConns is an address that has connections.
+// An addressConns counts the connections of an address.
 type addressConns struct {
 	prefix netip.Prefix
 	conns  int
 	idle   list.List // of *entry, the oldest first
 }
 
-// An entry is a connection as a Limiter counts it. All but until and resting is guarded by its mu.
+// An entry is a connection that a Limiter counts. The Limiter's mu guards all fields but idleAt and
+// isIdle.
 type entry struct {
-	limiter   *Limiter
-	conn      io.Closer
-	remote    net.Addr
-	use       Use
-	address   *addressConns // nil: no limit by address holds
-	state     state
-	streams   int           // that are under way
-	since     time.Duration // on the clock of the limiter: when it was accepted, or last known to deliver
-	recheckAt time.Duration // when to recheckAt at it, while active
+	limiter *Limiter
+	conn    io.Closer
+	remote  net.Addr
+	use     Use
+	address *addressConns // nil: not limited by address
+	state   state
+	streams int // responses without an end that are in progress
+	// since is when it was accepted or last sent media, on the clock of the Limiter.
+	since     time.Duration
+	recheckAt time.Duration // clock of the Limiter, for stateActive
 	inAddress *list.Element
 	inAll     *list.Element
 
-	isIdle atomic.Bool  // state is idle
-	idleAt atomic.Int64 // when it will be idle, on the clock of the limiter
+	isIdle atomic.Bool  // state is stateIdle
+	idleAt atomic.Int64 // clock of the Limiter: when it becomes idle
 }
 
-// A state says how an entry is counted.
+// A state is the state of an entry.
 type state uint8
 
 const (
-	stateClosed    state = iota // it is closed
-	stateIdle                   // it has delivered no media for some time, or none yet
-	stateActive                 // it has delivered media
-	stateStreaming              // it publishes, or delivers media without an end
+	stateClosed    state = iota // closed
+	stateIdle                   // has sent no media for some time, or none yet
+	stateActive                 // has sent media
+	stateStreaming              // publishes, or sends media without an end
 )
 
-// NewLimiter returns a Limiter, which is to be closed.
+// NewLimiter returns a Limiter. Close must be called.
 func NewLimiter(o LimitOptions) *Limiter {
 	return &Limiter{opt: o, start: time.Now(), addrs: make(map[netip.Prefix]*addressConns),
 		overLimit: make(map[*addressConns]struct{})}
 }
 
-// Close ends the Limiter's work; what it has counted may leave after.
+// Close stops the timer of the Limiter. Its connections may be removed later.
 func (l *Limiter) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -133,29 +135,29 @@ func (l *Limiter) Close() {
 	}
 }
 
-// now is the clock of l.
+// now returns the time on the clock of l.
 func (l *Limiter) now() time.Duration { return time.Since(l.start) }
 
-// A decision is what comes of a request for room: whom to close, and why.
+// A decision is the result of a request for room: which connections to close, and why.
 type decision struct {
-	refused string // why; "" when there is room
+	refused string // reason; "" if there is room
 	evicted []*entry
 	reason  string // why they are closed
 }
 
-// evict notes that e, which has left, is to be closed.
-func (v *decision) evict(e *entry, reason string) {
-	v.evicted, v.reason = append(v.evicted, e), reason
+// evict adds e, which has been removed, to the connections to close.
+func (dec *decision) evict(e *entry, reason string) {
+	dec.evicted, dec.reason = append(dec.evicted, e), reason
 }
 
-// apply closes the victims. Caller does not hold l.mu.
-func (l *Limiter) apply(v decision, remote net.Addr) {
-	for _, e := range v.evicted {
+// apply closes the evicted connections and reports. The caller does not hold l.mu.
+func (l *Limiter) apply(dec decision, remote net.Addr) {
+	for _, e := range dec.evicted {
 		_ = e.conn.Close()
-		l.report(e.remote, v.reason)
+		l.report(e.remote, dec.reason)
 	}
-	if v.refused != "" {
-		l.report(remote, v.refused)
+	if dec.refused != "" {
+		l.report(remote, dec.refused)
 	}
 }
 
@@ -165,106 +167,108 @@ func (l *Limiter) report(remote net.Addr, reason string) {
 	}
 }
 
-// admit counts a connection of remote, whose address a proxy may have claimed; nil when there is no
-// room, and it is to be closed.
+// admit counts a connection from remote, whose address a proxy may have reported. It returns nil if
+// there is no room; the caller then closes the connection.
 func (l *Limiter) admit(conn io.Closer, remote net.Addr, claimed bool, use Use) *entry {
 	e := &entry{limiter: l, conn: conn, remote: remote, use: use}
 	l.mu.Lock()
-	v := l.admitLocked(e, ParseClient(remote.String()), claimed)
+	dec := l.admitLocked(e, ParseClient(remote.String()), claimed)
 	l.mu.Unlock()
-	l.apply(v, remote)
-	if v.refused != "" {
+	l.apply(dec, remote)
+	if dec.refused != "" {
 		return nil
 	}
 	return e
 }
 
 // admitLocked is admit for callers that hold l.mu.
-func (l *Limiter) admitLocked(e *entry, addr netip.Addr, claimed bool) (v decision) {
+func (l *Limiter) admitLocked(e *entry, addr netip.Addr, claimed bool) (dec decision) {
 	now := l.now()
 	l.expire(now)
-	h := l.addressOf(addr, claimed)
+	ac := l.addressOf(addr, claimed)
 	switch d := l.opt.Descriptors; {
 	case e.use == ForEncoders:
 		if d.Undecided > 0 && l.undecided.Len() >= d.Undecided {
-			l.evict(&v, l.undecided.Front(), reasonUndecided)
+			l.evict(&dec, l.undecided.Front(), reasonUndecided)
 		}
 	default:
-		l.makeRoomForViewer(&v, h)
+		l.makeRoomForViewer(&dec, ac)
 	}
-	if v.refused != "" {
-		return v
+	if dec.refused != "" {
+		return dec
 	}
-	if len(v.evicted) == 0 { // which may be of this address
-		l.makeRoomForAddress(&v, h, now)
+	if len(dec.evicted) == 0 { // one of them may be of this address
+		l.makeRoomForAddress(&dec, ac, now)
 	}
 	e.since = now
-	l.addLocked(e, h)
-	return v
+	l.addLocked(e, ac)
+	return dec
 }
 
-// makeRoomForViewer makes room for another viewer of h, or notes why there is none.
-func (l *Limiter) makeRoomForViewer(v *decision, h *addressConns) {
+// makeRoomForViewer makes room for another viewer at ac, or sets the reason why there is none.
+func (l *Limiter) makeRoomForViewer(dec *decision, ac *addressConns) {
 	most := l.opt.Descriptors.Viewers
 	if most == 0 {
 		return
 	}
 	switch {
-	case l.hasShare(h):
-		v.refused = reasonShare
+	case l.hasShare(ac):
+		dec.refused = reasonShare
 	case l.inUse() < most:
 	case l.idle.Len() > 0:
-		l.evict(v, l.idle.Front(), reasonDescriptors)
+		l.evict(dec, l.idle.Front(), reasonDescriptors)
 	default:
-		v.refused = reasonDescriptors
+		dec.refused = reasonDescriptors
 	}
 }
 
-// inUse returns how many of the descriptors for viewers are in use. Caller holds l.mu.
+// inUse returns how many descriptors for viewers are in use. The caller holds l.mu.
 func (l *Limiter) inUse() int {
 	return l.viewers + max(0, l.publishers-l.opt.Descriptors.Publishers)
 }
 
-// hasShare reports whether descriptors are short, and h has its share of them. Caller holds l.mu.
-func (l *Limiter) hasShare(h *addressConns) bool {
+// hasShare reports whether descriptors are scarce and ac has its share of them. The caller holds
+// l.mu.
+func (l *Limiter) hasShare(ac *addressConns) bool {
 	most := l.opt.Descriptors.Viewers
-	return most > 0 && h != nil && l.inUse()*100 > most*nearlyFullPercent && h.conns*maxShareDivisor >= most
+	return most > 0 && ac != nil && l.inUse()*100 > most*nearlyFullPercent && ac.conns*maxShareDivisor >= most
 }
 
-// makeRoomForAddress makes room for another idle connection of h.
-func (l *Limiter) makeRoomForAddress(v *decision, h *addressConns, now time.Duration) {
-	if h == nil || l.opt.PerAddress == 0 || h.idle.Len() < l.opt.PerAddress {
+// makeRoomForAddress makes room for another idle connection of ac.
+func (l *Limiter) makeRoomForAddress(dec *decision, ac *addressConns, now time.Duration) {
+	if ac == nil || l.opt.PerAddress == 0 || ac.idle.Len() < l.opt.PerAddress {
 		return
 	}
-	for h.idle.Len() >= l.opt.PerAddress && (l.isPastBurst(h, now) || h.idle.Len() >= burstFactor*l.opt.PerAddress) {
-		l.evict(v, h.idle.Front(), reasonAddress)
+	for ac.idle.Len() >= l.opt.PerAddress && (l.isPastBurst(ac, now) || ac.idle.Len() >= burstFactor*l.opt.PerAddress) {
+		l.evict(dec, ac.idle.Front(), reasonAddress)
 	}
-	if h.idle.Len() < l.opt.PerAddress {
+	if ac.idle.Len() < l.opt.PerAddress {
 		return
 	}
-	l.overLimit[h] = struct{}{}
+	l.overLimit[ac] = struct{}{}
 	if l.trimTimer == nil && !l.closed {
 		l.trimTimer = time.AfterFunc(l.opt.Burst, l.trimAll)
 	}
 }
 
-// isPastBurst reports whether the oldest idle connection of h, which has one, is no longer new. Caller holds l.mu.
-func (l *Limiter) isPastBurst(h *addressConns, now time.Duration) bool {
-	return now-h.idle.Front().Value.(*entry).since >= l.opt.Burst
+// isPastBurst reports whether the oldest idle connection of ac, which has one, is older than Burst.
+// The caller holds l.mu.
+func (l *Limiter) isPastBurst(ac *addressConns, now time.Duration) bool {
+	return now-ac.idle.Front().Value.(*entry).since >= l.opt.Burst
 }
 
-// trimAll brings the addresses that had more idle connections than they may for a moment back to the limit.
+// trimAll closes idle connections of the addresses that exceed the limit after a burst.
 func (l *Limiter) trimAll() {
-	var v decision
+	var dec decision
 	l.mu.Lock()
 	now := l.now()
 	l.expire(now)
-	for h := range l.overLimit {
-		for h.idle.Len() > l.opt.PerAddress && l.isPastBurst(h, now) {
-			l.evict(&v, h.idle.Front(), reasonAddress)
+	for ac := range l.overLimit {
+		for ac.idle.Len() > l.opt.PerAddress && l.isPastBurst(ac, now) {
+			l.evict(&dec, ac.idle.Front(), reasonAddress)
 		}
-		if h.idle.Len() <= l.opt.PerAddress {
-			delete(l.overLimit, h)
+		if ac.idle.Len() <= l.opt.PerAddress {
+			delete(l.overLimit, ac)
 		}
 	}
 	l.trimTimer = nil
@@ -272,30 +276,30 @@ func (l *Limiter) trimAll() {
 		l.trimTimer = time.AfterFunc(l.opt.Burst, l.trimAll)
 	}
 	l.mu.Unlock()
-	l.apply(v, nil)
+	l.apply(dec, nil)
 }
 
-// evict has the entry of at leave, to be closed.
-func (l *Limiter) evict(v *decision, at *list.Element, reason string) {
+// evict removes the entry at at, to be closed.
+func (l *Limiter) evict(dec *decision, at *list.Element, reason string) {
 	e := at.Value.(*entry)
 	l.removeLocked(e)
-	v.evict(e, reason)
+	dec.evict(e, reason)
 }
 
-// addressOf returns the host of addr, nil when no limit by address holds for it. Caller holds l.mu.
+// addressOf returns the addressConns of addr; nil if addr is not limited. The caller holds l.mu.
 func (l *Limiter) addressOf(addr netip.Addr, claimed bool) *addressConns {
 	if !addr.IsValid() || !claimed && (addr.IsLoopback() && !l.opt.Loopback || l.opt.Proxies.Trust(addr)) {
 		return nil
 	}
 	from := addressPrefix(addr)
-	if h := l.addrs[from]; h != nil {
-		return h
+	if ac := l.addrs[from]; ac != nil {
+		return ac
 	}
-	return &addressConns{prefix: from} // kept when it has a connection
+	return &addressConns{prefix: from} // added to l.addrs with its first connection
 }
 
-// addressPrefix returns what counts as one address: an IPv4 address, or an IPv6 /64, which is what
-// one subscriber gets. It is zero for a zero addr.
+// addressPrefix returns what counts as one address: an IPv4 address or an IPv6 /64, which is what
+// one subscriber gets. It is zero for the zero Addr.
 func addressPrefix(addr netip.Addr) netip.Prefix {
 	bits := 32
 	if addr.Is6() {
@@ -304,13 +308,13 @@ func addressPrefix(addr netip.Addr) netip.Prefix {
 			bits = 128
 		}
 	}
-	from, _ := addr.Prefix(bits) // no error: so many bits are there
+	from, _ := addr.Prefix(bits) // no error: addr has so many bits
 	return from
 }
 
-// addLocked counts e as an idle connection of h. Caller holds l.mu.
-func (l *Limiter) addLocked(e *entry, h *addressConns) {
-	l.setAddress(e, h)
+// addLocked counts e as an idle connection of ac. The caller holds l.mu.
+func (l *Limiter) addLocked(e *entry, ac *addressConns) {
+	l.setAddress(e, ac)
 	switch e.use {
 	case ForViewers:
 		l.viewers++
@@ -320,21 +324,21 @@ func (l *Limiter) addLocked(e *entry, h *addressConns) {
 	l.setIdle(e)
 }
 
-// setAddress makes e a connection of h. Caller holds l.mu, and e is in no list of its host.
-func (l *Limiter) setAddress(e *entry, h *addressConns) {
+// setAddress makes e a connection of ac. The caller holds l.mu, and e is in no list of its address.
+func (l *Limiter) setAddress(e *entry, ac *addressConns) {
 	if e.address != nil {
 		if e.address.conns--; e.address.conns == 0 {
 			delete(l.addrs, e.address.prefix)
 			delete(l.overLimit, e.address)
 		}
 	}
-	if e.address = h; h != nil {
-		h.conns++
-		l.addrs[h.prefix] = h
+	if e.address = ac; ac != nil {
+		ac.conns++
+		l.addrs[ac.prefix] = ac
 	}
 }
 
-// setIdle makes e idle. Caller holds l.mu, and e is in no list.
+// setIdle makes e idle. The caller holds l.mu, and e is in no list.
 func (l *Limiter) setIdle(e *entry) {
 	e.state = stateIdle
 	e.isIdle.Store(true)
@@ -348,7 +352,7 @@ func (l *Limiter) setIdle(e *entry) {
 	}
 }
 
-// removeFromLists takes e out of the lists that it is in. Caller holds l.mu.
+// removeFromLists removes e from its lists. The caller holds l.mu.
 func (l *Limiter) removeFromLists(e *entry) {
 	if e.inAddress != nil {
 		e.address.idle.Remove(e.inAddress)
@@ -368,7 +372,7 @@ func (l *Limiter) removeFromLists(e *entry) {
 	e.isIdle.Store(false)
 }
 
-// removeLocked ends the count of e. Caller holds l.mu.
+// removeLocked ends the count of e. The caller holds l.mu.
 func (l *Limiter) removeLocked(e *entry) {
 	if e.state == stateClosed {
 		return
@@ -384,14 +388,14 @@ func (l *Limiter) removeLocked(e *entry) {
 	e.state = stateClosed
 }
 
-// remove is drop for callers that do not hold l.mu.
+// remove is removeLocked for callers that do not hold l.mu.
 func (l *Limiter) remove(e *entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.removeLocked(e)
 }
 
-// markDelivered notes that media went out by e.
+// markDelivered records that media was sent on e.
 func (l *Limiter) markDelivered(e *entry, keep time.Duration) {
 	until := l.now() + max(keep, l.opt.Idle)
 	e.idleAt.Store(int64(until))
@@ -406,14 +410,14 @@ func (l *Limiter) markDelivered(e *entry, keep time.Duration) {
 	}
 }
 
-// setActive makes e active. Caller holds l.mu, and e is in no list.
+// setActive makes e active. The caller holds l.mu, and e is in no list.
 func (l *Limiter) setActive(e *entry) {
 	e.state = stateActive
 	e.recheckAt = l.now() + l.opt.Idle/rechecks
 	e.inAll = l.active.PushBack(e)
 }
 
-// expire makes those idle that have delivered nothing for long. Caller holds l.mu.
+// expire makes connections idle that have not sent media for their time. The caller holds l.mu.
 func (l *Limiter) expire(now time.Duration) {
 	for at := l.active.Front(); at != nil; at = l.active.Front() {
 		e := at.Value.(*entry)
@@ -430,7 +434,7 @@ func (l *Limiter) expire(now time.Duration) {
 	}
 }
 
-// startStream notes that an answer without an end begins.
+// startStream records that a response without an end starts.
 func (l *Limiter) startStream(e *entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -441,12 +445,12 @@ func (l *Limiter) startStream(e *entry) {
 	}
 }
 
-// becomeViewer makes e that of a viewer.
+// becomeViewer makes e a connection of a viewer.
 func (l *Limiter) becomeViewer(e *entry) error {
-	var v decision
+	var dec decision
 	l.mu.Lock()
 	if e.state == stateIdle && e.use == ForEncoders {
-		if l.makeRoomForViewer(&v, e.address); v.refused == "" {
+		if l.makeRoomForViewer(&dec, e.address); dec.refused == "" {
 			l.removeFromLists(e)
 			e.use = ForViewers
 			l.viewers++
@@ -454,11 +458,11 @@ func (l *Limiter) becomeViewer(e *entry) error {
 		}
 	}
 	l.mu.Unlock()
-	l.apply(v, e.remote)
-	return v.err()
+	l.apply(dec, e.remote)
+	return dec.err()
 }
 
-// endStream notes that one of the answers without an end is over.
+// endStream records that a response without an end has ended.
 func (l *Limiter) endStream(e *entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -471,51 +475,51 @@ func (l *Limiter) endStream(e *entry) {
 	}
 }
 
-// becomePublisher makes e that of a publisher.
+// becomePublisher makes e a connection of a publisher.
 func (l *Limiter) becomePublisher(e *entry) error {
-	var v decision
+	var dec decision
 	l.mu.Lock()
 	if e.state != stateClosed {
 		if l.publishers >= l.opt.Descriptors.Publishers {
-			l.makeRoomForViewer(&v, nil)
+			l.makeRoomForViewer(&dec, nil)
 		}
-		if v.refused == "" {
+		if dec.refused == "" {
 			l.removeFromLists(e)
 			e.use, e.state = forPublisher, stateStreaming
 			l.publishers++
 		}
 	}
 	l.mu.Unlock()
-	l.apply(v, e.remote)
-	return v.err()
+	l.apply(dec, e.remote)
+	return dec.err()
 }
 
-func (v *decision) err() error {
-	if v.refused == "" {
+func (dec *decision) err() error {
+	if dec.refused == "" {
 		return nil
 	}
-	return domain.Errorf(domain.Limit, "the server has no room for another connection")
+	return domain.Errorf(domain.Limit, "connection limit reached")
 }
 
-// assign makes e, a connection of a proxy, one of the client at addr.
+// assign counts e, a connection of a proxy, for the client at addr.
 func (l *Limiter) assign(e *entry, addr netip.Addr) error {
-	var v decision
+	var dec decision
 	l.mu.Lock()
 	now := l.now()
 	l.expire(now)
-	h := l.addressOf(addr, true)
-	if l.hasShare(h) {
-		v.refused = reasonShare
+	ac := l.addressOf(addr, true)
+	if l.hasShare(ac) {
+		dec.refused = reasonShare
 	} else if e.state != stateClosed {
-		l.makeRoomForAddress(&v, h, now)
-		l.move(e, h, now)
+		l.makeRoomForAddress(&dec, ac, now)
+		l.move(e, ac, now)
 	}
 	l.mu.Unlock()
-	l.apply(v, e.remote)
-	return v.err()
+	l.apply(dec, e.remote)
+	return dec.err()
 }
 
-// unassign makes e a connection of the proxy again, unless it has become one of its client for good.
+// unassign counts e for the proxy again, unless it streams to its client.
 func (l *Limiter) unassign(e *entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -524,14 +528,14 @@ func (l *Limiter) unassign(e *entry) {
 	}
 }
 
-// move makes e, which has not left, a connection of h. Caller holds l.mu.
-func (l *Limiter) move(e *entry, h *addressConns, now time.Duration) {
+// move makes e, which is not closed, a connection of ac. The caller holds l.mu.
+func (l *Limiter) move(e *entry, ac *addressConns, now time.Duration) {
 	if e.state != stateIdle {
-		l.setAddress(e, h)
+		l.setAddress(e, ac)
 		return
 	}
 	l.removeFromLists(e)
-	l.setAddress(e, h)
+	l.setAddress(e, ac)
 	e.since = now
 	l.setIdle(e)
 }

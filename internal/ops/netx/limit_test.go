@@ -10,7 +10,7 @@ import (
 	"livego/internal/domain"
 )
 
-// A fakeConn notes that it was closed.
+// A fakeConn records that it was closed.
 type fakeConn struct{ closed bool }
 
 func (c *fakeConn) Close() error {
@@ -18,13 +18,13 @@ func (c *fakeConn) Close() error {
 	return nil
 }
 
-// A testLimiter admits connections to a Limiter.
+// A testLimiter admits fake connections to a Limiter.
 type testLimiter struct {
 	*Limiter
 	port int
 }
 
-// connect admits a connection of an address, which is nil when it was refused.
+// connect admits a connection from addr. The entry is nil if it was refused.
 func (c *testLimiter) connect(addr string, use Use) (*fakeConn, *entry) {
 	c.port++
 	remote, err := net.ResolveTCPAddr("tcp", net.JoinHostPort(addr, fmt.Sprint(1000+c.port)))
@@ -35,7 +35,7 @@ func (c *testLimiter) connect(addr string, use Use) (*fakeConn, *entry) {
 	return f, c.admit(f, remote, false, use)
 }
 
-// connectN admits n connections of an address.
+// connectN admits n connections from addr.
 func (c *testLimiter) connectN(t *testing.T, n int, addr string, use Use) (conns []*fakeConn, entries []*entry) {
 	t.Helper()
 	for i := range n {
@@ -64,8 +64,8 @@ func newTestLimiter(t *testing.T, o LimitOptions) *testLimiter {
 	return c
 }
 
-// TestLimiterByAddress: the oldest idle connection of an address makes room, those that deliver are
-// not counted, and count again when they have delivered nothing for long.
+// TestLimiterByAddress: at the limit, the oldest idle connection of the address is closed.
+// Connections that send media do not count, until they have sent none for long.
 func TestLimiterByAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const office, other = "192.0.2.1", "192.0.2.2"
@@ -92,14 +92,14 @@ func TestLimiterByAddress(t *testing.T) {
 		time.Sleep(45 * time.Second)
 		l.connectN(t, 1, office, ForViewers)
 		if first[1].closed || watching[0].closed || closed(waiting) != 1 {
-			t.Errorf("delivered 45 s ago: closed %v; streams: closed %v; idle: %d closed", first[1].closed, watching[0].closed,
+			t.Errorf("active 45 s ago: closed %v; streaming: closed %v; idle: %d closed", first[1].closed, watching[0].closed,
 				closed(waiting))
 		}
 		time.Sleep(75 * time.Second)
 		l.endStream(players[0])
 		l.connectN(t, 3, office, ForViewers)
 		if !first[1].closed || watching[0].closed {
-			t.Errorf("nothing for two minutes: closed %v; just streamed: closed %v", first[1].closed, watching[0].closed)
+			t.Errorf("inactive for two minutes: closed %v; stream just ended: closed %v", first[1].closed, watching[0].closed)
 		}
 		time.Sleep(2 * time.Minute)
 		l.connectN(t, 3, office, ForViewers)
@@ -138,8 +138,8 @@ func TestLimiterLongSegments(t *testing.T) {
 	})
 }
 
-// TestLimiterBurst: many who come at once are given a moment to ask for something. What is left
-// then is brought to the limit.
+// TestLimiterBurst: many connections at once get a moment for their first request. After that, the
+// limit holds for the idle ones.
 func TestLimiterBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 4
@@ -166,7 +166,7 @@ func TestLimiterBurst(t *testing.T) {
 	})
 }
 
-// TestLimiterAddresses is which addresses count as one, and which not at all.
+// TestLimiterAddresses: which addresses count as one, and which are not limited.
 func TestLimiterAddresses(t *testing.T) {
 	proxies, err := ParseProxies([]string{"198.51.100.0/24"})
 	if err != nil {
@@ -185,7 +185,7 @@ func TestLimiterAddresses(t *testing.T) {
 		{"two /64", LimitOptions{}, []string{"2001:db8::1", "2001:db8:0:1::1"}, false},
 		{"loopback", LimitOptions{}, []string{"127.0.0.1", "127.0.0.1"}, false},
 		{"loopback of IPv6", LimitOptions{}, []string{"::1", "::1"}, false},
-		{"loopback that is asked for", LimitOptions{Loopback: true}, []string{"127.0.0.1", "127.0.0.1"}, true},
+		{"loopback by option", LimitOptions{Loopback: true}, []string{"127.0.0.1", "127.0.0.1"}, true},
 		{"proxy", LimitOptions{}, []string{"198.51.100.7", "198.51.100.7"}, false},
 	} {
 		o := tt.o
@@ -197,15 +197,15 @@ func TestLimiterAddresses(t *testing.T) {
 			t.Errorf("%s: the first is closed: %v", tt.name, first[0].closed)
 		}
 		l.remove(e[0])
-		l.remove(e[0]) // more than once is no harm
+		l.remove(e[0]) // a second call does nothing
 		if l.viewers > 1 || len(l.addrs) > 1 {
 			t.Errorf("%s: %d viewers and %d addresses are left", tt.name, l.viewers, len(l.addrs))
 		}
 	}
 }
 
-// TestLimiterDescriptors: when descriptors are short, an address that holds a quarter gets no more,
-// nobody is ended for it who watches, and encoders are let in.
+// TestLimiterDescriptors: when descriptors are scarce, an address with a quarter of them gets no
+// more, no viewer that watches is closed, and encoders are admitted.
 func TestLimiterDescriptors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newTestLimiter(t, LimitOptions{Idle: time.Minute,
@@ -215,14 +215,14 @@ func TestLimiterDescriptors(t *testing.T) {
 			l.startStream(e)
 		}
 		if _, e := l.connect("192.0.2.1", ForViewers); e != nil {
-			t.Error("an address with a quarter gets one more")
+			t.Error("an address with a quarter of the descriptors gets one more")
 		}
 		viewers, entries := l.connectN(t, 10, "192.0.2.2", ForViewers)
 		for _, e := range entries {
 			l.markDelivered(e, 0)
 		}
 		waiting, _ := l.connectN(t, 9, "192.0.2.3", ForViewers)
-		for range 5 { // the oldest that is idle makes room
+		for range 5 { // the oldest idle connection makes room
 			l.connectN(t, 1, "192.0.2.4", ForViewers)
 		}
 		if closed(greedy) != 0 || closed(viewers) != 0 || closed(waiting) != 5 {
@@ -241,15 +241,15 @@ func TestLimiterDescriptors(t *testing.T) {
 		if closed(undecided) != 1 || closed(waiting) != 7 {
 			t.Errorf("%d encoders closed, %d idle viewers of 7", closed(undecided)-1, closed(waiting))
 		}
-		_, players := l.connectN(t, 1, "192.0.2.1", ForEncoders) // which may be an encoder
+		_, players := l.connectN(t, 1, "192.0.2.1", ForEncoders) // it may be an encoder
 		if err := l.becomeViewer(players[0]); domain.KindOf(err) != domain.Limit {
-			t.Errorf("an address with a quarter plays: %v", err)
+			t.Errorf("an address with a quarter of the descriptors plays: %v", err)
 		}
 	})
 }
 
-// TestLimiterFullRefuses has nobody make room: who comes is refused, and an encoder that comes
-// beyond the share of encoders too.
+// TestLimiterFullRefuses: if no connection is idle, new ones are refused, and so is an encoder
+// beyond the descriptors for publishers.
 func TestLimiterFullRefuses(t *testing.T) {
 	var reasons []string
 	l := newTestLimiter(t, LimitOptions{
@@ -261,7 +261,7 @@ func TestLimiterFullRefuses(t *testing.T) {
 		l.startStream(e[0])
 	}
 	if _, e := l.connect("192.0.2.99", ForViewers); e != nil {
-		t.Error("an eleventh viewer of ten is let in")
+		t.Error("an eleventh viewer of ten is admitted")
 	}
 	_, encoders := l.connectN(t, 2, "192.0.2.98", ForEncoders)
 	if err := l.becomePublisher(encoders[0]); err != nil {
@@ -275,7 +275,7 @@ func TestLimiterFullRefuses(t *testing.T) {
 	}
 }
 
-// TestLimiterAssign: what a proxy carries counts for its clients, while it carries it.
+// TestLimiterAssign: a connection of a proxy counts for the client whose request it carries.
 func TestLimiterAssign(t *testing.T) {
 	proxies, err := ParseProxies([]string{"127.0.0.1"})
 	if err != nil {
@@ -302,16 +302,16 @@ func TestLimiterAssign(t *testing.T) {
 	l.startStream(entries[3])
 	l.unassign(entries[3])
 	if h := entries[3].address; h == nil || h.prefix.Addr() != client {
-		t.Error("a client that gets a stream is not counted as one")
+		t.Error("a client that streams is not counted")
 	}
-	// A claim of loopback is no loopback.
+	// A reported loopback address is limited too.
 	l.assign(entries[1], ParseClient("127.0.0.1"))
 	if entries[1].address == nil {
-		t.Error("a client that a proxy claims to be of this machine is not counted")
+		t.Error("a client with a reported loopback address is not counted")
 	}
 }
 
-// TestDelivered is on the way of every segment and part.
+// TestDeliveredAllocations: MarkDelivered is called for every segment and part.
 func TestDeliveredAllocations(t *testing.T) {
 	l := newTestLimiter(t, LimitOptions{PerAddress: 2, Idle: time.Minute})
 	_, entries := l.connectN(t, 1, "192.0.2.1", ForViewers)

@@ -8,18 +8,18 @@ import (
 	"time"
 )
 
-// TestLinger waits for a peer as long as the kernel has something for it.
+// TestLinger: Linger waits for the peer while the kernel holds data for it and makes progress.
 func TestLinger(t *testing.T) {
 	const quiet, stall = time.Second, 10 * time.Second
 	for name, c := range map[string]struct {
 		queued      func(since time.Duration) int
 		least, most time.Duration
 	}{
-		"nothing is held":        {func(time.Duration) int { return 0 }, quiet, quiet},
+		"nothing is queued":      {func(time.Duration) int { return 0 }, quiet, quiet},
 		"the peer reads nothing": {func(time.Duration) int { return 1000 }, stall, stall + quiet},
 		"the peer reads for 5 s": {func(d time.Duration) int { return max(0, 5-int(d.Seconds())) },
 			5*time.Second + quiet, 6*time.Second + quiet},
-		"the peer reads, and then no more": {func(d time.Duration) int { return 1000 - min(5, int(d.Seconds())) },
+		"the peer stops reading": {func(d time.Duration) int { return 1000 - min(5, int(d.Seconds())) },
 			5*time.Second + stall, 7*time.Second + stall},
 		"the peer reads a byte a second": {func(d time.Duration) int { return 1000 - int(d.Seconds()) }, maxLinger,
 			maxLinger + quiet},
@@ -39,7 +39,7 @@ func TestLinger(t *testing.T) {
 	}
 }
 
-// TestLingerEnds when the peer closes, whatever it sends before.
+// TestLingerEnds: Linger returns when the peer closes, whatever it sends before.
 func TestLingerEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()

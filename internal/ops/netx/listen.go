@@ -9,31 +9,33 @@ import (
 	"time"
 )
 
-// ListenOptions say how connections are accepted.
+// ListenOptions are the settings of a listener.
 type ListenOptions struct {
 	Use Use
-	// ProxyProtocol: connections of trusted proxies begin with a header of the PROXY protocol, version 1 or 2.
+	// ProxyProtocol requires a header of the PROXY protocol, version 1 or 2, on connections of
+	// trusted proxies.
 	ProxyProtocol bool
-	HeaderTimeout time.Duration // for that header
+	HeaderTimeout time.Duration // for the PROXY header
 }
 
-// Listen returns a listener of the connections of ln that l admits, each a *Conn. ln accepts TCP connections.
+// Listen returns a listener for the connections of ln that l admits, each a *Conn. ln must accept
+// TCP connections.
 func (l *Limiter) Listen(ln net.Listener, o ListenOptions) net.Listener {
 	a := &limitedListener{Listener: ln, limiter: l, use: o.Use}
 	if o.ProxyProtocol && len(l.opt.Proxies) > 0 {
-		return newProxied(a, o.HeaderTimeout)
+		return newProxyListener(a, o.HeaderTimeout)
 	}
 	return a
 }
 
-// limitedListener is a listener of connections that a limiter admits.
+// limitedListener is a listener for connections that a Limiter admits.
 type limitedListener struct {
 	net.Listener
 	limiter *Limiter
 	use     Use
 }
 
-var errNotTCP = errors.New("netx: the listener accepts no TCP connections")
+var errNotTCP = errors.New("netx: not a TCP listener")
 
 // Accept waits for a connection.
 func (a *limitedListener) Accept() (net.Conn, error) {
@@ -48,7 +50,7 @@ func (a *limitedListener) Accept() (net.Conn, error) {
 	}
 }
 
-// admit has c counted, or closes it.
+// admit has the Limiter count c, or closes c.
 func (a *limitedListener) admit(c *Conn) bool {
 	e := a.limiter.admit(c.TCPConn, c.RemoteAddr(), c.remote != nil, a.use)
 	if e == nil {
@@ -59,7 +61,7 @@ func (a *limitedListener) admit(c *Conn) bool {
 	return true
 }
 
-// next waits for a connection, which is not admitted yet.
+// next waits for a connection, which the Limiter has not admitted yet.
 func (a *limitedListener) next() (*Conn, error) {
 	nc, err := a.Listener.Accept()
 	if err != nil {
@@ -73,17 +75,17 @@ func (a *limitedListener) next() (*Conn, error) {
 	return Wrap(tcp), nil
 }
 
-// maxPendingHeaders is how many connections may be about to send a header of the PROXY protocol.
-// They come from trusted proxies, which send it at once.
+// maxPendingHeaders limits the connections that have not sent their PROXY header yet. They come
+// from trusted proxies, which send it at once.
 const maxPendingHeaders = 1024
 
-// proxyListener is a listener where connections of trusted proxies begin with a header, which is
-// read before they are admitted.
+// proxyListener is a limitedListener that reads the PROXY header of connections from trusted
+// proxies before they are admitted.
 type proxyListener struct {
 	*limitedListener
 	timeout time.Duration
 	ready   chan *Conn
-	failed  chan error // of accept
+	failed  chan error // errors of Accept
 	closed  chan struct{}
 	close   func() error
 	wg      sync.WaitGroup
@@ -92,7 +94,7 @@ type proxyListener struct {
 	reading map[*Conn]struct{}
 }
 
-func newProxied(a *limitedListener, timeout time.Duration) *proxyListener {
+func newProxyListener(a *limitedListener, timeout time.Duration) *proxyListener {
 	p := &proxyListener{
 		limitedListener: a, timeout: timeout, ready: make(chan *Conn), failed: make(chan error), closed: make(chan struct{}),
 		reading: make(map[*Conn]struct{}),
@@ -112,7 +114,7 @@ func newProxied(a *limitedListener, timeout time.Duration) *proxyListener {
 	return p
 }
 
-// Close has no more accepted.
+// Close stops accepting.
 func (p *proxyListener) Close() error { return p.close() }
 
 // Accept waits for a connection.
@@ -131,8 +133,8 @@ func (p *proxyListener) Accept() (net.Conn, error) {
 	}
 }
 
-// run accepts until the listener is closed. An error goes to the caller of Accept, and run accepts
-// again when Accept is called again.
+// run accepts until the listener is closed. It passes an error to the caller of Accept, and
+// continues at the next Accept.
 func (p *proxyListener) run() {
 	for {
 		c, err := p.next()
@@ -151,7 +153,7 @@ func (p *proxyListener) run() {
 	}
 }
 
-// deliver gives c to the caller of Accept.
+// deliver passes c to the caller of Accept.
 func (p *proxyListener) deliver(c *Conn) {
 	select {
 	case p.ready <- c:
@@ -160,7 +162,7 @@ func (p *proxyListener) deliver(c *Conn) {
 	}
 }
 
-// startHeader has the header of c read, by a goroutine.
+// startHeader reads the header of c in a goroutine.
 func (p *proxyListener) startHeader(c *Conn) {
 	p.mu.Lock()
 	full := len(p.reading) >= maxPendingHeaders
@@ -170,7 +172,7 @@ func (p *proxyListener) startHeader(c *Conn) {
 	p.mu.Unlock()
 	if full {
 		_ = c.Close()
-		p.limiter.report(c.RemoteAddr(), "too many connections of proxies have sent no PROXY header yet")
+		p.limiter.report(c.RemoteAddr(), "too many proxy connections without a PROXY header")
 		return
 	}
 	p.wg.Go(func() {
@@ -180,16 +182,16 @@ func (p *proxyListener) startHeader(c *Conn) {
 		p.mu.Unlock()
 		if err != nil {
 			_ = c.Close()
-			p.limiter.report(c.RemoteAddr(), fmt.Sprintf("the connection of a trusted proxy has no PROXY header: %v", err))
+			p.limiter.report(c.RemoteAddr(), fmt.Sprintf("no PROXY header from a trusted proxy: %v", err))
 			return
 		}
 		p.deliver(c)
 	})
 }
 
-// readHeader reads the header of c, and gives c the address of its client.
+// readHeader reads the header of c and sets the address of its client.
 func (p *proxyListener) readHeader(c *Conn) error {
-	_ = c.SetReadDeadline(time.Now().Add(p.timeout)) // a connection that is closed fails to be read
+	_ = c.SetReadDeadline(time.Now().Add(p.timeout)) // if c is closed, the read fails
 	source, err := readProxyHeader(c.TCPConn)
 	if err != nil {
 		return err

@@ -1,5 +1,6 @@
-// Package netx holds what every listener needs of the network: limits on who connects, accept loops that survive a full
-// descriptor table, and batched writes that end a viewer who makes no progress. It knows no protocol.
+// Package netx has helpers for TCP listeners and connections: limits on connections, accept loops
+// that survive a full descriptor table, and batched writes that time out without progress. It knows
+// no protocol above TCP but the PROXY protocol and the address headers of HTTP.
 package netx
 
 import (
@@ -11,24 +12,24 @@ import (
 	"time"
 )
 
-// MaxUnsent is how much the kernel is to hold unsent for a viewer's HTTP connection, for
-// SetUnsentLimit. Without a bound it holds as much as tcp_wmem allows, 4 MiB by default, for each
-// client that takes its answers slowly. A client on a fast line does not notice: what is sent and
-// not acknowledged is not bounded by it.
+// MaxUnsent is the unsent limit (SetUnsentLimit) for a viewer's HTTP connection. Without a limit,
+// the kernel holds as much as tcp_wmem allows, 4 MiB by default, for each slow client. Clients on
+// fast lines are not affected: bytes that are sent and not acknowledged do not count.
 const MaxUnsent = 128 << 10
 
-// DropUnsent has the kernel let go of what the peer has not taken when c is closed, which it would hold on for minutes.
+// DropUnsent has the kernel discard the unsent bytes of c when c is closed. It would hold them for
+// minutes otherwise.
 func DropUnsent(c net.Conn) {
 	if tcp := tcpConn(c); tcp != nil {
-		_ = tcp.SetLinger(0) // fails when c is closed
+		_ = tcp.SetLinger(0) // fails if c is closed
 	}
 }
 
-// WriteBuffers writes bufs in as few system calls as the connection allows: one writev on a plain
-// TCP connection, full records over TLS. The write ends with os.ErrDeadlineExceeded when not a byte
-// leaves for stall, to the kernel or to the peer; as long as bytes leave, it takes as long as it
-// takes. It returns the number of bytes written. bufs is consumed as net.Buffers.WriteTo does: keep
-// the array elsewhere. The connection's write deadline is cleared before return.
+// WriteBuffers writes bufs in as few system calls as possible: one writev on a plain TCP
+// connection, full records over TLS. It fails with os.ErrDeadlineExceeded if for stall no byte
+// leaves, to the kernel or to the peer; with progress, it has no time limit. It returns the number
+// of bytes written. It consumes bufs as net.Buffers.WriteTo does, so keep the array elsewhere. It
+// clears the write deadline of c.
 func WriteBuffers(c net.Conn, bufs *net.Buffers, stall time.Duration) (int64, error) {
 	return writeBuffers(c, bufs, stall, func() int { return Queued(c) })
 }
@@ -55,20 +56,20 @@ func writeBuffers(c net.Conn, bufs *net.Buffers, stall time.Duration, queued fun
 	}
 }
 
-// A progressTimer keeps the write deadline of a connection ahead while the peer acknowledges what
-// the kernel holds for him. That is as much as a quarter of a second of a stream, and a slow viewer
-// may need longer than stall for the part of it that has to go before there is room.
+// A progressTimer extends the write deadline of a connection while the peer acknowledges bytes that
+// the kernel holds. The kernel holds up to a quarter of a second of a stream, and a slow viewer may
+// need longer than stall for the part that must leave before there is room.
 type progressTimer struct {
 	c     net.Conn
 	stall time.Duration
 
 	mu       sync.Mutex
 	deadline time.Time
-	queued   int         // by the kernel, at the last look; -1 before
-	timer    *time.Timer // nil when it has ended
+	queued   int         // bytes that the kernel held at the last check; -1 before
+	timer    *time.Timer // nil after stop
 }
 
-// checksPerStall is how many times it is looked, in the time in which something must leave.
+// checksPerStall is how many times progress is checked within the stall time.
 const checksPerStall = 4
 
 func newProgressTimer(c net.Conn, stall time.Duration, queued func() int) *progressTimer {
@@ -79,7 +80,7 @@ func newProgressTimer(c net.Conn, stall time.Duration, queued func() int) *progr
 	return w
 }
 
-// check is told how much the kernel holds.
+// check extends the deadline if held, the bytes that the kernel holds, has changed.
 func (w *progressTimer) check(held int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -93,7 +94,7 @@ func (w *progressTimer) check(held int) {
 	w.timer.Reset(w.stall / checksPerStall)
 }
 
-// extend gives what is written next its time.
+// extend restarts the deadline for the next write.
 func (w *progressTimer) extend() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -105,8 +106,8 @@ func (w *progressTimer) extendLocked() {
 	w.c.SetWriteDeadline(w.deadline)
 }
 
-// processStalled reports whether the deadline is noticed so late that the process was stopped
-// meanwhile: it tells nothing of the peer.
+// processStalled reports whether the deadline was noticed so late that the process must have been
+// stopped: then it says nothing about the peer.
 func (w *progressTimer) processStalled() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -124,8 +125,8 @@ func (w *progressTimer) stop() {
 // maxRecord is the payload of the largest TLS record (RFC 8446 section 5.1).
 const maxRecord = 16 << 10
 
-// writeRecords is WriteBuffers for TLS, which makes a record of each write and cannot go on after
-// one that timed out: so the parts are put together to full records.
+// writeRecords is WriteBuffers for TLS, which creates a record for each write and cannot continue
+// after a timeout. It joins the parts to full records.
 func writeRecords(c net.Conn, bufs *net.Buffers, w *progressTimer) (int64, error) {
 	var total int64
 	size := 0
@@ -156,18 +157,18 @@ func writeRecords(c net.Conn, bufs *net.Buffers, w *progressTimer) (int64, error
 
 type connKey struct{}
 
-// WithConn returns ctx for the requests that come by c.
+// WithConn returns ctx for the requests of c.
 func WithConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }
 
-// ConnOf returns the connection by which a request with ctx came; nil when that is not known.
+// ConnOf returns the connection of a request with ctx; nil if it is unknown.
 func ConnOf(ctx context.Context) net.Conn {
 	c, _ := ctx.Value(connKey{}).(net.Conn)
 	return c
 }
 
-// tcpConn returns the TCP connection under c, which may be TLS; nil when there is none.
+// tcpConn returns the TCP connection under c, which may be TLS; nil if there is none.
 func tcpConn(c net.Conn) *net.TCPConn {
 	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
 		c = t.NetConn()

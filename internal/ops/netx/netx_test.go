@@ -20,7 +20,7 @@ func TestWriteBuffersEndsWithoutProgress(t *testing.T) {
 		a, b := net.Pipe()
 		defer a.Close()
 		defer b.Close()
-		go func() { // reads one byte every 9 s: that is progress
+		go func() { // one byte every 9 s is progress
 			buf := make([]byte, 1)
 			for range 5 {
 				time.Sleep(9 * time.Second)
@@ -41,13 +41,13 @@ func TestWriteBuffersEndsWithoutProgress(t *testing.T) {
 	})
 }
 
-// fakeTLS makes a connection look like one by TLS, which cannot go on after a write that timed out.
+// fakeTLS makes a connection look like a TLS one, which cannot continue after a timeout.
 type fakeTLS struct{ net.Conn }
 
 func (fakeTLS) NetConn() net.Conn { return nil }
 
-// TestWriteBuffersWaitsForTheKernel has the kernel take nothing more, while it sends what it holds:
-// that is progress too.
+// TestWriteBuffersWaitsForTheKernel: the kernel accepts nothing more, but sends what it holds. That
+// is progress too.
 func TestWriteBuffersWaitsForTheKernel(t *testing.T) {
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
 		"plain": func(c net.Conn) net.Conn { return c },
@@ -73,7 +73,7 @@ func TestWriteBuffersWaitsForTheKernel(t *testing.T) {
 	}
 }
 
-// recorder stands for a TLS connection: it keeps what each Write was given.
+// recorder is a fake TLS connection that records each Write.
 type recorder struct {
 	net.Conn
 	records []int
@@ -146,7 +146,7 @@ func TestServe(t *testing.T) {
 	go func() {
 		done <- Serve(ctx, &flaky{Listener: ln}, 10*time.Millisecond, func(ctx context.Context, c net.Conn) {
 			handled.Done()
-			io.Copy(io.Discard, c) // never ends by itself
+			io.Copy(io.Discard, c) // does not end by itself
 		})
 	}()
 	for range 3 {
@@ -162,12 +162,12 @@ func TestServe(t *testing.T) {
 		t.Errorf("Serve: %v", err)
 	}
 	if _, err := net.Dial("tcp", ln.Addr().String()); err == nil {
-		t.Error("still listens")
+		t.Error("the listener is still open")
 	}
 
 	ln, _ = net.Listen("tcp", "127.0.0.1:0")
 	ln.Close()
 	if err := Serve(context.Background(), ln, 0, nil); err == nil {
-		t.Error("a closed listener is no error")
+		t.Error("Serve on a closed listener returned nil")
 	}
 }

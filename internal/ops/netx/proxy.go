@@ -10,20 +10,20 @@ import (
 )
 
 // The header of the PROXY protocol, https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt. It
-// is read to its last byte and not further, so that what follows is a plain TCP connection, which
-// the library for it does not leave.
+// is read exactly to its end, so that the connection stays a plain TCP connection, unlike with the
+// common library.
 const (
-	proxySignature = "\r\n\r\n\x00\r\nQUIT\n" // of version 2, section 2.2
-	proxyPrefix    = "PROXY "                 // of version 1, section 2.1
-	maxProxyLine   = 107                      // bytes, with the end of line
-	// bytes after the fixed part of version 2: addresses and what else the proxy knows
+	proxySignature = "\r\n\r\n\x00\r\nQUIT\n" // version 2, section 2.2
+	proxyPrefix    = "PROXY "                 // version 1, section 2.1
+	maxProxyLine   = 107                      // bytes, with the line end
+	// bytes after the fixed part of version 2: addresses and extensions
 	maxProxyBody = 4 << 10
 )
 
-var errProxyHeader = errors.New("no header of the PROXY protocol")
+var errProxyHeader = errors.New("invalid PROXY header")
 
-// readProxyHeader reads the header, and nothing behind it. It returns the source address, the zero
-// AddrPort where the proxy does not know it or speaks for itself.
+// readProxyHeader reads the header and nothing after it. It returns the source address, or the zero
+// AddrPort if the proxy does not know it or sends for itself.
 func readProxyHeader(r io.Reader) (netip.AddrPort, error) {
 	var b [maxProxyLine]byte
 	n := len(proxySignature)
@@ -47,7 +47,7 @@ func readProxyHeader(r io.Reader) (netip.AddrPort, error) {
 	return netip.AddrPort{}, errProxyHeader
 }
 
-// parseProxyLine reads the header of version 1.
+// parseProxyLine parses a header of version 1.
 func parseProxyLine(line string) (netip.AddrPort, error) {
 	line, ok := strings.CutSuffix(line, "\r\n")
 	f := strings.Split(line, " ")
@@ -68,7 +68,7 @@ func parseProxyLine(line string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addr.Unmap(), uint16(port)), nil
 }
 
-// readProxyBody reads what follows the signature of version 2.
+// readProxyBody reads a header of version 2, after its signature.
 func readProxyBody(r io.Reader) (netip.AddrPort, error) {
 	var fixed [4]byte
 	if _, err := io.ReadFull(r, fixed[:]); err != nil {
@@ -84,7 +84,7 @@ func readProxyBody(r io.Reader) (netip.AddrPort, error) {
 		return netip.AddrPort{}, err
 	}
 	const local, tcp4, tcp6 = 0, 0x11, 0x21
-	var length int // of an address
+	var length int // of an address, in bytes
 	switch {
 	case command == local:
 		return netip.AddrPort{}, nil
@@ -92,12 +92,12 @@ func readProxyBody(r io.Reader) (netip.AddrPort, error) {
 		length = 4
 	case family == tcp6:
 		length = 16
-	default: // a socket of another kind, whose address says nothing here
+	default: // another kind of socket, without an IP address
 		return netip.AddrPort{}, nil
 	}
-	if size < 2*length+4 { // source, destination, and a port of each
+	if size < 2*length+4 { // source, destination, and two ports
 		return netip.AddrPort{}, errProxyHeader
 	}
-	addr, _ := netip.AddrFromSlice(body[:length]) // which has the length of one
+	addr, _ := netip.AddrFromSlice(body[:length]) // of a valid length
 	return netip.AddrPortFrom(addr.Unmap(), binary.BigEndian.Uint16(body[2*length:])), nil
 }

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// v2 makes a header of version 2.
+// v2 returns a header of version 2.
 func v2(command, family byte, body ...byte) string {
 	b := append([]byte(proxySignature), 0x20|command, family)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(body)))
@@ -28,10 +28,10 @@ var (
 		netip.MustParseAddr("2001:db8::1").AsSlice()...), 0x30, 0x39, 7, 0x8f)
 )
 
-// proxyHeaders are headers and what comes of them. They seed FuzzProxyHeader.
+// proxyHeaders are headers and the expected results. They seed FuzzProxyHeader.
 var proxyHeaders = []struct {
 	name, header string
-	want         string // "" for none
+	want         string // "" for no address
 	fails        bool
 }{
 	{"v1 TCP4", "PROXY TCP4 192.0.2.7 198.51.100.1 12345 1935\r\n", "192.0.2.7:12345", false},
@@ -63,7 +63,7 @@ var proxyHeaders = []struct {
 	{"nothing", "", "", true},
 }
 
-// TestProxyHeader reads each header, and nothing behind it.
+// TestProxyHeader: each header is read to its end, and nothing after it.
 func TestProxyHeader(t *testing.T) {
 	for _, tt := range proxyHeaders {
 		r := strings.NewReader(tt.header + "rest")
@@ -79,7 +79,7 @@ func TestProxyHeader(t *testing.T) {
 			t.Errorf("%s: %v, want %q", tt.name, got, tt.want)
 		}
 		if rest, _ := io.ReadAll(r); !tt.fails && string(rest) != "rest" {
-			t.Errorf("%s: what is behind begins with %q", tt.name, rest)
+			t.Errorf("%s: the rest starts with %q", tt.name, rest)
 		}
 	}
 }
@@ -113,18 +113,18 @@ func TestForwardedFor(t *testing.T) {
 		{"127.0.0.1:5", []string{"192.0.2.7"}, "192.0.2.7:0"},
 		{"[::1]:5", []string{"2001:db8::7"}, "[2001:db8::7]:0"},
 		{"198.51.100.2:5", []string{"192.0.2.7"}, "192.0.2.7:0"},
-		{"192.0.2.9:5", []string{"192.0.2.7"}, "192.0.2.9:5"}, // no proxy that is trusted
-		{"127.0.0.1:5", nil, "127.0.0.1:5"},                   // no claim
+		{"192.0.2.9:5", []string{"192.0.2.7"}, "192.0.2.9:5"}, // not a trusted proxy
+		{"127.0.0.1:5", nil, "127.0.0.1:5"},                   // no header
 		// the first was written by the client
 		{"127.0.0.1:5", []string{"1.2.3.4, 192.0.2.7"}, "192.0.2.7:0"},
-		{"127.0.0.1:5", []string{"1.2.3.4", "192.0.2.7"}, "192.0.2.7:0"},                   // in a line of its own
+		{"127.0.0.1:5", []string{"1.2.3.4", "192.0.2.7"}, "192.0.2.7:0"},                   // in two lines
 		{"127.0.0.1:5", []string{"1.2.3.4, 192.0.2.7, 198.51.100.1"}, "192.0.2.7:0"},       // two proxies
 		{"127.0.0.1:5", []string{"192.0.2.7:1234"}, "192.0.2.7:0"},                         // with a port
 		{"127.0.0.1:5", []string{"[2001:db8::7]:1234"}, "[2001:db8::7]:0"},                 //
 		{"127.0.0.1:5", []string{"[2001:db8::7]"}, "[2001:db8::7]:0"},                      //
 		{"127.0.0.1:5", []string{"unknown"}, "127.0.0.1:5"},                                //
-		{"127.0.0.1:5", []string{"192.0.2.7, unknown, 198.51.100.1"}, "198.51.100.1:0"},    // the last that is known
-		{"198.51.100.1:5", []string{"127.0.0.1"}, "198.51.100.1:0"},                        // nobody becomes local
+		{"127.0.0.1:5", []string{"192.0.2.7, unknown, 198.51.100.1"}, "198.51.100.1:0"},    // the last known address
+		{"198.51.100.1:5", []string{"127.0.0.1"}, "198.51.100.1:0"},                        // a client is never local
 		{"127.0.0.1:5", []string{"127.0.0.1"}, "0.0.0.0:0"},                                //
 		{"127.0.0.1:5", []string{"::ffff:127.0.0.1"}, "0.0.0.0:0"},                         //
 		{"127.0.0.1:5", []string{"::1"}, "0.0.0.0:0"},                                      //
@@ -143,16 +143,16 @@ func TestForwardedFor(t *testing.T) {
 			t.Errorf("%s %.60q: %s, claimed %v, want %s", tt.peer, tt.header, got.RemoteAddr, claimed, tt.want)
 		}
 		if none, _ := Proxies(nil).WithClientAddr(r); none != r {
-			t.Errorf("%s %.60q: believed without trusted proxies", tt.peer, tt.header)
+			t.Errorf("%s %.60q: used without trusted proxies", tt.peer, tt.header)
 		}
 	}
 	if _, err := ParseProxies([]string{"proxy.example.com"}); err == nil {
-		t.Error("a host name is an address")
+		t.Error("ParseProxies accepts a host name")
 	}
 }
 
-// TestListenProxied has a trusted proxy connect, and others: each is who it is, and no header that
-// does not come delays anybody.
+// TestListenProxied: connections of a trusted proxy and of others have the right address, and one
+// without a header delays no other.
 func TestListenProxied(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -188,7 +188,7 @@ func TestListenProxied(t *testing.T) {
 	for _, tt := range []struct{ from, send, want string }{
 		{"127.0.0.2", "PROXY TCP4 192.0.2.7 198.51.100.1 12345 1935\r\nbody", "192.0.2.7 body"},
 		{"127.0.0.2", v2(1, 0x21, body6...) + "body", "2001:db8::7 body"},
-		{"127.0.0.2", v2(0, 0) + "body", "0.0.0.0 body"}, // the proxy for itself, which is no person on this machine
+		{"127.0.0.2", v2(0, 0) + "body", "0.0.0.0 body"}, // the proxy for itself, which is not a client on this machine
 		{"127.0.0.2", "PROXY TCP4 127.0.0.1 127.0.0.1 12345 1935\r\nbody", "0.0.0.0 body"},
 		{"127.0.0.1", "body", "127.0.0.1 body"},
 		{"127.0.0.1", "PROXY TCP4 192.0.2.7 198.51.100.1 12345 1935\r\nbody", "127.0.0.1 PROX"},

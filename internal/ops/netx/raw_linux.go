@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A system call of Go's is announced to the scheduler, which may have to do without a thread for
-// long, and wakes its monitor: for milliseconds after each that looks around every 20 us. Beside a
-// call that never blocks and is over in a microsecond that is most of the price. Those below are
-// raw.
+// Go announces each blocking system call to the scheduler, which may have to wait for a thread, and
+// which wakes its monitor: for milliseconds after a call, that polls every 20 us. For a call that
+// never blocks and takes a microsecond, this is most of the cost. The calls below are raw, and
+// avoid it.
 
-// ReadNow reads what has come for a descriptor that does not block; the error is unix.EAGAIN where
-// that is nothing. At the end of the stream n is 0.
+// ReadNow reads available bytes from a non-blocking descriptor. The error is unix.EAGAIN if there
+// are none. At the end of the stream n is 0.
 func ReadNow(fd int, p []byte) (int, error) {
 	for {
 		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))),
@@ -33,7 +33,8 @@ func ReadNow(fd int, p []byte) (int, error) {
 	}
 }
 
-// QueuedNow returns how many bytes the kernel holds for a TCP descriptor that the peer has not acknowledged.
+// QueuedNow returns how many bytes the kernel holds for a TCP descriptor that the peer has not
+// acknowledged.
 func QueuedNow(fd int) (int, error) {
 	var n int32
 	if _, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCOUTQ,
@@ -43,9 +44,8 @@ func QueuedNow(fd int) (int, error) {
 	return int(n), nil
 }
 
-// Reader returns what reads from c at the least cost: for plain TCP by ReadNow, while the runtime's
-// poller waits for there to be something; else c. Deadlines of c hold. One goroutine at a time uses
-// it.
+// Reader returns the cheapest reader for c: for plain TCP one that uses ReadNow and waits in the
+// runtime's poller, otherwise c. Deadlines of c apply. It is not safe for concurrent use.
 func Reader(c net.Conn) io.Reader {
 	tcp, ok := PlainTCP(c)
 	if !ok {
@@ -62,7 +62,7 @@ func Reader(c net.Conn) io.Reader {
 
 type reader struct {
 	raw syscall.RawConn
-	try func(fd uintptr) (done bool) // tryRead, made once
+	try func(fd uintptr) (done bool) // tryRead as a value, to allocate it once
 
 	p   []byte
 	n   int

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestReader reads a TCP connection as what it comes from does: bytes, its deadlines, its end and its being closed.
+// TestReader: bytes, deadlines, the end of the stream, and a closed connection.
 func TestReader(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -30,11 +30,11 @@ func TestReader(t *testing.T) {
 	r := Reader(near)
 	buf := make([]byte, 3)
 	if n, err := r.Read(nil); n != 0 || err != nil {
-		t.Errorf("into nothing: %d %v", n, err)
+		t.Errorf("into an empty buffer: %d %v", n, err)
 	}
 	near.SetReadDeadline(time.Now().Add(time.Millisecond))
 	if n, err := r.Read(buf); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("with nothing there: %d %v, want a deadline", n, err)
+		t.Errorf("without input: %d %v, want a timeout", n, err)
 	}
 	near.SetReadDeadline(time.Time{})
 	go far.Write([]byte("picture"))
@@ -49,16 +49,16 @@ func TestReader(t *testing.T) {
 	if n, err := r.Read(buf); n != 0 || !errors.Is(err, net.ErrClosed) {
 		t.Errorf("closed: %d %v", n, err)
 	}
-	if allocs := testing.AllocsPerRun(10, func() { r.Read(buf) }); allocs > 1 { // its error
+	if allocs := testing.AllocsPerRun(10, func() { r.Read(buf) }); allocs > 1 { // for the error
 		t.Errorf("%v allocations", allocs)
 	}
 }
 
-// TestReaderOfPipe anything else than TCP is that.
+// TestReaderOfPipe: Reader returns any connection but TCP itself.
 func TestReaderOfPipe(t *testing.T) {
 	a, b := net.Pipe()
 	defer b.Close()
 	if Reader(a) != io.Reader(a) {
-		t.Error("a pipe is not read itself")
+		t.Error("Reader of a pipe is not the pipe")
 	}
 }

@@ -7,145 +7,146 @@ import (
 	"sync"
 )
 
-// AddressSemaphore bounds how much each address may have under way at a time: look-ups of keys,
-// questions to a program of the operator's. Others from that address wait, so that one address
-// cannot fill what all addresses share. IPv6 addresses count by /64.
+// An AddressSemaphore limits how many operations run at a time for each client address, such as key
+// lookups and webhook calls. More operations of that address wait, so that one address cannot use
+// up what all share. IPv6 addresses count by /64.
 type AddressSemaphore struct {
-	total      int // at a time, of all addresses; 0: any number
-	perAddress int // at a time and address, where total is 0
+	total      int // operations of all addresses; 0: no limit
+	perAddress int // operations of an address, if total is 0
 
 	mu     sync.Mutex
-	active int // active way
-	// of addresses with something under way or waiting: no more than there are connections
+	active int // running operations
+	// addrs has addresses with running or waiting operations: at most one for each connection.
 	addrs   map[netip.Prefix]*addressQueue
-	waiting list.List // of *share, those in which something waits; the next to be served first
+	waiting list.List // of *addressQueue with waiting operations, the next to be served first
 }
 
-// A addressQueue is what one address has under way and waiting.
+// An addressQueue is the running and waiting operations of one address.
 type addressQueue struct {
 	prefix  netip.Prefix
-	active  int           // active way
-	waiters list.List     // of chan struct{}, closed when it is the turn of the waiter; the oldest first
-	listed  *list.Element // in Shares.waiting; nil while nothing waits
+	active  int           // running operations
+	waiters list.List     // of chan struct{}, closed when the waiter may run; the oldest first
+	listed  *list.Element // in AddressSemaphore.waiting; nil if no operation waits
 }
 
-// NewAddressSemaphore returns Shares of most for each address, and any number for all addresses together.
+// NewAddressSemaphore returns a semaphore that allows most operations of each address, and any
+// number of all addresses together.
 func NewAddressSemaphore(most int) *AddressSemaphore {
 	return &AddressSemaphore{perAddress: most, addrs: map[netip.Prefix]*addressQueue{}}
 }
 
-// NewFairAddressSemaphore returns Shares of total for all addresses together. An address may have
-// no more than is free: one alone half of total, two a third each. So something is left for an
-// address that comes later, however slowly each turn ends.
+// NewFairAddressSemaphore returns a semaphore that allows total operations of all addresses
+// together. An address may run no more than are free: one address half of total, two addresses a
+// third each. So an address that comes later always has room, however slow the operations are.
 func NewFairAddressSemaphore(total int) *AddressSemaphore {
 	return &AddressSemaphore{total: total, addrs: map[netip.Prefix]*addressQueue{}}
 }
 
-// Acquire waits until remote, as ParseClient reads it, may have one more under way. The caller
-// calls release when that is over. The error is that of ctx, which has ended; release is nil then.
-// All that is no address shares one share.
+// Acquire waits until an operation of remote, which ParseClient parses, may run. The caller calls
+// release when it has ended. If ctx ends first, Acquire returns its error and a nil release. All
+// invalid addresses count as one.
 func (s *AddressSemaphore) Acquire(ctx context.Context, remote string) (release func(), err error) {
-	from := addressPrefix(ParseClient(remote))
-	sh, turn, at := s.enqueue(from)
+	prefix := addressPrefix(ParseClient(remote))
+	q, ready, elem := s.enqueue(prefix)
 	select {
-	case <-turn:
-		return func() { s.release(sh) }, nil
+	case <-ready:
+		return func() { s.release(q) }, nil
 	default:
 	}
 	select {
-	case <-turn:
-		return func() { s.release(sh) }, nil
+	case <-ready:
+		return func() { s.release(q) }, nil
 	case <-ctx.Done():
-		s.cancel(sh, turn, at)
+		s.cancel(q, ready, elem)
 		return nil, ctx.Err()
 	}
 }
 
-// enqueue returns the share of an address, a channel that is closed when it is the caller's turn,
-// and that channel's place in the share's waiters.
-func (s *AddressSemaphore) enqueue(from netip.Prefix) (*addressQueue, chan struct{}, *list.Element) {
+// enqueue returns the queue of an address, a channel that is closed when the caller may run, and
+// the element of that channel in the queue.
+func (s *AddressSemaphore) enqueue(prefix netip.Prefix) (*addressQueue, chan struct{}, *list.Element) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sh := s.addrs[from]
-	if sh == nil {
-		sh = &addressQueue{prefix: from}
-		s.addrs[from] = sh
+	q := s.addrs[prefix]
+	if q == nil {
+		q = &addressQueue{prefix: prefix}
+		s.addrs[prefix] = q
 	}
-	turn := make(chan struct{})
-	at := sh.waiters.PushBack(turn)
-	if sh.listed == nil {
-		sh.listed = s.waiting.PushBack(sh)
+	ready := make(chan struct{})
+	elem := q.waiters.PushBack(ready)
+	if q.listed == nil {
+		q.listed = s.waiting.PushBack(q)
 	}
-	s.grant(sh)
-	return sh, turn, at
+	s.grant(q)
+	return q, ready, elem
 }
 
-// release ends what sh has had under way.
-func (s *AddressSemaphore) release(sh *addressQueue) {
+// release ends an operation of q.
+func (s *AddressSemaphore) release(q *addressQueue) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.releaseLocked(sh)
+	s.releaseLocked(q)
 }
 
-func (s *AddressSemaphore) releaseLocked(sh *addressQueue) {
+func (s *AddressSemaphore) releaseLocked(q *addressQueue) {
 	s.active--
-	sh.active--
-	s.grant(sh)
-	s.removeIfIdle(sh)
+	q.active--
+	s.grant(q)
+	s.removeIfIdle(q)
 }
 
-// cancel ends a wait, or what it has just led to.
-func (s *AddressSemaphore) cancel(sh *addressQueue, turn chan struct{}, at *list.Element) {
+// cancel ends a wait, or the operation that was granted meanwhile.
+func (s *AddressSemaphore) cancel(q *addressQueue, ready chan struct{}, elem *list.Element) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
-	case <-turn:
-		s.releaseLocked(sh)
+	case <-ready:
+		s.releaseLocked(q)
 	default:
-		sh.waiters.Remove(at)
-		s.removeIfIdle(sh)
+		q.waiters.Remove(elem)
+		s.removeIfIdle(q)
 	}
 }
 
-// removeIfIdle forgets of sh what is empty. Caller holds s.mu.
-func (s *AddressSemaphore) removeIfIdle(sh *addressQueue) {
-	if sh.waiters.Len() > 0 {
+// removeIfIdle removes q from the lists that it is no longer needed in. The caller holds s.mu.
+func (s *AddressSemaphore) removeIfIdle(q *addressQueue) {
+	if q.waiters.Len() > 0 {
 		return
 	}
-	if sh.listed != nil {
-		s.waiting.Remove(sh.listed)
-		sh.listed = nil
+	if q.listed != nil {
+		s.waiting.Remove(q.listed)
+		q.listed = nil
 	}
-	if sh.active == 0 {
-		delete(s.addrs, sh.prefix)
+	if q.active == 0 {
+		delete(s.addrs, q.prefix)
 	}
 }
 
-// grant gives turns to those who may have one, an address after the other. of is the share that has
-// changed. Caller holds s.mu.
-func (s *AddressSemaphore) grant(of *addressQueue) {
-	for sh := s.next(of); sh != nil; sh = s.next(of) {
-		close(sh.waiters.Remove(sh.waiters.Front()).(chan struct{}))
+// grant lets waiting operations run, one address after another. changed is the queue that has
+// changed. The caller holds s.mu.
+func (s *AddressSemaphore) grant(changed *addressQueue) {
+	for q := s.next(changed); q != nil; q = s.next(changed) {
+		close(q.waiters.Remove(q.waiters.Front()).(chan struct{}))
 		s.active++
-		sh.active++
-		s.waiting.MoveToBack(sh.listed)
-		s.removeIfIdle(sh)
+		q.active++
+		s.waiting.MoveToBack(q.listed)
+		s.removeIfIdle(q)
 	}
 }
 
-// next returns the share that is to have the next turn, nil when there is none. It looks past no
-// more than total shares: those that may have no turn have something under way. Caller holds s.mu.
-func (s *AddressSemaphore) next(of *addressQueue) *addressQueue {
-	if s.total == 0 { // no other share depends on this one
-		if of.waiters.Len() > 0 && of.active < s.perAddress {
-			return of
+// next returns the queue whose operation may run next; nil if there is none. It skips at most total
+// queues, since each queue that may not run another has running operations. The caller holds s.mu.
+func (s *AddressSemaphore) next(changed *addressQueue) *addressQueue {
+	if s.total == 0 { // queues are independent of each other
+		if changed.waiters.Len() > 0 && changed.active < s.perAddress {
+			return changed
 		}
 		return nil
 	}
 	free := s.total - s.active
 	for e := s.waiting.Front(); e != nil && free > 0; e = e.Next() {
-		if sh := e.Value.(*addressQueue); sh.active < free {
-			return sh
+		if q := e.Value.(*addressQueue); q.active < free {
+			return q
 		}
 	}
 	return nil

@@ -7,7 +7,7 @@ import (
 	"testing/synctest"
 )
 
-// TestAddressSemaphore holds the share of one address at its bound, lets another through, and leaves nothing behind.
+// TestAddressSemaphore: one address waits at its limit, another does not, and no state is left.
 func TestAddressSemaphore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := NewAddressSemaphore(2)
@@ -32,12 +32,12 @@ func TestAddressSemaphore(t *testing.T) {
 		synctest.Wait()
 		select {
 		case <-got:
-			t.Error("a third look-up of one address did not wait")
+			t.Error("a third operation of one address did not wait")
 		default:
 		}
 		cancel()
 		if err := <-gone; err == nil {
-			t.Error("a look-up that was given up is let through")
+			t.Error("Acquire succeeded after its context ended")
 		}
 		first()
 		third := <-got
@@ -49,9 +49,8 @@ func TestAddressSemaphore(t *testing.T) {
 	})
 }
 
-// TestFairAddressSemaphore has several addresses take all that they can get: each has no more than
-// is free, an address that comes later has its turn at once, and who waits is served an address
-// after the other.
+// TestFairAddressSemaphore: several addresses run all that they can. Each has no more than are
+// free, a late address runs at once, and waiting addresses are served in turn.
 func TestFairAddressSemaphore(t *testing.T) {
 	const total = 64
 	for crowd, want := range map[int]int{1: 32, 2: 21, 3: 16, 7: 8, 63: 1} {
@@ -73,7 +72,7 @@ func TestFairAddressSemaphore(t *testing.T) {
 			}
 			for from, sh := range s.addrs {
 				if sh.active > want+1 || sh.active < want {
-					t.Errorf("of %d addresses %v has %d under way, want about %d", crowd, from, sh.active, want)
+					t.Errorf("of %d addresses %v runs %d operations, want about %d", crowd, from, sh.active, want)
 				}
 			}
 			late := make(chan func())
@@ -89,7 +88,7 @@ func TestFairAddressSemaphore(t *testing.T) {
 			case release := <-late:
 				release()
 			default:
-				t.Errorf("with %d addresses waiting, another one has no turn", crowd)
+				t.Errorf("with %d addresses waiting, another one has to wait", crowd)
 				(<-late)()
 			}
 			cancel()
@@ -104,13 +103,14 @@ func TestFairAddressSemaphore(t *testing.T) {
 			close(turns)
 			synctest.Wait()
 			if len(s.addrs) != 0 || s.waiting.Len() != 0 || s.active != 0 {
-				t.Errorf("%d addresses are kept, %d wait, %d are under way", len(s.addrs), s.waiting.Len(), s.active)
+				t.Errorf("%d addresses are kept, %d wait, %d operations run", len(s.addrs), s.waiting.Len(), s.active)
 			}
 		})
 	}
 }
 
-// TestFairAddressSemaphoreOrder serves those who wait an address after the other, not in the order in which they came.
+// TestFairAddressSemaphoreOrder: waiting operations are served one address after another, not in
+// order of arrival.
 func TestFairAddressSemaphoreOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := NewFairAddressSemaphore(2)

@@ -8,10 +8,11 @@ import (
 	"time"
 )
 
-// Serve accepts connections of ln and runs handle for each in a goroutine, closing the connection
-// after. When ctx ends it closes ln, gives the handlers drain to finish, closes what is left, and
-// returns nil when all have returned. Errors of accept that pass, such as a full descriptor table,
-// are waited out; any other ends all at once and is returned.
+// Serve accepts connections of ln, runs handle for each in a goroutine, and closes the connection
+// after it. When ctx ends, Serve closes ln, waits up to drain for the handlers, closes the
+// remaining connections, and returns nil when all handlers have returned. It waits out temporary
+// errors of Accept, such as a full descriptor table. On any other error it closes all connections
+// and returns the error.
 func Serve(ctx context.Context, ln net.Listener, drain time.Duration, handle func(context.Context, net.Conn)) error {
 	var (
 		wg    sync.WaitGroup
@@ -49,9 +50,9 @@ func Serve(ctx context.Context, ln net.Listener, drain time.Duration, handle fun
 	return err
 }
 
-// Accept calls each for every connection until ln is closed by ctx's end (nil) or fails. Errors
-// that pass are waited out.
-func Accept(ctx context.Context, ln net.Listener, each func(net.Conn)) error {
+// Accept calls handle for every connection until ln fails, or is closed when ctx ends, in which case
+// it returns nil. It waits out temporary errors.
+func Accept(ctx context.Context, ln net.Listener, handle func(net.Conn)) error {
 	const first, longest = 5 * time.Millisecond, time.Second
 	pause := first
 	for {
@@ -59,7 +60,7 @@ func Accept(ctx context.Context, ln net.Listener, each func(net.Conn)) error {
 		switch {
 		case err == nil:
 			pause = first
-			each(c)
+			handle(c)
 		case ctx.Err() != nil:
 			return nil
 		case !isTemporary(err):
@@ -75,8 +76,9 @@ func Accept(ctx context.Context, ln net.Listener, each func(net.Conn)) error {
 	}
 }
 
-// isTemporary reports whether an error of accept goes away by itself.
+// isTemporary reports whether an error of Accept is temporary.
 func isTemporary(err error) bool {
 	var ne net.Error
-	return errors.As(err, &ne) && ne.Temporary() //nolint:staticcheck // what EMFILE, ENFILE and ECONNABORTED have in common on every system
+	// EMFILE, ENFILE and ECONNABORTED have only Temporary in common on every system.
+	return errors.As(err, &ne) && ne.Temporary() //nolint:staticcheck // deprecated, see above
 }

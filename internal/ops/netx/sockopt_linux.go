@@ -6,15 +6,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SetUnsentLimit bounds what the kernel holds unsent for c to about n bytes, so that a slow
-// viewer's delay shows in our cursors instead of hiding in a socket buffer of megabytes. It does
-// nothing for what is not TCP, and it is a wish: a system that refuses it shows the delay later,
-// and that is all. 0 leaves it to the system again.
+// SetUnsentLimit limits the bytes that the kernel holds unsent for c to about n
+// (TCP_NOTSENT_LOWAT), so that the delay of a slow viewer shows in its cursor and not in a socket
+// buffer of megabytes. It does nothing for connections other than TCP, and ignores errors: without
+// the limit, the delay shows later. 0 restores the default of the system.
 func SetUnsentLimit(c net.Conn, n int) {
 	control(c, func(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n) })
 }
 
-// Queued returns how many bytes the kernel holds for c that the peer has not acknowledged; 0 where that is not known.
+// Queued returns how many bytes the kernel holds for c that the peer has not acknowledged; 0 if
+// unknown.
 func Queued(c net.Conn) (n int) {
 	control(c, func(fd int) { n, _ = QueuedNow(fd) })
 	return n
@@ -26,6 +27,6 @@ func control(c net.Conn, f func(fd int)) {
 		return
 	}
 	if raw, err := tcp.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { f(int(fd)) }) // fails when c is closed
+		_ = raw.Control(func(fd uintptr) { f(int(fd)) }) // fails if c is closed
 	}
 }

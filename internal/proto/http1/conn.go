@@ -12,34 +12,34 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// headSize is the longest head of a request that the front reads; net/http has its own limit for
-// those beyond, and a word for them.
+// headSize is the longest request head that this package reads. net/http handles longer ones, with
+// its own limit and error.
 const headSize = 16 << 10
 
-// maxKeptFields is how many bytes of header fields a connection keeps until the next request:
-// players say the same in each.
+// maxKeptFields is the most bytes of header fields that a connection keeps for comparison with the
+// next request: players send the same ones in each.
 const maxKeptFields = 2 << 10
 
-// A conn is a connection as the front serves it, one request after the other in one goroutine.
+// A conn is a connection on which one goroutine serves one request after another.
 type conn struct {
 	srv  *Server
 	tcp  *netx.Conn
 	sock socket
-	busy atomic.Bool // a request is being answered
+	busy atomic.Bool // a request is being served
 
-	// of all its requests, until the client leaves; handed to http.Request, which takes a context at
-	// birth only
+	// ctx is the context of all requests, until the client closes. It is a field, because an
+	// http.Request takes a context at its creation only.
 	ctx     context.Context
 	cancel  context.CancelFunc
-	watchID int64 // as which hangups know it; 0 before the first request
+	watchID int64 // ID at the disconnectNotifier; 0 before the first request
 
-	fields    http.Header // of the last request
+	fields    http.Header // parsed header fields of the last request
 	host      string
-	rawFields []byte // of which both were read
+	rawFields []byte // the bytes of fields and host
 	req       *http.Request
 	res       Response
 
-	deadlineSetAt time.Time // when the time to wait for a request was set
+	deadlineSetAt time.Time // when the deadline for the next request was set
 }
 
 func (s *Server) newConn(tcp *netx.Conn) (*conn, error) {
@@ -59,17 +59,17 @@ func (s *Server) newConn(tcp *netx.Conn) (*conn, error) {
 	return c, nil
 }
 
-// run serves c until it ends, or net/http has it.
+// run serves c until it ends or is passed to net/http.
 func (c *conn) run() {
-	over := false
+	passed := false
 	defer func() {
 		if p := recover(); p != nil && p != http.ErrAbortHandler {
-			c.log("front: panic serving %v: %v\n%s", c.req.RemoteAddr, p, debug.Stack())
+			c.log("http1: panic serving %v: %v\n%s", c.req.RemoteAddr, p, debug.Stack())
 		}
-		c.cleanup(over)
+		c.cleanup(passed)
 	}()
 	c.setReadDeadline(c.srv.fallback.ReadHeaderTimeout)
-	c.deadlineSetAt = time.Time{} // the next has another time
+	c.deadlineSetAt = time.Time{} // the idle timeout is another limit
 	for first := true; ; first = false {
 		if c.sock.read() != nil {
 			return
@@ -83,7 +83,7 @@ func (c *conn) run() {
 			return
 		}
 		if !c.parse(head) {
-			over = c.passToNetHTTP()
+			passed = c.passToNetHTTP()
 			return
 		}
 		c.sock.release()
@@ -101,28 +101,29 @@ func (c *conn) run() {
 	}
 }
 
-// otherProtocol reports whether a client speaks another protocol than HTTP, with which nothing can be done.
+// otherProtocol reports whether the client uses a protocol that cannot be served.
 func (c *conn) otherProtocol(head []byte) bool {
-	const rtmp, tls = 3, 0x16 // C0 of RTMP (RTMP 1.0 section 5.2.2), and a handshake record (RFC 8446 section 5.1)
-	told := c.srv.opt.OtherProtocol
+	// C0 of RTMP (RTMP 1.0 section 5.2.2), and a TLS handshake record (RFC 8446 section 5.1).
+	const rtmp, tls = 3, 0x16
+	report := c.srv.opt.OtherProtocol
 	switch {
-	case len(head) == 0 || told == nil:
+	case len(head) == 0 || report == nil:
 		return false
 	case head[0] == rtmp:
-		told("RTMP", c.tcp.RemoteAddr())
-		c.refuse("this port speaks HTTP, not RTMP")
+		report("RTMP", c.tcp.RemoteAddr())
+		c.refuse("this port serves HTTP, not RTMP")
 		return true
 	case head[0] == tls:
-		told("TLS", c.tcp.RemoteAddr())
+		report("TLS", c.tcp.RemoteAddr())
 	}
 	return false
 }
 
-// refuse answers a client that does not speak HTTP, as net/http would once it had waited for the
-// end of a head, and gives it a moment to read that.
+// refuse answers a client that does not use HTTP, at once, while net/http would wait for the end of
+// a head. It gives the client a moment to read the response.
 func (c *conn) refuse(reason string) {
-	const moment = 500 * time.Millisecond
-	_ = c.tcp.SetDeadline(time.Now().Add(moment))
+	const timeout = 500 * time.Millisecond
+	_ = c.tcp.SetDeadline(time.Now().Add(timeout))
 	if _, err := io.WriteString(c.tcp,
 		"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request: "+
 			reason); err != nil {
@@ -132,54 +133,54 @@ func (c *conn) refuse(reason string) {
 	_, _ = io.Copy(io.Discard, c.tcp)
 }
 
-// log writes to the server's log of errors.
+// log writes to the server's error log.
 func (c *conn) log(format string, args ...any) {
 	if l := c.srv.fallback.ErrorLog; l != nil {
 		l.Printf(format, args...)
 	}
 }
 
-// cleanup forgets c, which net/http has or which is closed.
-func (c *conn) cleanup(over bool) {
+// cleanup releases c, which was passed to net/http, or is closed.
+func (c *conn) cleanup(passed bool) {
 	c.sock.release()
 	c.srv.disconnects.remove(c.watchID)
 	c.cancel()
 	c.srv.mu.Lock()
 	delete(c.srv.conns, c)
 	c.srv.mu.Unlock()
-	if !over {
+	if !passed {
 		_ = c.tcp.Close()
 		c.srv.notifyState(c.tcp, http.StateClosed)
 	}
 }
 
-// setReadDeadline gives the client that long to begin the next request, or for ever for 0. The time
-// is set anew no more often than makes a difference.
+// setReadDeadline gives the client limit to start the next request; 0: no limit. It renews the
+// deadline only if that makes a difference.
 func (c *conn) setReadDeadline(limit time.Duration) {
 	now := time.Now()
 	if limit > 0 && now.Sub(c.deadlineSetAt) < limit/16 {
 		return
 	}
 	c.deadlineSetAt = now
-	var until time.Time
+	var deadline time.Time
 	if limit > 0 {
-		until = now.Add(limit)
+		deadline = now.Add(limit)
 	}
-	_ = c.tcp.SetReadDeadline(until) // who is closed is noticed next
+	_ = c.tcp.SetReadDeadline(deadline) // if it fails, c is closed, and so does the next read
 }
 
-// readHead reads on until the readHead of the request is there or is known to be net/http's, and
-// returns what has been read. That of the first has the time that was set when the client came, any
-// other its own.
+// readHead reads until the head of the request is complete, or cannot be one that parse accepts,
+// and returns the bytes. The first request has the deadline that was set at accept, any other
+// ReadHeaderTimeout.
 func (c *conn) readHead(first bool) ([]byte, error) {
-	late := first
+	deadlineSet := first
 	for {
 		b := c.sock.bytes()
 		if bytes.HasSuffix(b, endOfHead) || len(b) == headSize || !looksLikeRequest(b) {
 			return b, nil
 		}
-		if !late {
-			late, c.deadlineSetAt = true, time.Time{}
+		if !deadlineSet {
+			deadlineSet, c.deadlineSetAt = true, time.Time{}
 			if d := c.srv.fallback.ReadHeaderTimeout; d > 0 {
 				_ = c.tcp.SetReadDeadline(time.Now().Add(d))
 			}
@@ -190,7 +191,8 @@ func (c *conn) readHead(first bool) ([]byte, error) {
 	}
 }
 
-// passToNetHTTP gives c to net/http, with what has been read of it; false when that takes no more.
+// passToNetHTTP passes c and the bytes read from it to net/http. It reports false if that is
+// closed.
 func (c *conn) passToNetHTTP() bool {
 	_ = c.tcp.SetReadDeadline(time.Time{})
 	c.srv.notifyState(c.tcp, http.StateHijacked)
@@ -203,7 +205,7 @@ func (c *conn) passToNetHTTP() bool {
 	}
 }
 
-// serve has the handler serve the request. It reports whether the connection may have another.
+// serve calls the handler for the request. It reports whether the connection may have another.
 func (c *conn) serve() bool {
 	if c.watchID == 0 {
 		c.watchID = c.srv.disconnects.add(c)
@@ -213,7 +215,7 @@ func (c *conn) serve() bool {
 	return c.res.finish() == nil
 }
 
-// bytes returns what has been read. Valid until release.
+// bytes returns the bytes that have been read, valid until release.
 func (s *socket) bytes() []byte {
 	if s.buf == nil {
 		return nil
@@ -221,7 +223,7 @@ func (s *socket) bytes() []byte {
 	return s.buf[:s.n]
 }
 
-// release gives the buffer back.
+// release returns the buffer to the pool.
 func (s *socket) release() {
 	if s.buf != nil {
 		s.srv.bufs.Put(s.buf)

@@ -1,13 +1,13 @@
-// Package http1 answers the requests that players make again and again, in front of net/http: GET
-// and HEAD by HTTP/1.1 over plain TCP, without a body, one at a time on a connection that is kept.
-// The http.Handler is the same, and so are the answers, byte for byte. With whatever else a request
-// says, in whatever way net/http has to judge, the connection goes over to net/http, with the bytes
-// that were read of it. It knows nothing of what is served.
+// Package http1 is a fast path in front of net/http for the requests that players repeat: GET and
+// HEAD by HTTP/1.1 over plain TCP, without a body, one at a time on a persistent connection. It
+// calls the same http.Handler, and its responses are identical, byte for byte. A connection with
+// any other request is passed to net/http, with the bytes that were read. The package knows nothing
+// of what is served.
 //
-// What it saves: a connection that waits for its next request holds a goroutine and no buffer; a
-// head that says what the one before said is compared and not read; an answer leaves with its head
-// by one system call that never blocks a thread; nobody reads beside a handler to learn that its
-// client has gone, which one epoll descriptor tells of all of them.
+// It saves time and memory: a connection that waits for its next request holds a goroutine and no
+// buffer; header fields that equal those of the previous request are not parsed; a response and its
+// head leave by one system call that never blocks a thread; and one epoll descriptor reports the
+// clients that disconnect, instead of a reading goroutine beside each handler.
 package http1
 
 import (
@@ -22,22 +22,22 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// Options of a Server.
+// Options are the settings of a Server.
 type Options struct {
-	// Bypass, when set, reports whether a request for that path is net/http's: what is written for it has no end, or
-	// takes the connection over.
+	// Bypass, if set, reports whether net/http serves this path: because the response has no end,
+	// or takes over the connection.
 	Bypass func(path string) bool
-	// OtherProtocol, when set, is called for a client that speaks RTMP or TLS, by that name. Both get status 400.
+	// OtherProtocol, if set, is called for a client that speaks "RTMP" or "TLS". Both get status
+	// 400.
 	OtherProtocol func(protocol string, client net.Addr)
-	// StallTimeout is the longest time without progress that a client may take what he has asked for.
+	// StallTimeout is the longest time without write progress.
 	StallTimeout time.Duration
 }
 
-// A Server is an http.Server with a front. Of the http.Server's fields the front heeds Handler,
-// ReadHeaderTimeout, IdleTimeout, ConnContext, ConnState (StateNew and StateClosed, and
-// StateHijacked where a connection goes over to net/http, which shows it as a new one) and
-// ErrorLog. The handler does not modify a request's header, and is done with the request when it
-// returns.
+// A Server is an http.Server with a fast path. The fast path uses these fields of the http.Server:
+// Handler, ReadHeaderTimeout, IdleTimeout, ConnContext, ErrorLog, and ConnState with StateNew,
+// StateClosed, and StateHijacked for a connection that is passed to net/http, which reports it as a
+// new one. The handler must not modify a request's header, nor use the request after it returns.
 type Server struct {
 	fallback *http.Server
 	opt      Options
@@ -46,45 +46,45 @@ type Server struct {
 
 	base        context.Context // of all requests
 	cancel      context.CancelFunc
-	replays     *replayListener     // to net/http
-	disconnects *disconnectNotifier // nil where clients who leave are not noticed
+	replays     *replayListener     // connections for net/http
+	disconnects *disconnectNotifier // does nothing on systems other than Linux
 
 	stopping atomic.Bool
-	wg       sync.WaitGroup // of conns
+	wg       sync.WaitGroup // counts conns
 	mu       sync.Mutex
 	ln       net.Listener
 	conns    map[*conn]struct{}
 }
 
-// New returns a Server that has rest serve what it leaves. It is for one listener.
-func New(rest *http.Server, o Options) *Server {
-	s := &Server{fallback: rest, opt: o, replays: &replayListener{conns: make(chan net.Conn), closed: make(chan struct{})},
-		conns: make(map[*conn]struct{})}
+// New returns a Server, for one listener. fallback serves the requests that the fast path does not.
+func New(fallback *http.Server, o Options) *Server {
+	s := &Server{fallback: fallback, opt: o, conns: make(map[*conn]struct{})}
+	s.replays = &replayListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	s.bufs.New = func() any { return new([headSize]byte) }
 	s.base, s.cancel = context.WithCancel(context.Background())
 	return s
 }
 
-// Serve serves what ln accepts, TCP connections, until Shutdown or Close, and then returns
-// http.ErrServerClosed when all have ended.
+// Serve serves the TCP connections of ln until Shutdown or Close. It then returns
+// http.ErrServerClosed, when all connections have ended.
 func (s *Server) Serve(ln net.Listener) error {
 	defer s.cancel()
 	if !s.setListener(ln) {
 		ln.Close()
 		return http.ErrServerClosed
 	}
-	hang, err := newDisconnectNotifier()
+	notifier, err := newDisconnectNotifier()
 	if err != nil {
 		ln.Close()
 		return err
 	}
-	s.disconnects = hang
-	defer hang.close()
-	behind := make(chan struct{})
+	s.disconnects = notifier
+	defer notifier.close()
+	fallbackDone := make(chan struct{})
 	s.replays.addr = ln.Addr()
 	go func() {
-		defer close(behind)
-		_ = s.fallback.Serve(s.replays) // ends when it is closed
+		defer close(fallbackDone)
+		_ = s.fallback.Serve(s.replays) // returns when replays is closed
 	}()
 
 	accepting, stop := context.WithCancel(s.base)
@@ -94,14 +94,14 @@ func (s *Server) Serve(ln net.Listener) error {
 	if err == nil || s.stopping.Load() {
 		err = http.ErrServerClosed
 	} else {
-		_ = s.Close() // the listener has failed: all ends at once
+		_ = s.Close() // the listener has failed: close all connections
 	}
 	s.wg.Wait()
-	<-behind
+	<-fallbackDone
 	return err
 }
 
-// setListener notes what is served; false when that is over.
+// setListener records ln. It reports false if the server has been stopped.
 func (s *Server) setListener(ln net.Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,13 +122,13 @@ func (s *Server) accept(nc net.Conn) {
 	}
 	s.notifyState(tcp, http.StateNew)
 	c, err := s.newConn(tcp)
-	if err != nil || !s.startConn(c) { // closed already, by who counts them, or too late
+	if err != nil || !s.startConn(c) { // closed by ConnState, or after the stop
 		s.notifyState(tcp, http.StateClosed)
 		_ = tcp.Close()
 	}
 }
 
-// startConn serves c in a goroutine; false when no more is served.
+// startConn serves c in a goroutine. It reports false if the server has been stopped.
 func (s *Server) startConn(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,7 +136,7 @@ func (s *Server) startConn(c *conn) bool {
 		return false
 	}
 	s.conns[c] = struct{}{}
-	s.wg.Go(c.run) // under mu: who has seen it stopping may wait
+	s.wg.Go(c.run) // under mu, so that Shutdown, which has set stopping, may wait
 	return true
 }
 
@@ -146,15 +146,15 @@ func (s *Server) notifyState(nc net.Conn, state http.ConnState) {
 	}
 }
 
-// Shutdown has no more accepted, closes who waits for nothing, and waits for the rest until ctx is
-// done, as http.Server.Shutdown does.
+// Shutdown stops accepting, closes idle connections, and waits for the others until ctx ends, as
+// http.Server.Shutdown does.
 func (s *Server) Shutdown(ctx context.Context) error {
 	for _, c := range s.stop() {
 		if !c.busy.Load() {
 			_ = c.tcp.Close()
 		}
 	}
-	behind := s.fallback.Shutdown(ctx)
+	err := s.fallback.Shutdown(ctx)
 	ended := make(chan struct{})
 	go func() {
 		s.wg.Wait()
@@ -162,13 +162,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}()
 	select {
 	case <-ended:
-		return behind
+		return err
 	case <-ctx.Done():
-		return errors.Join(behind, ctx.Err())
+		return errors.Join(err, ctx.Err())
 	}
 }
 
-// Close ends all at once.
+// Close closes the listener and all connections.
 func (s *Server) Close() error {
 	s.cancel()
 	for _, c := range s.stop() {
@@ -177,7 +177,7 @@ func (s *Server) Close() error {
 	return s.fallback.Close()
 }
 
-// stop has no more accepted, and returns the connections that there are.
+// stop stops accepting, and returns the connections.
 func (s *Server) stop() []*conn {
 	s.stopping.Store(true)
 	s.mu.Lock()
@@ -192,7 +192,8 @@ func (s *Server) stop() []*conn {
 	return list
 }
 
-// replayListener is the listener of net/http: it accepts what the front leaves.
+// replayListener is the listener of net/http: it accepts the connections that the fast path passes
+// on.
 type replayListener struct {
 	addr   net.Addr
 	conns  chan net.Conn
@@ -200,52 +201,52 @@ type replayListener struct {
 }
 
 // Accept waits for a connection.
-func (h *replayListener) Accept() (net.Conn, error) {
+func (l *replayListener) Accept() (net.Conn, error) {
 	select {
-	case c := <-h.conns:
+	case c := <-l.conns:
 		return c, nil
-	case <-h.closed:
+	case <-l.closed:
 		return nil, net.ErrClosed
 	}
 }
 
-// Close has no more accepted. An http.Server closes a listener once.
-func (h *replayListener) Close() error {
-	close(h.closed)
+// Close stops accepting. An http.Server closes a listener once.
+func (l *replayListener) Close() error {
+	close(l.closed)
 	return nil
 }
 
-// Addr is where the front listens.
-func (h *replayListener) Addr() net.Addr { return h.addr }
+// Addr returns the address of the server's listener.
+func (l *replayListener) Addr() net.Addr { return l.addr }
 
-// A replayedConn is a connection of which some has been read.
+// A replayedConn is a connection whose first bytes have been read already.
 type replayedConn struct {
 	*netx.Conn
-	buffered []byte // and is to be buffered again
+	buffered []byte // bytes to be read again
 }
 
-// Read reads what was read before, and then what comes.
-func (h *replayedConn) Read(b []byte) (int, error) {
-	if len(h.buffered) == 0 {
-		return h.Conn.Read(b)
+// Read returns the buffered bytes, and then reads from the connection.
+func (c *replayedConn) Read(b []byte) (int, error) {
+	if len(c.buffered) == 0 {
+		return c.Conn.Read(b)
 	}
-	n := copy(b, h.buffered)
-	if h.buffered = h.buffered[n:]; len(h.buffered) == 0 {
-		h.buffered = nil
+	n := copy(b, c.buffered)
+	if c.buffered = c.buffered[n:]; len(c.buffered) == 0 {
+		c.buffered = nil
 	}
 	return n, nil
 }
 
-// TCPConn returns the TCP connection under c, which the front may have handed over, for whoever has
-// taken it over from net/http; c itself where there is more to it.
+// TCPConn returns the TCP connection under c, which was hijacked from net/http, if c is a
+// connection that this package has passed on. If it has unread buffered bytes, TCPConn returns c.
 func TCPConn(c net.Conn) net.Conn {
-	if h, ok := c.(*replayedConn); ok && len(h.buffered) == 0 {
-		return h.Conn
+	if r, ok := c.(*replayedConn); ok && len(r.buffered) == 0 {
+		return r.Conn
 	}
 	return c
 }
 
-// dateHeader is the line of a head that says what time it is, made once a second.
+// dateHeader caches the Date line of a response head, which changes once a second.
 type dateHeader struct{ last atomic.Pointer[dateLine] }
 
 type dateLine struct {
@@ -253,7 +254,7 @@ type dateLine struct {
 	text string
 }
 
-// line returns it.
+// line returns the line for the current second.
 func (d *dateHeader) line() string {
 	now := time.Now()
 	l := d.last.Load()

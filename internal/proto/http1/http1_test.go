@@ -23,18 +23,19 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// testTimeout is how long a test waits for what has to come.
+// testTimeout limits how long a test waits for an event.
 const testTimeout = 10 * time.Second
 
-// heads are requests, of which the front takes some. They seed FuzzParse, and TestMatchesNetHTTP has each answered.
+// heads are requests, some of which the fast path serves. They seed FuzzParse, and
+// TestMatchesNetHTTP sends each.
 var heads = []struct {
-	name  string
-	head  string
-	taken bool
+	name string
+	head string
+	fast bool // served by the fast path
 }{
 	{"GET", "GET /live/movie.m3u8 HTTP/1.1\r\nHost: localhost:7002\r\n\r\n", true},
 	{"HEAD", "HEAD /200 HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
-	{"HEAD of a refusal", "HEAD /404 HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
+	{"HEAD of an error", "HEAD /404 HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
 	{"fields", "GET /echo HTTP/1.1\r\nHost: [::1]:7002\r\nUser-Agent: hls.js \t\r\naccept-encoding: " +
 		"gzip\r\nX:y\r\nCookie: a=b\r\ncookie: c\r\nEmpty:\r\n\r\n", true},
 	{"keep-alive", "GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: Keep-Alive\r\n\r\n", true},
@@ -58,7 +59,7 @@ var heads = []struct {
 	{"handler that closes", "GET /close HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
 	{"too short", "GET /short HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
 
-	{"left", "GET /live/movie.flv HTTP/1.1\r\nHost: localhost\r\n\r\n", false},
+	{"bypassed path", "GET /live/movie.flv HTTP/1.1\r\nHost: localhost\r\n\r\n", false},
 	{"bad escape", "GET /a%zz HTTP/1.1\r\nHost: localhost\r\n\r\n", false},
 	{"close", "GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", false},
 	{"upgrade", "GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", false},
@@ -94,10 +95,10 @@ var heads = []struct {
 	{"one and a half", "GET /echo HTTP/1.1\r\nHost: localhost\r\n\r\nGET /4", false},
 	{"17 KiB", "GET /echo HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 17<<10) + "\r\n\r\n", false},
 	{"TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", false},
-	{"no HTTP", "hello\r\n\r\n", false},
+	{"not HTTP", "hello\r\n\r\n", false},
 }
 
-// testHandler is a handler that does what handlers may do.
+// testHandler does what handlers may do.
 func testHandler(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Z-Last", "1")
@@ -115,7 +116,7 @@ func testHandler(w http.ResponseWriter, r *http.Request) {
 		status, _ := strconv.Atoi(name)
 		w.WriteHeader(status)
 		if _, err := io.WriteString(w, "abc"); !errors.Is(err, http.ErrBodyNotAllowed) {
-			panic("a body")
+			panic("a body for a status without one")
 		}
 	case "nothing":
 	case "untyped":
@@ -134,17 +135,17 @@ func testHandler(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		if _, err := w.Write([]byte("x")); !errors.Is(err, http.ErrContentLength) {
-			panic("more than was said")
+			panic("more than Content-Length")
 		}
 	case "close":
 		h.Set("Connection", "close")
-		io.WriteString(w, "bye")
+		io.WriteString(w, "closing")
 	case "short":
 		h.Set("Content-Length", "10")
 		io.WriteString(w, "short")
 	case "200", "404", "599":
 		status, _ := strconv.Atoi(name)
-		http.Error(w, "so it is", status)
+		http.Error(w, "error text", status)
 	default:
 		http.Error(w, fmt.Sprintf("%q %q", r.URL, r.URL.RawQuery), http.StatusNotFound)
 	}
@@ -152,7 +153,7 @@ func testHandler(w http.ResponseWriter, r *http.Request) {
 
 func bypassFLV(path string) bool { return strings.HasSuffix(path, ".flv") }
 
-// serve returns the address where srv serves until the test ends.
+// serve serves by srv until the test ends, and returns the address.
 func serve(t testing.TB, srv interface {
 	Serve(net.Listener) error
 	Close() error
@@ -184,8 +185,8 @@ func dial(t testing.TB, addr string) net.Conn {
 	return c
 }
 
-// exchange sends raw, and returns all that comes back until the server closes or is done with what
-// it was sent, which it shows by refusing what is no request.
+// exchange sends raw and returns the response. It reads until the server closes the connection:
+// after the response it sends an invalid request, to which the server replies by closing.
 func exchange(t *testing.T, addr, raw string) string {
 	t.Helper()
 	c := dial(t, addr)
@@ -199,7 +200,7 @@ func exchange(t *testing.T, addr, raw string) string {
 	if err == nil {
 		_, _ = io.Copy(io.Discard, resp.Body)
 	}
-	_, _ = io.WriteString(c, "end\r\n\r\n") // it may be closed
+	_, _ = io.WriteString(c, "end\r\n\r\n") // the connection may be closed
 	_, _ = io.Copy(&all, in)                // and may be reset
 	head, body, _ := strings.Cut(all.String(), "\r\n\r\n")
 	answer := regexp.MustCompile(`Date: [^\r]*`).ReplaceAllString(head, "Date: now") + "\r\n\r\n" + body
@@ -209,75 +210,76 @@ func exchange(t *testing.T, addr, raw string) string {
 	return regexp.MustCompile(`[0-9a-f]{60}`).ReplaceAllString(answer, "boundary")
 }
 
-// TestMatchesNetHTTP has net/http answer each request, and a Server, and compares the bytes.
+// TestMatchesNetHTTP sends each request to net/http and to a Server, and compares the bytes of the
+// responses.
 func TestMatchesNetHTTP(t *testing.T) {
 	newServer := func() *http.Server {
 		return &http.Server{Handler: http.HandlerFunc(testHandler), ReadHeaderTimeout: testTimeout, IdleTimeout: testTimeout,
 			MaxHeaderBytes: 12 << 10}
 	}
 	var mu sync.Mutex
-	over := 0
-	behind := newServer()
-	behind.ConnState = func(_ net.Conn, state http.ConnState) {
+	passed := 0
+	fallback := newServer()
+	fallback.ConnState = func(_ net.Conn, state http.ConnState) {
 		mu.Lock()
 		defer mu.Unlock()
 		if state == http.StateHijacked {
-			over++
+			passed++
 		}
 	}
-	plain, fronted := serve(t, newServer()), serve(t, New(behind, Options{Bypass: bypassFLV, StallTimeout: testTimeout}))
+	plain, fast := serve(t, newServer()), serve(t, New(fallback, Options{Bypass: bypassFLV, StallTimeout: testTimeout}))
 	for _, tt := range heads {
 		t.Run(tt.name, func(t *testing.T) {
 			mu.Lock()
-			before := over
+			before := passed
 			mu.Unlock()
-			want, got := exchange(t, plain, tt.head), exchange(t, fronted, tt.head)
+			want, got := exchange(t, plain, tt.head), exchange(t, fast, tt.head)
 			if want != got {
-				t.Errorf("net/http answers with %d bytes\n%.500s\nthe front with %d\n%.500s", len(want), want, len(got), got)
+				t.Errorf("net/http responds with %d bytes\n%.500s\nthis package with %d\n%.500s", len(want), want, len(got), got)
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			// What ends a taken one that may go on is left to net/http.
-			goesOn := strings.Contains(want, "400 Bad Request")
-			if left := over > before; tt.taken && left != goesOn || !tt.taken && !left {
-				t.Errorf("left to net/http: %v\n%.500s", left, want)
+			// On a connection that stays open, net/http refuses the request that ends it.
+			staysOpen := strings.Contains(want, "400 Bad Request")
+			if left := passed > before; tt.fast && left != staysOpen || !tt.fast && !left {
+				t.Errorf("passed to net/http: %v\n%.500s", left, want)
 			}
 		})
 	}
 }
 
-// newParser returns a conn that parses, and serves nothing.
+// newParser returns a conn that can only parse.
 func newParser() *conn {
 	return &conn{srv: New(new(http.Server), Options{Bypass: bypassFLV}), req: new(http.Request)}
 }
 
 func TestParse(t *testing.T) {
 	for _, tt := range heads {
-		if got := len(tt.head) <= headSize && newParser().parse([]byte(tt.head)); got != tt.taken {
-			t.Errorf("%s: taken %v, want %v", tt.name, got, tt.taken)
+		if got := len(tt.head) <= headSize && newParser().parse([]byte(tt.head)); got != tt.fast {
+			t.Errorf("%s: parsed %v, want %v", tt.name, got, tt.fast)
 		}
 		for n := range len(tt.head) {
-			if b := []byte(tt.head[:n]); tt.taken && !looksLikeRequest(b) {
-				t.Errorf("%s: given up after %q", tt.name, b)
+			if b := []byte(tt.head[:n]); tt.fast && !looksLikeRequest(b) {
+				t.Errorf("%s: rejected after %q", tt.name, b)
 			}
 		}
 	}
 }
 
-// FuzzParse holds the front to the readings of net/http.
+// FuzzParse compares parse with http.ReadRequest.
 func FuzzParse(f *testing.F) {
 	for _, tt := range heads {
 		f.Add([]byte(tt.head))
 	}
 	f.Fuzz(func(t *testing.T, head []byte) {
 		c := newParser()
-		for range 2 { // the second time by comparison
+		for range 2 { // the second time, the fields are compared and not parsed
 			if !c.parse(head) {
 				return
 			}
 			want, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(head)))
 			if err != nil {
-				t.Fatalf("%q is taken, and is none: %v", head, err)
+				t.Fatalf("%q is parsed, and invalid for net/http: %v", head, err)
 			}
 			r := c.req
 			if r.Method != want.Method || r.RequestURI != want.RequestURI || r.Host != want.Host ||
@@ -286,22 +288,22 @@ func FuzzParse(f *testing.F) {
 			}
 			if want.ContentLength != 0 || want.Close || want.Proto != "HTTP/1.1" || len(want.TransferEncoding) > 0 ||
 				len(want.Trailer) > 0 {
-				t.Fatalf("%q is taken, and is %+v", head, want)
+				t.Fatalf("%q is parsed, and is %+v for net/http", head, want)
 			}
 		}
 	})
 }
 
-// TestManyRequestsOnOneConnection has one connection ask again and again, by heads that come in
-// pieces too, and go over to net/http in the end.
+// TestManyRequestsOnOneConnection sends many requests, some with heads in pieces, until one is
+// passed to net/http.
 func TestManyRequestsOnOneConnection(t *testing.T) {
-	var over int
-	behind := &http.Server{Handler: http.HandlerFunc(testHandler), ConnState: func(_ net.Conn, s http.ConnState) {
+	var passed int
+	fallback := &http.Server{Handler: http.HandlerFunc(testHandler), ConnState: func(_ net.Conn, s http.ConnState) {
 		if s == http.StateHijacked {
-			over++
+			passed++
 		}
 	}}
-	c := dial(t, serve(t, New(behind, Options{Bypass: bypassFLV, StallTimeout: testTimeout})))
+	c := dial(t, serve(t, New(fallback, Options{Bypass: bypassFLV, StallTimeout: testTimeout})))
 	in := bufio.NewReader(c)
 	for i, raw := range []string{
 		"GET /200 HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD /range HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -325,12 +327,12 @@ func TestManyRequestsOnOneConnection(t *testing.T) {
 			t.Errorf("request %d: %d bytes, %v", i, n, err)
 		}
 	}
-	if over != 1 {
-		t.Errorf("%d times over to net/http", over)
+	if passed != 1 {
+		t.Errorf("passed to net/http %d times, want 1", passed)
 	}
 }
 
-// TestReadTimeouts has clients who begin and do not go on.
+// TestReadTimeouts: clients that start a request and do not finish it.
 func TestReadTimeouts(t *testing.T) {
 	const limit = 300 * time.Millisecond
 	srv := &http.Server{Handler: http.HandlerFunc(testHandler), ReadHeaderTimeout: limit, IdleTimeout: limit}
@@ -344,7 +346,7 @@ func TestReadTimeouts(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			began := time.Now()
+			start := time.Now()
 			c := dial(t, addr)
 			first, second, _ := strings.Cut(tt.sent, "|")
 			_, _ = io.WriteString(c, first)
@@ -359,14 +361,14 @@ func TestReadTimeouts(t *testing.T) {
 			if _, err := io.Copy(io.Discard, c); err != nil {
 				t.Fatalf("not closed: %v", err)
 			}
-			if took := time.Since(began); took < limit*3/4 {
+			if took := time.Since(start); took < limit*3/4 {
 				t.Errorf("closed after %v", took)
 			}
 		})
 	}
 }
 
-// TestIdleBeyondHeaderTimeout has a client ask again after more than a head may take.
+// TestIdleBeyondHeaderTimeout: a client sends its next request after more than ReadHeaderTimeout.
 func TestIdleBeyondHeaderTimeout(t *testing.T) {
 	const limit = 50 * time.Millisecond
 	c := dial(t, serve(t, New(&http.Server{Handler: http.HandlerFunc(testHandler), ReadHeaderTimeout: limit,
@@ -383,31 +385,31 @@ func TestIdleBeyondHeaderTimeout(t *testing.T) {
 	}
 }
 
-// TestStalledClientIsClosed has a client who does not take what he asked for.
+// TestStalledClientIsClosed: a client does not read the response.
 func TestStalledClientIsClosed(t *testing.T) {
 	const stall = 300 * time.Millisecond
 	failed := make(chan error, 1)
 	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		body := make([]byte, 64<<20) // more than a kernel takes for who takes nothing
+		body := make([]byte, 64<<20) // more than the kernel buffers for a client that does not read
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 		_, err := w.Write(body)
 		failed <- err
 	})
 	c := dial(t, serve(t, New(&http.Server{Handler: h}, Options{StallTimeout: stall})))
-	began := time.Now()
+	start := time.Now()
 	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	if err := <-failed; !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("writing: %v", err)
 	}
-	if took := time.Since(began); took < stall {
-		t.Errorf("given up after %v", took)
+	if took := time.Since(start); took < stall {
+		t.Errorf("timed out after %v", took)
 	}
 	if n, err := io.Copy(io.Discard, c); n == 0 || n >= 64<<20 {
-		t.Errorf("%d bytes came, %v", n, err)
+		t.Errorf("%d bytes arrived, %v", n, err)
 	}
 }
 
-// TestWriteDeadline has a client take what it asked for, but too slowly for the time that the handler allows.
+// TestWriteDeadline: a client reads the response, but too slowly for the deadline of the handler.
 func TestWriteDeadline(t *testing.T) {
 	const limit = 300 * time.Millisecond
 	failed := make(chan error, 1)
@@ -425,89 +427,90 @@ func TestWriteDeadline(t *testing.T) {
 		_, _ = io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: a\r\n\r\n")
 		return make([]byte, 64<<10)
 	}
-	began := time.Now()
+	start := time.Now()
 	piece := ask("/slow")
 	for {
 		select {
 		case err := <-failed:
-			if took := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || took < limit || took > testTimeout/2 {
+			if took := time.Since(start); !errors.Is(err, os.ErrDeadlineExceeded) || took < limit || took > testTimeout/2 {
 				t.Errorf("writing: %v after %v", err, took)
 			}
 			return
 		default:
 		}
-		if _, err := io.ReadFull(c, piece); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && time.Since(began) < limit {
+		if _, err := io.ReadFull(c, piece); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && time.Since(start) < limit {
 			t.Fatal(err)
 		}
 		wait(t, limit/30)
 	}
 }
 
-// wait lets time pass.
+// wait sleeps for d.
 func wait(t *testing.T, d time.Duration) {
 	t.Helper()
 	<-time.After(d)
 }
 
-// blockingHandler is a handler that waits until the client has gone or free is closed.
+// blockingHandler waits until the client disconnects or free is closed.
 type blockingHandler struct {
-	began, gone chan struct{}
-	free        chan struct{}
+	started, gone chan struct{}
+	free          chan struct{}
 }
 
 func newBlockingHandler() *blockingHandler {
-	return &blockingHandler{began: make(chan struct{}, 8), gone: make(chan struct{}, 8), free: make(chan struct{})}
+	return &blockingHandler{started: make(chan struct{}, 8), gone: make(chan struct{}, 8), free: make(chan struct{})}
 }
 
 func (h *blockingHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h.began <- struct{}{}
+	h.started <- struct{}{}
 	select {
 	case <-r.Context().Done():
 		h.gone <- struct{}{}
 	case <-h.free:
-		io.WriteString(w, "here it is")
+		io.WriteString(w, "the body")
 	}
 }
 
-// TestClientDisconnectCancelsRequest has a request end for a client who closes.
+// TestClientDisconnectCancelsRequest: the context of a request ends when the client closes.
 func TestClientDisconnectCancelsRequest(t *testing.T) {
 	h := newBlockingHandler()
 	addr := serve(t, New(&http.Server{Handler: h}, Options{Bypass: bypassFLV, StallTimeout: testTimeout}))
 	for range 3 {
 		c := dial(t, addr)
 		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-		<-h.began
+		<-h.started
 		c.Close()
 		select {
 		case <-h.gone:
 		case <-time.After(testTimeout):
-			t.Fatal("nobody noticed")
+			t.Fatal("the request's context did not end")
 		}
 	}
 }
 
-// TestShutdown has a server end while one asks for nothing, one waits for an answer, and one is net/http's.
+// TestShutdown stops a server with an idle connection, one that waits for a response, and one that
+// net/http serves.
 func TestShutdown(t *testing.T) {
 	h := newBlockingHandler()
-	rest, behind := &http.Server{Handler: h}, make(chan struct{})
-	rest.RegisterOnShutdown(func() { close(behind) })
-	srv := New(rest, Options{Bypass: bypassFLV, StallTimeout: testTimeout})
+	fallback, stopping := &http.Server{Handler: h}, make(chan struct{})
+	fallback.RegisterOnShutdown(func() { close(stopping) })
+	srv := New(fallback, Options{Bypass: bypassFLV, StallTimeout: testTimeout})
 	addr := serve(t, srv)
 	idle, waits, other := dial(t, addr), dial(t, addr), dial(t, addr)
 	_, _ = io.WriteString(waits, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	_, _ = io.WriteString(other, "GET /x.flv HTTP/1.1\r\nHost: a\r\n\r\n")
-	<-h.began
-	<-h.began
+	<-h.started
+	<-h.started
 	ended := make(chan error)
 	go func() { ended <- srv.Shutdown(context.Background()) }()
 	if n, err := io.Copy(io.Discard, idle); n != 0 || err != nil && !errors.Is(err, net.ErrClosed) {
-		t.Errorf("who asks for nothing: %d bytes, %v", n, err)
+		t.Errorf("idle connection: %d bytes, %v", n, err)
 	}
-	<-behind // net/http learns of it last
+	<-stopping // Shutdown of net/http comes last
 	close(h.free)
-	for name, c := range map[string]net.Conn{"the front": waits, "net/http": other} {
+	for name, c := range map[string]net.Conn{"the fast path": waits, "net/http": other} {
 		b, err := io.ReadAll(c)
-		if err != nil || !bytes.Contains(b, []byte("here it is")) || !bytes.Contains(b, []byte("\r\nConnection: close\r\n")) {
+		if err != nil || !bytes.Contains(b, []byte("the body")) || !bytes.Contains(b, []byte("\r\nConnection: close\r\n")) {
 			t.Errorf("%s: %v\n%s", name, err, b)
 		}
 	}
@@ -515,12 +518,12 @@ func TestShutdown(t *testing.T) {
 		t.Errorf("Shutdown: %v", err)
 	}
 	if _, err := net.Dial("tcp", addr); err == nil {
-		t.Error("still listens")
+		t.Error("the listener is still open")
 	}
 }
 
-// TestShutdownAtAccept has a server end while it takes up who has just come: he asks for nothing,
-// and is not waited for.
+// TestShutdownAtAccept stops a server while it accepts a connection: the connection is closed, and
+// Shutdown does not wait for it.
 func TestShutdownAtAccept(t *testing.T) {
 	came, goOn := make(chan struct{}), make(chan struct{})
 	open := make(chan http.ConnState, 2)
@@ -544,13 +547,13 @@ func TestShutdownAtAccept(t *testing.T) {
 	}
 }
 
-// TestClose has a server end at once.
+// TestClose closes a server with a request in progress.
 func TestClose(t *testing.T) {
 	h := newBlockingHandler()
 	srv := New(&http.Server{Handler: h}, Options{Bypass: bypassFLV, StallTimeout: testTimeout})
 	c := dial(t, serve(t, srv))
 	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-	<-h.began
+	<-h.started
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := srv.Shutdown(now); !errors.Is(err, context.Canceled) {
@@ -560,7 +563,7 @@ func TestClose(t *testing.T) {
 	<-h.gone
 }
 
-// TestConnState holds the front to telling who counts connections of each one once, and of its end.
+// TestConnState: ConnState reports each connection once, and its end.
 func TestConnState(t *testing.T) {
 	var mu sync.Mutex
 	open, refused := map[net.Conn]bool{}, false
@@ -578,22 +581,22 @@ func TestConnState(t *testing.T) {
 		}
 	}}
 	addr := serve(t, New(srv, Options{Bypass: bypassFLV, StallTimeout: testTimeout}))
-	look := func(want int) {
+	waitOpen := func(want int) {
 		t.Helper()
-		for began := time.Now(); ; wait(t, time.Millisecond) {
+		for start := time.Now(); ; wait(t, time.Millisecond) {
 			mu.Lock()
 			n := len(open)
 			mu.Unlock()
 			if n == want {
 				return
 			}
-			if time.Since(began) > testTimeout {
+			if time.Since(start) > testTimeout {
 				t.Fatalf("%d open, want %d", n, want)
 			}
 		}
 	}
 	c := dial(t, addr)
-	look(1)
+	waitOpen(1)
 	in := bufio.NewReader(c)
 	for _, path := range []string{"/404", "/200", "/200", "/x.flv"} {
 		_, _ = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", path)
@@ -602,34 +605,34 @@ func TestConnState(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = io.Copy(io.Discard, resp.Body)
-		look(1)
+		waitOpen(1)
 	}
 	c.Close()
-	look(0)
+	waitOpen(0)
 	mu.Lock()
 	refused = true
 	mu.Unlock()
 	if n, err := io.Copy(io.Discard, dial(t, addr)); n != 0 || err != nil && errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("who is refused: %d bytes, %v", n, err)
+		t.Errorf("refused connection: %d bytes, %v", n, err)
 	}
-	look(0)
+	waitOpen(0)
 }
 
-// TestAllocations bounds what a request takes: its address as a string and as a URL.
+// TestAllocations: parsing allocates the URI as a string and as a URL, and nothing else.
 func TestAllocations(t *testing.T) {
 	c := newParser()
 	head := []byte("GET /live/movie/index.m3u8?s=AAAA&_HLS_msn=100&_HLS_part=3 HTTP/1.1\r\nHost: " +
 		"localhost\r\nUser-Agent: x\r\nAccept: */*\r\n\r\n")
 	if n := testing.AllocsPerRun(100, func() {
 		if !c.parse(head) {
-			t.Error("not taken")
+			t.Error("not parsed")
 		}
 	}); n > 2 {
 		t.Errorf("parsing takes %v allocations", n)
 	}
 }
 
-// BenchmarkRequest has one client ask for a body of that size, beside net/http.
+// BenchmarkRequest compares the fast path with net/http for one client and several sizes.
 func BenchmarkRequest(b *testing.B) {
 	for _, size := range []int{2 << 10, 64 << 10, 512 << 10} {
 		body, length := make([]byte, size), strconv.Itoa(size)
@@ -661,7 +664,7 @@ func BenchmarkRequest(b *testing.B) {
 				}
 			}
 		}
-		b.Run(fmt.Sprintf("front/%d", size), func(b *testing.B) {
+		b.Run(fmt.Sprintf("http1/%d", size), func(b *testing.B) {
 			run(b, serve(b, New(&http.Server{Handler: handler}, Options{StallTimeout: testTimeout})))
 		})
 		b.Run(fmt.Sprintf("nethttp/%d", size), func(b *testing.B) { run(b, serve(b, &http.Server{Handler: handler})) })

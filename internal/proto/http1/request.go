@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// What a head ends in, and its lines. These are never modified.
+// Line ends and known words of a head. These variables are never modified.
 var (
 	endOfHead = []byte("\r\n\r\n")
 	endOfLine = []byte("\r\n")
@@ -16,12 +16,11 @@ var (
 	methods   = [...]string{http.MethodGet, http.MethodHead}
 )
 
-// looksLikeRequest reports whether b, the beginning of a head, may go on to be one that parse
-// takes. What it does not take net/http is to see at once: it may have an answer before the head is
-// whole.
+// looksLikeRequest reports whether b, the start of a head, can become one that parse accepts. Any
+// other is passed to net/http at once, which may have a response before the head is complete.
 func looksLikeRequest(b []byte) bool {
-	line, rest, whole := bytes.Cut(b, endOfLine)
-	if whole {
+	line, rest, complete := bytes.Cut(b, endOfLine)
+	if complete {
 		if _, _, ok := requestLine(line); !ok {
 			return false
 		}
@@ -33,14 +32,14 @@ func looksLikeRequest(b []byte) bool {
 		if i < 0 {
 			return bytes.IndexByte(line, '\n') < 0
 		}
-		if i < 2 || rest[i-1] != '\r' { // an end of line alone, or of the head
+		if i < 2 || rest[i-1] != '\r' { // LF without CR, or the end of the head
 			return false
 		}
 		rest = rest[i+1:]
 	}
 }
 
-// hasMethodPrefix reports whether b begins as one of methods, or is the beginning of one.
+// hasMethodPrefix reports whether b starts with one of methods, or is the start of one.
 func hasMethodPrefix(b []byte) bool {
 	for _, m := range methods {
 		n := min(len(b), len(m))
@@ -51,8 +50,8 @@ func hasMethodPrefix(b []byte) bool {
 	return false
 }
 
-// requestLine divides the first line of a head (RFC 9112 section 3), without its end. The target is
-// a path and a query in ASCII.
+// requestLine parses the first line of a head (RFC 9112 section 3), without its line end. The
+// target must be a path and a query in ASCII.
 func requestLine(line []byte) (method string, target []byte, ok bool) {
 	line, ok = bytes.CutSuffix(line, version)
 	if !ok {
@@ -74,8 +73,8 @@ func requestLine(line []byte) (method string, target []byte, ok bool) {
 	return method, target, true
 }
 
-// parse makes c.req of a head. It reports false for one that net/http is to judge, which is all
-// that is not plain: what it takes is read as http.ReadRequest reads it.
+// parse parses head into c.req. It reports false for any request that is not plain, which net/http
+// then serves. Those that it accepts are parsed as http.ReadRequest does.
 func (c *conn) parse(head []byte) bool {
 	if bytes.Index(head, endOfHead) != len(head)-len(endOfHead) { // none, or more than one request
 		return false
@@ -97,7 +96,7 @@ func (c *conn) parse(head []byte) bool {
 	if err != nil {
 		return false
 	}
-	if leave := c.srv.opt.Bypass; leave != nil && leave(u.Path) {
+	if bypass := c.srv.opt.Bypass; bypass != nil && bypass(u.Path) {
 		return false
 	}
 	r := c.req
@@ -105,9 +104,9 @@ func (c *conn) parse(head []byte) bool {
 	return true
 }
 
-// parseFields reads header fields, each with the end of its line (RFC 9112 section 5). It reports
-// false where one bears on how the message or the connection goes on, and where net/http may refuse
-// it.
+// parseFields parses header fields, each with its line end (RFC 9112 section 5). It reports false
+// for fields that affect the framing of the message or the connection, and for those that net/http
+// might refuse.
 func parseFields(lines []byte) (fields http.Header, host string, ok bool) {
 	fields = make(http.Header)
 	for len(lines) > 0 {
@@ -134,7 +133,7 @@ func parseFields(lines []byte) (fields http.Header, host string, ok bool) {
 		}
 		fields[key] = append(fields[key], text)
 	}
-	// What net/http makes of a request for caches of before HTTP/1.1.
+	// As net/http does, for requests of HTTP/1.0 caches.
 	if p := fields["Pragma"]; len(p) > 0 && p[0] == "no-cache" && fields["Cache-Control"] == nil {
 		fields["Cache-Control"] = []string{"no-cache"}
 	}
@@ -151,7 +150,7 @@ func isToken(b []byte) bool {
 	return len(b) > 0
 }
 
-// isPlain reports whether b is a field's value in ASCII (RFC 9110 section 5.5).
+// isPlain reports whether b is a field value in ASCII (RFC 9110 section 5.5).
 func isPlain(b []byte) bool {
 	for _, c := range b {
 		if (c < ' ' || c >= 0x7f) && c != '\t' {
@@ -161,7 +160,7 @@ func isPlain(b []byte) bool {
 	return true
 }
 
-// isHost reports whether s is a host as most are, with a port or without.
+// isHost reports whether s has only the characters of common hosts, with a port or without.
 func isHost(s string) bool {
 	for i := range len(s) {
 		if !isAlphanumeric(s[i]) && strings.IndexByte("-.:[]_", s[i]) < 0 {

@@ -10,36 +10,36 @@ import (
 	"time"
 )
 
-// maxBufferedBody is how long an answer may be whose length the handler does not say before it
-// writes: those are refusals.
+// maxBufferedBody is the longest body of a response without a Content-Length, such as an error.
 const maxBufferedBody = 64 << 10
 
-var errNoContentLength = errors.New("front: an answer of that length has to say so")
+var errNoContentLength = errors.New("http1: response too long without Content-Length")
 
-// A Response is the http.ResponseWriter of a request that the front serves. Each write has until
-// the server's Stall passes without progress; the whole answer may have a deadline too.
+// A Response is the http.ResponseWriter of this package. Each write fails after the server's
+// StallTimeout without progress; the whole response may have a deadline too.
 type Response struct {
 	conn   *conn
 	header http.Header
 
 	status     int    // 0 before WriteHeader
-	length     int64  // as the handler has said; -1 when it has not
-	written    int64  // of the body
-	head       []byte // to be sent with the beginning of the body; empty when it has been
-	body       []byte // while its length is not known
-	closeAfter bool   // the connection ends with it
+	length     int64  // Content-Length of the handler; -1: none
+	written    int64  // bytes of the body
+	head       []byte // unsent head; empty once it is sent
+	body       []byte // buffered while its length is unknown
+	closeAfter bool   // close the connection after it
 	err        error
-	keys       []string // of header, in order
+	keys       []string // sorted keys of header
 }
 
-// reset makes w that of the next request.
+// reset prepares w for the next request.
 func (w *Response) reset() {
 	clear(w.header)
 	w.conn.sock.deadline = time.Time{}
 	*w = Response{conn: w.conn, header: w.header, length: -1, head: w.head[:0], keys: w.keys[:0]}
 }
 
-// SetWriteDeadline has the connection end if the client has not taken the answer by t, whatever its progress.
+// SetWriteDeadline closes the connection if the client has not received the response by t, whatever
+// its progress.
 func (w *Response) SetWriteDeadline(t time.Time) error {
 	w.conn.sock.deadline = t
 	return nil
@@ -48,7 +48,7 @@ func (w *Response) SetWriteDeadline(t time.Time) error {
 // Header returns the fields that WriteHeader sends.
 func (w *Response) Header() http.Header { return w.header }
 
-// WriteHeader begins the answer; it goes out with the body.
+// WriteHeader sets the status and the header; they are sent with the body.
 func (w *Response) WriteHeader(status int) {
 	if w.status != 0 {
 		return
@@ -63,7 +63,7 @@ func (w *Response) WriteHeader(status int) {
 	w.appendFields()
 }
 
-// appendFields appends the status and header in the order of net/http.
+// appendFields appends the status line and the header in the order of net/http.
 func (w *Response) appendFields() {
 	b := append(w.head, "HTTP/1.1 "...)
 	b = strconv.AppendInt(b, int64(w.status), 10)
@@ -88,16 +88,16 @@ func (w *Response) appendFields() {
 	w.head = b
 }
 
-// hasBody reports whether answers of that status have one (RFC 9110 section 6.4.1).
+// hasBody reports whether responses of this status have a body (RFC 9110 section 6.4.1).
 func hasBody(status int) bool {
 	return status >= http.StatusOK && status != http.StatusNoContent && status != http.StatusNotModified
 }
 
-// omitsField reports whether an answer without a body has no field of that name.
+// omitsField reports whether a response of this status omits the field.
 func omitsField(status int, name string) bool {
 	switch name {
 	case "Transfer-Encoding":
-		return true // the front has none
+		return true // bodies are never chunked
 	case "Content-Length":
 		return !hasBody(status)
 	case "Content-Type":
@@ -106,7 +106,7 @@ func omitsField(status int, name string) bool {
 	return false
 }
 
-// sanitizeValue returns the value of a field, which nothing may break off.
+// sanitizeValue returns the value of a field without line ends, and without white space around it.
 func sanitizeValue(v string) string {
 	for i := range len(v) {
 		if c := v[i]; c == '\r' || c == '\n' || c <= ' ' && (i == 0 || i == len(v)-1) {
@@ -117,7 +117,8 @@ func sanitizeValue(v string) string {
 	return v
 }
 
-// Write sends b. It returns when the kernel has it, or when it is kept because the length of the body is not known yet.
+// Write writes b. It returns when the kernel has b, or when b is buffered because the length of the
+// body is unknown.
 func (w *Response) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
@@ -134,7 +135,7 @@ func (w *Response) Write(b []byte) (int, error) {
 		w.body = append(w.body, b...)
 		return len(b), nil
 	case w.written+int64(len(b)) > w.length:
-		w.closeAfter = true // as net/http has it
+		w.closeAfter = true // as net/http does
 		return 0, http.ErrContentLength
 	case w.conn.req.Method == http.MethodHead:
 		w.written += int64(len(b))
@@ -146,7 +147,7 @@ func (w *Response) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// send sends b, behind the head if that is to be sent, and returns how much of b went.
+// send writes b, after the head if that is unsent, and returns how many bytes of b were written.
 func (w *Response) send(b []byte) (int, error) {
 	var head []byte
 	if w.written == 0 && len(w.head) > 0 {
@@ -157,7 +158,7 @@ func (w *Response) send(b []byte) (int, error) {
 	return max(0, n-len(head)), err
 }
 
-// completeHead completes the head of an answer whose body begins with b.
+// completeHead completes the head of a response whose body starts with b.
 func (w *Response) completeHead(b []byte) {
 	h := append(w.head, w.conn.srv.date.line()...)
 	if w.length < 0 && hasBody(w.status) && (w.conn.req.Method != http.MethodHead || len(b) > 0) {
@@ -176,13 +177,13 @@ func (w *Response) completeHead(b []byte) {
 	w.head = append(h, endOfLine...)
 }
 
-// Why a connection ends with an answer.
+// Errors that end a connection after a response.
 var (
-	errLengthMismatch = errors.New("front: what was written has not the length that was said")
-	errCloseAfter     = errors.New("front: the last answer of a connection")
+	errLengthMismatch = errors.New("http1: body length differs from Content-Length")
+	errCloseAfter     = errors.New("http1: last response of a connection")
 )
 
-// finish sends what is left of the answer. An error means that the connection is to be closed.
+// finish writes the rest of the response. After an error the connection must be closed.
 func (w *Response) finish() error {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)

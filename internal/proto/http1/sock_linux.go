@@ -14,29 +14,28 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// maxSend is how much one system call is given: a raw one holds its processor until it is done.
+// maxSend is the most bytes in one system call: a raw one blocks its processor until it returns.
 const maxSend = 256 << 10
 
-// A socket reads and writes a TCP connection by system calls that never block; while there is
-// nothing to do it waits in the runtime's poller. A buffer to read into it has only from the first
-// byte of a request on.
+// A socket reads and writes a TCP connection by raw non-blocking system calls, and waits in the
+// runtime's poller. It has a read buffer only while a request is being read.
 type socket struct {
 	srv *Server
 	tcp *netx.Conn
 	raw syscall.RawConn
 
-	buf *[headSize]byte // nil when nothing has been read
-	n   int             // bytes in it
+	buf *[headSize]byte // nil if nothing has been read
+	n   int             // bytes in buf
 	err error           // of the last call
 
-	out         [2][]byte // what is to be sent
+	out         [2][]byte // head and body that are unsent
 	sent        int
 	iov         [2]unix.Iovec
 	msg         unix.Msghdr
-	lastSent    int       // of sent, when it was waited last
-	queued      int       // what the kernel held then
-	deadlineSet bool      // a deadline is set
-	deadline    time.Time // when the answer must have gone; zero: never
+	lastSent    int       // value of sent at the last wait
+	queued      int       // bytes that the kernel held then
+	deadlineSet bool      // a write deadline is set
+	deadline    time.Time // for the whole response; zero: none
 	readFunc    func(fd uintptr) bool
 	writeFunc   func(fd uintptr) bool
 }
@@ -47,7 +46,7 @@ func (s *socket) open(srv *Server, tcp *netx.Conn) (err error) {
 	return err
 }
 
-// read waits for bytes, of which there is room for one or more, and reads them.
+// read waits for bytes and reads them. The buffer must have room for one byte at least.
 func (s *socket) read() error {
 	s.err = nil
 	if err := s.raw.Read(s.readFunc); err != nil {
@@ -65,7 +64,7 @@ func (s *socket) tryRead(fd uintptr) (done bool) {
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 		if s.n == 0 {
-			s.release() // most of the time of most connections is spent here
+			s.release() // most connections spend most of their time here
 		}
 		return false
 	case err == nil && n == 0:
@@ -76,7 +75,8 @@ func (s *socket) tryRead(fd uintptr) (done bool) {
 	return true
 }
 
-// send sends head and body, waiting as long as there is progress, and returns how many bytes of both went.
+// send writes head and body, as long as there is progress, and returns how many bytes of both were
+// written.
 func (s *socket) send(head, body []byte) (int, error) {
 	s.out, s.err, s.sent, s.lastSent = [2][]byte{head, body}, nil, 0, -1
 	err := s.raw.Write(s.writeFunc)
@@ -107,7 +107,7 @@ func (s *socket) trySend(fd uintptr) (done bool) {
 			s.advance(n)
 		case unix.EINTR:
 		case unix.EAGAIN:
-			if s.sent > s.lastSent { // and not woken for nothing
+			if s.sent > s.lastSent { // otherwise the wake-up was spurious
 				s.lastSent, s.deadlineSet = s.sent, true
 				s.queued = netx.Queued(s.tcp)
 				s.extendDeadline()
@@ -121,7 +121,7 @@ func (s *socket) trySend(fd uintptr) (done bool) {
 	return true
 }
 
-// extendDeadline gives the client time to take something, no longer than until.
+// extendDeadline gives the client another StallTimeout, up to the deadline.
 func (s *socket) extendDeadline() {
 	deadline := time.Now().Add(s.srv.opt.StallTimeout)
 	if !s.deadline.IsZero() && s.deadline.Before(deadline) {
@@ -130,9 +130,9 @@ func (s *socket) extendDeadline() {
 	_ = s.tcp.SetWriteDeadline(deadline)
 }
 
-// progressed reports whether the client's end has taken something since it was asked last. The
-// kernel says that there is room when a third of what it holds has gone, which on a narrow line
-// takes longer than a client may take nothing.
+// progressed reports whether the peer has acknowledged bytes since the last call. The kernel
+// reports room when a third of its buffer is free, which may take longer than StallTimeout on a
+// slow line.
 func (s *socket) progressed() bool {
 	now := netx.Queued(s.tcp)
 	less := now < s.queued
@@ -140,7 +140,7 @@ func (s *socket) progressed() bool {
 	return less
 }
 
-// sendOnce makes one system call.
+// sendOnce sends by one system call.
 func (s *socket) sendOnce(fd uintptr) (int, unix.Errno) {
 	const flags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
 	head, body := s.out[0], s.out[1][:min(len(s.out[1]), maxSend)]
@@ -161,7 +161,7 @@ func (s *socket) sendOnce(fd uintptr) (int, unix.Errno) {
 	return int(n), errno
 }
 
-// advance notes that n more bytes went.
+// advance records that n more bytes were written.
 func (s *socket) advance(n int) {
 	s.sent += n
 	for i, b := range s.out {
@@ -171,16 +171,16 @@ func (s *socket) advance(n int) {
 	}
 }
 
-// disconnectNotifier notices clients who close while they are being answered: one epoll descriptor
-// for all, which each connection is put into once. A reader beside each handler, as net/http has
-// it, would be woken with each request.
+// disconnectNotifier detects clients that disconnect while their requests are served, by one epoll
+// descriptor for all connections. A reading goroutine beside each handler, as in net/http, would be
+// woken with each request.
 type disconnectNotifier struct {
 	epoll *os.File
 	wg    sync.WaitGroup
 
 	mu    sync.Mutex
 	last  int64
-	conns map[int64]*conn // descriptors come again, numbers don't
+	conns map[int64]*conn // by ID: file descriptors are reused, IDs are not
 }
 
 func newDisconnectNotifier() (*disconnectNotifier, error) {
@@ -188,7 +188,7 @@ func newDisconnectNotifier() (*disconnectNotifier, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	if err := unix.SetNonblock(fd, true); err != nil { // so that os takes it to the runtime's poller
+	if err := unix.SetNonblock(fd, true); err != nil { // required for the runtime's poller
 		_ = unix.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
@@ -202,14 +202,16 @@ func (h *disconnectNotifier) close() {
 	h.wg.Wait()
 }
 
-// add has c's context end when its client has no more to send, and returns the number under which to forget it.
+// add registers c, whose context ends when its client closes the sending side. It returns an ID for
+// remove.
 func (h *disconnectNotifier) add(c *conn) int64 {
 	h.mu.Lock()
 	h.last++
 	id := h.last
 	h.conns[id] = c
 	h.mu.Unlock()
-	_ = c.sock.raw.Control(func(fd uintptr) { // fails where c is closed, which is noticed
+	// If Control fails, c is closed, which the next read reports.
+	_ = c.sock.raw.Control(func(fd uintptr) {
 		ev := unix.EpollEvent{Events: unix.EPOLLRDHUP | 1<<31, Fd: int32(id), Pad: int32(id >> 32)}
 		_ = h.control(int(fd), &ev)
 	})
@@ -228,7 +230,7 @@ func (h *disconnectNotifier) control(fd int, ev *unix.EpollEvent) (err error) {
 	return err
 }
 
-// remove forgets the connection of that number; the kernel does when it is closed.
+// remove removes the connection of id. The kernel removes its descriptor when it is closed.
 func (h *disconnectNotifier) remove(id int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

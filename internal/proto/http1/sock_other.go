@@ -18,7 +18,7 @@ type socket struct {
 	buf *[headSize]byte
 	n   int // bytes in buf
 
-	deadline time.Time // when the answer must have gone; zero: never
+	deadline time.Time // for the whole response; zero: none
 }
 
 func (s *socket) open(srv *Server, tcp *netx.Conn) error {
@@ -26,7 +26,7 @@ func (s *socket) open(srv *Server, tcp *netx.Conn) error {
 	return nil
 }
 
-// read waits for bytes, of which there is room for one or more, and reads them.
+// read waits for bytes and reads them. The buffer must have room for one byte at least.
 func (s *socket) read() error {
 	if s.buf == nil {
 		s.buf, _ = s.srv.bufs.Get().(*[headSize]byte)
@@ -37,7 +37,8 @@ func (s *socket) read() error {
 	return err
 }
 
-// send sends head and body, waiting as long as there is progress, and returns how many bytes of both went.
+// send writes head and body, as long as there is progress, and returns how many bytes of both were
+// written.
 func (s *socket) send(head, body []byte) (int, error) {
 	defer s.tcp.SetWriteDeadline(time.Time{})
 	bufs := net.Buffers{head, body}
@@ -60,7 +61,8 @@ func (s *socket) send(head, body []byte) (int, error) {
 	}
 }
 
-// disconnectNotifier notices nobody here: a handler goes on for a client who has left until it has something for him.
+// disconnectNotifier does nothing on this system: the handler of a client that disconnects runs
+// until it writes a response.
 type disconnectNotifier struct{}
 
 func newDisconnectNotifier() (*disconnectNotifier, error) { return new(disconnectNotifier), nil }

@@ -7,23 +7,23 @@ import (
 	"strings"
 )
 
-// An Address is where a stream is: rtmp://host[:port]/app[/instance][?arguments]/name[?arguments],
-// or rtmps. Each part is as it stands in the URL, escapes included: servers get from ffmpeg and
-// from us the same bytes.
+// An Address is the address of a stream: rtmp://host[:port]/app[/instance][?query]/name[?query], or
+// rtmps. Each part stays as it is written in the URL, escapes included, so that a server receives
+// the same bytes from ffmpeg and from livego.
 type Address struct {
 	Host  string // host:port to connect to
 	TLS   bool
-	App   string // with the instance, and arguments that stand before the name
-	Name  string // with arguments, or of arguments alone
+	App   string // with the instance, and a query that precedes the name
+	Name  string // with its query, or a query alone
 	TCURL string // the address up to the app, without user and password
 }
 
-// ErrInvalidAddress is said of an address that cannot be that of a stream.
-var ErrInvalidAddress = errors.New("an RTMP address has the form rtmp://host/app/name")
+// ErrInvalidAddress reports an address that has no app or no stream name, or another scheme.
+var ErrInvalidAddress = errors.New("invalid RTMP address: use rtmp://host/app/name")
 
-// ParseAddress reads an rtmp or rtmps URL; anything else is ErrInvalidAddress. It divides path and
-// query as ffmpeg does (rtmp_open in libavformat/rtmpproto.c): slashes count wherever they stand,
-// in arguments too.
+// ParseAddress parses an rtmp or rtmps URL; it returns ErrInvalidAddress for anything else. It
+// splits path and query as ffmpeg does (rtmp_open in libavformat/rtmpproto.c): every slash counts,
+// including those in a query.
 func ParseAddress(u *url.URL) (Address, error) {
 	a := Address{TLS: u.Scheme == "rtmps"}
 	if u.Scheme != "rtmp" && !a.TLS || u.Hostname() == "" {
@@ -46,7 +46,7 @@ func ParseAddress(u *url.URL) (Address, error) {
 	return a, nil
 }
 
-// rawPath returns the path and the query of u as they were written.
+// rawPath returns the path and the query of u as written.
 func rawPath(u *url.URL) string {
 	path := u.RawPath
 	if path == "" {
@@ -59,9 +59,9 @@ func rawPath(u *url.URL) string {
 	return path
 }
 
-// splitPath divides a path into app and name. The name begins after the second slash, the one
-// behind the instance; after the first where there is no second, or where a prefix such as mp4:
-// stands before it.
+// splitPath splits a path into app and name. The name starts after the second slash, the one behind
+// the instance. It starts after the first slash if there is no second, or if a prefix such as mp4:
+// precedes the second.
 func splitPath(path string) (app, name string) {
 	_, query, _ := strings.Cut(path, "?")
 	switch _, list, listed := strings.Cut(query, "slist="); {

@@ -5,11 +5,12 @@ import (
 	"testing"
 )
 
-// TestParseAddress has what ffmpeg sends for the same address; TestPushAddresses of e2e asks it.
+// TestParseAddress expects what ffmpeg sends for the same address; TestPushAddresses in e2e
+// verifies the table with ffmpeg.
 func TestParseAddress(t *testing.T) {
 	for _, tt := range []struct {
 		url  string
-		want Address // zero: none
+		want Address // zero: an error
 	}{
 		{"rtmp://h/live/movie", Address{"h:1935", false, "live", "movie", "rtmp://h:1935/live"}},
 		{"rtmps://h/live/movie?token=a%2Fb", Address{"h:443", true, "live", "movie?token=a%2Fb", "rtmps://h:443/live"}},

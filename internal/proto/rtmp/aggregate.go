@@ -6,25 +6,27 @@ import (
 	"fmt"
 )
 
-// Sizes of what stands around each message in an aggregate, §7.1.6: the layout is that of tags in an FLV file.
+// Sizes of the header and the back pointer of a message in an aggregate (§7.1.6), which are those
+// of an FLV tag.
 const (
 	subHeader  = 11
 	subTrailer = 4
 )
 
-// An aggregate is the rest of an aggregate message that is being split. It is checked as a whole
-// before the first message is taken from it, and messages are made one at a time: four thousand
-// empty ones would take three times the memory of the aggregate.
+// An aggregate is the unread rest of an aggregate message. splitAggregate validates all of it; next
+// then creates one message at a time, because 4096 empty messages would need three times the memory
+// of the aggregate.
 type aggregate struct {
 	rest     []byte
-	streamID uint32 // that of the aggregate overrides its messages'
-	shift    uint32 // moves their times so that the first has the aggregate's
+	streamID uint32 // overrides the ID in the messages
+	// shift is added to each timestamp, so that the first message has that of the aggregate.
+	shift uint32
 }
 
-// splitAggregate returns the aggregate in m.
+// splitAggregate validates the aggregate message m.
 func splitAggregate(m Message) (aggregate, error) {
 	bad := func(what string) (aggregate, error) {
-		return aggregate{}, &ProtocolError{"aggregate", "an aggregate message with " + what}
+		return aggregate{}, &ProtocolError{"aggregate", "invalid aggregate message: " + what}
 	}
 	p := m.Payload
 	if len(p) < subHeader+subTrailer {
@@ -33,36 +35,36 @@ func splitAggregate(m Message) (aggregate, error) {
 	a := aggregate{rest: p, streamID: m.StreamID, shift: m.Timestamp - subTimestamp(p)}
 	for n := 0; len(p) > 0; n++ {
 		if n == maxAggregated {
-			return aggregate{}, &ProtocolError{"limit", fmt.Sprintf("more than %d messages in one", maxAggregated)}
+			return aggregate{}, &ProtocolError{"limit", fmt.Sprintf("more than %d messages in an aggregate", maxAggregated)}
 		}
 		if len(p) < subHeader+subTrailer {
-			return bad("bytes left over")
+			return bad("trailing bytes")
 		}
 		end := subEnd(p)
 		if end+subTrailer > len(p) {
-			return bad("a length beyond its end")
+			return bad("length exceeds the message")
 		}
 		if back := binary.BigEndian.Uint32(p[end:]); back != uint32(end) {
-			return bad("a wrong back pointer")
+			return bad("wrong back pointer")
 		}
 		if p[0] == typeAggregate {
-			return bad("another in it")
+			return bad("nested aggregate")
 		}
 		p = p[end+subTrailer:]
 	}
 	return a, nil
 }
 
-// subEnd returns where the message ends that p begins with.
+// subEnd returns the offset at which the first message in p ends.
 func subEnd(p []byte) int { return subHeader + int(p[1])<<16 + int(p[2])<<8 + int(p[3]) }
 
 func subTimestamp(p []byte) uint32 {
 	return uint32(p[7])<<24 | uint32(p[4])<<16 | uint32(p[5])<<8 | uint32(p[6])
 }
 
-// next returns the next message of the aggregate, and false when there is none left. The message
-// has memory of its own: one that is kept must not keep the whole aggregate. skipped is called for
-// each that is neither audio, video nor data.
+// next returns the next message of the aggregate, and false at the end. The payload is a copy, so
+// that a frame that is kept does not keep the whole aggregate in memory. next calls skipped for
+// each message that is neither audio, video nor data.
 func (a *aggregate) next(skipped func(reason string)) (Message, bool) {
 	for len(a.rest) > 0 {
 		p, end := a.rest, subEnd(a.rest)

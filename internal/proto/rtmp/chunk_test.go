@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// chunkRow is input for a chunkReader with the limits of a publisher, or of one who has not been
-// let in yet (early), and what comes of it: messages as "type/time/stream/payload", then the end -
-// eof, cut, or the reason of a ProtocolError.
+// chunkRow is the input of a chunkReader that has the limits of a publisher, or the limits before
+// publish or play (early), and the expected result: messages as "type/time/stream/payload", and the
+// end: eof, cut, or the reason of a ProtocolError.
 type chunkRow struct {
 	name  string
 	early bool
@@ -25,7 +25,8 @@ type chunkRow struct {
 	count []string
 }
 
-// first returns a chunk with a type 0 header on csid, for the time t, which must not be extended.
+// first returns a chunk with a type 0 header on csid for the timestamp t, which must not be an
+// extended one.
 func first(csid byte, t int, length int, typ byte, streamID byte, body string) string {
 	return string([]byte{csid, byte(t >> 16), byte(t >> 8), byte(t), byte(length >> 16), byte(length >> 8), byte(length),
 		typ, streamID, 0, 0, 0}) + body
@@ -53,69 +54,80 @@ func chunkRows() []chunkRow {
 		{name: "two chunks", in: first(4, 0, 200, TypeAudio, 1, a200[:128]+"\xc4"+a200[128:]), want: []string{audio},
 			end: "eof"},
 		{name: "no body", in: first(4, 9, 0, TypeAudio, 1, ""), want: []string{"8/9/1/"}, end: "eof"},
-		{name: "C01 no size", in: first(2, 0, 0, typeSetChunkSize, 0, ""), end: "control"},
-		{name: "C01 3 bytes", in: first(2, 0, 3, typeSetChunkSize, 0, "abc"), end: "control"},
-		{name: "C02", in: first(2, 0, 5, typeSetChunkSize, 0, "\x00\x00\x00\xc8x") + first(4, 0, 200, TypeAudio, 1, a200),
+		{name: "chunk size: empty", in: first(2, 0, 0, typeSetChunkSize, 0, ""), end: "control"},
+		{name: "chunk size: 3 bytes", in: first(2, 0, 3, typeSetChunkSize, 0, "abc"), end: "control"},
+		{name: "chunk size: trailing byte",
+			in:   first(2, 0, 5, typeSetChunkSize, 0, "\x00\x00\x00\xc8x") + first(4, 0, 200, TypeAudio, 1, a200),
 			want: []string{audio}, end: "eof", count: []string{"trailing"}},
-		{name: "C03", in: setSize(0), end: "control"},
-		{name: "C04", in: setSize(1) + oneByOne, want: []string{audio}, end: "eof"},
-		{name: "C05 127", in: setSize(127) + first(4, 0, 200, TypeAudio, 1, a200[:127]+"\xc4"+a200[127:]),
+		{name: "chunk size 0", in: setSize(0), end: "control"},
+		{name: "chunk size 1", in: setSize(1) + oneByOne, want: []string{audio}, end: "eof"},
+		{name: "chunk size 127", in: setSize(127) + first(4, 0, 200, TypeAudio, 1, a200[:127]+"\xc4"+a200[127:]),
 			want: []string{audio}, end: "eof"},
-		{name: "C05 16777215", in: setSize(16777215) + first(4, 0, 200, TypeAudio, 1, a200), want: []string{audio},
+		{name: "chunk size 16777215", in: setSize(16777215) + first(4, 0, 200, TypeAudio, 1, a200), want: []string{audio},
 			end: "eof"},
-		{name: "C06", in: setSize(0x7fffffff) + first(4, 0, 200, TypeAudio, 1, a200), want: []string{audio}, end: "eof"},
-		{name: "C07", in: setSize(0x80000000), end: "control"},
-		{name: "C07 max", in: setSize(0xffffffff), end: "control"},
-		{name: "C08", in: first(4, 0, 200, TypeAudio, 1, a200[:128]) + setSize(40) + "\xc4" + a200[:40] + "\xc4" + a200[:32],
+		{name: "chunk size 2^31-1", in: setSize(0x7fffffff) + first(4, 0, 200, TypeAudio, 1, a200), want: []string{audio},
+			end: "eof"},
+		{name: "chunk size 2^31", in: setSize(0x80000000), end: "control"},
+		{name: "chunk size 2^32-1", in: setSize(0xffffffff), end: "control"},
+		{name: "chunk size within a message",
+			in:   first(4, 0, 200, TypeAudio, 1, a200[:128]) + setSize(40) + "\xc4" + a200[:40] + "\xc4" + a200[:32],
 			want: []string{audio}, end: "eof"},
-		{name: "C09", in: first(4, 0, 0xffffff, TypeVideo, 1, ""), end: "limit"},
-		{name: "C09 early", early: true, in: first(4, 0, 0xffffff, TypeVideo, 1, ""), end: "limit"},
-		{name: "C10", in: manyBig, end: "limit"},
-		{name: "C10 early", early: true, in: strings.ReplaceAll(manyBig, "\x80\x00\x00\x09", "\x00\xff\xff\x09"),
+		{name: "message of 16 MiB", in: first(4, 0, 0xffffff, TypeVideo, 1, ""), end: "limit"},
+		{name: "message of 16 MiB before publish", early: true, in: first(4, 0, 0xffffff, TypeVideo, 1, ""), end: "limit"},
+		{name: "many unfinished messages", in: manyBig, end: "limit"},
+		{name: "many unfinished messages before publish", early: true,
+			in:  strings.ReplaceAll(manyBig, "\x80\x00\x00\x09", "\x00\xff\xff\x09"),
 			end: "limit"},
-		{name: "C11 early", early: true, in: first(4, 0, 600000, TypeVideo, 1, ""), end: "limit"},
-		{name: "C11", in: setSize(1<<20) + first(4, 0, 600000, TypeVideo, 1, rep("v", 600000)),
+		{name: "message of 600 KB before publish", early: true, in: first(4, 0, 600000, TypeVideo, 1, ""), end: "limit"},
+		{name: "message of 600 KB", in: setSize(1<<20) + first(4, 0, 600000, TypeVideo, 1, rep("v", 600000)),
 			want: []string{"9/0/1/" + rep("v", 600000)}, end: "eof"},
 		{name: "long command", in: first(3, 0, 600000, typeCommand, 0, ""), end: "limit"},
-		{name: "C13 type 3 first", in: "\xc4abc", end: "chunk"},
-		{name: "C13 type 2 first", in: "\x84\x00\x00\x00", end: "chunk"},
-		{name: "C14", in: "\x42\x00\x00\x00\x00\x00\x06\x04\x00\x07\x00\x00\x00\x00",
+		{name: "type 3 first", in: "\xc4abc", end: "chunk"},
+		{name: "type 2 first", in: "\x84\x00\x00\x00", end: "chunk"},
+		{name: "type 1 first", in: "\x42\x00\x00\x00\x00\x00\x06\x04\x00\x07\x00\x00\x00\x00",
 			want: []string{"4/0/0/\x00\x07\x00\x00\x00\x00"}, end: "eof"},
-		{name: "C15", in: first(4, 0, 200, TypeAudio, 1, a200[:128]) + first(4, 0, 200, TypeAudio, 1, ""), end: "chunk"},
-		{name: "C15 type 1", in: first(4, 0, 200, TypeAudio, 1, a200[:128]) + "\x44\x00\x00\x00\x00\x00\x01\x08",
+		{name: "type 0 within a message", in: first(4, 0, 200, TypeAudio, 1, a200[:128]) + first(4, 0, 200, TypeAudio, 1, ""),
 			end: "chunk"},
-		{name: "C17 type 2", in: first(4, 10, 1, TypeAudio, 1, "a") + "\x84\x00\x00\x07b\xc4c",
+		{name: "type 1 within a message", in: first(4, 0, 200, TypeAudio, 1, a200[:128]) + "\x44\x00\x00\x00\x00\x00\x01\x08",
+			end: "chunk"},
+		{name: "type 2", in: first(4, 10, 1, TypeAudio, 1, "a") + "\x84\x00\x00\x07b\xc4c",
 			want: []string{"8/10/1/a", "8/17/1/b", "8/24/1/c"}, end: "eof"},
-		{name: "C17 type 3 after type 0", in: first(4, 10, 1, TypeAudio, 1, "a") + "\xc4b",
+		{name: "type 3 after type 0", in: first(4, 10, 1, TypeAudio, 1, "a") + "\xc4b",
 			want: []string{"8/10/1/a", "8/20/1/b"}, end: "eof"},
-		{name: "C18 both forms of 64",
+		{name: "both forms of chunk stream 64",
 			in:   onLow("\x00\x00", first(0, 0, 200, TypeAudio, 1, a200[:128])) + "\xc1\x00\x00" + a200[128:],
 			want: []string{audio}, end: "eof"},
-		{name: "C18 65599", in: onLow("\x01\xff\xff", first(0, 0, 1, TypeAudio, 1, "a")), want: []string{"8/0/1/a"},
+		{name: "chunk stream 65599", in: onLow("\x01\xff\xff", first(0, 0, 1, TypeAudio, 1, "a")), want: []string{"8/0/1/a"},
 			end: "eof"},
-		{name: "C19 form 0", in: "\x00", end: "cut"},
-		{name: "C19 form 1", in: "\x01\x00", end: "cut"},
-		{name: "C20", in: manyIDs, want: slices.Repeat([]string{"8/0/1/"}, 64), end: "limit"},
-		{name: "C21 media on 2", in: first(2, 0, 1, TypeAudio, 1, "a"), want: []string{"8/0/1/a"}, end: "eof",
+		{name: "two byte basic header cut", in: "\x00", end: "cut"},
+		{name: "three byte basic header cut", in: "\x01\x00", end: "cut"},
+		{name: "65 chunk streams", in: manyIDs, want: slices.Repeat([]string{"8/0/1/"}, 64), end: "limit"},
+		{name: "media on chunk stream 2", in: first(2, 0, 1, TypeAudio, 1, "a"), want: []string{"8/0/1/a"}, end: "eof",
 			count: []string{"channel"}},
-		{name: "C21 control on 4", in: first(4, 0, 4, typeAck, 1, "\x00\x00\x00\x01"),
+		{name: "control on chunk stream 4", in: first(4, 0, 4, typeAck, 1, "\x00\x00\x00\x01"),
 			want: []string{"3/0/1/\x00\x00\x00\x01"}, end: "eof", count: []string{"channel"}},
-		{name: "C22", in: first(4, 0, 200, TypeAudio, 1, a200[:128]) + first(6, 0, 200, TypeVideo, 1, a200[:128]) +
-			first(5, 0, 129, TypeData, 1, a200[:128]) + "\xc6" + a200[128:] + "\xc5a\xc4" + a200[128:],
+		{name: "interleaved messages",
+			in: first(4, 0, 200, TypeAudio, 1, a200[:128]) + first(6, 0, 200, TypeVideo, 1, a200[:128]) +
+				first(5, 0, 129, TypeData, 1, a200[:128]) + "\xc6" + a200[128:] + "\xc5a\xc4" + a200[128:],
 			want: []string{"9/0/1/" + a200, "18/0/1/" + a200[:129], audio}, end: "eof"},
-		{name: "C23 types 0 to 3", in: first(4, extendedTimestamp, 200, TypeAudio, 1, "\x01\x02\x03\x04"+a200[:128]) +
-			"\xc4\x01\x02\x03\x04" + a200[128:] +
-			"\x44\xff\xff\xff\x00\x00\x01\x08\x01\x00\x00\x00b" + "\x84\xff\xff\xff\x00\x00\x00\x05c" + "\xc4\x00\x00\x00\x05d",
+		{name: "extended timestamp, types 0 to 3",
+			in: first(4, extendedTimestamp, 200, TypeAudio, 1, "\x01\x02\x03\x04"+a200[:128]) +
+				"\xc4\x01\x02\x03\x04" + a200[128:] +
+				"\x44\xff\xff\xff\x00\x00\x01\x08\x01\x00\x00\x00b" + "\x84\xff\xff\xff\x00\x00\x00\x05c" + "\xc4\x00\x00\x00\x05d",
 			want: []string{"8/16909060/1/" + a200, "8/33686276/1/b", "8/33686281/1/c", "8/33686286/1/d"}, end: "eof"},
-		{name: "C24", in: first(4, extendedTimestamp, 300, TypeAudio, 1, "\x01\x02\x03\x04"+a200[:128]) + "\xc4" +
-			a200[:128] + "\xc4" + a200[:44],
+		{name: "extended timestamp omitted",
+			in: first(4, extendedTimestamp, 300, TypeAudio, 1, "\x01\x02\x03\x04"+a200[:128]) + "\xc4" +
+				a200[:128] + "\xc4" + a200[:44],
 			want: []string{"8/16909060/1/" + rep("a", 300)}, end: "eof"},
-		{name: "C24 at the end", in: first(4, extendedTimestamp, 130, TypeAudio, 1, "\x01\x02\x03\x04"+a200[:128]) + "\xc4aa",
+		{name: "extended timestamp omitted at the end",
+			in:   first(4, extendedTimestamp, 130, TypeAudio, 1, "\x01\x02\x03\x04"+a200[:128]) + "\xc4aa",
 			want: []string{"8/16909060/1/" + a200[:130]}, end: "eof"},
-		{name: "C25 known to omit", in: first(4, extendedTimestamp, 300, TypeAudio, 1, "\x01\x02\x03\x04"+a200[:128]) +
-			"\xc4" + a200[:128] + "\xc4\x01\x02\x03\x04" + a200[:40] + first(6, 0, 1, TypeVideo, 1, "v"),
+		{name: "extended timestamp known to be omitted",
+			in: first(4, extendedTimestamp, 300, TypeAudio, 1, "\x01\x02\x03\x04"+a200[:128]) +
+				"\xc4" + a200[:128] + "\xc4\x01\x02\x03\x04" + a200[:40] + first(6, 0, 1, TypeVideo, 1, "v"),
 			want: []string{"8/16909060/1/" + rep("a", 256) + "\x01\x02\x03\x04" + rep("a", 40), "9/0/1/v"}, end: "eof"},
-		{name: "C26", in: first(4, 10, 1, TypeAudio, 1, "a") + "\x44\xff\xff\xff\x00\x00\x01\x08\xff\xff\xff\xffb",
+		{name: "timestamp wraps", in: first(4, 10, 1, TypeAudio, 1, "a") +
+			"\x44\xff\xff\xff\x00\x00\x01\x08\xff\xff\xff\xffb",
 			want: []string{"8/10/1/a", "8/9/1/b"}, end: "eof"},
 		{name: "abort", in: first(4, 0, 200, TypeAudio, 1, a200[:128]) + first(2, 0, 4, typeAbort, 0, "\x00\x00\x00\x04") +
 			first(4, 0, 1, TypeAudio, 1, "b"), want: []string{"8/0/1/b"}, end: "eof"},
@@ -124,7 +136,7 @@ func chunkRows() []chunkRow {
 	}
 }
 
-// publisherReader returns a chunkReader with a publisher's limits.
+// publisherReader returns a chunkReader with the limits of a publisher.
 func publisherReader(r io.Reader, count func(string)) *chunkReader {
 	cr := newChunkReader(bufio.NewReaderSize(r, readBuffer), count)
 	cr.maxMedia, cr.maxReassembly = 8<<20, maxReassembly
@@ -174,7 +186,7 @@ func TestChunkReader(t *testing.T) {
 	}
 }
 
-// TestChunkReaderByByte reads the same table from a network that delivers single bytes.
+// TestChunkReaderByByte reads the same table from a reader that returns single bytes.
 func TestChunkReaderByByte(t *testing.T) {
 	for _, row := range chunkRows() {
 		if len(row.in) > 1<<16 {
@@ -191,19 +203,20 @@ type oneByteReader struct{ io.Reader }
 
 func (r oneByteReader) Read(p []byte) (int, error) { return r.Reader.Read(p[:min(1, len(p))]) }
 
-// TestChunkHeaderReservesNoMemory: a header alone takes nothing, and a body what has arrived.
+// TestChunkHeaderReservesNoMemory: a header alone allocates nothing; the body grows as bytes
+// arrive.
 func TestChunkHeaderReservesNoMemory(t *testing.T) {
 	cr := publisherReader(strings.NewReader(first(4, 0, 8<<20, TypeVideo, 1, "x")), func(string) {})
 	if _, err := cr.next(); err != io.ErrUnexpectedEOF {
 		t.Error(err)
 	}
 	if cr.reassembly > initialBodySize {
-		t.Errorf("%d bytes for one", cr.reassembly)
+		t.Errorf("%d bytes allocated for a body of 1", cr.reassembly)
 	}
 }
 
-// TestSmallChunks is row C04: a megabyte in chunks of one byte may cost no more than 50 times the
-// CPU of one chunk. The times are the best of several, as the machine may be busy.
+// TestSmallChunks: 1 MiB in chunks of one byte may use at most 50 times the CPU time of one chunk.
+// It compares the best of several runs, because the machine may be busy.
 func TestSmallChunks(t *testing.T) {
 	const n = 1 << 20
 	one := setSize(n) + first(4, 0, n, TypeVideo, 1, strings.Repeat("v", n))
@@ -219,7 +232,8 @@ func TestSmallChunks(t *testing.T) {
 		}
 		return least
 	}
-	// What a connection adds is the same for each byte; in memory it is missing, so count it as 200 us a megabyte.
+	// The network costs the same for each byte. A reader in memory has no such cost, so add 200 us
+	// for each MiB.
 	const network = 200 * time.Microsecond
 	whole, bytewise := best(one)+network, best(many)+2*network
 	if bytewise > 50*whole {
@@ -267,7 +281,7 @@ func TestReadAllocs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}); n > 2 {
-		t.Errorf("%v allocations, want little but the body", n)
+		t.Errorf("%v allocations, want at most 2", n)
 	}
 }
 

@@ -10,52 +10,52 @@ import (
 	"sync/atomic"
 )
 
-// A chunkReader puts messages together from chunks, §5.3. It looks into those that are of its own
-// layer: SetChunkSize and Abort.
+// A chunkReader assembles messages from chunks (§5.3), and handles the messages of its own layer,
+// SetChunkSize and Abort.
 //
-// Bodies grow as bytes arrive and are never reserved by what a header announces: the first
-// allocation is at most as large as the largest message that this peer has sent in full. What all
-// unfinished messages have allocated together is limited.
+// A body grows as its bytes arrive. Memory is never reserved for the length that a header
+// announces: the first allocation is at most as large as the largest message that this peer has
+// sent completely. The memory of all unfinished messages together is limited.
 //
-// It reads incrementally: any error that br's reader returns, errNeedInput among them, leaves it as
-// it was but for the bytes that were consumed, and next may be called again. So one reader serves
-// connections that are read by a goroutine of their own and those that are fed.
+// A chunkReader reads incrementally. An error of br's reader, such as errNeedInput, leaves it in
+// its state after the bytes consumed so far, and next may be called again. So the same reader
+// serves connections that have a goroutine and those that are fed (Player).
 type chunkReader struct {
 	br        *bufio.Reader
 	count     func(reason string)
 	size      int
 	streams   map[uint32]*chunkStream
-	last      *chunkStream // of the chunk before: mostly that of the next
+	last      *chunkStream // of the previous chunk, which is mostly that of the next
 	current   *chunkStream // of the chunk whose body is being read; nil between chunks
-	remaining int          // bytes that are missing of that body
+	remaining int          // bytes of that body that have not arrived
 	extTime   extendedTime
 
-	maxMedia      int // bytes of a message of type audio, video, data or aggregate
+	maxMedia      int // most bytes of an audio, video, data or aggregate message
 	maxReassembly int
 	reassembly    int // bytes allocated for unfinished messages
 	largest       int // bytes of the largest complete message
 
-	receiving atomic.Bool // a message has begun since next was called, or was unfinished then
+	receiving atomic.Bool // a message has started since next was called, or was unfinished then
 }
 
 type chunkStream struct {
 	id        uint32
 	timestamp uint32
 	delta     uint32
-	field     uint32 // extended time field as last read
+	field     uint32 // the last timestamp field, extended or not
 	extended  bool
 	typ       uint8
 	streamID  uint32
 	length    int
 	body      []byte
-	open      bool // in mid-message
+	open      bool // a message is unfinished
 }
 
-// extendedTime is what is known of a peer's type 3 chunks. They repeat an extended time (§5.3.1.3),
-// but old encoders leave it out. As long as nothing else is known, four bytes that equal the last
-// time field are one; a peer once seen to leave it out is taken to do so for good. Where it leaves
-// it out and the very first such chunk happens to begin with these four bytes, the connection is
-// lost: one in 2^32, and it hurts only itself.
+// extendedTime says whether the type 3 chunks of a peer repeat the extended timestamp (§5.3.1.3),
+// which old encoders omit. While it is unknown, four bytes that equal the last timestamp field are
+// taken for one. A peer that has omitted it once is expected to omit it always. If the body of the
+// very first such chunk happens to start with these four bytes, the connection fails: the chance is
+// one in 2^32, and only that peer is affected.
 type extendedTime uint8
 
 const (
@@ -74,7 +74,8 @@ func newChunkReader(br *bufio.Reader, count func(string)) *chunkReader {
 	}
 }
 
-// next returns the next message. io.EOF means that the peer ended between two messages, io.ErrUnexpectedEOF within one.
+// next returns the next message. io.EOF means that the peer closed the connection between two
+// messages, io.ErrUnexpectedEOF within one.
 func (r *chunkReader) next() (Message, error) {
 	r.receiving.Store(r.reassembly > 0)
 	for {
@@ -106,9 +107,9 @@ func (r *chunkReader) next() (Message, error) {
 	}
 }
 
-// readChunk reads one readChunk, and those that continue it as far as they are at hand. Where the
-// input ends within a readChunk, the next call goes on at that byte: a header is consumed when all
-// of it has arrived, and a body as it arrives.
+// readChunk reads one chunk, and the chunks after it that continue the message and are buffered
+// already. If the input ends within a chunk, the next call continues at that byte: a header is
+// consumed when it is complete, and a body as it arrives.
 func (r *chunkReader) readChunk() (*chunkStream, error) {
 	if r.current == nil {
 		s, err := r.readHeader()
@@ -126,8 +127,8 @@ func (r *chunkReader) readChunk() (*chunkStream, error) {
 	return s, nil
 }
 
-// readHeader reads the readHeader of a chunk: the basic readHeader (§5.3.1.1), the message
-// readHeader (§5.3.1.2) and the extended time.
+// readHeader reads the header of a chunk: the basic header (§5.3.1.1), the message header
+// (§5.3.1.2) and the extended timestamp.
 func (r *chunkReader) readHeader() (*chunkStream, error) {
 	b, err := r.br.Peek(1)
 	if err != nil {
@@ -161,9 +162,11 @@ func (r *chunkReader) stream(id uint32, format byte) (*chunkStream, error) {
 	}
 	s := r.streams[id]
 	if s == nil {
-		// librtmp begins with type 1 on a fresh chunk stream; the others have nothing to refer to.
+		// librtmp starts a chunk stream with type 1. Types 2 and 3 have no previous header to refer
+		// to.
 		if format >= 2 {
-			return nil, &ProtocolError{"chunk", fmt.Sprintf("a chunk stream begins with a type %d header", format)}
+			return nil, &ProtocolError{"chunk",
+				fmt.Sprintf("invalid chunk: a chunk stream starts with a type %d header", format)}
 		}
 		if len(r.streams) == maxChunkStreams {
 			return nil, &ProtocolError{"limit", fmt.Sprintf("more than %d chunk streams", maxChunkStreams)}
@@ -175,10 +178,11 @@ func (r *chunkReader) stream(id uint32, format byte) (*chunkStream, error) {
 	return s, nil
 }
 
-// readMessageHeader reads a message header that n bytes precede, and where a message begins checks its length.
+// readMessageHeader reads the message header of type format, which follows n bytes of basic header,
+// and checks the length of a message that starts here.
 func (r *chunkReader) readMessageHeader(s *chunkStream, n int, format byte) error {
 	if s.open {
-		return &ProtocolError{"chunk", fmt.Sprintf("a type %d header within a message", format)}
+		return &ProtocolError{"chunk", fmt.Sprintf("invalid chunk: type %d header within a message", format)}
 	}
 	end := n + [3]int{11, 7, 3}[format]
 	b, err := r.br.Peek(end)
@@ -205,7 +209,8 @@ func (r *chunkReader) readMessageHeader(s *chunkStream, n int, format byte) erro
 		s.field = binary.BigEndian.Uint32(h[len(h)-4:])
 	}
 	r.br.Discard(end)
-	// A type 3 chunk after a type 0 takes its time for the delta, §5.3.1.2.4; ffmpeg counts on it.
+	// After a type 0 chunk, a type 3 chunk uses that timestamp as its delta (§5.3.1.2.4). ffmpeg
+	// relies on it.
 	s.delta = s.field
 	if format == 0 {
 		s.timestamp = 0
@@ -213,7 +218,7 @@ func (r *chunkReader) readMessageHeader(s *chunkStream, n int, format byte) erro
 	return r.startMessage(s)
 }
 
-// type3Header reads the header of a type 3 chunk, whose basic header has n bytes.
+// type3Header reads the header of a type 3 chunk whose basic header has n bytes.
 func (r *chunkReader) type3Header(s *chunkStream, n int) error {
 	if s.extended && r.extTime != extOmitted {
 		b, err := r.br.Peek(n + 4)
@@ -242,7 +247,7 @@ func (r *chunkReader) startMessage(s *chunkStream) error {
 	}
 	if s.length > limit {
 		return &ProtocolError{"limit",
-			fmt.Sprintf("a message of type %d and %d bytes: the limit is %d", s.typ, s.length, limit)}
+			fmt.Sprintf("message too long: type %d, %d bytes, the limit is %d", s.typ, s.length, limit)}
 	}
 	s.timestamp += s.delta
 	s.open = true
@@ -250,7 +255,7 @@ func (r *chunkReader) startMessage(s *chunkStream) error {
 	return nil
 }
 
-// readBody reads what is left of the chunk at hand.
+// readBody reads the rest of the current chunk.
 func (r *chunkReader) readBody(s *chunkStream) error {
 	for r.remaining > 0 {
 		if len(s.body) == cap(s.body) {
@@ -273,7 +278,7 @@ func (r *chunkReader) readBody(s *chunkStream) error {
 func (r *chunkReader) grow(s *chunkStream) error {
 	size := min(s.length, max(r.largest, 2*len(s.body)))
 	if r.reassembly += size - cap(s.body); r.reassembly > r.maxReassembly {
-		return &ProtocolError{"limit", fmt.Sprintf("unfinished messages of more than %d bytes", r.maxReassembly)}
+		return &ProtocolError{"limit", fmt.Sprintf("unfinished messages exceed %d bytes", r.maxReassembly)}
 	}
 	body := make([]byte, len(s.body), size)
 	copy(body, s.body)
@@ -281,9 +286,8 @@ func (r *chunkReader) grow(s *chunkStream) error {
 	return nil
 }
 
-// readBuffered takes the chunks that continue s and lie whole in the read buffer already. Nothing
-// depends on it but speed: with chunks of a few bytes the way through chunk costs more than the
-// bytes.
+// readBuffered appends the chunks that continue s and are completely buffered. It is an
+// optimization: with chunks of a few bytes, readChunk costs more than the bytes.
 func (r *chunkReader) readBuffered(s *chunkStream) {
 	if s.extended || s.id >= 64 {
 		return
@@ -302,14 +306,14 @@ func (r *chunkReader) readBuffered(s *chunkStream) {
 	r.br.Discard(used)
 }
 
-// resetMessage forgets the message that s is in.
+// resetMessage discards the current message of s.
 func (r *chunkReader) resetMessage(s *chunkStream) {
 	r.reassembly -= cap(s.body)
 	s.body = nil
 	s.open = false
 }
 
-// unfinished returns how many bytes of incomplete messages have come, and how many are missing.
+// unfinished returns how many bytes of unfinished messages have arrived, and how many are missing.
 func (r *chunkReader) unfinished() (have, missing int) {
 	for _, s := range r.streams {
 		if s.open {
@@ -320,7 +324,7 @@ func (r *chunkReader) unfinished() (have, missing int) {
 	return have, missing
 }
 
-// checkChunkStream counts what is not where §5.4 wants it, and harmless.
+// checkChunkStream counts messages on another chunk stream than §5.4 requires, which is harmless.
 func (r *chunkReader) checkChunkStream(s *chunkStream) {
 	isControl := chunkStreamOf(s.typ) == 2
 	if isControl != (s.id == 2) || isControl && s.streamID != 0 {
@@ -328,27 +332,27 @@ func (r *chunkReader) checkChunkStream(s *chunkStream) {
 	}
 }
 
-// setChunkSize takes the peer's chunk size, §5.4.1: from 1 on, the top bit zero, and all above a
-// message's largest length alike.
+// setChunkSize sets the chunk size of the peer (§5.4.1): at least 1, with the top bit zero. Sizes
+// above the largest message length are equivalent.
 func (r *chunkReader) setChunkSize(p []byte) error {
 	if len(p) < 4 {
-		return &ProtocolError{"control", "a short SetChunkSize"}
+		return &ProtocolError{"control", "invalid SetChunkSize: too short"}
 	}
 	if len(p) > 4 {
 		r.count("trailing")
 	}
 	n := binary.BigEndian.Uint32(p)
 	if n == 0 || n > math.MaxInt32 {
-		return &ProtocolError{"control", fmt.Sprintf("a chunk size of %d", n)}
+		return &ProtocolError{"control", fmt.Sprintf("invalid SetChunkSize: %d", n)}
 	}
 	r.size = int(min(n, 0xffffff))
 	return nil
 }
 
-// abort forgets the unfinished message of a chunk stream, §5.4.2.
+// abort discards the unfinished message of a chunk stream (§5.4.2).
 func (r *chunkReader) abort(p []byte) error {
 	if len(p) < 4 {
-		return &ProtocolError{"control", "a short Abort"}
+		return &ProtocolError{"control", "invalid Abort: too short"}
 	}
 	if s := r.streams[binary.BigEndian.Uint32(p)]; s != nil {
 		r.resetMessage(s)

@@ -3,19 +3,20 @@ package rtmp
 import "encoding/binary"
 
 const (
-	extendedTimestamp = 0xffffff // the 24 bit time field that announces 32 bits more, §5.3.1.3
-	// bytes of a leading slice that are copied beside the header: a codec's few bytes cost less than a
-	// vector
+	// extendedTimestamp in the 24 bit timestamp field announces a 32 bit timestamp, §5.3.1.3.
+	extendedTimestamp = 0xffffff
+	// maxInlined is the most bytes of a first slice that are copied behind the header, which costs
+	// less than another vector.
 	maxInlined      = 16
-	type0HeaderSize = 12 // basic header and message header of a type 0 chunk
+	type0HeaderSize = 12 // bytes of basic header and message header of a type 0 chunk
 	firstHeaderMax  = type0HeaderSize + 4 + maxInlined
 )
 
-// AppendMessage appends to dst the chunks of a message whose payload is the slices of body one
-// after the other, for a peer that was told OutChunkSize: a type 0 header and type 3 headers, so
-// that the bytes depend on nothing sent before and may go to any number of peers. Slices of body
-// are referred to, not copied, but for a first one of a few bytes: they must not change while the
-// result is in use. All headers are in one new array.
+// AppendMessage appends to dst the chunks of a message whose payload is the concatenation of body,
+// for a peer that has been sent OutChunkSize. It uses a type 0 header and type 3 headers: the bytes
+// depend on nothing sent before, so that any number of peers can share them. The result refers to
+// the slices of body, which must not change while it is in use; only a first slice of at most
+// maxInlined bytes is copied. All headers are in one new array.
 func AppendMessage(dst [][]byte, h Header, body ...[]byte) [][]byte {
 	return appendChunks(dst, OutChunkSize, h, body...)
 }
@@ -73,8 +74,8 @@ func appendFirstHeader(dst []byte, h Header, length int) []byte {
 	return dst
 }
 
-// continuationHeader returns the type 3 header of the chunks that follow the first. It repeats an
-// extended time, §5.3.1.3.
+// continuationHeader returns the type 3 header of the chunks after the first. It repeats an
+// extended timestamp, §5.3.1.3.
 func continuationHeader(h Header) []byte {
 	next := []byte{3<<6 | chunkStreamOf(h.Type)}
 	if h.Timestamp >= extendedTimestamp {
@@ -83,7 +84,8 @@ func continuationHeader(h Header) []byte {
 	return next
 }
 
-// chunkStreamOf returns the chunk stream that messages of a type go by: 2 is for control alone, §5.3.1.1.
+// chunkStreamOf returns the chunk stream ID for messages of a type. 2 is reserved for protocol
+// control messages, §5.3.1.1.
 func chunkStreamOf(typ uint8) byte {
 	switch typ {
 	case typeSetChunkSize, typeAbort, typeAck, typeUserControl, typeWindowAck, typePeerBandwidth:

@@ -10,28 +10,29 @@ import (
 	"livego/internal/container/amf0"
 )
 
-// A ClientConn is the client's end of a connection: Connect, then Publish and WriteMessage or
-// WriteMedia, or Play and ReadMessage, at last Close. Methods that take a ctx close the connection
-// when it ends.
+// A ClientConn is the client side of a connection. Call Connect, then Publish and WriteMessage or
+// WriteMedia, or Play and ReadMessage, and finally Close. Methods with a ctx close the connection
+// when ctx ends.
 type ClientConn struct {
 	*conn
 	lastTransaction int
 	streamID        uint32
-	name            string // published
+	name            string // of the published stream
 	caps            Caps
-	streamEnded     atomic.Bool // a publisher has said goodbye, and nothing closed the connection yet
+	// streamEnded is set by EndStream of a publisher, and cleared by Close.
+	streamEnded atomic.Bool
 }
 
-// NewClientConn returns the client's end of nc, which it owns from now on. Options.CommandTimeout
-// is unused: contexts have it.
+// NewClientConn returns the client side of nc and takes ownership of nc. Options.CommandTimeout is
+// not used: the contexts of the methods limit the time.
 func NewClientConn(nc net.Conn, o Options) *ClientConn {
 	c := &ClientConn{conn: newConn(nc, o)}
-	c.ackEvery = window // also for a server that plays without having announced one
+	c.ackEvery = window // also for a server that sends media and has announced no window
 	return c
 }
 
-// Connect shakes hands and connects to app. tcURL is the address up to app, for example
-// rtmp://host:1935/live. A refusal is a *StatusError.
+// Connect performs the handshake and connects to app. tcURL is the address up to app, for example
+// rtmp://host:1935/live. If the server refuses, the error is a *StatusError.
 func (c *ClientConn) Connect(ctx context.Context, app, tcURL string) error {
 	return c.withContext(ctx, func() error {
 		if err := c.handshake(clientHandshake); err != nil {
@@ -40,30 +41,31 @@ func (c *ClientConn) Connect(ctx context.Context, app, tcURL string) error {
 		c.endNegotiation()
 		c.allowMedia()
 		c.src.startTicks(c.opt.PingInterval)
-		facts, info, err := c.call("connect", append(amf0.Object{
+		properties, info, err := c.call("connect", append(amf0.Object{
 			{Key: "app", Value: app},
 			{Key: "type", Value: "nonprivate"},
 			{Key: "flashVer", Value: "FMLE/3.0 (compatible; livego)"},
 			{Key: "tcUrl", Value: tcURL},
 		}, capabilities(CapsMultitrack|CapsModEx|CapsTimestampOffset)...))
-		c.caps = capsOf(facts) | capsOf(info)
+		c.caps = capsOf(properties) | capsOf(info)
 		return err
 	})
 }
 
-// Caps returns what the server has said in Connect of itself in the way of Enhanced RTMP.
+// Caps returns the Enhanced RTMP capabilities that the server announced in its reply to connect.
 func (c *ClientConn) Caps() Caps { return c.caps }
 
-// capsOf returns what an object of the answer to connect says.
+// capsOf returns the capsEx value of an object in the reply to connect.
 func capsOf(v any) Caps {
 	o, _ := v.(amf0.Object)
 	return Caps(min(max(numberOrZero(o.Get("capsEx")), 0), 1<<31-1))
 }
 
-// StreamID returns the number of the message stream that Publish or Play opened.
+// StreamID returns the ID of the message stream that Publish or Play created.
 func (c *ClientConn) StreamID() uint32 { return c.streamID }
 
-// Publish begins to publish name, which may have a query. A refusal is a *StatusError.
+// Publish starts to publish name, which may have a query. If the server refuses, the error is a
+// *StatusError.
 func (c *ClientConn) Publish(ctx context.Context, name string) error {
 	return c.withContext(ctx, func() error {
 		if err := c.send(c.command(0, "releaseStream", nil, name), c.command(0, "FCPublish", nil, name)); err != nil {
@@ -80,7 +82,8 @@ func (c *ClientConn) Publish(ctx context.Context, name string) error {
 	})
 }
 
-// Play begins to play name, which may have a query. A refusal is a *StatusError.
+// Play starts to play name, which may have a query. If the server refuses, the error is a
+// *StatusError.
 func (c *ClientConn) Play(ctx context.Context, name string) error {
 	return c.withContext(ctx, func() error {
 		if err := c.createStream(); err != nil {
@@ -93,10 +96,10 @@ func (c *ClientConn) Play(ctx context.Context, name string) error {
 	})
 }
 
-// Close closes the connection. Calls in progress on it end with an error. After the Goodbye of a
-// publisher it ends the sending side first, and waits for the server to have read what was sent, as
-// far as that goes on (see netx.Linger): an answer of the server that nobody has read would make
-// the kernel reset the connection, and the end of the stream would be lost.
+// Close closes the connection. Calls in progress return an error. After EndStream of a publisher,
+// Close closes the sending side first and waits until the server has read everything, while it
+// makes progress (see netx.Linger). Otherwise an unread reply of the server would make the kernel
+// reset the connection, and the end of the stream would be lost.
 func (c *ClientConn) Close() error {
 	if c.streamEnded.Swap(false) {
 		c.closeWriteAndLinger()
@@ -104,16 +107,16 @@ func (c *ClientConn) Close() error {
 	return c.nc.Close()
 }
 
-// WriteMessage writes m on the stream that Publish opened.
+// WriteMessage writes m to the stream that Publish created.
 func (c *ClientConn) WriteMessage(m Message) error {
 	bufs := net.Buffers(AppendMessage(nil, Header{m.Type, m.Timestamp, c.streamID}, m.Payload))
 	_, err := c.WriteMedia(&bufs)
 	return err
 }
 
-// ReadMessage returns the next audio, video or data message of the stream. io.EOF is the end of a
-// stream that was played, a *StatusError what the server has against going on; others as those of
-// ServerConn.ReadMessage.
+// ReadMessage returns the next audio, video or data message of the stream. The error is io.EOF when
+// a played stream has ended, and a *StatusError when the server ends it with an error status; other
+// errors are those of ServerConn.ReadMessage.
 func (c *ClientConn) ReadMessage() (Message, error) {
 	for {
 		m, err := c.next()
@@ -142,13 +145,14 @@ func (c *ClientConn) ReadMessage() (Message, error) {
 	}
 }
 
-// isSessionData tells whether data is the server's word to the player rather than part of the stream.
+// isSessionData reports whether a data message is addressed to the player and is not part of the
+// stream.
 func isSessionData(data []byte) bool {
 	return bytes.HasPrefix(data, amf0.Append(nil, "|RtmpSampleAccess")) ||
 		bytes.HasPrefix(data, amf0.Append(nil, "onStatus"))
 }
 
-// EndStream ends the stream in due form. Close must follow.
+// EndStream ends the stream with FCUnpublish and deleteStream. Close must follow.
 func (c *ClientConn) EndStream() error {
 	var ms []Message
 	if c.name != "" {
@@ -159,7 +163,7 @@ func (c *ClientConn) EndStream() error {
 	return err
 }
 
-// withContext runs f, and closes the connection when ctx ends before.
+// withContext runs f, and closes the connection if ctx ends first.
 func (c *ClientConn) withContext(ctx context.Context, f func() error) error {
 	stop := context.AfterFunc(ctx, func() { c.nc.Close() })
 	defer stop()
@@ -170,13 +174,13 @@ func (c *ClientConn) withContext(ctx context.Context, f func() error) error {
 	return err
 }
 
-// command returns a command with the next transaction id.
+// command returns a command message with the next transaction ID.
 func (c *ClientConn) command(streamID uint32, name string, args ...any) Message {
 	c.lastTransaction++
 	return newCommand(streamID, append([]any{name, c.lastTransaction}, args...)...)
 }
 
-// call sends a command and returns the two values of its answer.
+// call sends a command and returns the two values of the reply.
 func (c *ClientConn) call(name string, args ...any) (first, second any, err error) {
 	if err := c.send(c.command(0, name, args...)); err != nil {
 		return nil, nil, err
@@ -207,13 +211,13 @@ func (c *ClientConn) createStream() error {
 	}
 	id := numberOrZero(v)
 	if id < 1 || id > 1<<31 {
-		return &ProtocolError{"command", "createStream answered without a stream"}
+		return &ProtocolError{"command", "invalid reply to createStream: no stream ID"}
 	}
 	c.streamID = uint32(id)
 	return nil
 }
 
-// awaitStatus waits until the stream has the status code.
+// awaitStatus waits for an onStatus with this code.
 func (c *ClientConn) awaitStatus(code string) error {
 	for {
 		m, err := c.next()
@@ -241,7 +245,8 @@ func (c *ClientConn) nextCommand() (command, error) {
 	}
 }
 
-// statusOf returns the code of m if it is an onStatus command; one of level error is a *StatusError.
+// statusOf returns the code of m if it is an onStatus command. For the level "error" it returns a
+// *StatusError.
 func statusOf(m Message) (code string, err error) {
 	cmd, err := parseCommand(m)
 	if err != nil || cmd.name != "onStatus" {
@@ -262,7 +267,7 @@ func statusOf(m Message) (code string, err error) {
 	return code, nil
 }
 
-// statusErrorOf returns the error that an information object v tells of.
+// statusErrorOf returns the error that the information object v describes.
 func statusErrorOf(v any) *StatusError {
 	info, _ := v.(amf0.Object)
 	e := &StatusError{}

@@ -8,11 +8,11 @@ import (
 	"livego/internal/container/amf0"
 )
 
-// A command is an AMF0 command message, §7.2. Its arguments are read as they are asked for: what
-// follows them is ignored.
+// A command is an AMF0 command message (§7.2). Arguments are decoded on demand; anything after the
+// last one that is needed is ignored.
 type command struct {
 	name     string
-	id       float64 // of the transaction; 0 when no answer is wanted
+	id       float64 // transaction ID; 0 if no reply is expected
 	streamID uint32
 	args     *amf0.Decoder
 }
@@ -25,7 +25,7 @@ func parseCommand(m Message) (command, error) {
 	}
 	var ok bool
 	if c.name, ok = v.(string); !ok || c.name == "" {
-		return c, &ProtocolError{"command", "a command without a name"}
+		return c, &ProtocolError{"command", "invalid command: no name"}
 	}
 	if v, err = c.arg(); err != nil {
 		return c, err
@@ -34,7 +34,7 @@ func parseCommand(m Message) (command, error) {
 	return c, nil
 }
 
-// arg returns the next argument, nil when there is none.
+// arg returns the next argument, nil if there is none.
 func (c command) arg() (any, error) {
 	v, err := c.args.Next()
 	switch {
@@ -48,7 +48,7 @@ func (c command) arg() (any, error) {
 	return v, nil
 }
 
-// number returns argument v as far as it is a number, see sane. skip tells how many arguments come before it.
+// number skips arguments and returns the next one as numberOrZero does.
 func (c command) number(skip int) (float64, error) {
 	for range skip {
 		if _, err := c.arg(); err != nil {
@@ -59,7 +59,8 @@ func (c command) number(skip int) (float64, error) {
 	return numberOrZero(v), err
 }
 
-// numberOrZero returns v when it is a finite number and not below -2, the lowest that has a meaning, else 0.
+// numberOrZero returns v if it is a finite number of at least -2, the lowest value with a meaning,
+// and 0 otherwise.
 func numberOrZero(v any) float64 {
 	f, ok := v.(float64)
 	if !ok || math.IsNaN(f) || math.IsInf(f, 0) || f < -2 {
@@ -68,12 +69,12 @@ func numberOrZero(v any) float64 {
 	return f
 }
 
-// newCommand returns a command message of values.
+// newCommand returns a command message with these values.
 func newCommand(streamID uint32, values ...any) Message {
 	return Message{Type: typeCommand, StreamID: streamID, Payload: amf0.Append(nil, values...)}
 }
 
-// onStatus returns the message that tells how a stream does; level is "status" or "error". (§7.2.2)
+// onStatus returns an onStatus message (§7.2.2) with the level "status" or "error".
 func onStatus(streamID uint32, level, code, description string) Message {
 	return newCommand(streamID, "onStatus", 0, nil, status(level, code, description))
 }

@@ -17,37 +17,38 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// A conn is what both ends of a connection have in common: messages in and out, and the control
-// messages that answer themselves.
+// A conn is the common part of both sides of a connection: it reads and writes messages, and
+// replies to control messages.
 type conn struct {
 	nc    net.Conn
 	opt   Options
 	start time.Time
 
-	// For the reading goroutine.
+	// These fields belong to the reading goroutine.
 	src         *timedReader
 	in          *chunkReader
-	negotiating bool   // before publish or play: everything is scarce
-	ackEvery    uint64 // bytes of the window that the peer has announced; 0 before: it gets no acknowledgements
-	acked       uint64 // bytes read at the last acknowledgement
-	pings       replyLimiter
-	acks        replyLimiter
-	split       aggregate
-	readLimit   time.Duration
-	publisher   bool  // the peer sends media, which is read whatever becomes of our answers
-	replyErr    error // why answers no longer reach a publisher
+	negotiating bool // before publish or play, when limits are low
+	// ackEvery is the window that the peer has announced, in bytes; 0: send no acknowledgements.
+	ackEvery  uint64
+	acked     uint64 // bytes read when the last acknowledgement was sent
+	pings     replyLimiter
+	acks      replyLimiter
+	split     aggregate
+	readLimit time.Duration
+	publisher bool  // the peer sends media, which is read even if it cannot be sent replies
+	replyErr  error // why a publisher cannot be sent replies
 
-	// writeMu is held while bytes go to nc. It stays held over a write that a slow peer blocks, so who
-	// must not wait only tries it. It comes before mu.
+	// writeMu is held while bytes are written to nc, for as long as a slow peer blocks the write.
+	// Goroutines that must not wait use TryLock. Lock it before mu.
 	writeMu  sync.Mutex
-	writeErr error         // under writing; after one the peer may have half a message
-	sent     atomic.Uint64 // bytes
+	writeErr error         // guarded by writeMu; after an error the peer may have part of a message
+	sent     atomic.Uint64 // bytes written
 
-	detached bool // nobody writes: what is pending is taken away
+	detached bool // pending is collected by the Player, and nothing is written
 
 	mu           sync.Mutex
-	pending      []byte // whole messages that wait for whoever writes next
-	outChunkSize int    // our chunk size as the peer knows it behind pending
+	pending      []byte // complete messages that the next writer sends
+	outChunkSize int    // chunk size that the peer knows after it has read pending
 }
 
 func newConn(nc net.Conn, o Options) *conn {
@@ -57,7 +58,7 @@ func newConn(nc net.Conn, o Options) *conn {
 	return c
 }
 
-// handshake runs f, the client's or the server's, within its time.
+// handshake runs f, the handshake of the client or the server, within Options.HandshakeTimeout.
 func (c *conn) handshake(f func(io.ReadWriter) error) error {
 	c.src.deadline = time.Now().Add(c.opt.HandshakeTimeout)
 	c.nc.SetWriteDeadline(c.src.deadline)
@@ -67,19 +68,19 @@ func (c *conn) handshake(f func(io.ReadWriter) error) error {
 		io.Writer
 	}{c.in.br, c.nc})
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = &ProtocolError{"timeout", fmt.Sprintf("no handshake within %v", c.opt.HandshakeTimeout)}
+		err = &ProtocolError{"timeout", fmt.Sprintf("handshake not finished within %v", c.opt.HandshakeTimeout)}
 	}
 	return err
 }
 
-// onRead follows each read from the network.
+// onRead is called after each read from the network.
 func (c *conn) onRead() error {
 	if c.negotiating && c.src.total > maxNegotiation {
-		return &ProtocolError{"limit", "too much sent before publish or play"}
+		return &ProtocolError{"limit", "too many bytes before publish or play"}
 	}
-	// Unasked for, no acknowledgement is sent (§5.4.3): one that an encoder has not read when it
-	// closes its socket makes its kernel reset the connection, and the end of the stream, which is
-	// still in flight, is lost.
+	// Without a window from the peer, send no acknowledgement (§5.4.3). An encoder that closes its
+	// socket with an acknowledgement unread makes its kernel reset the connection, and the end of
+	// the stream, which is still in flight, is lost.
 	if c.ackEvery == 0 || c.src.total-c.acked < c.ackEvery {
 		return nil
 	}
@@ -87,14 +88,14 @@ func (c *conn) onRead() error {
 	return c.reply(control(typeAck, uint32(c.acked)))
 }
 
-// setReadBuffer gives the connection another read buffer.
+// setReadBuffer replaces the read buffer by one of size bytes.
 func (c *conn) setReadBuffer(size int) {
-	held, _ := c.in.br.Peek(c.in.br.Buffered())
-	c.src.leftover = append([]byte(nil), held...)
+	unread, _ := c.in.br.Peek(c.in.br.Buffered())
+	c.src.leftover = append([]byte(nil), unread...)
 	c.in.br = bufio.NewReaderSize(c.src, size)
 }
 
-// next returns the next message that is not the connection's own affair: audio, video, data or a command.
+// next returns the next message that is not a control message: audio, video, data or a command.
 func (c *conn) next() (Message, error) {
 	for {
 		if m, ok := c.split.next(c.opt.SkipCount); ok {
@@ -108,7 +109,7 @@ func (c *conn) next() (Message, error) {
 		case TypeAudio, TypeVideo, TypeData, typeCommand:
 			return m, nil
 		case typeDataAMF3, typeCommandAMF3:
-			// A format byte of 0 says that AMF0 follows; AMF3 itself is not read at all.
+			// A format byte of 0 announces AMF0. AMF3 is not decoded.
 			if len(m.Payload) == 0 || m.Payload[0] != 0 {
 				return Message{}, &ProtocolError{"amf", "AMF3 is not supported"}
 			}
@@ -126,11 +127,12 @@ func (c *conn) next() (Message, error) {
 	}
 }
 
-// Receiving reports whether a message has come in part, or is about to be returned. For any goroutine.
+// Receiving reports whether a message has arrived in part, or is about to be returned. It is safe
+// for concurrent use.
 func (c *conn) Receiving() bool { return c.in.receiving.Load() }
 
-// control acts on a protocol control message (§5.4) or a user control message (§6.2), and passes
-// over what it does not know.
+// control handles a protocol control message (§5.4) or a user control message (§6.2), and skips
+// unknown ones.
 func (c *conn) control(m Message) error {
 	p := m.Payload
 	need, known := map[uint8]int{typeAck: 4, typeUserControl: 2, typeWindowAck: 4, typePeerBandwidth: 5}[m.Type]
@@ -139,7 +141,7 @@ func (c *conn) control(m Message) error {
 		return nil
 	}
 	if len(p) < need {
-		return &ProtocolError{"control", fmt.Sprintf("a control message of type %d and %d bytes", m.Type, len(p))}
+		return &ProtocolError{"control", fmt.Sprintf("invalid control message: type %d, %d bytes", m.Type, len(p))}
 	}
 	switch m.Type {
 	case typeAck:
@@ -168,7 +170,7 @@ func (c *conn) userControl(p []byte) error {
 		return nil
 	}
 	if len(p) < 6 {
-		return &ProtocolError{"control", "a short ping"}
+		return &ProtocolError{"control", "invalid ping request: too short"}
 	}
 	if !c.pings.allow() {
 		c.opt.SkipCount("ping")
@@ -181,24 +183,25 @@ func (c *conn) ping() error {
 	return c.send(event(eventPingRequest, uint32(time.Since(c.start).Milliseconds())))
 }
 
-// control returns a control message of one number.
+// control returns a protocol control message with one 32 bit value.
 func control(typ uint8, n uint32) Message {
 	return Message{Type: typ, Payload: binary.BigEndian.AppendUint32(nil, n)}
 }
 
-// event returns a user control message of one number.
+// event returns a user control message with one 32 bit value.
 func event(kind uint16, n uint32) Message {
 	return Message{Type: typeUserControl,
 		Payload: binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint16(nil, kind), n)}
 }
 
-// send sends ms behind all that waits already. When another goroutine is writing it leaves them to
-// that one and returns at once.
+// send sends ms after the pending messages. If another goroutine is writing, that one sends them,
+// and send returns at once.
 func (c *conn) send(ms ...Message) error {
 	if err := c.queue(ms...); err != nil || c.detached {
 		return err
 	}
-	// Who holds writing may have looked at pending before we put something there: so look again after it is free.
+	// The goroutine that held writeMu may have taken pending before queue appended to it, so check
+	// again after it has unlocked.
 	for c.hasPending() && c.writeMu.TryLock() {
 		err := c.flush()
 		c.writeMu.Unlock()
@@ -209,7 +212,7 @@ func (c *conn) send(ms ...Message) error {
 	return nil
 }
 
-// sendNow sends ms and returns when they are written, behind a write in progress.
+// sendNow sends ms and returns when they are written. It waits for a write in progress.
 func (c *conn) sendNow(ms ...Message) error {
 	if err := c.queue(ms...); err != nil || c.detached {
 		return err
@@ -220,12 +223,12 @@ func (c *conn) sendNow(ms ...Message) error {
 	if err != nil {
 		return err
 	}
-	return c.send() // what came to wait meanwhile
+	return c.send() // queued meanwhile
 }
 
-// reply is send for the reading goroutine. A publisher that has closed its socket gets no answer,
-// but what it sent before is still to be read: then reply remembers the error and returns nil, and
-// the end of the stream is found by reading.
+// reply is send for the reading goroutine. A publisher that has closed its socket cannot be sent a
+// reply, but what it sent before is still to be read. In that case reply records the error and
+// returns nil; reading finds the end of the stream.
 func (c *conn) reply(ms ...Message) error {
 	err := c.send(ms...)
 	if err == nil || !c.publisher || !isDisconnect(err) {
@@ -240,7 +243,7 @@ func isDisconnect(err error) bool {
 	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
-// queue puts ms behind what is pending. The peer learns our chunk size before the first command, so before any media.
+// queue appends ms to pending. SetChunkSize precedes the first command, and so all media.
 func (c *conn) queue(ms ...Message) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -252,7 +255,7 @@ func (c *conn) queue(ms ...Message) error {
 		c.appendPending(m)
 	}
 	if len(c.pending) > maxPending {
-		return &ProtocolError{"limit", "answers are not read"}
+		return &ProtocolError{"limit", "peer does not read replies"}
 	}
 	return nil
 }
@@ -269,7 +272,7 @@ func (c *conn) hasPending() bool {
 	return len(c.pending) > 0
 }
 
-// flush writes what is pending. The caller holds writing.
+// flush writes the pending messages. The caller holds writeMu.
 func (c *conn) flush() error {
 	c.mu.Lock()
 	out := c.pending
@@ -292,10 +295,10 @@ func (c *conn) write(bufs *net.Buffers) (int64, error) {
 	return n, err
 }
 
-// WriteMedia writes one batch of whole messages in the form that AppendMessage gives them, and
-// consumes bufs as net.Buffers.WriteTo does. It may be called once publish or play is accepted. It
-// returns the number of bytes written, and os.ErrDeadlineExceeded when not one left for
-// Options.WriteTimeout; after an error the connection is of no more use.
+// WriteMedia writes a batch of complete messages in the form of AppendMessage, and consumes bufs as
+// net.Buffers.WriteTo does. It may be called once publish or play is accepted. It returns the
+// number of bytes written, and os.ErrDeadlineExceeded if no byte could be written for
+// Options.WriteTimeout. After an error the connection cannot be used.
 func (c *conn) WriteMedia(bufs *net.Buffers) (int64, error) {
 	c.writeMu.Lock()
 	err := c.flush()
@@ -307,45 +310,46 @@ func (c *conn) WriteMedia(bufs *net.Buffers) (int64, error) {
 	if err != nil {
 		return n, err
 	}
-	return n, c.send() // what came to wait meanwhile
+	return n, c.send() // queued meanwhile
 }
 
-// SetReadTimeout sets the longest time that ReadMessage may be without a complete audio or video
-// message, the first included: from now to it, and then from each to the next, however many bytes
-// arrive between. Beyond, ReadMessage returns os.ErrDeadlineExceeded. Zero, the default, is for
-// ever. To be called by the reading goroutine.
+// SetReadTimeout limits the time until ReadMessage has a complete audio or video message: from now
+// to the first, and from each to the next, no matter how many bytes arrive between. After that,
+// ReadMessage returns os.ErrDeadlineExceeded. Zero, the default, is no limit. Only the reading
+// goroutine may call it.
 func (c *conn) SetReadTimeout(d time.Duration) {
 	c.readLimit = d
 	c.restartReadTimeout()
 }
 
-// restartReadTimeout begins the time until the next media message must be complete.
+// restartReadTimeout restarts the time in which the next media message must be complete.
 func (c *conn) restartReadTimeout() {
 	if c.src.deadline = (time.Time{}); c.readLimit > 0 {
 		c.src.deadline = time.Now().Add(c.readLimit)
 	}
 }
 
-// endNegotiation ends the time in which everything is scarce.
+// endNegotiation ends the limits that hold before publish or play.
 func (c *conn) endNegotiation() {
 	c.negotiating = false
 	c.src.deadline = time.Time{}
 }
 
-// allowMedia sets the limits of a peer who may send media.
+// allowMedia sets the limits of a peer that may send media.
 func (c *conn) allowMedia() {
 	c.in.maxMedia = c.opt.MaxMessage
 	c.in.maxReassembly = max(maxReassembly, c.opt.MaxMessage)
 	c.setReadBuffer(readBufferMedia)
 }
 
-// linger waits for the peer to end the connection, as long as the kernel has something for it, and a moment.
+// linger waits for the peer to close the connection while the kernel has data for it, and for
+// LingerTimeout after that.
 func (c *conn) linger() {
 	c.src.stop()
 	netx.Linger(c.nc, c.opt.LingerTimeout, c.opt.WriteTimeout)
 }
 
-// closeWriteAndLinger ends the connection's writing side, so that the peer ends his, and lingers for that.
+// closeWriteAndLinger closes the sending side, so that the peer closes the other one, and lingers.
 func (c *conn) closeWriteAndLinger() {
 	if w, ok := c.nc.(interface{ CloseWrite() error }); ok {
 		_ = w.CloseWrite()
@@ -353,7 +357,7 @@ func (c *conn) closeWriteAndLinger() {
 	c.linger()
 }
 
-// A replyLimiter allows something maxReplies times a second. Its zero value is ready.
+// A replyLimiter allows maxReplies replies in a second. Its zero value is ready for use.
 type replyLimiter struct {
 	since time.Time
 	n     int

@@ -16,7 +16,8 @@ import (
 	"livego/internal/container/amf0"
 )
 
-// withConns runs f in a bubble with the two withConns of a connection whose buffers hold size bytes.
+// withConns runs f in a synctest bubble with the two sides of a connection whose buffers hold size
+// bytes.
 func withConns(t *testing.T, size int, o Options, f func(t *testing.T, s *ServerConn, c *ClientConn)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -28,13 +29,13 @@ func withConns(t *testing.T, size int, o Options, f func(t *testing.T, s *Server
 	})
 }
 
-// startPublish leads both ends to a granted publish.
+// startPublish connects both sides and has the server accept a publish.
 func startPublish(t *testing.T, s *ServerConn, c *ClientConn) *Request {
 	t.Helper()
 	return negotiate(t, s, c, s.AcceptPublish, func(ctx context.Context) error { return c.Publish(ctx, "key?token=t") })
 }
 
-// startPlay leads both ends to a granted play.
+// startPlay connects both sides and has the server accept a play.
 func startPlay(t *testing.T, s *ServerConn, c *ClientConn) *Request {
 	t.Helper()
 	return negotiate(t, s, c, s.AcceptPlay, func(ctx context.Context) error { return c.Play(ctx, "movie") })
@@ -57,7 +58,7 @@ func negotiate(t *testing.T, s *ServerConn, c *ClientConn, accept func() error,
 		t.Fatal("accept:", err)
 	}
 	if err := accept(); err != nil {
-		t.Fatal("answer:", err)
+		t.Fatal("reply:", err)
 	}
 	if err := <-done; err != nil {
 		t.Fatal("client:", err)
@@ -130,7 +131,7 @@ func TestPlay(t *testing.T) {
 		c.EndStream()
 		c.Close()
 		if err := <-left; err == nil {
-			t.Error("no error")
+			t.Error("got no error")
 		}
 	})
 }
@@ -169,7 +170,7 @@ func TestReject(t *testing.T) {
 	})
 }
 
-// TestRevokedPublisherGetsStatus ends a publisher who is being read.
+// TestRevokedPublisherGetsStatus ends a publisher while the server reads from it.
 func TestRevokedPublisherGetsStatus(t *testing.T) {
 	withConns(t, 1<<20, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
 		startPublish(t, s, c)
@@ -186,7 +187,7 @@ func TestRevokedPublisherGetsStatus(t *testing.T) {
 		}
 		c.Close()
 		if err := <-read; err == nil {
-			t.Error("no error")
+			t.Error("got no error")
 		}
 	})
 }
@@ -207,7 +208,7 @@ func TestInvalidApp(t *testing.T) {
 	})
 }
 
-// TestHandshakeTimeout is rows H01 and H02: drops don't extend the time.
+// TestHandshakeTimeout: single bytes do not extend the time.
 func TestHandshakeTimeout(t *testing.T) {
 	for _, bytesAtOnce := range []int{0, 1} {
 		withConns(t, 1<<20, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
@@ -223,13 +224,12 @@ func TestHandshakeTimeout(t *testing.T) {
 			_, err := s.Accept(t.Context())
 			wantReason(t, err, "timeout")
 			if d := time.Since(start); d != 5*time.Second {
-				t.Error(d)
+				t.Errorf("it took %v", d)
 			}
 		})
 	}
 }
 
-// TestCommandTimeout is row H14.
 func TestCommandTimeout(t *testing.T) {
 	withConns(t, 1<<20, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
 		start := time.Now()
@@ -237,7 +237,7 @@ func TestCommandTimeout(t *testing.T) {
 		_, err := s.Accept(t.Context())
 		wantReason(t, err, "timeout")
 		if d := time.Since(start); d != 10*time.Second {
-			t.Error(d)
+			t.Errorf("it took %v", d)
 		}
 	})
 }
@@ -252,7 +252,7 @@ func TestAcceptContext(t *testing.T) {
 	})
 }
 
-// TestReadTimeout is rows F24 and F27: neither bytes nor data messages are media.
+// TestReadTimeout: single bytes and data messages are not media.
 func TestReadTimeout(t *testing.T) {
 	withConns(t, 1<<20, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
 		startPublish(t, s, c)
@@ -280,13 +280,13 @@ func TestReadTimeout(t *testing.T) {
 			t.Error(err)
 		}
 		if d := time.Since(start); d != 19*time.Second {
-			t.Error(d)
+			t.Errorf("it took %v", d)
 		}
 	})
 }
 
-// TestReadTimeoutAfterStoppedProcess is row F90: a process that had no processor reads what was
-// sent to it meanwhile, before it judges the sender.
+// TestReadTimeoutAfterStoppedProcess: a process that had no CPU time reads what arrived meanwhile
+// before it ends the publisher.
 func TestReadTimeoutAfterStoppedProcess(t *testing.T) {
 	for _, stopped := range []time.Duration{30 * time.Second, 10*time.Second + 200*time.Millisecond} {
 		withConns(t, 1<<20, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
@@ -304,26 +304,27 @@ func TestReadTimeoutAfterStoppedProcess(t *testing.T) {
 	}
 }
 
-// TestReadTimeoutOnBusyMachine has each deadline noticed a little late, as on a machine that is
-// always busy: a silent peer is ended all the same.
+// TestReadTimeoutOnBusyMachine notices each deadline a little late, as on a machine that is always
+// busy: a silent peer still times out.
 func TestReadTimeoutOnBusyMachine(t *testing.T) {
 	limit := time.Unix(1000, 0)
 	s := &timedReader{deadline: limit}
 	if s.shouldRetry(limit.Add(maxDeadlineDelay - 1)) {
-		t.Error("reads on after a deadline that was noticed in time")
+		t.Error("continues after a deadline that was noticed in time")
 	}
 	if !s.shouldRetry(limit.Add(maxDeadlineDelay)) {
-		t.Error("does not read on after a deadline that was noticed late")
+		t.Error("does not continue after a deadline that was noticed late")
 	}
 	if s.shouldRetry(s.deadline.Add(maxDeadlineDelay)) {
-		t.Error("reads on a second time")
+		t.Error("continues a second time")
 	}
 	if !s.shouldRetry(s.deadline.Add(lateGrace)) {
-		t.Error("does not read on after it was stopped in the time that it was given")
+		t.Error("does not continue after a stop within the grace time")
 	}
 }
 
-// TestCloseLingersAfterStreamEnd: who has said goodbye may hang up first, but not keep the connection.
+// TestCloseLingersAfterStreamEnd: a peer that has ended its stream may close first, but not keep
+// the connection.
 func TestCloseLingersAfterStreamEnd(t *testing.T) {
 	withConns(t, 1<<20, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
 		startPublish(t, s, c)
@@ -334,12 +335,12 @@ func TestCloseLingersAfterStreamEnd(t *testing.T) {
 		start := time.Now()
 		s.Close()
 		if d := time.Since(start); d != time.Second {
-			t.Error(d)
+			t.Errorf("it took %v", d)
 		}
 	})
 }
 
-// TestBothEndsPing: both ends ask, both answer, and nobody is ended for silence.
+// TestBothEndsPing: both sides ping and reply, and no side is closed for silence.
 func TestBothEndsPing(t *testing.T) {
 	withConns(t, 1<<20, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
 		startPlay(t, s, c)
@@ -351,16 +352,15 @@ func TestBothEndsPing(t *testing.T) {
 		}()
 		c.ReadMessage()
 		if d := time.Since(start); d != time.Minute {
-			t.Error(d)
+			t.Errorf("it took %v", d)
 		}
 		const each = 12 + 6
-		if n := (s.sent.Load() - before) / each; n < 6 || n > 8 { // 4 pings and nearly as many answers
+		if n := (s.sent.Load() - before) / each; n < 6 || n > 8 { // 4 pings and nearly as many replies
 			t.Errorf("%d control messages in a minute", n)
 		}
 	})
 }
 
-// TestPingFlood is row C32.
 func TestPingFlood(t *testing.T) {
 	withConns(t, 1<<20, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
 		startPlay(t, s, c)
@@ -371,13 +371,13 @@ func TestPingFlood(t *testing.T) {
 		c.EndStream()
 		s.ServePlayer()
 		if n := s.sent.Load() - before; n != maxReplies*18 {
-			t.Errorf("%d bytes of answers", n)
+			t.Errorf("%d bytes of replies", n)
 		}
 	})
 }
 
-// TestRepliesDuringSlowWrite: reading goes on while a write to the same peer is stuck, and the
-// answers follow between messages.
+// TestRepliesDuringSlowWrite: reading continues while a write to the same peer is blocked, and the
+// replies follow between messages.
 func TestRepliesDuringSlowWrite(t *testing.T) {
 	withConns(t, 4096, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
 		startPlay(t, s, c)
@@ -389,7 +389,7 @@ func TestRepliesDuringSlowWrite(t *testing.T) {
 			_, err := s.WriteMedia(&bufs)
 			wrote <- err
 		}()
-		synctest.Wait() // stuck
+		synctest.Wait() // blocked
 		c.ping()
 		c.EndStream()
 		if err := <-left; err != ErrStreamEnded {
@@ -404,7 +404,7 @@ func TestRepliesDuringSlowWrite(t *testing.T) {
 	})
 }
 
-// TestWriteTimeout: who reads slowly lives, who does not read at all is ended.
+// TestWriteTimeout: a slow reader stays connected; a peer that reads nothing is closed.
 func TestWriteTimeout(t *testing.T) {
 	withConns(t, 4096, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
 		startPlay(t, s, c)
@@ -423,15 +423,15 @@ func TestWriteTimeout(t *testing.T) {
 			t.Error(err)
 		}
 		if d := time.Since(start); d < 40*time.Second || d > 50*time.Second {
-			t.Error(d)
+			t.Errorf("it took %v", d)
 		}
 		if _, err := s.WriteMedia(&bufs); err == nil {
-			t.Error("half a message was followed by another")
+			t.Error("a write after half a message succeeded")
 		}
 	})
 }
 
-// TestAcknowledgements: however small a window the peer wants (row C29).
+// TestAcknowledgements requests a window of one byte: minWindow limits the acknowledgements.
 func TestAcknowledgements(t *testing.T) {
 	withConns(t, 1<<22, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
 		startPublish(t, s, c)
@@ -460,27 +460,28 @@ func wantReason(t *testing.T, err error, reason string) {
 	}
 }
 
-// TestSendWhileSendNow has an answer come while another goroutine is still writing: nobody but that one can send it.
+// TestSendWhileSendNow queues a reply while another goroutine is writing: only that one can send
+// it.
 func TestSendWhileSendNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := pipe(1)
 		defer a.Close()
 		c := newConn(a, Options{})
 		go func() { _ = c.sendNow(event(eventStreamBegin, 1)) }()
-		synctest.Wait() // it writes, and b does not read
+		synctest.Wait() // the goroutine is blocked, because b does not read
 		if err := c.send(event(eventPingResponse, 2)); err != nil {
 			t.Fatal(err)
 		}
 		const message = 12 + 6
 		_ = b.SetReadDeadline(time.Now().Add(time.Second))
 		if n, err := io.ReadFull(b, make([]byte, 2*message)); err != nil {
-			t.Errorf("%d bytes came, %v; want two messages of %d", n, err, message)
+			t.Errorf("%d bytes arrived, %v; want two messages of %d", n, err, message)
 		}
 	})
 }
 
-// TestHTTPReply has a client of HTTP be answered where there is an answer, and any other text, or
-// the beginning of a method, not.
+// TestHTTPReply: a client that sends an HTTP request gets the reply; other text, or part of a
+// method, does not.
 func TestHTTPReply(t *testing.T) {
 	reply := []byte("HTTP/1.1 400 Bad Request\r\n\r\n")
 	for in, want := range map[string]string{
@@ -498,10 +499,10 @@ func TestHTTPReply(t *testing.T) {
 				done <- err
 			}()
 			synctest.Wait()
-			theirs.out.close() // the client has said all
+			theirs.out.close() // the client sends nothing more
 			got, _ := io.ReadAll(theirs)
 			if err := <-done; err == nil || string(got) != want {
-				t.Errorf("%q: answered %q, %v", in, got, err)
+				t.Errorf("%q: reply %q, %v", in, got, err)
 			}
 		})
 	}

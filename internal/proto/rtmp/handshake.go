@@ -16,20 +16,23 @@ const (
 	digestSize    = sha256.Size
 )
 
-// The digest handshake is not in the specification: Flash Media Server and Flash Player introduced
-// it, and some players stay with H.264 only after it. C1 and S1 hold an HMAC of themselves at a
-// place that their own bytes tell, C2 and S2 one of the other's. The keys are a sentence each, for
-// the first digest, and go on with 32 common bytes for the second.
+// The digest handshake is not in the specification. Flash Media Server and Flash Player introduced
+// it, and some players accept H.264 only after it. C1 and S1 contain an HMAC of themselves, at an
+// offset that their own bytes give; C2 and S2 contain an HMAC of the other side's digest. The key
+// of the first digest is an ASCII sentence; the key of the second has 32 more bytes, the same for
+// both sides.
 const (
 	serverKey    = "Genuine Adobe Flash Media Server 001" + commonKey
 	serverKeyLen = 36
 	playerKey    = "Genuine Adobe Flash Player 001" + commonKey
 	playerKeyLen = 30
-	commonKey    = "\xf0\xee\xc2\x4a\x80\x68\xbe\xe8\x2e\x00\xd0\xd1\x02\x9e\x7e\x57\x6e\xec\x5d\x2d\x29\x80\x6f\xab\x93\xb8\xe6\x36\xcf\xeb\x31\xae"
+	commonKey    = "\xf0\xee\xc2\x4a\x80\x68\xbe\xe8\x2e\x00\xd0\xd1\x02\x9e\x7e\x57" +
+		"\x6e\xec\x5d\x2d\x29\x80\x6f\xab\x93\xb8\xe6\x36\xcf\xeb\x31\xae"
 )
 
-// serverHandshake answers a client's C0, C1 and C2 (§5.2). A C1 with a digest gets a digest, any
-// other is echoed. C2 is read and not looked at: real encoders send what they like.
+// serverHandshake performs the server side of the handshake (§5.2). A C1 with a digest gets a
+// digest, any other is echoed. C2 is read and not checked, because encoders send arbitrary bytes in
+// it.
 func serverHandshake(rw io.ReadWriter) error {
 	c0 := make([]byte, 1)
 	if _, err := io.ReadFull(rw, c0); err != nil {
@@ -49,19 +52,19 @@ func serverHandshake(rw io.ReadWriter) error {
 	return unexpectedEOF(err)
 }
 
-// checkVersion checks C0, or S0, of the peer, "client" or "server". 0-2 are deprecated and 4-31
-// reserved, and are answered with 3 (§5.2.2).
+// checkVersion checks C0 or S0 of the peer, which is "client" or "server". Versions 0 to 2 are
+// deprecated and 4 to 31 reserved; the reply to them is 3 (§5.2.2).
 func checkVersion(v byte, peer string) error {
 	var detail string
 	switch {
 	case v == versionRTMPE:
 		detail = "encrypted RTMP (RTMPE) is not supported"
 	case v == 0x16:
-		detail = fmt.Sprintf("the %s speaks TLS on a port of plain RTMP: rtmps has its own port", peer)
+		detail = fmt.Sprintf("the %s uses TLS on the plain RTMP port: use the RTMPS port", peer)
 	case v >= 0x20 && v < 0x7f:
-		detail = fmt.Sprintf("the %s speaks HTTP or other text on a port of RTMP: HTTP has its own ports", peer)
+		detail = fmt.Sprintf("the %s uses HTTP or another text protocol on the RTMP port: use an HTTP port", peer)
 	case v >= 0x20:
-		detail = fmt.Sprintf("version 0x%02x", v)
+		detail = fmt.Sprintf("unsupported version 0x%02x", v)
 	default:
 		return nil
 	}
@@ -82,14 +85,15 @@ func serverReply(c1 []byte) []byte {
 		copy(s2, c1)
 		return out
 	}
-	copy(s1[4:], []byte{4, 0, 0, 1}) // ffmpeg checks digests of servers from version 3 on
+	copy(s1[4:], []byte{4, 0, 0, 1}) // ffmpeg verifies the digest of servers from version 3 on
 	signFirst(s1, schema, serverKey[:serverKeyLen])
 	rand.Read(s2[:handshakeSize-digestSize])
 	signSecond(s2, c1[at:at+digestSize], serverKey)
 	return out
 }
 
-// clientHandshake is the other side: it offers a digest and takes a plain echo as well.
+// clientHandshake performs the client side of the handshake. It offers a digest, and accepts an
+// echo too.
 func clientHandshake(rw io.ReadWriter) error {
 	out := make([]byte, 1+handshakeSize)
 	out[0] = version
@@ -103,7 +107,7 @@ func clientHandshake(rw io.ReadWriter) error {
 
 	in := make([]byte, 1+handshakeSize)
 	n, err := io.ReadFull(rw, in)
-	if n > 0 { // servers of other protocols say little and close the connection
+	if n > 0 { // servers of other protocols send little and close the connection
 		if err := checkVersion(in[0], "server"); err != nil {
 			return err
 		}
@@ -111,7 +115,7 @@ func clientHandshake(rw io.ReadWriter) error {
 	if err != nil {
 		return unexpectedEOF(err)
 	}
-	c2 := in[1:] // a simple C2 is the echo of S1
+	c2 := in[1:] // without a digest, C2 is the echo of S1
 	if at, _ := findDigest(c2, serverKey[:serverKeyLen]); at >= 0 {
 		digest := bytes.Clone(c2[at : at+digestSize])
 		rand.Read(c2[:handshakeSize-digestSize])
@@ -124,7 +128,8 @@ func clientHandshake(rw io.ReadWriter) error {
 	return unexpectedEOF(err)
 }
 
-// digestAt returns where p, a C1 or S1, holds its digest: two schemas are about, and only trying tells which.
+// digestAt returns the offset of the digest in p, a C1 or S1. There are two schemas; only trying
+// both tells which one the peer uses.
 func digestAt(p []byte, schema int) int {
 	base := 8
 	if schema == 1 {
@@ -134,7 +139,7 @@ func digestAt(p []byte, schema int) int {
 	return base + 4 + sum%728
 }
 
-// findDigest returns where in p the digest is and by which schema, or -1 when there is none.
+// findDigest returns the offset of the digest in p and its schema, or -1 if there is none.
 func findDigest(p []byte, key string) (at, schema int) {
 	for schema := range 2 {
 		at := digestAt(p, schema)
@@ -150,7 +155,7 @@ func signFirst(p []byte, schema int, key string) {
 	copy(p[at:], firstDigest(p, at, key))
 }
 
-// firstDigest is the HMAC of p without the digest itself.
+// firstDigest returns the HMAC of p without the bytes of the digest.
 func firstDigest(p []byte, at int, key string) []byte {
 	h := hmac.New(sha256.New, []byte(key))
 	h.Write(p[:at])
@@ -158,7 +163,8 @@ func firstDigest(p []byte, at int, key string) []byte {
 	return h.Sum(nil)
 }
 
-// signSecond puts the digest of p, a C2 or S2, at its end. Its key is an HMAC of the other side's digest.
+// signSecond writes the digest of p, a C2 or S2, at its end. The key is an HMAC of the other side's
+// digest.
 func signSecond(p, digest []byte, key string) {
 	h := hmac.New(sha256.New, []byte(key))
 	h.Write(digest)
@@ -167,7 +173,7 @@ func signSecond(p, digest []byte, key string) {
 	copy(p[handshakeSize-digestSize:], h.Sum(nil))
 }
 
-// unexpectedEOF turns the end of input into its end in mid-word.
+// unexpectedEOF returns io.ErrUnexpectedEOF for io.EOF, and other errors unchanged.
 func unexpectedEOF(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// scriptedPeer is a peer that sends in, whatever it hears, and is cut then.
+// scriptedPeer sends in, whatever it receives, and then closes the connection.
 type scriptedPeer struct {
 	in  io.Reader
 	out bytes.Buffer
@@ -18,7 +18,7 @@ type scriptedPeer struct {
 func (s *scriptedPeer) Read(p []byte) (int, error)  { return s.in.Read(p) }
 func (s *scriptedPeer) Write(p []byte) (int, error) { return s.out.Write(p) }
 
-// clientSide returns C0, C1 and a C2 that is no echo of anything (row H10).
+// clientSide returns C0, C1 and a C2 that is not an echo of S1.
 func clientSide(c0 byte, change func(c1 []byte)) []byte {
 	b := make([]byte, 1+2*handshakeSize)
 	b[0] = c0
@@ -36,8 +36,8 @@ func digestSide(schema int) []byte {
 	})
 }
 
-// handshakes is the table for the test and the fuzzer. reason is that of a ProtocolError; cut tells
-// that the input ends early.
+// handshakes is the table for the test and the fuzz target. reason is that of a ProtocolError; cut
+// means that the input ends early.
 func handshakes() []struct {
 	name   string
 	in     []byte
@@ -55,18 +55,18 @@ func handshakes() []struct {
 		{name: "simple", in: clientSide(3, nil)},
 		{name: "digest schema 0", in: digestSide(0), digest: true},
 		{name: "digest schema 1", in: digestSide(1), digest: true},
-		{name: "H03 C1 cut", in: clientSide(3, nil)[:1536], cut: true},
+		{name: "C1 cut", in: clientSide(3, nil)[:1536], cut: true},
 		{name: "C2 cut", in: clientSide(3, nil)[:3072], cut: true},
 		{name: "nothing", cut: true},
-		{name: "H04 version 0", in: clientSide(0, nil)},
-		{name: "H04 version 4", in: clientSide(4, nil)},
-		{name: "H04 version 31", in: clientSide(31, nil)},
-		{name: "H05 HTTP", in: []byte("G"), reason: "handshake"},
-		{name: "H05 version 128", in: []byte("\x80"), reason: "handshake"},
-		{name: "H06 TLS", in: []byte("\x16"), reason: "handshake"},
-		{name: "H07 RTMPE", in: []byte("\x06"), reason: "handshake"},
-		{name: "H08 version without digest", in: clientSide(3, func(c1 []byte) { c1[4] = 9 })},
-		{name: "H09 offsets", in: clientSide(3, func(c1 []byte) {
+		{name: "version 0", in: clientSide(0, nil)},
+		{name: "version 4", in: clientSide(4, nil)},
+		{name: "version 31", in: clientSide(31, nil)},
+		{name: "HTTP", in: []byte("G"), reason: "handshake"},
+		{name: "version 128", in: []byte("\x80"), reason: "handshake"},
+		{name: "TLS", in: []byte("\x16"), reason: "handshake"},
+		{name: "RTMPE", in: []byte("\x06"), reason: "handshake"},
+		{name: "version without digest", in: clientSide(3, func(c1 []byte) { c1[4] = 9 })},
+		{name: "largest digest offsets", in: clientSide(3, func(c1 []byte) {
 			copy(c1[4:], "\x80\x00\x07\x02\xff\xff\xff\xff")
 			copy(c1[772:], "\xff\xff\xff\xff")
 		})},
@@ -105,7 +105,6 @@ func TestServerHandshake(t *testing.T) {
 	}
 }
 
-// TestHandshakeSplit is row H12.
 func TestHandshakeSplit(t *testing.T) {
 	in := digestSide(0)
 	for n := range in {
@@ -116,7 +115,7 @@ func TestHandshakeSplit(t *testing.T) {
 	}
 }
 
-// TestHandshakeDigest lets both sides check each other's second digest.
+// TestHandshakeDigest verifies the second digest of both sides.
 func TestHandshakeDigest(t *testing.T) {
 	a, b := pipe(1 << 16)
 	fromServer := &scriptedPeer{}
@@ -134,7 +133,7 @@ func TestHandshakeDigest(t *testing.T) {
 	check := func(name string, own, other []byte, ownKey, otherKey string) {
 		at, _ := findDigest(other[1:1+handshakeSize], otherKey)
 		if at < 0 {
-			t.Fatal(name, "answers no digest")
+			t.Fatal(name, "has no first digest")
 		}
 		want := bytes.Clone(own[1+handshakeSize:])
 		signSecond(want, other[1+at:1+at+digestSize], ownKey)
@@ -147,10 +146,12 @@ func TestHandshakeDigest(t *testing.T) {
 	check("C2", c, s, playerKey, serverKey[:serverKeyLen])
 }
 
-// TestClientHandshakeHTTP meets a server of HTTP, which answers a handshake with an error and closes the connection.
+// TestClientHandshakeHTTP connects to an HTTP server, which replies with an error and closes the
+// connection.
 func TestClientHandshakeHTTP(t *testing.T) {
 	err := clientHandshake(&scriptedPeer{in: strings.NewReader("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")})
-	if err == nil || err.Error() != "rtmp: the server speaks HTTP or other text on a port of RTMP: HTTP has its own ports" {
+	const want = "rtmp: the server uses HTTP or another text protocol on the RTMP port: use an HTTP port"
+	if err == nil || err.Error() != want {
 		t.Error(err)
 	}
 }
@@ -160,8 +161,8 @@ func FuzzHandshake(f *testing.F) {
 		f.Add(tt.in)
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		for _, shake := range []func(io.ReadWriter) error{serverHandshake, clientHandshake} {
-			if err := shake(&scriptedPeer{in: bytes.NewReader(in)}); err == nil && len(in) < 1+2*handshakeSize {
+		for _, handshake := range []func(io.ReadWriter) error{serverHandshake, clientHandshake} {
+			if err := handshake(&scriptedPeer{in: bytes.NewReader(in)}); err == nil && len(in) < 1+2*handshakeSize {
 				t.Errorf("done after %d bytes", len(in))
 			}
 		}

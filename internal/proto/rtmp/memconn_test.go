@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// pipe returns the two ends of a connection in memory that, unlike net.Pipe's, holds up to size
-// bytes each way, so that both ends may write at once. It works in a synctest bubble.
+// pipe returns the two ends of a connection in memory. Unlike a net.Pipe it buffers up to size
+// bytes in each direction, so that both ends may write at once. It works in a synctest bubble.
 func pipe(size int) (a, b *memConn) {
 	x, y := newHalf(size), newHalf(size)
 	return &memConn{in: x, out: y}, &memConn{in: y, out: x}
 }
 
 type memConn struct {
-	net.Conn // nil: what is not here is not used
+	net.Conn // nil: methods that are missing here are not called
 	in, out  *half
 }
 
@@ -27,7 +27,7 @@ func (c *memConn) SetWriteDeadline(t time.Time) error { return c.out.writeBy.set
 func (c *memConn) CloseWrite() error                  { c.out.close(); return nil }
 func (c *memConn) Close() error                       { c.in.close(); c.out.close(); return nil }
 
-// half is one direction.
+// half is one direction of a connection.
 type half struct {
 	mu      sync.Mutex
 	cond    *sync.Cond

@@ -15,15 +15,15 @@ import (
 	"unsafe"
 )
 
-// Bytes that a connection may hold between two reads, whatever its peer announces: what may be
-// unfinished, and twice the largest chunk that counts, 64 KiB, for buffers and answers.
+// Most bytes that a connection may hold between two reads, whatever its peer announces: the limit
+// for unfinished messages, and twice 64 KiB for buffers and replies.
 const (
 	maxBufferedNegotiating = maxControl + 2*(64<<10)
 	maxBufferedMedia       = maxReassembly + 2*(64<<10)
 )
 
-// bufferedBytes returns how many bytes of memory c holds for what its peer has sent, and for
-// answers that the peer has not read.
+// bufferedBytes returns how many bytes of memory c holds for input of its peer, and for replies
+// that the peer has not read.
 func bufferedBytes(c *conn) int {
 	n := cap(c.src.leftover) + cap(c.pending) + cap(c.split.rest) + c.in.br.Size()
 	for _, s := range c.in.streams {
@@ -32,7 +32,8 @@ func bufferedBytes(c *conn) int {
 	return n
 }
 
-// A pieceConn is a connection whose peer sends pieces, one a read, and ends then. between is called before each read.
+// A pieceConn is a connection whose peer sends in, piece() bytes for each read, and then closes.
+// between is called before each read.
 type pieceConn struct {
 	net.Conn
 	in      []byte
@@ -55,16 +56,17 @@ func (c *pieceConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *pieceConn) SetWriteDeadline(time.Time) error { return nil }
 func (c *pieceConn) Close() error                     { return nil }
 
-// A readPath is one of the ways in which a connection is read: it reads nc to its end, and calls
-// check with the connection's state before each read of the network.
+// A readPath is one of the ways to read a connection. read reads nc to its end, and calls check
+// with the number of buffered bytes before each read of the network.
 type readPath struct {
 	name        string
-	player      bool // granted to play: such paths must accept and refuse the same
+	player      bool // the player paths must accept and refuse the same input
 	maxBuffered int
 	read        func(nc *pieceConn, check func(held int)) error
 }
 
-// acceptedConn returns a server's end of nc after Accept has returned a request on message stream 1.
+// acceptedConn returns the server side of nc after Accept has returned a request on message stream
+// 1.
 func acceptedConn(nc net.Conn) *ServerConn {
 	c := NewServerConn(nc, Options{})
 	c.peer, c.req = &connectInfo{}, &Request{StreamID: 1}
@@ -101,7 +103,7 @@ func readPaths() []readPath {
 			nc.between = func() { check(bufferedBytes(p.c.conn) + cap(p.buffered) + cap(p.input)) }
 			return p.Serve(context.Background(), nc)
 		}},
-		{"fed player", true, maxBufferedNegotiating, func(nc *pieceConn, check func(int)) error {
+		{"detached player", true, maxBufferedNegotiating, func(nc *pieceConn, check func(int)) error {
 			p := acceptedConn(nc).Detach()
 			nc.between = func() { check(bufferedBytes(p.c.conn) + cap(p.buffered) + cap(p.input)) }
 			for buf := make([]byte, readBufferMedia); ; {
@@ -129,23 +131,24 @@ func readPaths() []readPath {
 	}
 }
 
-// announcements are inputs that announce much and send little, or as much as they may.
+// announcements are inputs that announce large messages and send little, or as much as the limits
+// allow.
 func announcements() map[string][]byte {
 	header := func(csid byte, length int, typ byte) string { return first(csid, 0, length, typ, 1, "") }
 	some := strings.Repeat("x", 128)
 	in := map[string]string{
 		"a chunk of 2 GiB, a message of 16 MB": setSize(1<<31-1) + header(4, 0xffffff, TypeVideo) +
 			strings.Repeat(some, 2000),
-		"the same as a command": setSize(1<<31-1) + header(3, 0xffffff, typeCommand) +
+		"the same length, a command": setSize(1<<31-1) + header(3, 0xffffff, typeCommand) +
 			strings.Repeat(some, 2000),
-		"the same of an unknown type": setSize(1<<31-1) + header(3, 0xffffff, 99) + strings.Repeat(some, 2000),
-		"as much as is allowed, but for one byte": setSize(1<<31-1) + header(3, maxControl, typeCommand) +
+		"the same length, an unknown type": setSize(1<<31-1) + header(3, 0xffffff, 99) + strings.Repeat(some, 2000),
+		"the longest command, without its last byte": setSize(1<<31-1) + header(3, maxControl, typeCommand) +
 			strings.Repeat("x", maxControl-1),
-		"one byte more than is allowed": setSize(1<<31-1) + header(3, maxControl+1, typeCommand) +
+		"a command that is a byte too long": setSize(1<<31-1) + header(3, maxControl+1, typeCommand) +
 			strings.Repeat("x", maxControl),
-		"a chunk size within a message": header(4, 60000, TypeData) + some + setSize(1<<31-1) + "\xc4" +
+		"a chunk size change within a message": header(4, 60000, TypeData) + some + setSize(1<<31-1) + "\xc4" +
 			strings.Repeat(some, 200),
-		"an aggregate of nothing": setSize(1<<31-1) + header(5, maxAggregated*15, typeAggregate) +
+		"an aggregate of empty messages": setSize(1<<31-1) + header(5, maxAggregated*15, typeAggregate) +
 			string(emptyAggregate(maxAggregated)),
 	}
 	for _, n := range []uint32{128, 4 << 10, 60 << 10} {
@@ -160,19 +163,19 @@ func announcements() map[string][]byte {
 		out[name] = []byte(s)
 	}
 	for _, row := range chunkRows() {
-		if !strings.Contains(row.name, "C10") && len(row.in) < 1<<16 {
+		if !strings.Contains(row.name, "many unfinished messages") && len(row.in) < 1<<16 {
 			out[row.name] = []byte(row.in)
 		}
 	}
 	return out
 }
 
-// emptyAggregate returns an aggregate's body of n audio messages without content.
+// emptyAggregate returns the body of an aggregate of n empty audio messages.
 func emptyAggregate(n int) []byte {
 	return bytes.Repeat([]byte{TypeAudio, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, subHeader}, n)
 }
 
-// randomChunks returns chunks whose headers announce anything, legal more often than not.
+// randomChunks returns chunks with random headers, most of which are valid.
 func randomChunks(rng *rand.Rand) []byte {
 	pick := func(list ...int) int { return list[rng.IntN(len(list))] }
 	size, open := 128, map[int]int{}
@@ -211,7 +214,7 @@ func randomChunks(rng *rand.Rand) []byte {
 			b = binary.BigEndian.AppendUint32(b, rng.Uint32())
 		}
 		n := min(size, open[csid])
-		if n == 4 { // of a control message
+		if n == 4 { // a control message
 			size = pick(1, 2, 127, 128, 4096, 65536, 0xffffff, 1<<31-1)
 			b = binary.BigEndian.AppendUint32(b, uint32(pick(size, size, size, size, size, 0, 1<<31)))
 			open[csid] = 0
@@ -224,9 +227,9 @@ func randomChunks(rng *rand.Rand) []byte {
 	return b
 }
 
-// TestBufferedBytesAreBounded has every path that reads a connection hold no more than a constant,
-// whatever headers announce and however the input is cut, and all paths that serve players accept
-// and refuse the same inputs.
+// TestBufferedBytesAreBounded: every way to read a connection holds no more than a constant,
+// whatever headers announce and however the input is divided, and all ways to serve players accept
+// and refuse the same input.
 func TestBufferedBytesAreBounded(t *testing.T) {
 	inputs := announcements()
 	for seed := range uint64(150) {
@@ -237,7 +240,7 @@ func TestBufferedBytesAreBounded(t *testing.T) {
 	}
 }
 
-// checkBufferedBytes reads in by all paths, in single bytes, in random pieces and in one.
+// checkBufferedBytes reads in by all paths, in single bytes, in random pieces and in one piece.
 func checkBufferedBytes(t *testing.T, in []byte) {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(uint64(len(in)), 1))
@@ -246,7 +249,7 @@ func checkBufferedBytes(t *testing.T, in []byte) {
 		"random pieces": func() int { return 1 + rng.IntN(1+rng.IntN(3000)) },
 		"one piece":     func() int { return len(in) + 2*handshakeSize + 1 },
 	}
-	ends := make(map[string][]string) // of paths for players
+	ends := make(map[string][]string) // of the player paths
 	for _, p := range readPaths() {
 		for how, piece := range pieces {
 			if how == "single bytes" && len(in) > 1<<16 {
@@ -255,11 +258,11 @@ func checkBufferedBytes(t *testing.T, in []byte) {
 			most := 0
 			err := p.read(&pieceConn{in: in, piece: piece}, func(n int) { most = max(most, n) })
 			if most > p.maxBuffered {
-				t.Errorf("%s, in %s: %d bytes are held, want at most %d", p.name, how, most, p.maxBuffered)
+				t.Errorf("%s, in %s: %d bytes buffered, want at most %d", p.name, how, most, p.maxBuffered)
 			}
 			if p.player {
 				end := endOf(err)
-				if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // a fed player does not see it
+				if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // a detached player does not see it
 					end = "accepted"
 				}
 				ends[end] = append(ends[end], p.name+" in "+how)
@@ -267,7 +270,7 @@ func checkBufferedBytes(t *testing.T, in []byte) {
 		}
 	}
 	if len(ends) != 1 {
-		t.Errorf("players' paths differ: %q", ends)
+		t.Errorf("the paths of players differ: %q", ends)
 	}
 }
 

@@ -12,23 +12,24 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// A Player is a player's connection whose bytes somebody else moves: he feeds it what the player
-// sends, and sends what it returns. It needs no goroutine and little memory, for there are
-// thousands. Not for concurrent use.
+// A Player is the protocol state of a player whose network connection belongs to the caller: the
+// caller passes it the received bytes and sends the bytes that it returns. It needs no goroutine
+// and little memory, because a server has thousands. It is not safe for concurrent use.
 type Player struct {
 	c        *ServerConn
-	buffered []byte // what the connection had read before Detach
-	input    []byte // the argument of the Feed in progress
+	buffered []byte // bytes that the connection had read before Detach
+	input    []byte // the argument of the current Feed
 }
 
-// errNeedInput is how reading ends where all that was fed has been read.
-var errNeedInput = errors.New("rtmp: nothing more is fed")
+// errNeedInput ends reading when all input has been read.
+var errNeedInput = errors.New("rtmp: more input needed")
 
 // readBufferDetached holds the longest chunk header.
 const readBufferDetached = 32
 
-// Detach turns c, of which Accept has returned a play request, into a Player. c must not be used
-// any more, and its network connection neither: what was read of it already is in the Player.
+// Detach turns c, whose Accept has returned a play request, into a Player. c must not
+// be used afterwards. The caller owns the network connection; the Player has the bytes that c has
+// read from it already.
 func (c *ServerConn) Detach() *Player {
 	c.negotiating, c.detached = false, true
 	p := &Player{c: c}
@@ -39,7 +40,7 @@ func (c *ServerConn) Detach() *Player {
 	return p
 }
 
-// Read gives the chunk reader what is fed.
+// Read returns the input to the chunk reader.
 func (p *Player) Read(b []byte) (int, error) {
 	from := &p.buffered
 	if len(p.buffered) == 0 {
@@ -53,10 +54,10 @@ func (p *Player) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// Feed takes what the player has sent, which it does not keep, and returns what is to be sent to it
-// between two messages. The error is ErrStreamEnded when it leaves, or a *ProtocolError. What it
-// holds between two calls is limited as it is for a ServerConn: a header, and the bodies of
-// unfinished messages.
+// Feed handles bytes that the player has sent, which it does not keep, and returns the reply, which
+// is to be sent between two messages. The error is ErrStreamEnded when the player leaves, or a
+// *ProtocolError. Between two calls it holds no more than a ServerConn does: a header, and the
+// bodies of unfinished messages.
 func (p *Player) Feed(b []byte) (reply []byte, err error) {
 	c := p.c
 	c.src.total += uint64(len(b))
@@ -69,7 +70,7 @@ func (p *Player) Feed(b []byte) (reply []byte, err error) {
 	return p.popPending(), err
 }
 
-// handleMessages acts on the handleMessages that are complete.
+// handleMessages handles the messages that are complete.
 func (p *Player) handleMessages() error {
 	for {
 		m, err := p.c.next()
@@ -88,7 +89,7 @@ func (p *Player) handleMessages() error {
 	}
 }
 
-// popPending returns what is to be sent.
+// popPending returns the messages to send and clears them.
 func (p *Player) popPending() []byte {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
@@ -97,8 +98,9 @@ func (p *Player) popPending() []byte {
 	return out
 }
 
-// Serve answers a player on nc, whose connection it was, who waits for his stream, until ctx ends:
-// then the error is that of ctx, and the player is as before. Any other error is how he left.
+// Serve replies to a player on nc, its former network connection, while it waits for its stream.
+// When ctx ends, it returns the error of ctx, and the Player can be used as before. Any other error
+// is the reason why the player left.
 func (p *Player) Serve(ctx context.Context, nc net.Conn) error {
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -135,7 +137,7 @@ func (p *Player) Serve(ctx context.Context, nc net.Conn) error {
 	}
 }
 
-// Reject tells the player on nc, as ServerConn.Reject does, that there is nothing to see, and closes nc.
+// Reject refuses the request of the player on nc, as ServerConn.Reject does, and closes nc.
 func (p *Player) Reject(nc net.Conn, code, description string) {
 	defer nc.Close()
 	last := net.Buffers{p.StatusError(code, description)}
@@ -148,7 +150,7 @@ func (p *Player) Reject(nc net.Conn, code, description string) {
 	netx.Linger(nc, p.c.opt.LingerTimeout, p.c.opt.WriteTimeout)
 }
 
-// collect returns what a function of the connection has collect; what it cannot send it has not.
+// collect returns what send has queued, nil if it failed.
 func (p *Player) collect(send func() error) []byte {
 	if err := send(); err != nil {
 		return nil
@@ -156,23 +158,24 @@ func (p *Player) collect(send func() error) []byte {
 	return p.popPending()
 }
 
-// Accept returns what grants the play.
+// Accept returns the messages that accept the play request.
 func (p *Player) Accept() []byte { return p.collect(p.c.AcceptPlay) }
 
-// Ping returns a ping.
+// Ping returns a ping request.
 func (p *Player) Ping() []byte { return p.collect(p.c.ping) }
 
-// End returns what tells the player that there is no more to come, as EndPlay does.
+// End returns the messages that end the stream, as ServerConn.EndPlay does.
 func (p *Player) End(code, reason string) []byte {
 	return p.collect(func() error { return p.c.EndPlay(code, reason) })
 }
 
-// StatusError returns what tells the player that he must go, as ServerConn.StatusError does.
+// StatusError returns the messages that end the stream with an error, as ServerConn.StatusError
+// does.
 func (p *Player) StatusError(code, description string) []byte {
 	return p.collect(func() error { return p.c.StatusError(code, description) })
 }
 
-// RequestReconnect returns what ServerConn.RequestReconnect sends.
+// RequestReconnect returns the message that ServerConn.RequestReconnect sends.
 func (p *Player) RequestReconnect(why string) []byte {
 	return p.collect(func() error { return p.c.RequestReconnect(why) })
 }

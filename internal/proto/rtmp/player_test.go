@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// newPlayer returns a Player whose request to play was on message stream 1.
+// newPlayer returns a Player whose play request was on message stream 1.
 func newPlayer() *Player {
 	c := NewServerConn(nil, Options{})
 	c.peer, c.req = &connectInfo{}, &Request{StreamID: 1}
@@ -21,7 +21,7 @@ func newPlayer() *Player {
 	return c.Detach()
 }
 
-// playerSessions is what players send, and whether they leave by it; it seeds the fuzz target too.
+// playerSessions is what players send. It seeds the fuzz target too.
 func playerSessions() map[string][]byte {
 	return map[string][]byte{
 		"silence": nil,
@@ -29,19 +29,19 @@ func playerSessions() map[string][]byte {
 			control(typeWindowAck, 5000)),
 		"commands": chunks(newCommand(1, "pause", 0, nil, true, 0), newCommand(1, "seek", 0, nil, 1000),
 			newCommand(0, "_checkbw", 5, nil)),
-		"a long one": chunks(newCommand(0, "whatever", 9, string(bytes.Repeat([]byte("x"), 1000)))),
+		"long command": chunks(newCommand(0, "whatever", 9, string(bytes.Repeat([]byte("x"), 1000)))),
 		"media": chunks(Message{Type: TypeAudio, StreamID: 1, Payload: make([]byte, 300)},
 			event(eventPingRequest, 9)),
-		"goodbye":      chunks(newCommand(0, "deleteStream", 0, nil, 1)),
+		"stream end":   chunks(newCommand(0, "deleteStream", 0, nil, 1)),
 		"chunk size 0": chunks(control(typeSetChunkSize, 0)),
 		"larger chunks": append(chunks(control(typeSetChunkSize, 4096)),
 			appendChunks(nil, 4096, Header{Type: typeCommand}, make([]byte, 300))[0]...),
-		"a wide stream": {0x00, 0x05, 0, 0, 0, 0, 0, 6, typeUserControl, 0, 0, 0, 0, 0, 6, 0, 0, 0, 9},
-		"extended time": {0x03, 0xff, 0xff, 0xff, 0, 0, 6, typeUserControl, 0, 0, 0, 0, 1, 0, 0, 0, 0, 6, 0, 0, 0, 9},
+		"two byte basic header": {0x00, 0x05, 0, 0, 0, 0, 0, 6, typeUserControl, 0, 0, 0, 0, 0, 6, 0, 0, 0, 9},
+		"extended timestamp":    {0x03, 0xff, 0xff, 0xff, 0, 0, 6, typeUserControl, 0, 0, 0, 0, 1, 0, 0, 0, 0, 6, 0, 0, 0, 9},
 	}
 }
 
-// feed gives data to a fresh player in pieces, as far as he is not ended, and returns the replies.
+// feed passes data to a new Player in pieces until an error, and returns the replies.
 func feed(data []byte, piece int) ([]byte, error) {
 	p := newPlayer()
 	var all []byte
@@ -57,7 +57,7 @@ func feed(data []byte, piece int) ([]byte, error) {
 	return all, nil
 }
 
-// TestPlayerInputInPieces: however what a player sends is cut, the answer is the same.
+// TestPlayerInputInPieces: the reply does not depend on how the input is divided.
 func TestPlayerInputInPieces(t *testing.T) {
 	for name, data := range playerSessions() {
 		t.Run(name, func(t *testing.T) {
@@ -69,9 +69,9 @@ func TestPlayerInputInPieces(t *testing.T) {
 				}
 			}
 			switch name {
-			case "goodbye":
+			case "stream end":
 				if !errors.Is(err, ErrStreamEnded) {
-					t.Errorf("%v, want a goodbye", err)
+					t.Errorf("%v, want ErrStreamEnded", err)
 				}
 			case "chunk size 0":
 				if _, ok := errors.AsType[*ProtocolError](err); !ok {
@@ -86,10 +86,10 @@ func TestPlayerInputInPieces(t *testing.T) {
 	}
 }
 
-// TestPlayerMessages reads what a Player gives to be sent.
+// TestPlayerMessages decodes the messages that a Player returns.
 func TestPlayerMessages(t *testing.T) {
 	p := newPlayer()
-	out := bytes.Join([][]byte{p.Accept(), p.Ping(), p.End("NetStream.Play.UnpublishNotify", "over"),
+	out := bytes.Join([][]byte{p.Accept(), p.Ping(), p.End("NetStream.Play.UnpublishNotify", "ended"),
 		p.StatusError("NetStream.Play.Failed", "and out")}, nil)
 	in := newChunkReader(bufio.NewReader(bytes.NewReader(out)), func(string) {})
 	var types []uint8
@@ -140,8 +140,8 @@ func TestPlayerAllocates(t *testing.T) {
 	}
 }
 
-// TestPlayerServeIsInterrupted lets a player who waits ask, and be pinged, and interrupts the wait
-// in the middle of a chunk: what he goes on with is understood.
+// TestPlayerServeIsInterrupted: a waiting player gets replies and pings. The wait ends within a
+// chunk, and the rest of the chunk is decoded after it.
 func TestPlayerServeIsInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
@@ -154,24 +154,24 @@ func TestPlayerServeIsInterrupted(t *testing.T) {
 		theirs.Write(ask)
 		reply := make([]byte, len(ask))
 		if _, err := io.ReadFull(theirs, reply); err != nil || !bytes.Equal(reply, chunks(event(eventPingResponse, 7))) {
-			t.Errorf("answer to a ping: %x, %v", reply, err)
+			t.Errorf("reply to a ping: %x, %v", reply, err)
 		}
-		began := time.Now()
+		start := time.Now()
 		if _, err := io.ReadFull(theirs, reply); err != nil || reply[13] != eventPingRequest ||
-			time.Since(began) != 15*time.Second {
-			t.Errorf("after %v: %x, %v, want a ping", time.Since(began), reply, err)
+			time.Since(start) != 15*time.Second {
+			t.Errorf("after %v: %x, %v, want a ping", time.Since(start), reply, err)
 		}
 		theirs.Write(ask[:5])
 		begin()
 		if err := <-awaited; !errors.Is(err, context.Canceled) {
-			t.Errorf("awaiting ended with %v", err)
+			t.Errorf("Serve: %v", err)
 		}
 		if got, err := p.Feed(ask[5:]); err != nil || !bytes.Equal(got, chunks(event(eventPingResponse, 7))) {
 			t.Errorf("the rest of a chunk: %x, %v", got, err)
 		}
 		go theirs.Write(chunks(newCommand(0, "deleteStream", 0, nil, 1)))
 		if err := p.Serve(t.Context(), ours); !errors.Is(err, ErrStreamEnded) {
-			t.Errorf("a goodbye: %v", err)
+			t.Errorf("stream end: %v", err)
 		}
 	})
 }

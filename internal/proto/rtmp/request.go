@@ -10,73 +10,75 @@ import (
 	"livego/internal/container/amf0"
 )
 
-// A Request is what a client wants, after all commands up to publish or play.
+// A Request is what a client asks for: the result of all commands up to publish or play.
 type Request struct {
-	Publish bool // else play
+	Publish bool // otherwise play
 
-	// App and Name are the client's identity, without query; both are not empty and nothing else is known of them. What
-	// tcUrl says besides counts for nothing.
+	// App and Name identify the stream, without query. Both are not empty; nothing else is checked.
+	// The path in tcUrl is ignored.
 	App, Name string
 
-	// Query holds the arguments that stood after App, Name and in tcUrl, encoded; none has two values.
-	// Token is the one named token. Both are secret; ClearQuery lets go of them.
+	// Query holds the query parameters of App, Name and tcUrl, encoded; each has one value. Token
+	// is the parameter named token. Both are secret; ClearQuery clears them.
 	Query, Token string
 
-	Type           string  // of a publish: live, record, append; to be treated alike
-	Start          float64 // of a play, in seconds; -2 live or recorded, -1 live, also when the client sent none
-	StreamID       uint32  // message stream; 1 for all clients that open one only
-	FlashVer       string  // what the client calls itself, at most 256 bytes, any of them
-	ObjectEncoding float64 // 0 AMF0, 3 AMF3: what the client would like; it gets AMF0
+	Type           string  // of a publish: live, record or append; treat them alike
+	Start          float64 // of a play, in seconds: -2 live or recorded, the default; -1 live
+	StreamID       uint32  // message stream ID; 1 for clients that create one only
+	FlashVer       string  // name of the client software: at most 256 arbitrary bytes
+	ObjectEncoding float64 // 0 AMF0, 3 AMF3: the client's preference; it gets AMF0
 
-	// Enhanced RTMP: the codecs of each kind that the client can do something with, "*" for any, nil
-	// where it did not say; and what else it can.
+	// Enhanced RTMP: the codecs of each kind that the client can decode or forward, "*" for any,
+	// nil if it listed none; and its capabilities.
 	VideoCodecs, AudioCodecs []string
 	CapsEx                   Caps
 }
 
-// ClearQuery lets go of what has served its purpose once a request is granted: the rest of r lives
-// as long as its connection.
+// ClearQuery clears the secrets once a request is authorized, because r lives as long as its
+// connection.
 func (r *Request) ClearQuery() { r.Query, r.Token = "", "" }
 
-// Caps are the capabilities in capsEx (CapsExMask).
+// Caps is a set of capabilities, the value of capsEx (CapsExMask).
 type Caps int
 
-// Capabilities.
+// Capabilities of Enhanced RTMP.
 const (
-	CapsReconnect       Caps = 1 << iota // goes to another server when it is asked to
-	CapsMultitrack                       // reads several tracks of a kind
-	CapsModEx                            // passes over modifiers that it does not know
-	CapsTimestampOffset                  // and knows the one that splits milliseconds
+	CapsReconnect       Caps = 1 << iota // reconnects to another server on request
+	CapsMultitrack                       // supports several tracks of a kind
+	CapsModEx                            // skips modifiers that it does not know
+	CapsTimestampOffset                  // supports the modifier with a nanosecond offset
 )
 
-// FourCcInfoMask: what a client can do with a codec. Who can only encode it cannot play it.
+// Bits of FourCcInfoMask. A client that can only encode a codec cannot play it.
 const (
 	canDecode  = 1
 	canForward = 4
 )
 
-// enhanced reports whether the client has shown that it speaks Enhanced RTMP.
+// enhanced reports whether the client has announced support of Enhanced RTMP.
 func (r *Request) enhanced() bool {
 	return r.VideoCodecs != nil || r.AudioCodecs != nil || r.CapsEx != 0
 }
 
-// Limits of what a client says in connect, publish and play, in bytes. A player's request lives as
-// long as its connection.
+// Limits of connect, publish and play, in bytes. The request of a player lives as long as its
+// connection.
 const (
-	maxTcURL      = 4 << 10
-	maxFlashVer   = 256
-	maxQueryBytes = 8 << 10 // all names and values that stand after App, Name and in tcUrl: the longest token, and more
+	maxTcURL    = 4 << 10
+	maxFlashVer = 256
+	// maxQueryBytes is for the names and values of all parameters; the longest token needs less.
+	maxQueryBytes = 8 << 10
 	fourCCLength  = 4
 )
 
-// A connectInfo is what a client's connect said.
+// A connectInfo is the content of a connect command.
 type connectInfo struct {
-	req        Request // as far as connect tells
+	req        Request // the fields that connect sets
 	params     url.Values
 	paramBytes int
 }
 
-// parseConnect reads the object of a connect command. The error's text may go to the peer.
+// parseConnect parses the object of a connect command. The text of the error may be sent to the
+// peer.
 func parseConnect(o amf0.Object) (*connectInfo, error) {
 	text := func(key string) string { s, _ := o.Get(key).(string); return s }
 	c := &connectInfo{params: url.Values{}}
@@ -97,31 +99,31 @@ func parseConnect(o amf0.Object) (*connectInfo, error) {
 		return c, nil
 	}
 	if len(tcURL) > maxTcURL {
-		return nil, fmt.Errorf("tcUrl is longer than %d bytes", maxTcURL)
+		return nil, fmt.Errorf("invalid tcUrl: longer than %d bytes", maxTcURL)
 	}
 	u, err := url.Parse(tcURL)
 	if err != nil || !strings.HasPrefix(u.Scheme, "rtmp") || u.Host == "" {
-		return nil, errors.New("tcUrl is not an RTMP address")
+		return nil, errors.New("invalid tcUrl: not an RTMP address")
 	}
 	return c, c.addQuery(u.RawQuery)
 }
 
-// addQuery adds the arguments in query. Encoders put them after app, name or both, so the same
-// twice is in order, and two values for one are not: nobody could tell which was checked and which
-// was used.
+// addQuery adds the parameters in query. Encoders append them to the app, the name or both, so the
+// same parameter may repeat. Two different values are an error, because the one that is checked
+// might not be the one that is used.
 func (c *connectInfo) addQuery(query string) error {
-	if len(query) > 3*maxQueryBytes { // all of it escaped
+	if len(query) > 3*maxQueryBytes { // every byte escaped
 		return errQueryTooLong
 	}
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return errors.New("the query is malformed")
+		return errors.New("invalid query: malformed")
 	}
 	for key, vs := range values {
 		for _, v := range vs {
 			old, ok := c.params[key]
 			if ok && old[0] != v {
-				return errors.New("the same argument has different values")
+				return errors.New("invalid query: different values for one parameter")
 			}
 			if ok {
 				continue
@@ -135,11 +137,10 @@ func (c *connectInfo) addQuery(query string) error {
 	return nil
 }
 
-var errQueryTooLong = fmt.Errorf("the arguments are longer than %d bytes", maxQueryBytes)
+var errQueryTooLong = fmt.Errorf("invalid query: longer than %d bytes", maxQueryBytes)
 
-// fourCCs returns the codecs that a connect object lists: those of all kinds in the way of Enhanced
-// RTMP v1, and those in the map of that name, of one kind, in the way of v2. Without list and map
-// it returns nil.
+// fourCCs returns the codecs in a connect object: those in fourCcList, for all kinds (Enhanced RTMP
+// v1), and those in the map named name, of one kind (v2). It returns nil if there is neither.
 func fourCCs(o amf0.Object, name string) []string {
 	var codes []string
 	add := func(code string) {

@@ -13,7 +13,7 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// tcpEnds returns the two ends of a TCP connection on which publish is granted.
+// tcpEnds returns the two sides of a TCP connection on which publish is accepted.
 func tcpEnds(t *testing.T) (s *ServerConn, c *ClientConn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -35,21 +35,21 @@ func tcpEnds(t *testing.T) (s *ServerConn, c *ClientConn) {
 	return s, c
 }
 
-// TestPublisherResetDeliversAllMedia has an encoder close its socket with an answer unread, so that
-// its kernel resets the connection: what had arrived by then is read to its end, though
-// acknowledgements can no longer be sent.
+// TestPublisherResetDeliversAllMedia: an encoder closes its socket with a reply unread, and its
+// kernel resets the connection. The server reads everything that had arrived, though it can no
+// longer send acknowledgements.
 func TestPublisherResetDeliversAllMedia(t *testing.T) {
 	s, c := tcpEnds(t)
 	if err := s.nc.(*net.TCPConn).SetReadBuffer(1 << 20); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.sendNow(event(eventPingRequest, 1)); err != nil { // which c never reads
+	if err := s.sendNow(event(eventPingRequest, 1)); err != nil { // c never reads it
 		t.Fatal(err)
 	}
 	if err := c.sendNow(control(typeWindowAck, minWindow)); err != nil {
 		t.Fatal(err)
 	}
-	const messages, size = 36, 4 << 10 // more than two windows, and less than the kernel holds
+	const messages, size = 36, 4 << 10 // more than two windows, and less than the kernel buffers
 	for range messages {
 		if err := c.WriteMessage(Message{Type: TypeVideo, Payload: make([]byte, size)}); err != nil {
 			t.Fatal(err)
@@ -66,11 +66,11 @@ func TestPublisherResetDeliversAllMedia(t *testing.T) {
 		}
 	}
 	if _, err := s.ReadMessage(); !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
-		t.Errorf("the end is told as %v", err)
+		t.Errorf("the error at the end is %v", err)
 	}
 }
 
-// awaitSent waits until the other end's kernel has all that was written to nc.
+// awaitSent waits until the peer's kernel has acknowledged everything written to nc.
 func awaitSent(t *testing.T, nc net.Conn) {
 	t.Helper()
 	limit := time.NewTimer(10 * time.Second)
@@ -86,7 +86,7 @@ func awaitSent(t *testing.T, nc net.Conn) {
 	}
 }
 
-// TestUnfinishedMessage tells of a message that a publisher broke off.
+// TestUnfinishedMessage closes the connection of a publisher within a message.
 func TestUnfinishedMessage(t *testing.T) {
 	withConns(t, 1<<20, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
 		startPublish(t, s, c)
@@ -96,15 +96,16 @@ func TestUnfinishedMessage(t *testing.T) {
 			t.Error(err)
 		}
 		if !s.Receiving() {
-			t.Error("nothing has come in part")
+			t.Error("no message has arrived in part")
 		}
 		if have, missing := s.Unfinished(); have != 100 || missing != 0x1000-100 {
-			t.Errorf("%d bytes came, and %d are missing", have, missing)
+			t.Errorf("%d bytes arrived, %d are missing", have, missing)
 		}
 	})
 }
 
-// TestPublisherGetsNoUnrequestedMessages: no acknowledgement without a window, and no ping.
+// TestPublisherGetsNoUnrequestedMessages: the server sends no acknowledgement without a window, and
+// no ping.
 func TestPublisherGetsNoUnrequestedMessages(t *testing.T) {
 	withConns(t, 1<<22, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
 		startPublish(t, s, c)
@@ -130,8 +131,8 @@ func TestPublisherGetsNoUnrequestedMessages(t *testing.T) {
 	})
 }
 
-// TestClientCloseDeliversAllMedia has a publisher say goodbye and close while an answer of the
-// server is unread and most of what it sent is still in its kernel: the server gets all of it.
+// TestClientCloseDeliversAllMedia: a publisher ends its stream and closes while a reply of the
+// server is unread and its kernel still has most of the media. The server receives all of it.
 func TestClientCloseDeliversAllMedia(t *testing.T) {
 	s, c := tcpEnds(t)
 	if err := errors.Join(s.nc.(*net.TCPConn).SetReadBuffer(4<<10),
@@ -158,7 +159,7 @@ func TestClientCloseDeliversAllMedia(t *testing.T) {
 		}
 	}
 	if _, err := s.ReadMessage(); err != ErrStreamEnded {
-		t.Errorf("the end is told as %v", err)
+		t.Errorf("the error at the end is %v", err)
 	}
 	s.Close()
 	if err := <-closed; err != nil {
@@ -166,8 +167,8 @@ func TestClientCloseDeliversAllMedia(t *testing.T) {
 	}
 }
 
-// TestClientCloseIsBounded: a server that neither reads nor closes keeps a publisher that has said
-// goodbye for no longer than it does a write.
+// TestClientCloseIsBounded: a server that neither reads nor closes delays Close of a publisher no
+// longer than a write.
 func TestClientCloseIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := pipe(1 << 20)
@@ -182,7 +183,7 @@ func TestClientCloseIsBounded(t *testing.T) {
 			t.Error(err)
 		}
 		if d := time.Since(start); d > 10*time.Second {
-			t.Error(d)
+			t.Errorf("it took %v", d)
 		}
 	})
 }

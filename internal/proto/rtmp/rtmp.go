@@ -1,16 +1,16 @@
-// Package rtmp speaks RTMP 1.0 with the command set that encoders and players use: handshake,
-// chunks, messages, and the two ends of a connection, ServerConn and ClientConn. It knows nothing
-// of rooms, keys or streams, nor of what media payloads hold, and TLS is the caller's affair: it
-// takes any net.Conn.
+// Package rtmp implements RTMP 1.0 with the commands that encoders and players use: handshake,
+// chunks, messages, and the two sides of a connection, ServerConn and ClientConn. It knows nothing
+// of rooms, stream keys or streams, nor of the content of media payloads. TLS is up to the caller:
+// it works on any net.Conn.
 //
 // Paragraph numbers refer to "Adobe's Real Time Messaging Protocol", 1.0, 2012.
 //
 // # Goroutines
 //
-// A connection is read by one goroutine at a time: the one that calls Accept, ReadMessage or
-// ServePlayer. Any other may write to it or close it meanwhile. Answers that reading calls for
-// never wait behind a media write that a slow peer holds up: they queue, and whoever writes sends
-// them between two messages.
+// One goroutine at a time reads a connection: the one that calls Accept, ReadMessage or
+// ServePlayer. Any other goroutine may write to it or close it meanwhile. Replies of the reading
+// goroutine never wait for a media write that a slow peer blocks: they are queued, and the writing
+// goroutine sends them between two messages.
 package rtmp
 
 import (
@@ -31,7 +31,7 @@ const (
 	typeDataAMF3      = 15
 	typeSharedAMF3    = 16
 	typeCommandAMF3   = 17
-	TypeData          = 18 // AMF0 values: onMetaData and its like
+	TypeData          = 18 // AMF0 values, such as onMetaData
 	typeShared        = 19
 	typeCommand       = 20
 	typeAggregate     = 22
@@ -45,32 +45,36 @@ const (
 	eventPingResponse = 7
 )
 
-// Limits that no setting moves.
+// Limits that are not configurable.
 const (
-	OutChunkSize = 60000 // bytes a chunk to the peer: most frames are one chunk, and a reply waits for no more than this
+	// OutChunkSize is the chunk size of livego in bytes: most frames fit one chunk, and a reply
+	// waits for one chunk at most.
+	OutChunkSize = 60000
 
-	maxChunkStreams  = 64
-	maxStreams       = 8         // message streams that a client may have open
-	maxFourCCs       = 64        // of a client's list
-	maxControl       = 64 << 10  // bytes of a message that is not media
-	maxNegotiation   = 256 << 10 // bytes in all before publish or play is accepted
-	maxReassembly    = 16 << 20  // bytes of messages in pieces, over all chunk streams of a publisher
-	maxAggregated    = 4096      // messages in an aggregate
-	maxPending       = 64 << 10  // bytes of answers that wait for a peer who does not read
-	maxReplies       = 20        // answers to pings a second
-	window           = 2500000   // bytes between acknowledgements that we ask for, the custom of FMS
-	minWindow        = 64 << 10  // however often the peer wants them
-	readBuffer       = 4 << 10   // before publish or play
-	readBufferMedia  = 32 << 10  // of a publisher
-	readBufferPlayer = 1 << 10   // of a player, who sends acknowledgements only: there are thousands
+	maxChunkStreams = 64
+	maxStreams      = 8         // message streams that a client may create
+	maxFourCCs      = 64        // FourCCs in a client's list
+	maxControl      = 64 << 10  // bytes of a message that is not media
+	maxNegotiation  = 256 << 10 // bytes in total before publish or play is accepted
+	maxReassembly   = 16 << 20  // bytes of unfinished messages on all chunk streams of a publisher
+	maxAggregated   = 4096      // messages in an aggregate
+	maxPending      = 64 << 10  // bytes of replies for a peer that does not read
+	maxReplies      = 20        // replies to pings in a second
+	window          = 2500000   // bytes between acknowledgements, as Flash Media Server sets it
+	minWindow       = 64 << 10  // smallest window that a peer can request
+	readBuffer      = 4 << 10   // bytes, before publish or play
+	readBufferMedia = 32 << 10  // bytes, for a publisher
+	// readBufferPlayer is small: a player sends little but acknowledgements, and there are
+	// thousands.
+	readBufferPlayer = 1 << 10
 )
 
 // A Message is one message of the chunk layer.
 type Message struct {
 	Type      uint8
-	Timestamp uint32 // milliseconds modulo 2^32; §4 compares them by RFC 1982
+	Timestamp uint32 // milliseconds modulo 2^32, compared by RFC 1982 (§4)
 	StreamID  uint32
-	Payload   []byte // who gets a Message owns it
+	Payload   []byte // owned by the receiver of the Message
 }
 
 // A Header is a message without its payload.
@@ -80,22 +84,27 @@ type Header struct {
 	StreamID  uint32
 }
 
-// Options are the settings of a connection. A field of value zero has its default.
+// Options are the settings of a connection. A zero field means its default.
 type Options struct {
-	HandshakeTimeout time.Duration // for the whole handshake: 5 s
-	CommandTimeout   time.Duration // from New to publish or play: 10 s
-	WriteTimeout     time.Duration // without write progress: 10 s
-	PingInterval     time.Duration // between pings: 15 s
-	LingerTimeout    time.Duration // for a refused peer to read why, before its connection is reset: 1 s
-	MaxMessage       int           // bytes of a message of a publisher: 8 MiB
+	HandshakeTimeout time.Duration // for the whole handshake; default 5 s
+	CommandTimeout   time.Duration // from NewServerConn to publish or play; default 10 s
+	WriteTimeout     time.Duration // without write progress; default 10 s
+	PingInterval     time.Duration // between pings; default 15 s
+	// LingerTimeout is for a refused peer to read the reason before its connection is closed;
+	// default 1 s.
+	LingerTimeout time.Duration
+	MaxMessage    int // most bytes of a message of a publisher; default 8 MiB
 
-	// CheckApp says whether there is an application of that name; the error's text goes to the peer. Nil allows all.
+	// CheckApp checks whether an app of this name exists; the text of the error is sent to the
+	// peer. Nil allows all.
 	CheckApp func(app string) error
 
-	// HTTPReply, when not nil, is sent to a client that speaks HTTP, before its connection is closed.
+	// HTTPReply, if not nil, is sent to a client that sends an HTTP request, before its connection
+	// is closed.
 	HTTPReply []byte
 
-	// SkipCount, when not nil, is called with a fixed word for each thing that was out of order and passed over.
+	// SkipCount, if not nil, is called for each invalid element that was skipped, with a fixed word
+	// that names its kind.
 	SkipCount func(reason string)
 }
 
@@ -119,21 +128,24 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// ErrStreamEnded tells that the peer ended its stream in due form: FCUnpublish, deleteStream or closeStream.
+// ErrStreamEnded reports that the peer ended its stream by FCUnpublish, deleteStream or
+// closeStream.
 var ErrStreamEnded = errors.New("rtmp: stream ended by the peer")
 
-// A ProtocolError is a violation after which the connection can't go on.
+// A ProtocolError is a violation of the protocol that ends the connection.
 type ProtocolError struct {
-	Reason string // for counters: handshake, timeout, chunk, limit, control, aggregate, amf or command
-	Detail string // for people; holds no key and no argument
+	// Reason is a word for metrics: handshake, timeout, chunk, limit, control, aggregate, amf or
+	// command.
+	Reason string
+	Detail string // for people; contains no key and no query parameter
 }
 
 func (e *ProtocolError) Error() string { return "rtmp: " + e.Detail }
 
-// A StatusError is a refusal in RTMP's words: for a client what the server answered, for a server what it has told the
-// client.
+// A StatusError is an error status of RTMP: on a client the reply of the server, on a server the
+// reply that was sent.
 type StatusError struct {
-	Code        string // NetStream.Publish.BadName and so on
+	Code        string // such as NetStream.Publish.BadName
 	Description string
 }
 

@@ -15,28 +15,29 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// A ServerConn is the server's end of a connection: Accept, then either AcceptPublish and
+// A ServerConn is the server side of a connection. Call Accept, then either AcceptPublish and
 // ReadMessage, or ServePlayer on one goroutine with AcceptPlay and WriteMedia on another, or
-// Reject; at last Close.
+// Reject, and finally Close.
 type ServerConn struct {
 	*conn
-	peer        *connectInfo // since connect
+	peer        *connectInfo // set by connect
 	streams     [maxStreams + 1]bool
-	fcPublish   bool     // the client waits for onFCPublish
-	req         *Request // since Accept
+	fcPublish   bool     // the client expects onFCPublish
+	req         *Request // set by Accept
 	streamEnded atomic.Bool
 }
 
-// NewServerConn returns the server's end of nc, which it owns from now on. Options.CommandTimeout begins.
+// NewServerConn returns the server side of nc and takes ownership of nc. Options.CommandTimeout
+// starts.
 func NewServerConn(nc net.Conn, o Options) *ServerConn {
 	return &ServerConn{conn: newConn(nc, o)}
 }
 
-// Accept shakes hands and answers commands until the client wants to publish or play. Nothing is
-// granted by then: that is for AcceptPublish, AcceptPlay and Reject. A client that asks for what
-// can't be is told so, and the error is a *StatusError; a *ProtocolError, io.EOF,
-// io.ErrUnexpectedEOF or an error of the network are the other ends. When ctx ends, the connection
-// is closed and the error is that of ctx.
+// Accept performs the handshake and replies to commands until the client asks to publish or play.
+// It accepts nothing by itself: call AcceptPublish, AcceptPlay or Reject. An invalid request is
+// refused with a status, and the error is that *StatusError. Other errors are *ProtocolError,
+// io.EOF, io.ErrUnexpectedEOF and errors of the network. When ctx ends, the connection is closed
+// and the error is that of ctx.
 func (c *ServerConn) Accept(ctx context.Context) (*Request, error) {
 	stop := context.AfterFunc(ctx, func() { c.nc.Close() })
 	defer stop()
@@ -45,7 +46,7 @@ func (c *ServerConn) Accept(ctx context.Context) (*Request, error) {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, &ProtocolError{"timeout", fmt.Sprintf("neither publish nor play within %v", c.opt.CommandTimeout)}
+		return nil, &ProtocolError{"timeout", fmt.Sprintf("no publish or play within %v", c.opt.CommandTimeout)}
 	}
 	c.req = req
 	return req, err
@@ -83,7 +84,7 @@ func (c *ServerConn) accept() (*Request, error) {
 	}
 }
 
-// speaksHTTP reports whether what arrives first begins with a method of HTTP.
+// speaksHTTP reports whether the first bytes are an HTTP method.
 func (c *ServerConn) speaksHTTP() bool {
 	if _, err := c.in.br.Peek(1); err != nil {
 		return false
@@ -94,16 +95,16 @@ func (c *ServerConn) speaksHTTP() bool {
 		"PATCH"}, string(method))
 }
 
-// replyHTTP sends Options.HTTPReply, and waits a moment for the client to read it.
+// replyHTTP sends Options.HTTPReply, and lingers for the client to read it.
 func (c *ServerConn) replyHTTP() {
 	if _, err := netx.WriteBuffers(c.nc, &net.Buffers{c.opt.HTTPReply}, c.opt.WriteTimeout); err == nil {
 		c.closeWriteAndLinger()
 	}
 }
 
-// AcceptPublish grants a publish: media may come. To be called by the reading goroutine. From then
-// on the publisher is sent what it asks for, and nothing else: no pings, since media that does not
-// come is noticed by SetReadTimeout.
+// AcceptPublish accepts a publish request: the client may send media. Only the reading goroutine
+// may call it. From then on the publisher is sent only what it requests. It gets no pings, because
+// SetReadTimeout detects a publisher that sends nothing.
 func (c *ServerConn) AcceptPublish() error {
 	c.endNegotiation()
 	c.allowMedia()
@@ -115,8 +116,9 @@ func (c *ServerConn) AcceptPublish() error {
 	return c.sendNow(append(ms, onStatus(c.req.StreamID, "status", "NetStream.Publish.Start", "Publishing."))...)
 }
 
-// AcceptPlay grants a play: WriteMedia may follow. Players wait for parts of this. What Flash Media Server sends more,
-// |RtmpSampleAccess and NetStream.Data.Start, no player waits for, and ffmpeg makes a data track of it.
+// AcceptPlay accepts a play request: WriteMedia may follow. Flash Media Server also sends
+// |RtmpSampleAccess and NetStream.Data.Start, which no player waits for and of which ffmpeg creates
+// a data track.
 func (c *ServerConn) AcceptPlay() error {
 	id := c.req.StreamID
 	return c.sendNow(
@@ -126,18 +128,17 @@ func (c *ServerConn) AcceptPlay() error {
 	)
 }
 
-// Reject refuses what was requested, with a code like NetStream.Publish.BadName and a sentence, and
-// waits at most Options.LingerTimeout for the client to have read it. Then Close is all that is
-// left.
+// Reject refuses the request with a code such as NetStream.Publish.BadName and a description, and
+// waits at most Options.LingerTimeout for the client to read it. Only Close may follow.
 func (c *ServerConn) Reject(code, description string) error { return c.StatusError(code, description) }
 
-// StatusError tells a publisher or player that his stream ends against his will, as Reject does.
+// StatusError ends the stream of a publisher or player with an error status, as Reject does.
 func (c *ServerConn) StatusError(code, description string) error {
 	return c.sendFinal(onStatus(c.req.StreamID, "error", code, description))
 }
 
-// RequestReconnect asks a client that knows the word to connect anew, to this address (Enhanced
-// RTMP v2, Reconnect Request); of others it asks nothing.
+// RequestReconnect asks a client with CapsReconnect to reconnect to the same address (Enhanced RTMP
+// v2, Reconnect Request). It does nothing for other clients.
 func (c *ServerConn) RequestReconnect(why string) error {
 	if c.req.CapsEx&CapsReconnect == 0 {
 		return nil
@@ -145,8 +146,8 @@ func (c *ServerConn) RequestReconnect(why string) error {
 	return c.sendNow(onStatus(0, "status", "NetConnection.Connect.ReconnectRequest", why))
 }
 
-// EndPlay tells a player that there is no more to come: a status of the given code
-// (NetStream.Play.UnpublishNotify), StreamEOF and NetStream.Play.Stop. It waits as Reject does.
+// EndPlay ends the stream of a player with a status of this code (such as
+// NetStream.Play.UnpublishNotify), StreamEOF and NetStream.Play.Stop. It waits as Reject does.
 func (c *ServerConn) EndPlay(code, reason string) error {
 	return c.sendFinal(
 		onStatus(c.req.StreamID, "status", code, reason),
@@ -163,9 +164,9 @@ func (c *ServerConn) sendFinal(ms ...Message) error {
 	return err
 }
 
-// Close closes the connection. Calls in progress on it end with an error. A peer who said goodbye
-// may hang up first, for at most Options.LingerTimeout: most have a few words left to send, and
-// GStreamer takes it for a failure to be cut off at them.
+// Close closes the connection. Calls in progress return an error. A peer that has ended its stream
+// gets up to Options.LingerTimeout to close first: most clients have a few messages left to send,
+// and GStreamer reports an error if it cannot.
 func (c *ServerConn) Close() error {
 	if c.streamEnded.Load() {
 		c.linger()
@@ -173,17 +174,17 @@ func (c *ServerConn) Close() error {
 	return c.nc.Close()
 }
 
-// ReadMessage returns the next audio, video or data message of the published stream; aggregates
-// come apart, and data in AMF3's message type has lost its format byte. It returns ErrStreamEnded
-// when the publisher ends the stream; any other error is a loss: io.EOF, *ProtocolError,
-// os.ErrDeadlineExceeded after SetReadTimeout, or what the network reports. Where the publisher has
-// reset the connection, that is after all that had arrived from it.
+// ReadMessage returns the next audio, video or data message of the published stream. It splits
+// aggregates, and removes the format byte of data in AMF3's message type. It returns ErrStreamEnded
+// when the publisher ends the stream. Any other error means that the publisher was lost: io.EOF,
+// *ProtocolError, os.ErrDeadlineExceeded after SetReadTimeout, or an error of the network. If the
+// publisher has reset the connection, the error follows all messages that had arrived.
 func (c *ServerConn) ReadMessage() (Message, error) {
 	for {
 		m, err := c.next()
 		if err != nil {
 			if c.replyErr != nil && (err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF)) {
-				err = c.replyErr // the write has taken the error away from the read
+				err = c.replyErr // the kernel reported the reset to the write, and not to the read
 			}
 			return Message{}, err
 		}
@@ -203,8 +204,9 @@ func (c *ServerConn) ReadMessage() (Message, error) {
 	}
 }
 
-// ServePlayer reads what a player sends, and answers, until he leaves. It never returns nil:
-// ErrStreamEnded when he said so, else as ReadMessage. It may run before AcceptPlay.
+// ServePlayer reads what a player sends, and replies, until the player leaves. It never returns
+// nil: the error is ErrStreamEnded if the player ended its stream, otherwise as for ReadMessage. It
+// may run before AcceptPlay.
 func (c *ServerConn) ServePlayer() error {
 	c.endNegotiation()
 	c.src.startTicks(c.opt.PingInterval)
@@ -224,7 +226,7 @@ func (c *ServerConn) ServePlayer() error {
 	}
 }
 
-// serveCommand handles a command that comes after Accept.
+// serveCommand handles a command after Accept.
 func (c *ServerConn) serveCommand(m Message) error {
 	cmd, err := parseCommand(m)
 	if err != nil {
@@ -236,6 +238,6 @@ func (c *ServerConn) serveCommand(m Message) error {
 	return err
 }
 
-// Unfinished returns how many bytes have come of messages that are not complete, and how many are
-// missing. For the reading goroutine.
+// Unfinished returns how many bytes of unfinished messages have arrived, and how many are missing.
+// Only the reading goroutine may call it.
 func (c *ServerConn) Unfinished() (have, missing int) { return c.in.unfinished() }

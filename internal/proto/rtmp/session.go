@@ -6,9 +6,9 @@ import (
 	"livego/internal/container/amf0"
 )
 
-// handle acts on one command. It returns a Request when the command asks for one that may be
-// granted, and ErrStreamEnded when it ends the stream that was. What a client asks for a second
-// time - connect, publish, play - is refused, and the first stays.
+// handle handles one command. It returns a Request for a valid publish or play, and ErrStreamEnded
+// when the command ends the stream. A second connect, publish or play is refused, and the first
+// stays in effect.
 func (c *ServerConn) handle(cmd command) (*Request, error) {
 	if c.peer == nil && cmd.name != "connect" {
 		return nil, c.refuseCall(cmd, "NetConnection.Connect.Failed", "the first command must be connect")
@@ -37,16 +37,17 @@ func (c *ServerConn) handle(cmd command) (*Request, error) {
 	case "FCPublish":
 		c.fcPublish = true
 		return nil, c.result(cmd)
-	case "FCSubscribe": // rtmpdump --subscribe waits for the answer before it plays
+	case "FCSubscribe": // rtmpdump --subscribe waits for the reply before it plays
 		return nil, c.send(newCommand(0, "onFCSubscribe", 0, nil, status("status", "NetStream.Play.Start", "Subscribed.")))
 	case "releaseStream", "_checkbw", "checkBandwidth":
 		return nil, c.result(cmd)
-	case "getStreamLength": // what is live has none
+	case "getStreamLength": // a live stream has none
 		return nil, c.result(cmd, 0)
 	case "pause":
 		return nil, c.pause(cmd)
-	case "seek": // no error in level, or ffmpeg ends
-		return nil, c.send(onStatus(cmd.streamID, "status", "NetStream.Seek.Failed", "A live stream does not seek."))
+	case "seek": // with the level "error", ffmpeg would end
+		return nil, c.send(onStatus(cmd.streamID, "status", "NetStream.Seek.Failed",
+			"seek is not supported on a live stream"))
 	case "_result", "_error", "onStatus":
 		return nil, nil
 	}
@@ -54,12 +55,12 @@ func (c *ServerConn) handle(cmd command) (*Request, error) {
 	if cmd.id == 0 {
 		return nil, nil
 	}
-	return nil, c.send(errorOf(cmd, "NetConnection.Call.Failed", "There is no such command."))
+	return nil, c.send(errorOf(cmd, "NetConnection.Call.Failed", "unknown command"))
 }
 
 func (c *ServerConn) connect(cmd command) error {
 	if c.peer != nil {
-		return c.send(errorOf(cmd, "NetConnection.Connect.Rejected", "connected already"))
+		return c.send(errorOf(cmd, "NetConnection.Connect.Rejected", "already connected"))
 	}
 	v, err := cmd.arg()
 	if err != nil {
@@ -67,7 +68,7 @@ func (c *ServerConn) connect(cmd command) error {
 	}
 	object, ok := v.(amf0.Object)
 	if !ok {
-		return c.refuseCall(cmd, "NetConnection.Connect.Rejected", "connect needs an object that says to what")
+		return c.refuseCall(cmd, "NetConnection.Connect.Rejected", "invalid connect: no command object")
 	}
 	peer, err := parseConnect(object)
 	if err != nil {
@@ -75,7 +76,7 @@ func (c *ServerConn) connect(cmd command) error {
 	}
 	if peer.req.App == "" {
 		return c.refuseCall(cmd, "NetConnection.Connect.Rejected",
-			"no application named: the address is rtmp://host/app/name")
+			"invalid connect: no app in the URL, use rtmp://host/app/name")
 	}
 	if c.opt.CheckApp != nil {
 		if err := c.opt.CheckApp(peer.req.App); err != nil {
@@ -91,12 +92,12 @@ func (c *ServerConn) connect(cmd command) error {
 	info := append(status("status", "NetConnection.Connect.Success", "Connection succeeded."),
 		amf0.Pair{Key: "objectEncoding", Value: 0})
 	bandwidth := control(typePeerBandwidth, window)
-	bandwidth.Payload = append(bandwidth.Payload, 2) // dynamic, §5.4.5
+	bandwidth.Payload = append(bandwidth.Payload, 2) // limit type dynamic, §5.4.5
 	return c.send(control(typeWindowAck, window), bandwidth, newCommand(0, "_result", cmd.id, facts, info))
 }
 
-// capabilities are what either side of ours says of itself in the way of Enhanced RTMP: any codec
-// is passed on, none is decoded or encoded.
+// capabilities returns what livego announces for Enhanced RTMP, as server and as client: it
+// forwards any codec, and decodes or encodes none.
 func capabilities(caps Caps) amf0.Object {
 	return amf0.Object{
 		{Key: "capsEx", Value: int(caps)},
@@ -162,13 +163,13 @@ func (c *ServerConn) play(cmd command) (*Request, error) {
 	return req, nil
 }
 
-// request reads what publish and play begin with. Without a Request the client has been refused,
-// with code where it is about the name.
+// request reads the common arguments of publish and play. If it returns no Request, the client has
+// been refused; code is used if the stream name is the reason.
 func (c *ServerConn) request(cmd command, code string) (*Request, error) {
 	if c.req != nil {
-		return nil, c.refuse(onStatus(cmd.streamID, "error", code, "this connection has its stream already"), nil)
+		return nil, c.refuse(onStatus(cmd.streamID, "error", code, "the connection already has a stream"), nil)
 	}
-	if _, err := cmd.arg(); err != nil { // null, in the place of connect's object
+	if _, err := cmd.arg(); err != nil { // null, where connect has its object
 		return nil, err
 	}
 	v, err := cmd.arg()
@@ -180,9 +181,9 @@ func (c *ServerConn) request(cmd command, code string) (*Request, error) {
 	problem := ""
 	switch {
 	case cmd.streamID == 0 || cmd.streamID > maxStreams || !c.streams[cmd.streamID]:
-		problem = "createStream comes first"
+		problem = "invalid stream ID: call createStream first"
 	case name == "":
-		problem = "no stream named: the address is rtmp://host/app/name"
+		problem = "no stream name in the URL: use rtmp://host/app/name"
 	default:
 		if err := c.peer.addQuery(query); err != nil {
 			problem = err.Error()
@@ -192,11 +193,11 @@ func (c *ServerConn) request(cmd command, code string) (*Request, error) {
 		return nil, c.refuse(onStatus(cmd.streamID, "error", code, problem), &StatusError{code, problem})
 	}
 	req := c.peer.req
-	req.Name = strings.Clone(name) // it was part of a message
+	req.Name = strings.Clone(name) // it refers to the memory of a message
 	req.StreamID = cmd.streamID
 	req.Query = c.peer.params.Encode()
 	req.Token = c.peer.params.Get("token")
-	c.peer.params = nil // there is no second request
+	c.peer.params = nil // a second request is refused
 	return &req, nil
 }
 
@@ -208,14 +209,14 @@ func (c *ServerConn) pause(cmd command) error {
 	if err != nil {
 		return err
 	}
-	code, text := "NetStream.Unpause.Notify", "Going on."
+	code, text := "NetStream.Unpause.Notify", "Playing."
 	if on, _ := v.(bool); on {
-		code, text = "NetStream.Pause.Notify", "A live stream goes on while you pause."
+		code, text = "NetStream.Pause.Notify", "A live stream continues during a pause."
 	}
 	return c.send(onStatus(cmd.streamID, "status", code, text))
 }
 
-// endStream confirms the end of the stream as far as the peer still listens: most have closed already.
+// endStream confirms the end of the stream. Most clients have closed the connection already.
 func (c *ServerConn) endStream() error {
 	c.streamEnded.Store(true)
 	if c.req.Publish {
@@ -225,7 +226,7 @@ func (c *ServerConn) endStream() error {
 	return ErrStreamEnded
 }
 
-// result answers a command that asks for an answer.
+// result replies to a command that expects a reply.
 func (c *ServerConn) result(cmd command, values ...any) error {
 	if cmd.id == 0 {
 		return nil
@@ -241,7 +242,7 @@ func (c *ServerConn) refuseCall(cmd command, code, description string) error {
 	return c.refuse(errorOf(cmd, code, description), &StatusError{code, description})
 }
 
-// refuse sends answer. Before Accept has returned, that is the end, and it returns end.
+// refuse sends answer. Before Accept has returned, the refusal is final, and it returns end.
 func (c *ServerConn) refuse(answer Message, end *StatusError) error {
 	if c.req != nil {
 		return c.send(answer)

@@ -19,7 +19,7 @@ import (
 	"livego/internal/container/amf0"
 )
 
-// A recordedConn is a connection whose peer sends what is on it, all at once, and keeps what it hears.
+// A recordedConn is a connection whose peer sends in at once; out records what it receives.
 type recordedConn struct {
 	net.Conn
 	in  io.Reader
@@ -32,9 +32,9 @@ func (c *recordedConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *recordedConn) SetWriteDeadline(time.Time) error { return nil }
 func (c *recordedConn) Close() error                     { return nil }
 
-// run plays in, which begins after the handshake, to a server that grants all and reads to the end.
-// It returns what was asked for, a line for each message read and each word of the server, and the
-// end.
+// run sends in, without the handshake, to a server that accepts every request and reads to the end.
+// It returns the request, a line for each message that the server read and each command that it
+// sent, and the error at the end.
 func run(in []byte, o Options) (req *Request, lines []string, err error) {
 	nc := &recordedConn{in: io.MultiReader(bytes.NewReader(make([]byte, 1+2*handshakeSize)), bytes.NewReader(in))}
 	s := NewServerConn(nc, o)
@@ -55,7 +55,7 @@ func run(in []byte, o Options) (req *Request, lines []string, err error) {
 	return req, append(lines, transcript(words)...), err
 }
 
-// transcript returns the commands of a server, in short: the name, and the result, or the code.
+// transcript returns the commands of a server in short: the name, and the result or the code.
 func transcript(r io.Reader) (lines []string) {
 	cr := publisherReader(r, func(string) {})
 	for {
@@ -105,7 +105,7 @@ type sessionRow struct {
 	in    []Message
 	asked string // "publish app/name?query" or "play ..."
 	lines []string
-	end   string // goodbye, eof, cut, refused, or the reason of a ProtocolError
+	end   string // end of stream, eof, cut, refused, or the reason of a ProtocolError
 }
 
 const (
@@ -122,7 +122,7 @@ func sessionRows() []sessionRow {
 	hello := connect("live", "rtmp://host/live")
 	create := say(0, "createStream", 2, nil)
 	publish := say(1, "publish", 3, nil, "key", "live")
-	// The start of most rows, and what is said to it.
+	// The first messages of most rows, and the replies to them.
 	started := func(more ...Message) []Message { return append([]Message{hello, create, publish}, more...) }
 	said := func(more ...string) []string { return append([]string{connected, created, publishing}, more...) }
 	playing := func(more ...string) []string {
@@ -156,23 +156,23 @@ func sessionRows() []sessionRow {
 			asked: "publish live/key?",
 			lines: []string{"9/0/v", connected, "_result", "_result", created, "_result", "onFCPublish NetStream.Publish.Start",
 				publishing,
-				"onFCUnpublish NetStream.Unpublish.Success", gone}, end: "goodbye"},
+				"onFCUnpublish NetStream.Unpublish.Success", gone}, end: "stream ended"},
 		{name: "GStreamer, no transaction ids", in: []Message{
 			hello, say(0, "releaseStream", 0, nil, "key"), say(0, "FCPublish", 0, nil, "key"), create, publish,
 			say(0, "deleteStream", 0, nil, 1)},
 			asked: "publish live/key?",
 			lines: []string{connected, created, "onFCPublish NetStream.Publish.Start", publishing,
-				"onFCUnpublish NetStream.Unpublish.Success", gone}, end: "goodbye"},
+				"onFCUnpublish NetStream.Unpublish.Success", gone}, end: "stream ended"},
 		{name: "rtmpdump", in: []Message{hello, create, say(0, "FCSubscribe", 3, nil, "movie"),
 			say(1, "play", 0, nil, "movie", -1000)},
 			asked: "play live/movie?", lines: []string{connected, created, "onFCSubscribe NetStream.Play.Start",
 				"onStatus NetStream.Play.Reset", "onStatus NetStream.Play.Start"}, end: "eof"},
-		{name: "S18 a player's wishes",
+		{name: "player commands",
 			in: []Message{hello, create, say(0, "getStreamLength", 3, nil, "movie"),
 				say(1, "play", 0, nil, "movie", math.Inf(1)),
 				say(1, "pause", 0, nil, true, 0), say(1, "pause", 0, nil, false, 0), say(1, "seek", 0, nil, 1e12),
 				say(1, "play2", 9, nil), say(1, "receiveAudio", 0, nil, true), say(1, "closeStream", 0, nil)},
-			asked: "play live/movie?", end: "goodbye",
+			asked: "play live/movie?", end: "stream ended",
 			lines: []string{connected, created, "_result 0", "onStatus NetStream.Play.Reset", "onStatus NetStream.Play.Start",
 				"onStatus NetStream.Pause.Notify",
 				"onStatus NetStream.Unpause.Notify", "onStatus NetStream.Seek.Failed", "_error NetConnection.Call.Failed"}},
@@ -180,71 +180,72 @@ func sessionRows() []sessionRow {
 			say(1, "play", 0, nil, "other"), raw(TypeVideo, 1, "v")},
 			asked: "play live/movie?", lines: playing("onStatus NetStream.Play.StreamNotFound"), end: "eof"},
 
-		{name: "S01 empty command", in: []Message{say(0, "")}, end: "command"},
-		{name: "S01 no command", in: []Message{raw(typeCommand, 0, "")}, end: "command"},
-		{name: "S01 a number", in: []Message{say(0, 1)}, end: "command"},
-		named("S02 publish", notConnected(publish, "Failed")),
-		named("S02 play", notConnected(say(1, "play", 1, nil, "x"), "Failed")),
-		named("S02 createStream", notConnected(create, "Failed")),
-		{name: "S03 connect twice", in: []Message{hello, hello},
+		{name: "empty command", in: []Message{say(0, "")}, end: "command"},
+		{name: "no command", in: []Message{raw(typeCommand, 0, "")}, end: "command"},
+		{name: "a number", in: []Message{say(0, 1)}, end: "command"},
+		named("not connected: publish", notConnected(publish, "Failed")),
+		named("not connected: play", notConnected(say(1, "play", 1, nil, "x"), "Failed")),
+		named("not connected: createStream", notConnected(create, "Failed")),
+		{name: "connect twice", in: []Message{hello, hello},
 			lines: []string{connected, "_error NetConnection.Connect.Rejected"}, end: "eof"},
-		published("S03 publish twice", started(publish, raw(TypeAudio, 1, "a")),
+		published("publish twice", started(publish, raw(TypeAudio, 1, "a")),
 			append([]string{"8/0/a"}, said("onStatus NetStream.Publish.BadName")...), "eof"),
-		published("S03 play after publish", started(say(1, "play", 0, nil, "x"), hello),
+		published("play after publish", started(say(1, "play", 0, nil, "x"), hello),
 			said("onStatus NetStream.Play.StreamNotFound", "_error NetConnection.Connect.Rejected"), "eof"),
-		named("S04 no object", notConnected(say(0, "connect", 1), "Rejected")),
-		named("S04 null", notConnected(say(0, "connect", 1, nil), "Rejected")),
-		named("S04 array", notConnected(say(0, "connect", 1, []any{"live"}), "Rejected")),
-		named("S04 number", notConnected(say(0, "connect", 1, 1), "Rejected")),
-		named("S06 escape", notConnected(connect("live", "rtmp://host/%zz"), "Rejected")),
-		named("S06 control characters", notConnected(connect("live", "rtmp://host/\r\nx"), "Rejected")),
-		named("S06 no scheme", notConnected(connect("live", "host/live"), "Rejected")),
-		named("S06 no host", notConnected(connect("live", "rtmp://"), "Rejected")),
-		named("S06 long", notConnected(connect("live", "rtmp://host/"+strings.Repeat("x", 1<<15)), "Rejected")),
-		{name: "S07 app wins", in: []Message{connect("live/", "rtmp://u:p@host/other/../x"), create, publish},
+		named("connect: no object", notConnected(say(0, "connect", 1), "Rejected")),
+		named("connect: null", notConnected(say(0, "connect", 1, nil), "Rejected")),
+		named("connect: array", notConnected(say(0, "connect", 1, []any{"live"}), "Rejected")),
+		named("connect: number", notConnected(say(0, "connect", 1, 1), "Rejected")),
+		named("tcUrl: escape", notConnected(connect("live", "rtmp://host/%zz"), "Rejected")),
+		named("tcUrl: control characters", notConnected(connect("live", "rtmp://host/\r\nx"), "Rejected")),
+		named("tcUrl: no scheme", notConnected(connect("live", "host/live"), "Rejected")),
+		named("tcUrl: no host", notConnected(connect("live", "rtmp://"), "Rejected")),
+		named("tcUrl: long", notConnected(connect("live", "rtmp://host/"+strings.Repeat("x", 1<<15)), "Rejected")),
+		{name: "app and tcUrl differ in the path",
+			in:    []Message{connect("live/", "rtmp://u:p@host/other/../x"), create, publish},
 			asked: "publish live/key?", lines: said(), end: "eof"},
 		{name: "no tcUrl", in: []Message{say(0, "connect", 1, amf0.Object{{Key: "app", Value: "live"}}), create, publish},
 			asked: "publish live/key?", lines: said(), end: "eof"},
-		named("S08 no app", notConnected(connect("", "rtmp://host/live"), "Rejected")),
-		named("S08 app of slashes", notConnected(connect("//?x=y", "rtmp://host/live"), "Rejected")),
-		named("S08 unknown app", notConnected(connect("unknown", "rtmp://host/unknown"), "InvalidApp")),
-		named("M09 the last app counts",
+		named("no app", notConnected(connect("", "rtmp://host/live"), "Rejected")),
+		named("app of slashes", notConnected(connect("//?x=y", "rtmp://host/live"), "Rejected")),
+		named("unknown app", notConnected(connect("unknown", "rtmp://host/unknown"), "InvalidApp")),
+		named("the last of two apps counts",
 			notConnected(connect("live", "rtmp://host/live", amf0.Pair{Key: "app", Value: "unknown"}), "InvalidApp")),
-		named("S09 no name", refused(say(1, "publish", 3, nil), "onStatus NetStream.Publish.BadName")),
-		named("S09 null", refused(say(1, "publish", 3, nil, nil), "onStatus NetStream.Publish.BadName")),
-		named("S09 number", refused(say(1, "publish", 3, nil, 7), "onStatus NetStream.Publish.BadName")),
-		named("S09 empty", refused(say(1, "publish", 3, nil, ""), "onStatus NetStream.Publish.BadName")),
-		named("S09 query alone", refused(say(1, "publish", 3, nil, "?token=x"), "onStatus NetStream.Publish.BadName")),
+		named("publish: no name", refused(say(1, "publish", 3, nil), "onStatus NetStream.Publish.BadName")),
+		named("publish: null", refused(say(1, "publish", 3, nil, nil), "onStatus NetStream.Publish.BadName")),
+		named("publish: number", refused(say(1, "publish", 3, nil, 7), "onStatus NetStream.Publish.BadName")),
+		named("publish: empty", refused(say(1, "publish", 3, nil, ""), "onStatus NetStream.Publish.BadName")),
+		named("publish: query alone", refused(say(1, "publish", 3, nil, "?token=x"), "onStatus NetStream.Publish.BadName")),
 		named("play without a name", refused(say(1, "play", 3, nil), "onStatus NetStream.Play.StreamNotFound")),
 		named("publish on no stream", refused(say(0, "publish", 3, nil, "key"), "onStatus NetStream.Publish.BadName")),
 		named("publish on a stream never created",
 			refused(say(math.MaxUint32, "publish", 3, nil, "key"), "onStatus NetStream.Publish.BadName")),
-		{name: "S16 too many streams", in: append([]Message{hello}, slices.Repeat([]Message{create}, 9)...),
+		{name: "too many streams", in: append([]Message{hello}, slices.Repeat([]Message{create}, 9)...),
 			lines: []string{connected, "_result 1", "_result 2", "_result 3", "_result 4", "_result 5", "_result 6", "_result 7",
 				"_result 8", "_error NetConnection.Call.Failed"}, end: "eof"},
-		{name: "S16 delete, known and not",
+		{name: "delete, known and not",
 			in: []Message{hello, create, say(0, "deleteStream", 0, nil, 5), say(0, "deleteStream", 0, nil, math.NaN()),
 				say(0, "deleteStream", 0, nil, 1), create},
 			lines: []string{connected, created, created}, end: "eof"},
-		{name: "S17 media before publish",
+		{name: "media before publish",
 			in:    append([]Message{hello, create, raw(TypeVideo, 1, "early")}, publish, raw(TypeVideo, 1, "v")),
 			asked: "publish live/key?", lines: append([]string{"9/0/v"}, said()...), end: "eof"},
-		{name: "S19 same token everywhere",
+		{name: "the same token everywhere",
 			in: []Message{connect("live?token=a", "rtmp://host/live?token=a"), create,
 				say(1, "publish", 3, nil, "key?token=a&x=y")},
 			asked: "publish live/key?token=a&x=y", lines: said(), end: "eof"},
-		{name: "S19 app and tcUrl differ", in: []Message{connect("live?token=a", "rtmp://host/live?token=b")},
+		{name: "tokens: app and tcUrl differ", in: []Message{connect("live?token=a", "rtmp://host/live?token=b")},
 			lines: []string{"_error NetConnection.Connect.Rejected"}, end: "refused"},
-		{name: "S19 app and name differ",
+		{name: "tokens: app and name differ",
 			in:    []Message{connect("live?token=a", ""), create, say(1, "publish", 3, nil, "key?token=b")},
 			lines: []string{connected, created, "onStatus NetStream.Publish.BadName"}, end: "refused"},
-		named("the longest arguments",
+		named("the longest query",
 			sessionRow{in: []Message{hello, create, say(1, "publish", 3, nil, "key?a="+strings.Repeat("x", maxQueryBytes-1))},
 				asked: "publish live/key?a=" + strings.Repeat("x", maxQueryBytes-1), lines: said(), end: "eof"}),
-		named("longer arguments behind the name",
+		named("query of the name too long",
 			refused(say(1, "publish", 3, nil, "key?a="+strings.Repeat("x", maxQueryBytes)),
 				"onStatus NetStream.Publish.BadName")),
-		named("longer arguments altogether", sessionRow{
+		named("query parameters too long in total", sessionRow{
 			in: []Message{
 				connect("live?a="+strings.Repeat("x", maxQueryBytes/2), "rtmp://host/live?b="+strings.Repeat("x", maxQueryBytes/4)),
 				create,
@@ -252,50 +253,59 @@ func sessionRows() []sessionRow {
 			},
 			lines: []string{connected, created, "onStatus NetStream.Play.StreamNotFound"}, end: "refused",
 		}),
-		named("arguments of 60 KB behind the app",
+		named("query of 60 KB behind the app",
 			sessionRow{in: []Message{connect("live?a="+strings.Repeat("x", 60_000), "")},
 				lines: []string{"_error NetConnection.Connect.Rejected"}, end: "refused"}),
-		named("S19 twice in one", refused(say(1, "publish", 3, nil, "key?token=a&token=b"),
+		named("tokens: twice in one", refused(say(1, "publish", 3, nil, "key?token=a&token=b"),
 			"onStatus NetStream.Publish.BadName")),
 
-		published("M22 trailing bytes", started(raw(TypeAudio, 1, "a"), raw(typeCommand, 1, string(publish.Payload)+"\xff")),
+		published("trailing bytes", started(raw(TypeAudio, 1, "a"), raw(typeCommand, 1, string(publish.Payload)+"\xff")),
 			append([]string{"8/0/a"}, said("onStatus NetStream.Publish.BadName")...), "eof"),
-		{name: "M03 transaction id", in: []Message{say(0, "connect", math.NaN(), amf0.Object{{Key: "app", Value: "live"}}),
-			say(0, "createStream", math.Inf(1), nil)}, lines: []string{connected}, end: "eof"},
-		{name: "M13 deep", in: []Message{raw(typeCommand, 0, string(amf0.Append(nil, "connect", 1))+string(deep))},
+		{name: "invalid transaction ids",
+			in: []Message{say(0, "connect", math.NaN(), amf0.Object{{Key: "app", Value: "live"}}),
+				say(0, "createStream", math.Inf(1), nil)}, lines: []string{connected}, end: "eof"},
+		{name: "deeply nested object",
+			in:  []Message{raw(typeCommand, 0, string(amf0.Append(nil, "connect", 1))+string(deep))},
 			end: "limit"},
-		{name: "M16 reference", in: []Message{raw(typeCommand, 0, string(amf0.Append(nil, "connect", 1))+"\x07\x00\x00")},
+		{name: "AMF0 reference", in: []Message{raw(typeCommand, 0, string(amf0.Append(nil, "connect", 1))+"\x07\x00\x00")},
 			end: "amf"},
-		{name: "M19 AMF3 command type", in: []Message{raw(typeCommandAMF3, 0, "\x00"+string(hello.Payload))},
+		{name: "AMF3 command type", in: []Message{raw(typeCommandAMF3, 0, "\x00"+string(hello.Payload))},
 			lines: []string{connected}, end: "eof"},
-		{name: "C35 AMF3 command", in: []Message{raw(typeCommandAMF3, 0, "\x11x")}, end: "amf"},
-		published("C35 AMF3 data", started(raw(typeDataAMF3, 1, "\x00d"), raw(typeDataAMF3, 1, "\x03")),
+		{name: "AMF3 command", in: []Message{raw(typeCommandAMF3, 0, "\x11x")}, end: "amf"},
+		published("AMF3 data", started(raw(typeDataAMF3, 1, "\x00d"), raw(typeDataAMF3, 1, "\x03")),
 			append([]string{"18/0/d"}, said()...), "amf"),
-		published("C28", started(raw(typeAck, 0, "\xff\xff\x00\x00"), raw(typeAck, 0, "\x00\x00\x00")), said(), "control"),
-		published("C29", started(raw(typeWindowAck, 0, "\x00\x00\x00\x00"), raw(typeWindowAck, 0, "\xff\xff\xff\xff"),
+		published("acknowledgements", started(raw(typeAck, 0, "\xff\xff\x00\x00"), raw(typeAck, 0, "\x00\x00\x00")), said(),
+			"control"),
+		published("window sizes", started(raw(typeWindowAck, 0, "\x00\x00\x00\x00"),
+			raw(typeWindowAck, 0, "\xff\xff\xff\xff"),
 			raw(typeWindowAck, 0, "")), said(), "control"),
-		published("C30", started(raw(typePeerBandwidth, 0, "\x00\x00\x00\x01\xff"),
+		published("peer bandwidth", started(raw(typePeerBandwidth, 0, "\x00\x00\x00\x01\xff"),
 			raw(typePeerBandwidth, 0, "\x00\x00\x00\x01")), said(), "control"),
 		published("short event", started(raw(typeUserControl, 0, "\x00\x03\x00"), raw(typeUserControl, 0, "\x00")), said(),
 			"control"),
 		published("short ping", started(raw(typeUserControl, 0, "\x00\x06\x00\x00\x00")), said(), "control"),
-		published("C34", started(raw(0, 1, ""), raw(7, 1, ""), raw(14, 1, "x"), raw(23, 1, "x"), raw(255, 1, "x"),
-			raw(typeShared, 1, "x"), raw(typeSharedAMF3, 1, "x"), raw(TypeAudio, 1, "a")), append([]string{"8/0/a"}, said()...),
+		published("unknown message types",
+			started(raw(0, 1, ""), raw(7, 1, ""), raw(14, 1, "x"), raw(23, 1, "x"), raw(255, 1, "x"),
+				raw(typeShared, 1, "x"), raw(typeSharedAMF3, 1, "x"), raw(TypeAudio, 1, "a")), append([]string{"8/0/a"}, said()...),
 			"eof"),
-		published("C36", started(raw(TypeAudio, math.MaxUint32, "a"), raw(TypeVideo, 2, "v"), raw(TypeAudio, 0, "a")), said(),
+		published("timestamps that go back",
+			started(raw(TypeAudio, math.MaxUint32, "a"), raw(TypeVideo, 2, "v"), raw(TypeAudio, 0, "a")), said(),
 			"eof"),
-		published("C33", started(aggregate(sub(TypeAudio, 500, "a")+sub(TypeVideo, 520, "v")+sub(typeCommand, 520, "c")+
+		published("aggregate", started(aggregate(sub(TypeAudio, 500, "a")+sub(TypeVideo, 520, "v")+sub(typeCommand, 520, "c")+
 			sub(TypeAudio, 499, ""))), append([]string{"8/1000/a", "9/1020/v", "8/999/"}, said()...), "eof"),
-		published("C33 empty", started(aggregate("")), said(), "aggregate"),
-		published("C33 10 bytes", started(aggregate(sub(TypeAudio, 0, "")[:10])), said(), "aggregate"),
-		published("C33 bytes left over", started(aggregate(sub(TypeAudio, 0, "a")+"x")), said(), "aggregate"),
-		published("C33 length", started(aggregate("\x08\x00\x00\x02"+sub(TypeAudio, 0, "a")[4:])), said(), "aggregate"),
-		published("C33 back pointer", started(aggregate(sub(TypeAudio, 0, "a")[:12]+"\x00\x00\x00\x0b")), said(),
+		published("aggregate: empty", started(aggregate("")), said(), "aggregate"),
+		published("aggregate: 10 bytes", started(aggregate(sub(TypeAudio, 0, "")[:10])), said(), "aggregate"),
+		published("aggregate: bytes left over", started(aggregate(sub(TypeAudio, 0, "a")+"x")), said(), "aggregate"),
+		published("aggregate: length", started(aggregate("\x08\x00\x00\x02"+sub(TypeAudio, 0, "a")[4:])), said(),
 			"aggregate"),
-		published("C33 nested", started(aggregate(sub(typeAggregate, 0, sub(TypeAudio, 0, "a")))), said(), "aggregate"),
-		published("C33 many", started(aggregate(strings.Repeat(sub(TypeAudio, 0, ""), maxAggregated+1))), said(), "limit"),
+		published("aggregate: back pointer", started(aggregate(sub(TypeAudio, 0, "a")[:12]+"\x00\x00\x00\x0b")), said(),
+			"aggregate"),
+		published("aggregate: nested", started(aggregate(sub(typeAggregate, 0, sub(TypeAudio, 0, "a")))), said(),
+			"aggregate"),
+		published("aggregate: many", started(aggregate(strings.Repeat(sub(TypeAudio, 0, ""), maxAggregated+1))), said(),
+			"limit"),
 		published("closeStream of another", started(say(2, "closeStream", 0, nil), say(1, "closeStream", 0, nil)),
-			said("onFCUnpublish NetStream.Unpublish.Success", gone), "goodbye"),
+			said("onFCUnpublish NetStream.Unpublish.Success", gone), "stream ended"),
 		{name: "too much before publish",
 			in:    append([]Message{hello}, slices.Repeat([]Message{raw(TypeData, 0, strings.Repeat("x", 60000))}, 5)...),
 			lines: []string{connected}, end: "limit"},
@@ -305,7 +315,7 @@ func sessionRows() []sessionRow {
 func sessionOptions() Options {
 	return Options{CheckApp: func(app string) error {
 		if app != "live" {
-			return errors.New("no such application")
+			return errors.New("no such app")
 		}
 		return nil
 	}}
@@ -320,7 +330,7 @@ func TestSession(t *testing.T) {
 				asked = map[bool]string{true: "publish ", false: "play "}[req.Publish] + req.App + "/" + req.Name + "?" + req.Query
 			}
 			if asked != row.asked {
-				t.Errorf("asked %q, want %q", asked, row.asked)
+				t.Errorf("request %q, want %q", asked, row.asked)
 			}
 			if !slices.Equal(lines, row.lines) {
 				t.Errorf("got  %q\nwant %q", lines, row.lines)
@@ -332,7 +342,7 @@ func TestSession(t *testing.T) {
 	}
 }
 
-// TestSessionTruncated is row C37: a session may end anywhere.
+// TestSessionTruncated: input that ends anywhere is an error.
 func TestSessionTruncated(t *testing.T) {
 	in := chunks(sessionRows()[1].in...)
 	for n := range in {
@@ -342,7 +352,7 @@ func TestSessionTruncated(t *testing.T) {
 	}
 }
 
-// endOf returns the word of a session's end in the table.
+// endOf returns the word for the error at the end of a session, as in the table.
 func endOf(err error) string {
 	var pe *ProtocolError
 	var se *StatusError
@@ -352,7 +362,7 @@ func endOf(err error) string {
 	case err == io.ErrUnexpectedEOF:
 		return "cut"
 	case err == ErrStreamEnded:
-		return "goodbye"
+		return "stream ended"
 	case errors.As(err, &se):
 		return "refused"
 	case errors.As(err, &pe):
@@ -363,7 +373,8 @@ func endOf(err error) string {
 	return fmt.Sprint(err)
 }
 
-// TestEnhancedConnect is row V22, and what is read of a client of Enhanced RTMP.
+// TestEnhancedConnect: codecs that clients list in the forms of Enhanced RTMP v1 and v2, with
+// excessive and invalid lists.
 func TestEnhancedConnect(t *testing.T) {
 	many := make([]any, 1000)
 	for i := range many {

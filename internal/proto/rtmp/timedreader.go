@@ -9,29 +9,29 @@ import (
 	"time"
 )
 
-// A process that has a processor notices a deadline within maxDeadlineDelay. After one that it
-// noticed later, it reads on for lateGrace.
+// A running process notices a deadline within maxDeadlineDelay. After a deadline that it noticed
+// later, it continues to read for lateGrace.
 const (
 	maxDeadlineDelay = 100 * time.Millisecond
 	lateGrace        = time.Second
 )
 
-// A timedReader is the reading side of a connection below its buffer. It counts, and it is where
-// time is kept: a deadline that arriving bytes don't move, and the wake-up for the next ping,
-// without a timer or a goroutine a connection.
+// A timedReader reads a connection below its buffer. It counts bytes, and keeps a deadline that
+// arriving bytes do not extend, and the time of the next ping, without a timer or a goroutine for
+// each connection.
 type timedReader struct {
 	nc            net.Conn
-	in            io.Reader // of nc
-	leftover      []byte    // what a former buffer still held
+	in            io.Reader // reads nc
+	leftover      []byte    // what a previous buffer still held
 	total         uint64    // bytes read from nc
 	deadline      time.Time
-	graceDeadline time.Time     // the limit that was set for lack of a processor
-	tickInterval  time.Duration // between calls of onTick; 0 for none
-	nextTick      time.Time     // of the next tick
+	graceDeadline time.Time     // the deadline that was set because the process noticed one late
+	tickInterval  time.Duration // between calls of onTick; 0: none
+	nextTick      time.Time     // time of the next tick
 	onTick        func() error
 	onRead        func() error
 
-	mu      sync.Mutex // guards the following and the connection's read deadline
+	mu      sync.Mutex // guards the following fields and the connection's read deadline
 	armed   time.Time
 	stopped bool
 }
@@ -67,10 +67,10 @@ func (s *timedReader) Read(p []byte) (int, error) {
 	}
 }
 
-// shouldRetry tells whether a deadline that expired is not the end: when it was for the tick, or
-// the limit has moved since. A limit that is past for a while was missed by us - the process was
-// stopped, or the machine is busy - and not by the peer: what it sent meanwhile is still to be
-// read. On a machine that is always busy that is done once for each limit.
+// shouldRetry reports whether to continue after a deadline has expired: because it was that of the
+// tick, or because the deadline has moved since. A deadline that is noticed late was missed by this
+// process, which was stopped or had no CPU time, and not by the peer: what arrived meanwhile is
+// still to be read. On a machine that is always busy, this happens once for each deadline.
 func (s *timedReader) shouldRetry(now time.Time) bool {
 	if s.deadline.IsZero() || now.Before(s.deadline) {
 		return true
@@ -84,9 +84,9 @@ func (s *timedReader) shouldRetry(now time.Time) bool {
 	return true
 }
 
-// arm sets the connection's read deadline to the limit or the tick, whichever is first. One that is
-// set for an earlier time is left to expire: the limit moves with each frame, and a system timer
-// needn't.
+// arm sets the connection's read deadline to the deadline or the tick, whichever is first. An
+// earlier one that is set already is left to expire: the deadline moves with each frame, and the
+// system timer need not.
 func (s *timedReader) arm() error {
 	want := s.deadline
 	if s.tickInterval > 0 && (want.IsZero() || s.nextTick.Before(want)) {
@@ -104,14 +104,14 @@ func (s *timedReader) arm() error {
 	return s.nc.SetReadDeadline(want)
 }
 
-// stop ends reading through s: the connection's read deadline is no longer ours.
+// stop ends reading through s, which no longer sets the connection's read deadline.
 func (s *timedReader) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopped = true
 }
 
-// startTicks makes onTick be called every d from now on.
+// startTicks has onTick called every d from now on.
 func (s *timedReader) startTicks(d time.Duration) {
 	s.tickInterval = d
 	s.nextTick = time.Now().Add(d)
