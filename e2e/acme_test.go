@@ -82,12 +82,12 @@ func TestACMECertificateIsShared(t *testing.T) {
 		t.Errorf("%d certificates were issued for two servers, want 1", a.Issued())
 	}
 	harness.Eventually(t, patience, "the log", func() error {
-		if log := first.Stderr() + second.Stderr(); !strings.Contains(log, "a certificate was obtained") {
+		if log := first.Stderr() + second.Stderr(); !strings.Contains(log, "certificate obtained") {
 			return errors.New(log)
 		}
 		return nil
 	})
-	if log := first.Stderr() + second.Stderr(); strings.Count(log, "a certificate was obtained") != 1 ||
+	if log := first.Stderr() + second.Stderr(); strings.Count(log, "certificate obtained") != 1 ||
 		strings.Contains(log, "PRIVATE KEY") {
 		t.Errorf("the log contains:\n%s", log)
 	}

@@ -76,7 +76,7 @@ func TestCommands(t *testing.T) {
 		{"--takeover=maybe", nil, 2, "", "livego: --takeover: must be idle, always or never, not \"maybe\"\n"},
 		{"--redis_addr=redis://u:hidden@a,b", nil, 2, "",
 			"livego: warning: --redis_addr " + visible +
-				"LIVEGO_REDIS_ADDR_FILE\nlivego: --redis_addr: has several hosts: say redis-sentinel or redis-cluster\n"},
+				"LIVEGO_REDIS_ADDR_FILE\nlivego: --redis_addr: has several hosts: use redis-sentinel or redis-cluster\n"},
 		{"keys revoke", nil, 2, "", "livego: say which: the id of a key, or --room\n"},
 		{"keys make ../x", nil, 2, "", "livego: room name \"../x\" has a character outside A-Z a-z 0-9 . _ -\n"},
 		{"keys make movie --label=x --expires=yesterday", nil, 2, "",

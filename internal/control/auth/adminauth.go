@@ -18,39 +18,40 @@ import (
 	"livego/internal/ops/peeruser"
 )
 
-// maxCredential bounds what is looked at of a credential, in bytes.
+// maxCredential is the longest credential that is checked, in bytes.
 const maxCredential = 4 << 10
 
-// AdminOptions configure a Door.
+// AdminOptions configure an AdminAuth.
 type AdminOptions struct {
 	Hosts        []string // further host names that requests without a credential may be addressed to
-	JWTSecret    string   // "" for no JWTs; with one, requests from loopback need a credential too
+	JWTSecret    string   // "" disables JWTs; with a secret, requests from loopback need a credential too
 	JWTAlgorithm string   // HS256, HS384 or HS512
 	JWTStrict    bool     // a JWT must have exp and role
-	AdminToken   string   // "" for the one in the data directory
+	AdminToken   string   // "" uses the token in the data directory
 
-	// Allow are the networks from which requests need no credential. Loopback addresses in them have
-	// no effect: AllowUsers decides there.
+	// Allow lists the networks from which requests need no credential. Loopback addresses in them
+	// have no effect: AllowUsers decides there.
 	Allow []netip.Prefix
-	// AllowUsers are the system accounts of this machine whose requests need no credential.
+	// AllowUsers lists the system accounts of this machine whose requests need no credential.
 	AllowUsers []uint32
-	// PeerUser returns the user that owns the other end of a request's connection; nil stands for peeruser.Of.
+	// PeerUser returns the user that owns the other end of a request's connection; nil means
+	// peeruser.Of.
 	PeerUser func(context.Context) (uint32, error)
 
 	SessionTime time.Duration // how long a browser stays logged in
 
-	Failures      int // refused credentials a minute and address, as in Options
+	Failures      int // refused credentials per minute and address, as in Options
 	LimitLoopback bool
 }
 
-// AdminAuth guards the operator's HTTP. From loopback a request needs no credential, only proof
-// that no foreign page sent it, unless it belongs to a system account: that may be a proxy for
-// anybody. From anywhere else, through a proxy, and always when there is a JWT secret, it needs the
-// admin token or a JWT.
+// AdminAuth authorizes requests to the operator's HTTP. A request from loopback needs no credential
+// if no page of another site sent it and its connection does not belong to a system account, which
+// may be a proxy for other clients. Every other request needs the admin token or a JWT: from
+// another machine, through a proxy, and always when a JWT secret is set.
 type AdminAuth struct {
 	hosts       []string
 	token       [32]byte // domain.Digest of the admin token
-	tokenSource string   // the admin token is
+	tokenSource string   // where the admin token is configured, for refusals
 	secret      []byte
 	strict      bool // a JWT must have exp and role
 	parser      *jwt.Parser
@@ -64,8 +65,8 @@ type AdminAuth struct {
 	sessions    sessions
 }
 
-// NewAdminAuth reads the admin token from dir, making token, file (mode 0600) and dir (0700) when
-// they are absent. Where the options have a token it uses no file.
+// NewAdminAuth reads the admin token from dir. It creates the token, the file (mode 0600) and dir
+// (mode 0700) when they are absent. When the options have a token it uses no file.
 func NewAdminAuth(dir string, o AdminOptions) (*AdminAuth, error) {
 	token, where := o.AdminToken, "setting admin_token"
 	if token == "" {
@@ -75,13 +76,13 @@ func NewAdminAuth(dir string, o AdminOptions) (*AdminAuth, error) {
 		}
 		where = "file " + AdminTokenFile + " of the data directory"
 	}
-	d := &AdminAuth{
+	a := &AdminAuth{
 		tokenSource: where,
 		strict:      o.JWTStrict,
 		hosts:       o.Hosts,
 		token:       domain.Digest(token),
 		secret:      []byte(o.JWTSecret),
-		// One algorithm, chosen here: a token does not choose how it is checked (RFC 8725, 3.1).
+		// The algorithm is fixed here: a token must not choose how it is verified (RFC 8725, 3.1).
 		parser:     jwt.NewParser(jwt.WithValidMethods([]string{o.JWTAlgorithm}), jwt.WithLeeway(30*time.Second)),
 		allow:      o.Allow,
 		allowUsers: o.AllowUsers,
@@ -91,30 +92,30 @@ func NewAdminAuth(dir string, o AdminOptions) (*AdminAuth, error) {
 
 		sessionTime: o.SessionTime,
 	}
-	if d.peerUser == nil {
-		d.peerUser = peeruser.Of
+	if a.peerUser == nil {
+		a.peerUser = peeruser.Of
 	}
-	return d, nil
+	return a, nil
 }
 
 // Access is what a route requires of a request.
 type Access struct {
-	Rights         Rights // the least that the credential must allow
+	Rights         Rights // the least rights that the credential must have
 	Credential     bool   // a credential is required from this machine too
-	Safe           bool   // its GET changes nothing, whatever rights it takes
-	CrossSiteLink  bool   // a link on another site's page may lead to it
-	CrossSiteEmbed bool   // pages of every site may load it, and those in a sandbox may read it
-	Monitoring     bool   // system accounts of this machine need no credential, as a collector of metrics has one
+	Safe           bool   // GET changes nothing, whatever rights the route needs
+	CrossSiteLink  bool   // links on pages of other sites may lead to it
+	CrossSiteEmbed bool   // pages of any site may load it, and sandboxed pages may read it
+	Monitoring     bool   // system accounts of this machine need no credential, since metrics collectors run as one
 }
 
-// Authorize returns nil when r may be served by a route that requires need. Otherwise it returns an
-// Error of kind Denied, in one text for every bad credential and with ErrRights in its chain for a
-// good one, or Invalid when r carries two different credentials. An address that has failed too
-// often waits here.
+// Authorize returns nil when r may be served by a route that requires need. Otherwise the error is
+// of kind Denied or, when r carries two different credentials, Invalid. All invalid credentials get
+// the same text; a valid credential with too few rights has ErrRights in its chain. Requests from
+// an address with too many failures are delayed.
 //
-// A credential comes as "Authorization: Bearer T", as the query's jwt=T, or as the cookie of a
-// session that Login opened.
-func (d *AdminAuth) Authorize(r *http.Request, need Access) error {
+// The credential is "Authorization: Bearer T", jwt=T in the query, or the cookie of a session that
+// Login opened.
+func (a *AdminAuth) Authorize(r *http.Request, need Access) error {
 	if err := checkOrigin(r, need); err != nil {
 		return err
 	}
@@ -122,40 +123,40 @@ func (d *AdminAuth) Authorize(r *http.Request, need Access) error {
 	if err != nil {
 		return err
 	}
-	if session, ok := d.Session(r); ok {
+	if session, ok := a.Session(r); ok {
 		if credential != "" {
 			return errTwoCredentials()
 		}
 		return session.authorize(r, need)
 	}
-	has, why := d.rightsWithoutCredential(r, need)
+	has, why := a.rightsWithoutCredential(r, need)
 	if credential == "" && has >= need.Rights {
 		return nil
 	}
 	addr := rateLimitAddr(r.RemoteAddr)
-	d.failures.wait(r.Context(), addr)
-	if has := d.rightsOf(credential); has != 0 {
+	a.failures.wait(r.Context(), addr)
+	if has := a.rightsOf(credential); has != 0 {
 		if has < need.Rights {
 			return errNotEnough(has, need.Rights)
 		}
 		return nil
 	}
-	if credential != "" { // who has shown nothing has not guessed
-		d.failures.add(addr)
+	if credential != "" { // a request without a credential is not a guess
+		a.failures.add(addr)
 	}
-	return &domain.Error{Kind: domain.Denied, Err: noCredentialError{d.tokenSource, why}}
+	return &domain.Error{Kind: domain.Denied, Err: noCredentialError{a.tokenSource, why}}
 }
 
-// ErrCredential is in the chain of the Door's refusals that a good credential would have avoided.
+// ErrCredential is in the chain of AdminAuth's refusals that a valid credential would have avoided.
 var ErrCredential = errors.New("no credential")
 
 type noCredentialError struct {
-	tokenSource string // where it is
+	tokenSource string // where the admin token is configured
 	reason      string
 }
 
 func (e noCredentialError) Error() string {
-	text := "this needs a credential: the admin token (" + e.tokenSource + ") or a JWT, as Authorization: Bearer"
+	text := "credential required: the admin token (" + e.tokenSource + ") or a JWT, as Authorization: Bearer"
 	if e.reason != "" {
 		text += ". " + e.reason
 	}
@@ -163,43 +164,43 @@ func (e noCredentialError) Error() string {
 }
 func (noCredentialError) Unwrap() error { return ErrCredential }
 
-// Hint returns why a request from here, or from a network that needs no credential, was refused for
-// the lack of one; "" for any other error.
+// Hint returns why a request from this machine, or from a network that needs no credential, was
+// refused for the lack of one; "" for any other error.
 func Hint(err error) string {
 	e, _ := errors.AsType[noCredentialError](err)
 	return e.reason
 }
 
 func errTwoCredentials() error {
-	return domain.Errorf(domain.Invalid, "the request carries two different credentials")
+	return domain.Errorf(domain.Invalid, "the request has two different credentials")
 }
 
-// rightsOf returns what credential allows: the admin token everything, a JWT what its claim role
-// says, and everything without one; 0 when it is not good.
-func (d *AdminAuth) rightsOf(credential string) Rights {
+// rightsOf returns the rights of credential: Admin for the admin token, the role claim's for a JWT,
+// and Admin for a JWT without that claim; 0 when the credential is invalid.
+func (a *AdminAuth) rightsOf(credential string) Rights {
 	if len(credential) > maxCredential {
 		return 0
 	}
 	digest := domain.Digest(credential)
-	if subtle.ConstantTimeCompare(digest[:], d.token[:]) == 1 {
+	if subtle.ConstantTimeCompare(digest[:], a.token[:]) == 1 {
 		return Admin
 	}
-	if len(d.secret) == 0 {
+	if len(a.secret) == 0 {
 		return 0
 	}
 	var claims operatorClaims
-	_, err := d.parser.ParseWithClaims(credential, &claims, func(t *jwt.Token) (any, error) {
+	_, err := a.parser.ParseWithClaims(credential, &claims, func(t *jwt.Token) (any, error) {
 		// An extension that must be understood, and is not (RFC 7515, 4.1.11).
 		if _, ok := t.Header["crit"]; ok {
 			return nil, errors.New("crit")
 		}
-		return d.secret, nil
+		return a.secret, nil
 	})
-	// a token to publish or play manages nothing, whatever signed it
+	// A token to publish or play grants no rights here, whatever key signed it.
 	if err != nil || claims.Action != nil || claims.Room != nil {
 		return 0
 	}
-	if d.strict && (claims.Role == nil || claims.ExpiresAt == nil) {
+	if a.strict && (claims.Role == nil || claims.ExpiresAt == nil) {
 		return 0
 	}
 	if claims.Role == nil {
@@ -209,7 +210,7 @@ func (d *AdminAuth) rightsOf(credential string) Rights {
 	return has
 }
 
-// operatorClaims are what is looked at in a JWT for the operator's HTTP.
+// operatorClaims are the claims that are read from a JWT for the operator's HTTP.
 type operatorClaims struct {
 	jwt.RegisteredClaims
 	Role   *string `json:"role"`

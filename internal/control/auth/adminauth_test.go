@@ -20,7 +20,7 @@ import (
 	"livego/internal/domain"
 )
 
-const testSecret = "a secret of the operator"
+const testSecret = "operator JWT secret"
 
 func newAdminAuth(t *testing.T, o AdminOptions) (*AdminAuth, string) {
 	t.Helper()
@@ -36,7 +36,7 @@ func newAdminAuth(t *testing.T, o AdminOptions) (*AdminAuth, string) {
 	return d, strings.TrimSpace(string(token))
 }
 
-// request builds one from headers given as "Name: value"; "Host" and "Remote" are what they say.
+// request builds a request with headers given as "Name: value"; "Host" and "Remote" set the fields.
 func request(target string, headers ...string) *http.Request {
 	r := httptest.NewRequest("GET", target, nil)
 	r.RemoteAddr, r.Host = "127.0.0.1:40000", "localhost:8090"
@@ -56,7 +56,7 @@ func request(target string, headers ...string) *http.Request {
 
 const outside = "Remote: 192.0.2.1:40000"
 
-// noError is a kind that no error of the Door has.
+// noError is a kind that no error has.
 const noError = domain.Kind(255)
 
 func TestAdminAuthWithoutJWT(t *testing.T) {
@@ -69,41 +69,42 @@ func TestAdminAuthWithoutJWT(t *testing.T) {
 		want    domain.Kind
 	}{
 		{"loopback", path, nil, noError},
-		{"loopback v6", path, []string{"Remote: [::1]:1", "Host: [::1]:8090"}, noError},
-		{"loopback v4 in v6", path, []string{"Remote: [::ffff:127.0.0.1]:1", "Host: 127.0.0.1"}, noError},
+		{"IPv6 loopback", path, []string{"Remote: [::1]:1", "Host: [::1]:8090"}, noError},
+		{"IPv4-mapped loopback", path, []string{"Remote: [::ffff:127.0.0.1]:1", "Host: 127.0.0.1"}, noError},
 		{"other port", path, []string{"Host: LOCALHOST:80"}, noError},
 		{"api_hosts", path, []string{"Host: studio.EXAMPLE.:8090", "Sec-Fetch-Site: same-origin"}, noError},
-		{"api_hosts without a word of the browser", path, []string{"Host: studio.example:8090"}, domain.Denied},
-		{"P08 rebinding", path, []string{"Host: attacker.tld"}, domain.Denied},
-		{"W04 no host", path, []string{"Host: "}, domain.Denied},
-		{"host that begins alike", path, []string{"Host: localhost.attacker.tld"}, domain.Denied},
-		{"host with loopback in it", path, []string{"Host: 127.0.0.1.attacker.tld"}, domain.Denied},
+		{"api_hosts without Sec-Fetch-Site", path, []string{"Host: studio.example:8090"}, domain.Denied},
+		{"DNS rebinding", path, []string{"Host: attacker.tld"}, domain.Denied},
+		{"empty host", path, []string{"Host: "}, domain.Denied},
+		{"host with localhost as a prefix", path, []string{"Host: localhost.attacker.tld"}, domain.Denied},
+		{"host with a loopback address as a prefix", path, []string{"Host: 127.0.0.1.attacker.tld"}, domain.Denied},
 		{"own page", path, []string{"Sec-Fetch-Site: same-origin", "Origin: http://localhost:8090"}, noError},
-		{"typed", path, []string{"Sec-Fetch-Site: none"}, noError},
-		{"P07 cross-site", path, []string{"Sec-Fetch-Site: cross-site"}, domain.Denied},
-		{"P07 same-site", path, []string{"Sec-Fetch-Site: same-site"}, domain.Denied},
-		{"P07 foreign origin", path, []string{"Origin: http://attacker.tld"}, domain.Denied},
-		{"P07 other port's origin", path, []string{"Origin: http://localhost:3000"}, domain.Denied},
-		{"P07 null origin", path, []string{"Origin: null"}, domain.Denied},
-		{"P07 with token", path, []string{"Authorization: Bearer " + token, "Sec-Fetch-Site: cross-site"}, domain.Denied},
+		{"typed address", path, []string{"Sec-Fetch-Site: none"}, noError},
+		{"cross-site", path, []string{"Sec-Fetch-Site: cross-site"}, domain.Denied},
+		{"same-site", path, []string{"Sec-Fetch-Site: same-site"}, domain.Denied},
+		{"foreign origin", path, []string{"Origin: http://attacker.tld"}, domain.Denied},
+		{"other port's origin", path, []string{"Origin: http://localhost:3000"}, domain.Denied},
+		{"null origin", path, []string{"Origin: null"}, domain.Denied},
+		{"cross-site with token", path, []string{"Authorization: Bearer " + token, "Sec-Fetch-Site: cross-site"},
+			domain.Denied},
 		{"proxy", path, []string{"X-Forwarded-For: 203.0.113.9"}, domain.Denied},
-		{"P24 proxy that says loopback", path, []string{"X-Forwarded-For: 127.0.0.1"}, domain.Denied},
-		{"P24 outside that says loopback", path, []string{outside, "X-Forwarded-For: 127.0.0.1"}, domain.Denied},
+		{"proxy that claims loopback", path, []string{"X-Forwarded-For: 127.0.0.1"}, domain.Denied},
+		{"remote client that claims loopback", path, []string{outside, "X-Forwarded-For: 127.0.0.1"}, domain.Denied},
 		{"proxy, RFC 7239", path, []string{"Forwarded: for=127.0.0.1"}, domain.Denied},
 		{"proxy with token", path, []string{"X-Forwarded-For: 203.0.113.9", "Authorization: Bearer " + token,
 			"Host: live.example"}, noError},
-		{"outside", path, []string{outside}, domain.Denied},
+		{"remote client", path, []string{outside}, domain.Denied},
 		{"no address", path, []string{"Remote: @"}, domain.Denied},
-		{"outside with token", path, []string{outside, "Authorization: bearer  " + token, "Host: 192.0.2.7:8090"}, noError},
-		{"outside with token in query", path + "&jwt=" + token, []string{outside}, noError},
-		{"outside with wrong token", path, []string{outside, "Authorization: Bearer " + domain.NewSecret()}, domain.Denied},
-		{"outside with no token at all", path, []string{outside, "Authorization: Bearer "}, domain.Denied},
-		{"outside with basic", path, []string{outside, "Authorization: Basic " + token}, domain.Denied},
+		{"remote with token", path, []string{outside, "Authorization: bearer  " + token, "Host: 192.0.2.7:8090"}, noError},
+		{"remote with token in query", path + "&jwt=" + token, []string{outside}, noError},
+		{"remote with wrong token", path, []string{outside, "Authorization: Bearer " + domain.NewSecret()}, domain.Denied},
+		{"remote with empty token", path, []string{outside, "Authorization: Bearer "}, domain.Denied},
+		{"remote with basic authentication", path, []string{outside, "Authorization: Basic " + token}, domain.Denied},
 		{"loopback with wrong token", path, []string{"Authorization: Bearer x"}, domain.Denied},
-		{"T09 two that differ", path + "&jwt=x", []string{outside, "Authorization: Bearer " + token}, domain.Invalid},
-		{"T09 two in the query", path + "&jwt=x&jwt=y", []string{outside}, domain.Invalid},
-		{"the same twice", path + "&jwt=" + token, []string{outside, "Authorization: Bearer " + token}, noError},
-		{"JWT where there is no secret", path,
+		{"two different credentials", path + "&jwt=x", []string{outside, "Authorization: Bearer " + token}, domain.Invalid},
+		{"two different credentials in the query", path + "&jwt=x&jwt=y", []string{outside}, domain.Invalid},
+		{"the same credential twice", path + "&jwt=" + token, []string{outside, "Authorization: Bearer " + token}, noError},
+		{"JWT without a configured secret", path,
 			[]string{outside, "Authorization: Bearer " + sign(jwt.SigningMethodHS256, "", nil)}, domain.Denied},
 	} {
 		t.Run(c.name, func(t *testing.T) { checkAuthorize(t, d, request(c.path, c.headers...), c.want) })
@@ -118,7 +119,7 @@ func sign(method jwt.SigningMethod, secret string, claims jwt.MapClaims) string 
 	return s
 }
 
-// signRaw signs what no library would.
+// signRaw signs header and claims that no library would produce.
 func signRaw(header, claims string) string {
 	e := base64.RawURLEncoding
 	s := e.EncodeToString([]byte(header)) + "." + e.EncodeToString([]byte(claims))
@@ -145,20 +146,20 @@ func TestAdminAuthWithJWT(t *testing.T) {
 		{"good", sign(hs, testSecret, in(time.Hour)), noError},
 		{"without exp", sign(hs, testSecret, jwt.MapClaims{}), noError},
 		{"raw", signRaw(`{"alg":"HS256"}`, `{}`), noError},
-		{"T01 alg none", none, domain.Denied},
-		{"T01 alg None", signRaw(`{"alg":"None"}`, `{}`), domain.Denied},
-		{"T01 no alg", signRaw(`{}`, `{}`), domain.Denied},
-		{"T01 other alg", sign(jwt.SigningMethodHS512, testSecret, in(time.Hour)), domain.Denied},
-		{"T01 RS256 in name", signRaw(`{"alg":"RS256"}`, `{}`), domain.Denied},
+		{"alg none", none, domain.Denied},
+		{"alg None", signRaw(`{"alg":"None"}`, `{}`), domain.Denied},
+		{"no alg", signRaw(`{}`, `{}`), domain.Denied},
+		{"other alg", sign(jwt.SigningMethodHS512, testSecret, in(time.Hour)), domain.Denied},
+		{"HMAC signature with alg RS256", signRaw(`{"alg":"RS256"}`, `{}`), domain.Denied},
 		{"wrong secret", sign(hs, "another", in(time.Hour)), domain.Denied},
 		{"empty secret", sign(hs, "", in(time.Hour)), domain.Denied},
-		{"T02 expired", sign(hs, testSecret, in(-time.Hour)), domain.Denied},
-		{"T02 expired within the leeway", sign(hs, testSecret, in(-10*time.Second)), noError},
-		{"T02 not yet", sign(hs, testSecret, jwt.MapClaims{"nbf": time.Now().Add(time.Hour).Unix()}), domain.Denied},
-		{"T02 exp text", signRaw(`{"alg":"HS256"}`, `{"exp":"tomorrow"}`), domain.Denied},
-		{"T04 crit", signRaw(`{"alg":"HS256","crit":["x"]}`, `{}`), domain.Denied},
-		{"T06 kid", signRaw(`{"alg":"HS256","kid":"../../dev/null","jku":"http://attacker.tld"}`, `{}`), noError}, // ignored
-		{"no JSON", signRaw(`{"alg":"HS256"`, `{}`), domain.Denied},
+		{"expired", sign(hs, testSecret, in(-time.Hour)), domain.Denied},
+		{"expired within the leeway", sign(hs, testSecret, in(-10*time.Second)), noError},
+		{"not yet valid", sign(hs, testSecret, jwt.MapClaims{"nbf": time.Now().Add(time.Hour).Unix()}), domain.Denied},
+		{"exp is text", signRaw(`{"alg":"HS256"}`, `{"exp":"tomorrow"}`), domain.Denied},
+		{"unknown crit", signRaw(`{"alg":"HS256","crit":["x"]}`, `{}`), domain.Denied},
+		{"kid", signRaw(`{"alg":"HS256","kid":"../../dev/null","jku":"http://attacker.tld"}`, `{}`), noError}, // ignored
+		{"invalid JSON", signRaw(`{"alg":"HS256"`, `{}`), domain.Denied},
 		{"garbage", "a.b.c", domain.Denied},
 		{"too long", signRaw(`{"alg":"HS256"}`, `{"x":"`+strings.Repeat("x", maxCredential)+`"}`), domain.Denied},
 	} {
@@ -174,7 +175,7 @@ func TestAdminAuthWithJWT(t *testing.T) {
 	}
 }
 
-// TestAdminAuthRights tries each role where each is needed.
+// TestAdminAuthRights tries each role on routes that need each of them.
 func TestAdminAuthRights(t *testing.T) {
 	d, token := newAdminAuth(t, AdminOptions{JWTSecret: testSecret, JWTAlgorithm: "HS256"})
 	hs := jwt.SigningMethodHS256
@@ -192,8 +193,8 @@ func TestAdminAuthRights(t *testing.T) {
 		{"none", sign(hs, testSecret, jwt.MapClaims{"role": "none"}), 0},
 		{"empty role", sign(hs, testSecret, jwt.MapClaims{"role": ""}), 0},
 		{"role of a wrong type", sign(hs, testSecret, jwt.MapClaims{"role": 1}), 0},
-		{"T03 play token", sign(hs, testSecret, jwt.MapClaims{"act": "play", "room": "movie"}), 0},
-		{"T03 publish token with a role", sign(hs, testSecret, jwt.MapClaims{"act": "publish", "role": "admin"}), 0},
+		{"play token", sign(hs, testSecret, jwt.MapClaims{"act": "play", "room": "movie"}), 0},
+		{"publish token with a role", sign(hs, testSecret, jwt.MapClaims{"act": "publish", "role": "admin"}), 0},
 	} {
 		for _, need := range []Rights{Read, Operate, Admin} {
 			err := d.Authorize(request("/", outside, "Authorization: Bearer "+c.token), Access{Rights: need})
@@ -201,13 +202,13 @@ func TestAdminAuthRights(t *testing.T) {
 			case c.has >= need && err != nil, c.has < need && domain.KindOf(err) != domain.Denied:
 				t.Errorf("%s, where %v is needed: %v", c.name, need, err)
 			case c.has < need && errors.Is(err, ErrRights) != (c.has != 0):
-				t.Errorf("%s, where %v is needed: %v is about the wrong thing", c.name, need, err)
+				t.Errorf("%s, where %v is needed: %v has the wrong cause", c.name, need, err)
 			}
 		}
 	}
 }
 
-// TestStrictJWTRequiresExpAndRole requires of a JWT when it ends and what it allows.
+// TestStrictJWTRequiresExpAndRole checks JWTs when both claims are required.
 func TestStrictJWTRequiresExpAndRole(t *testing.T) {
 	d, token := newAdminAuth(t, AdminOptions{JWTSecret: testSecret, JWTAlgorithm: "HS256", JWTStrict: true})
 	exp := time.Now().Add(time.Hour).Unix()
@@ -220,13 +221,13 @@ func TestStrictJWTRequiresExpAndRole(t *testing.T) {
 		token string
 		want  domain.Kind
 	}{
-		"admin token": {token, noError},
-		"of livego":   {good, noError},
-		"both":        {sign(hs, testSecret, jwt.MapClaims{"exp": exp, "role": "admin"}), noError},
-		"no exp":      {sign(hs, testSecret, jwt.MapClaims{"role": "admin"}), domain.Denied},
-		"no role":     {sign(hs, testSecret, jwt.MapClaims{"exp": exp}), domain.Denied},
-		"neither":     {sign(hs, testSecret, jwt.MapClaims{}), domain.Denied},
-		"exp of null": {signRaw(`{"alg":"HS256"}`, `{"exp":null,"role":"admin"}`), domain.Denied},
+		"admin token":      {token, noError},
+		"signed by livego": {good, noError},
+		"both":             {sign(hs, testSecret, jwt.MapClaims{"exp": exp, "role": "admin"}), noError},
+		"no exp":           {sign(hs, testSecret, jwt.MapClaims{"role": "admin"}), domain.Denied},
+		"no role":          {sign(hs, testSecret, jwt.MapClaims{"exp": exp}), domain.Denied},
+		"neither":          {sign(hs, testSecret, jwt.MapClaims{}), domain.Denied},
+		"exp is null":      {signRaw(`{"alg":"HS256"}`, `{"exp":null,"role":"admin"}`), domain.Denied},
 	} {
 		if err := d.Authorize(request("/", "Authorization: Bearer "+c.token), Access{Rights: Read}); kind(err) != c.want {
 			t.Errorf("%s: %v", name, err)
@@ -234,7 +235,8 @@ func TestStrictJWTRequiresExpAndRole(t *testing.T) {
 	}
 }
 
-// TestAdminTokenFromSettings takes the admin token of the settings, and makes no file.
+// TestAdminTokenFromSettings checks that the token of the settings is accepted and no file is
+// created.
 func TestAdminTokenFromSettings(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	d, err := NewAdminAuth(dir, AdminOptions{AdminToken: "a-token-of-the-settings"})
@@ -247,10 +249,10 @@ func TestAdminTokenFromSettings(t *testing.T) {
 	}
 	err = d.Authorize(request("/", outside), Access{Rights: Read})
 	if err == nil || !strings.Contains(err.Error(), "admin_token") || strings.Contains(err.Error(), AdminTokenFile) {
-		t.Errorf("the refusal is %v", err)
+		t.Errorf("error %v", err)
 	}
 	if _, err := os.Stat(dir); err == nil {
-		t.Error("a file was made")
+		t.Error("a file was created")
 	}
 }
 
@@ -275,7 +277,7 @@ func TestAdminAuthDelaysGuessers(t *testing.T) {
 		}
 		for range 10 {
 			if err := d.Authorize(request("/", outside), Access{Rights: Read}); err == nil {
-				t.Error("let in without a credential")
+				t.Error("authorized without a credential")
 			}
 			if d := try("guess"); d != 0 {
 				t.Errorf("waited %v", d)
@@ -304,7 +306,7 @@ func TestAdminTokenFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if again, err := os.ReadFile(path); err != nil || string(again) != string(first) {
-		t.Errorf("the second start made another token, %v", err)
+		t.Errorf("the second start created another token, %v", err)
 	}
 	if err := os.WriteFile(path, append([]byte("\xef\xbb\xbf"), first...), 0o600); err != nil {
 		t.Fatal(err)

@@ -28,13 +28,14 @@ func loadAdminToken(path string) (string, error) {
 	}
 	token := strings.TrimSpace(string(data))
 	if !domain.LooksLikeKey(token) {
-		return "", fmt.Errorf("%s does not hold %d letters and digits: remove it, and a new one is made", path,
+		return "", fmt.Errorf("%s does not contain %d letters and digits: remove it, and livego creates a new one", path,
 			domain.KeyLength)
 	}
 	return token, nil
 }
 
-// createAdminToken writes a new token under another name first, so that a crash leaves no half of it.
+// createAdminToken writes a new token to a temporary file and renames it, so that a crash cannot
+// leave a partial token.
 func createAdminToken(path string) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return "", err
@@ -43,7 +44,7 @@ func createAdminToken(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = os.Remove(f.Name()) }() // gone already when all is well
+	defer func() { _ = os.Remove(f.Name()) }() // a no-op after the rename
 	token := domain.NewSecret()
 	_, err = f.WriteString(token + "\n")
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {

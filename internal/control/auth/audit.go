@@ -8,34 +8,35 @@ import (
 	"livego/internal/domain"
 )
 
-// maxRefusals is how many refusals are kept: about 300 kB.
+// maxRefusals is the number of refusals that are kept: about 300 kB.
 const maxRefusals = 1000
 
-// maxRefusalName is the longest name that is kept of who was refused. A push key that lost a
-// character on the way is longer.
+// maxRefusalName is the longest app or room name that a Refusal keeps. A stream key that lost a
+// character in transit is longer.
 const maxRefusalName = 40
 
-// A Refusal tells of somebody who was turned away. It holds no key, no token and no name that may be one.
+// A Refusal is one request that was refused. It holds no key, no token, and no name that may be
+// one.
 type Refusal struct {
 	At     time.Time   `json:"at"`
-	Action string      `json:"what" enum:"publish,play,manage" doc:"What was wanted."`
+	Action string      `json:"what" enum:"publish,play,manage" doc:"The refused action."`
 	App    string      `json:"app,omitempty"`
-	Room   string      `json:"room,omitempty" doc:"Of who wanted to play: who wants to publish shows a key."`
-	Path   string      `json:"path,omitempty" doc:"Of who wanted to manage."`
+	Room   string      `json:"room,omitempty" doc:"The room that was to be played; publishers send a key instead."`
+	Path   string      `json:"path,omitempty" doc:"The path of the refused request to the operator's HTTP."`
 	Proto  string      `json:"proto,omitempty"`
 	Remote string      `json:"remote"`
 	Reason string      `json:"reason"`
-	Code   domain.Code `json:"code,omitempty" doc:"The same for programs, of refused tokens."`
+	Code   domain.Code `json:"code,omitempty" doc:"The machine-readable reason, for refused tokens."`
 }
 
 // An Audit keeps the latest refusals. The zero Audit is empty. It is safe for concurrent use.
 type Audit struct {
 	mu   sync.Mutex
 	ring []Refusal
-	next int // where the next goes once ring is full
+	next int // index of the oldest refusal once ring is full
 }
 
-// Add keeps r, in the place of the oldest where there is no room.
+// Add keeps r. It replaces the oldest refusal when maxRefusals are kept.
 func (a *Audit) Add(r Refusal) {
 	r.At = time.Now().UTC()
 	a.mu.Lock()
@@ -48,7 +49,7 @@ func (a *Audit) Add(r Refusal) {
 	a.next = (a.next + 1) % maxRefusals
 }
 
-// Latest returns up to limit refusals, the newest first.
+// Latest returns up to limit refusals, newest first.
 func (a *Audit) Latest(limit int) []Refusal {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -59,7 +60,7 @@ func (a *Audit) Latest(limit int) []Refusal {
 	return list
 }
 
-// Wrap returns next with a note of all that it refuses.
+// Wrap returns an Authorizer that asks next and adds every refusal to the audit.
 func (a *Audit) Wrap(next domain.Authorizer) domain.Authorizer { return &auditedAuthorizer{next, a} }
 
 type auditedAuthorizer struct {
@@ -67,10 +68,10 @@ type auditedAuthorizer struct {
 	audit *Audit
 }
 
-// Authorize implements domain.Authorizer. Who is refused because something is away, or short, is
-// noted too: he will tell the operator that he was.
-func (g *auditedAuthorizer) Authorize(ctx context.Context, r domain.AuthRequest) (domain.Grant, error) {
-	grant, err := g.next.Authorize(ctx, r)
+// Authorize implements domain.Authorizer. Refusals because a service is unavailable or a limit is
+// reached count too: users report them to the operator.
+func (a *auditedAuthorizer) Authorize(ctx context.Context, r domain.AuthRequest) (domain.Grant, error) {
+	grant, err := a.next.Authorize(ctx, r)
 	if kind := domain.KindOf(err); kind == domain.Denied || kind == domain.Unavailable && ctx.Err() == nil {
 		n := Refusal{Action: r.Action.String(), Proto: r.Proto, Remote: r.Remote, Reason: domain.Reason(err),
 			Code: domain.CodeOf(err)}
@@ -80,7 +81,7 @@ func (g *auditedAuthorizer) Authorize(ctx context.Context, r domain.AuthRequest)
 		if r.Action == domain.Play && len(r.Name) <= maxRefusalName && domain.CheckRoom(r.Name) == nil {
 			n.Room = r.Name
 		}
-		g.audit.Add(n)
+		a.audit.Add(n)
 	}
 	return grant, err
 }

@@ -12,7 +12,7 @@ import (
 func TestAuditKeepsLatest(t *testing.T) {
 	var a Audit
 	if got := a.Latest(10); len(got) != 0 {
-		t.Errorf("an empty one has %v", got)
+		t.Errorf("an empty audit has %v", got)
 	}
 	for i := range maxRefusals + 5 {
 		a.Add(Refusal{Remote: fmt.Sprint(i)})
@@ -26,7 +26,7 @@ func TestAuditKeepsLatest(t *testing.T) {
 	}
 }
 
-// TestAuditRecordsNoSecrets notes who was refused, and nothing that could be a secret.
+// TestAuditRecordsNoSecrets checks that refused requests are recorded without keys and tokens.
 func TestAuditRecordsNoSecrets(t *testing.T) {
 	var a Audit
 	keys := newFakeKeys()
@@ -38,34 +38,35 @@ func TestAuditRecordsNoSecrets(t *testing.T) {
 		{Action: domain.Publish, App: wrong[1:], Name: wrong},
 		{Action: domain.Play, App: "live", Name: "movie", Token: "t0k3n", Proto: "flv"},
 		{Action: domain.Play, App: "live", Name: wrong[1:]},
-		{Action: domain.Play, App: "live", Name: wrong},              // no valid name: not refused, wrong
-		{Action: domain.Publish, App: "live", Name: keys.key.Secret}, // good
+		{Action: domain.Play, App: "live", Name: wrong},              // an invalid name: not a refusal
+		{Action: domain.Publish, App: "live", Name: keys.key.Secret}, // valid
 	} {
 		_, _ = g.Authorize(t.Context(), r)
 	}
 	got := a.Latest(100)
 	if len(got) != 4 || got[3].Action != "publish" || got[3].Remote != "192.0.2.1:1" || got[3].Proto != "rtmp" ||
 		got[1].Room != "movie" || got[0].Room != "" {
-		t.Errorf("noted %+v", got)
+		t.Errorf("recorded %+v", got)
 	}
 	if text := fmt.Sprintf("%+v", got); strings.Contains(text, wrong[1:]) || strings.Contains(text, "t0k3n") {
-		t.Errorf("a secret is noted: %s", text)
+		t.Errorf("a secret is recorded: %s", text)
 	}
 }
 
-// TestAuditRecordsUnavailableStore notes who was refused because the store is away, but nobody who has left meanwhile.
+// TestAuditRecordsUnavailableStore checks that refusals during a store outage are recorded, except
+// those of clients that have disconnected.
 func TestAuditRecordsUnavailableStore(t *testing.T) {
 	var a Audit
 	g := a.Wrap(authorizerFunc(func(context.Context, domain.AuthRequest) (domain.Grant, error) {
-		return domain.Grant{}, domain.Errorf(domain.Unavailable, "it is away")
+		return domain.Grant{}, domain.Errorf(domain.Unavailable, "store unavailable")
 	}))
 	left, leave := context.WithCancel(t.Context())
 	leave()
 	for _, ctx := range []context.Context{t.Context(), left} {
 		_, _ = g.Authorize(ctx, domain.AuthRequest{Action: domain.Play, App: "live", Name: "movie"})
 	}
-	if got := a.Latest(10); len(got) != 1 || got[0].Room != "movie" || got[0].Reason != "it is away" {
-		t.Errorf("noted %+v", got)
+	if got := a.Latest(10); len(got) != 1 || got[0].Room != "movie" || got[0].Reason != "store unavailable" {
+		t.Errorf("recorded %+v", got)
 	}
 }
 

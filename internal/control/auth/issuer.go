@@ -7,30 +7,30 @@ import (
 	"livego/internal/domain"
 )
 
-// A TokenIssuer makes tokens to publish and to play.
+// A TokenIssuer issues tokens to publish and to play.
 type TokenIssuer struct {
-	Secret string        // "": none can be made
-	MaxAge time.Duration // how long the longest is good
+	Secret string        // "": no tokens can be issued
+	MaxAge time.Duration // the longest lifetime of a token
 }
 
-// A TokenRequest is what a token is to allow, as somebody has typed it.
+// A TokenRequest describes a token, as entered by a user.
 type TokenRequest struct {
 	Action    domain.Action
-	App, Room string        // a room "*" stands for every one of the app
-	Lifetime  time.Duration // how long it is good
-	IP        string        // the only address that it is good from; "": any
-	Viewers   int           // how many may watch with it at a time; 0: as the server says
-	Once      bool          // it is good one time
-	Session   time.Duration // how long a viewer may stay; 0: as the server says
+	App, Room string        // room "*" means every room of the app
+	Lifetime  time.Duration // how long the token may be used to start
+	IP        string        // the only address that may use it; "": any
+	Viewers   int           // how many viewers may use it at a time; 0: the server's default
+	Once      bool          // a one-time token
+	Session   time.Duration // how long a viewer may stay; 0: the server's default
 	Signed    bool          // for a signed URL, shorter than a JWT
 }
 
-// Issue returns a token that is good from now, and until when. Errors are of kind Invalid for a
-// wish that breaks a rule, Conflict where there is no secret.
+// Issue returns a token that is valid from now on, and when it expires. Errors are of kind Invalid
+// for a request that breaks a rule, and Conflict when there is no secret.
 func (m TokenIssuer) Issue(w TokenRequest, now time.Time) (string, time.Time, error) {
 	if m.Secret == "" {
 		return "", time.Time{}, domain.Errorf(domain.Conflict,
-			"token.secret is not set: put one of at least 16 characters into the settings")
+			"token.secret is not set: set it to at least 16 characters")
 	}
 	c, err := m.claims(w, now)
 	if err != nil {
@@ -57,20 +57,20 @@ func (m TokenIssuer) claims(w TokenRequest, now time.Time) (Claims, error) {
 	}
 	switch {
 	case w.Lifetime < time.Second || w.Lifetime > m.MaxAge:
-		return c, domain.Errorf(domain.Invalid, "a token is good for 1s to token.max_age (%v)", m.MaxAge)
+		return c, domain.Errorf(domain.Invalid, "invalid token lifetime: must be from 1s to token.max_age (%v)", m.MaxAge)
 	case w.Viewers < 0 || w.Viewers > 0 && w.Action == domain.Publish:
-		return c, domain.Errorf(domain.Invalid, "viewers is a number of viewers, and no publisher has any")
+		return c, domain.Errorf(domain.Invalid, "invalid viewers: must not be negative, and is for play tokens only")
 	case w.Session != 0 && (w.Session < time.Second || w.Session.Seconds() > maxSession || w.Action == domain.Publish):
-		return c, domain.Errorf(domain.Invalid, "session must be at least 1s, and is for tokens to play only")
+		return c, domain.Errorf(domain.Invalid, "invalid session: must be at least 1s, and is for play tokens only")
 	case w.Signed && (w.Room == "*" || w.Viewers > 0 || w.Once || w.Session > 0):
 		return c, domain.Errorf(domain.Invalid,
-			"a signed URL is for one stream, and cannot say how many may watch, how often or for how long")
+			"invalid signed URL: it is for one stream, and cannot limit viewers, uses or the session")
 	case w.IP == "":
 		return c, nil
 	}
 	ip, err := netip.ParseAddr(w.IP)
 	if err != nil || ip.Zone() != "" {
-		return c, domain.Errorf(domain.Invalid, "ip must be an address")
+		return c, domain.Errorf(domain.Invalid, "invalid ip: not an IP address")
 	}
 	c.IP = ip.Unmap()
 	return c, nil

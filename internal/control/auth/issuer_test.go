@@ -10,7 +10,7 @@ import (
 	"livego/internal/domain"
 )
 
-// TestIssueToken makes what may be made.
+// TestIssueToken tries valid and invalid token requests.
 func TestIssueToken(t *testing.T) {
 	m := TokenIssuer{Secret: tokenSecret, MaxAge: 24 * time.Hour}
 	good := TokenRequest{App: "live", Room: "movie", Lifetime: time.Hour}
@@ -18,29 +18,29 @@ func TestIssueToken(t *testing.T) {
 		change func(*TokenRequest)
 		ok     bool
 	}{
-		"plain":              {func(*TokenRequest) {}, true},
-		"every room":         {func(w *TokenRequest) { w.Room = "*" }, true},
-		"publish":            {func(w *TokenRequest) { w.Action = domain.Publish }, true},
-		"address":            {func(w *TokenRequest) { w.IP = "::ffff:192.0.2.1" }, true},
-		"the longest":        {func(w *TokenRequest) { w.Lifetime = 24 * time.Hour }, true},
-		"signed":             {func(w *TokenRequest) { w.Signed = true }, true},
-		"too long":           {func(w *TokenRequest) { w.Lifetime = 24*time.Hour + 1 }, false},
-		"no time":            {func(w *TokenRequest) { w.Lifetime = 0 }, false},
-		"no app":             {func(w *TokenRequest) { w.App = "" }, false},
-		"every app":          {func(w *TokenRequest) { w.App = "*" }, false},
-		"bad room":           {func(w *TokenRequest) { w.Room = "a\nb" }, false},
-		"key as a room":      {func(w *TokenRequest) { w.Room = strings.Repeat("a", 48) }, false},
-		"bad address":        {func(w *TokenRequest) { w.IP = "192.0.2.1:80" }, false},
-		"viewers below none": {func(w *TokenRequest) { w.Viewers = -1 }, false},
-		"publish by viewers": {func(w *TokenRequest) { w.Action, w.Viewers = domain.Publish, 1 }, false},
-		"session":            {func(w *TokenRequest) { w.Session = time.Hour }, true},
-		"no session":         {func(w *TokenRequest) { w.Session = time.Millisecond }, false},
-		"session below none": {func(w *TokenRequest) { w.Session = -time.Hour }, false},
-		"publish, session":   {func(w *TokenRequest) { w.Action, w.Session = domain.Publish, time.Hour }, false},
-		"signed, session":    {func(w *TokenRequest) { w.Signed, w.Session = true, time.Hour }, false},
-		"signed, every room": {func(w *TokenRequest) { w.Signed, w.Room = true, "*" }, false},
-		"signed, viewers":    {func(w *TokenRequest) { w.Signed, w.Viewers = true, 1 }, false},
-		"signed, once":       {func(w *TokenRequest) { w.Signed, w.Once = true, true }, false},
+		"plain":                {func(*TokenRequest) {}, true},
+		"every room":           {func(w *TokenRequest) { w.Room = "*" }, true},
+		"publish":              {func(w *TokenRequest) { w.Action = domain.Publish }, true},
+		"address":              {func(w *TokenRequest) { w.IP = "::ffff:192.0.2.1" }, true},
+		"longest lifetime":     {func(w *TokenRequest) { w.Lifetime = 24 * time.Hour }, true},
+		"signed":               {func(w *TokenRequest) { w.Signed = true }, true},
+		"lifetime too long":    {func(w *TokenRequest) { w.Lifetime = 24*time.Hour + 1 }, false},
+		"no lifetime":          {func(w *TokenRequest) { w.Lifetime = 0 }, false},
+		"no app":               {func(w *TokenRequest) { w.App = "" }, false},
+		"every app":            {func(w *TokenRequest) { w.App = "*" }, false},
+		"invalid room":         {func(w *TokenRequest) { w.Room = "a\nb" }, false},
+		"key as a room":        {func(w *TokenRequest) { w.Room = strings.Repeat("a", 48) }, false},
+		"invalid address":      {func(w *TokenRequest) { w.IP = "192.0.2.1:80" }, false},
+		"negative viewers":     {func(w *TokenRequest) { w.Viewers = -1 }, false},
+		"publish with viewers": {func(w *TokenRequest) { w.Action, w.Viewers = domain.Publish, 1 }, false},
+		"session":              {func(w *TokenRequest) { w.Session = time.Hour }, true},
+		"session too short":    {func(w *TokenRequest) { w.Session = time.Millisecond }, false},
+		"negative session":     {func(w *TokenRequest) { w.Session = -time.Hour }, false},
+		"publish, session":     {func(w *TokenRequest) { w.Action, w.Session = domain.Publish, time.Hour }, false},
+		"signed, session":      {func(w *TokenRequest) { w.Signed, w.Session = true, time.Hour }, false},
+		"signed, every room":   {func(w *TokenRequest) { w.Signed, w.Room = true, "*" }, false},
+		"signed, viewers":      {func(w *TokenRequest) { w.Signed, w.Viewers = true, 1 }, false},
+		"signed, once":         {func(w *TokenRequest) { w.Signed, w.Once = true, true }, false},
 	} {
 		w := good
 		c.change(&w)
@@ -79,20 +79,20 @@ func (o *fakeTokenStore) Consumed(_ context.Context, id [16]byte, _ time.Time) (
 	return had, o.err
 }
 
-// TestOneTimeToken lets in who shows a token that is good one time, and nobody after him (T10). Who
-// is refused for another reason has not used it up.
+// TestOneTimeToken checks that a one-time token is accepted once, and that a request that is
+// refused for another reason does not consume it.
 func TestOneTimeToken(t *testing.T) {
 	o := &fakeTokenStore{consumed: map[[16]byte]time.Time{}}
 	keys := publishKeys{newFakeKeys()}
 	keys.key.Created = time.Now().Add(-time.Minute).UTC()
-	var hook error
-	asked := 0
+	var webhookErr error
+	calls := 0
 	g := NewStreamAuth(keys, Options{
 		Apps: testApps, Private: []string{"*"}, OneTimeTokens: o,
 		Tokens: TokenOptions{Secret: tokenSecret, MaxAge: 24 * time.Hour},
 		Webhook: func(_ context.Context, _ domain.AuthRequest, grant domain.Grant) (domain.Grant, error) {
-			asked++
-			return grant, hook
+			calls++
+			return grant, webhookErr
 		},
 	})
 	m := TokenIssuer{Secret: tokenSecret, MaxAge: 24 * time.Hour}
@@ -111,15 +111,15 @@ func TestOneTimeToken(t *testing.T) {
 		if _, err := g.Authorize(t.Context(), r); domain.KindOf(err) != domain.Denied {
 			t.Errorf("%v from another address: %v", action, err)
 		}
-		if asked > 0 {
-			t.Errorf("%v: somebody else is asked about who is refused", action)
+		if calls > 0 {
+			t.Errorf("%v: the webhook is called for a refused request", action)
 		}
 		r.Remote = "192.0.2.1:1"
-		hook = domain.Errorf(domain.Limit, "no")
+		webhookErr = domain.Errorf(domain.Limit, "no")
 		if _, err := g.Authorize(t.Context(), r); domain.KindOf(err) != domain.Limit {
-			t.Errorf("%v where somebody else says no: %v", action, err)
+			t.Errorf("%v, refused by the webhook: %v", action, err)
 		}
-		hook = nil
+		webhookErr = nil
 		o.err = domain.Errorf(domain.Unavailable, "key store unavailable")
 		if _, err := g.Authorize(t.Context(), r); domain.KindOf(err) != domain.Unavailable {
 			t.Errorf("%v without a store: %v", action, err)
@@ -127,36 +127,36 @@ func TestOneTimeToken(t *testing.T) {
 		look := r
 		look.DryRun = true
 		if _, err := g.Authorize(t.Context(), look); domain.KindOf(err) != domain.Unavailable {
-			t.Errorf("a look to %v without a store: %v", action, err)
+			t.Errorf("dry run of %v without a store: %v", action, err)
 		}
 		o.err = nil
 		for range 2 {
 			if _, err := g.Authorize(t.Context(), look); err != nil {
-				t.Errorf("a look to %v: %v", action, err)
+				t.Errorf("dry run of %v: %v", action, err)
 			}
 		}
 		if _, err := g.Authorize(t.Context(), r); err != nil {
-			t.Errorf("%v for the first time: %v", action, err)
+			t.Errorf("first %v: %v", action, err)
 		}
 		if _, err := g.Authorize(t.Context(), r); domain.KindOf(err) != domain.Denied {
-			t.Errorf("%v for the second time: %v", action, err)
+			t.Errorf("second %v: %v", action, err)
 		}
 		if _, err := g.Authorize(t.Context(), look); domain.KindOf(err) != domain.Denied {
-			t.Errorf("a look to %v after that: %v", action, err)
+			t.Errorf("dry run of %v after that: %v", action, err)
 		}
 		r.Token += "\n"
 		if _, err := g.Authorize(t.Context(), r); domain.KindOf(err) != domain.Denied {
-			t.Errorf("%v for the second time, written otherwise: %v", action, err)
+			t.Errorf("second %v with another form of the token: %v", action, err)
 		}
 		r.Token = twin
 		if _, err := g.Authorize(t.Context(), r); err != nil {
-			t.Errorf("%v with another, made at the same moment: %v", action, err)
+			t.Errorf("%v with another token of the same time: %v", action, err)
 		}
-		asked = 0
+		calls = 0
 	}
 	for _, until := range o.consumed {
 		if d := until.Sub(now); d < time.Hour+leeway || d > 2*time.Hour {
-			t.Errorf("a token of an hour is remembered for %v", d)
+			t.Errorf("a consumed token of an hour is stored for %v", d)
 		}
 	}
 }

@@ -20,20 +20,21 @@ const (
 	jwksTimeout = 3 * time.Second
 	maxJWKS     = 64 << 10 // bytes
 	maxKeys     = 64
-	minModulus  = 2048 // bits: less is broken
-	maxModulus  = 8192 // more costs a token more time to check than it is worth
+	minModulus  = 2048 // bits; smaller keys are broken
+	maxModulus  = 8192 // bits; larger keys cost too much time for each token
 )
 
 const (
-	jwksRefresh     = 15 * time.Minute // how often it is fetched
-	jwksRetry       = 10 * time.Second // after a failure
-	jwksMinInterval = 30 * time.Second // how soon again because of a key that is not known
-	// maxJWKSWaiters bounds the requests that wait for a fetch: a key that is new at the publisher's is first seen by few.
+	jwksRefresh     = 15 * time.Minute // between two fetches
+	jwksRetry       = 10 * time.Second // after a failed fetch
+	jwksMinInterval = 30 * time.Second // between two fetches that unknown keys cause
+	// maxJWKSWaiters bounds the requests that wait for a fetch. Few requests are the first with a
+	// new key.
 	maxJWKSWaiters = 64
 )
 
-// A JWKS is the RSA keys that somebody publishes at a URL (RFC 7517). Tokens name one by kid; where
-// they ask to fetch keys from (jku, x5u) is not looked at.
+// A JWKS holds the RSA keys that a URL publishes (RFC 7517). Tokens select a key by kid. URLs in a
+// token (jku, x5u) are ignored.
 type JWKS struct {
 	url    string
 	client *http.Client
@@ -42,10 +43,10 @@ type JWKS struct {
 
 	mu       sync.Mutex
 	keys     map[string]*rsa.PublicKey
-	fetched  chan struct{} // closed and replaced after each try
-	fetching bool          // a try is under way
-	next     time.Time     // when a key that is not known may cause the next try
-	waiting  int           // requests that wait for it
+	fetched  chan struct{} // closed and replaced after each fetch
+	fetching bool          // a fetch is in progress
+	next     time.Time     // the earliest time of a fetch because of an unknown key
+	waiting  int           // requests that wait for fetched
 }
 
 // NewJWKS returns the keys at url. Run fetches them.
@@ -54,18 +55,18 @@ func NewJWKS(url string, log *slog.Logger) *JWKS {
 		url: url, log: log, wake: make(chan struct{}, 1), fetched: make(chan struct{}),
 		client: &http.Client{
 			Timeout:       jwksTimeout,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("a redirect") },
+			CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("unexpected redirect") },
 		},
 	}
 }
 
-// Run keeps the keys up to date until ctx ends. While they cannot be fetched those that are known stay good.
+// Run keeps the keys up to date until ctx ends. While a fetch fails the known keys stay valid.
 func (j *JWKS) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause := jwksRefresh
 		j.mu.Lock()
 		j.fetching = true
-		select { // this is the try that was asked for
+		select { // this fetch is the requested one
 		case <-j.wake:
 		default:
 		}
@@ -73,7 +74,7 @@ func (j *JWKS) Run(ctx context.Context) {
 		keys, err := j.fetch(ctx)
 		if err != nil {
 			pause = jwksRetry
-			j.log.Warn("the keys of tokens cannot be fetched", "err", err)
+			j.log.Warn("cannot fetch token keys", "err", err)
 		}
 		j.mu.Lock()
 		if err == nil {
@@ -81,7 +82,7 @@ func (j *JWKS) Run(ctx context.Context) {
 		}
 		close(j.fetched)
 		j.fetched = make(chan struct{})
-		// made-up tokens cannot have us ask all the time
+		// Made-up tokens must not cause a fetch each.
 		j.fetching, j.next = false, time.Now().Add(min(jwksMinInterval, pause))
 		j.mu.Unlock()
 
@@ -94,12 +95,12 @@ func (j *JWKS) Run(ctx context.Context) {
 	j.client.CloseIdleConnections()
 }
 
-// key returns the key called kid; the only one for "". One that is not known is refused at once,
-// unless keys are being fetched, or may be again: then it may be a new one, and is waited for as
-// long as a fetch may take. A wait is worth something once in jwksMinInterval, so tokens with
-// made-up names hold nothing up.
+// key returns the key called kid; for "" the only one. An unknown key is refused at once unless a
+// fetch is in progress or allowed again: then it may be a new key, and key waits as long as a fetch
+// may take. One fetch per jwksMinInterval is caused this way, so tokens with made-up names delay
+// nothing.
 func (j *JWKS) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
-	unknown := invalid("its key (kid) is not known")
+	unknown := invalid("unknown key (kid)")
 	k, fetched := j.findOrWait(kid)
 	if k != nil {
 		return k, nil
@@ -121,9 +122,9 @@ func (j *JWKS) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 	return nil, unknown
 }
 
-// findOrWait returns the key called kid, or, where a try that is under way or due may bring it,
-// what is closed after that try; the caller then counts as waiting. It returns nil for both where
-// there is nothing to wait for.
+// findOrWait returns the key called kid or, when a fetch that is in progress or allowed may bring
+// it, a channel that is closed after that fetch; the caller then counts as waiting and must call
+// stopWaiting. It returns nil for both when there is nothing to wait for.
 func (j *JWKS) findOrWait(kid string) (*rsa.PublicKey, <-chan struct{}) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -184,18 +185,18 @@ func (j *JWKS) fetch(ctx context.Context) (map[string]*rsa.PublicKey, error) {
 		return nil, err
 	}
 	if len(data) > maxJWKS {
-		return nil, fmt.Errorf("more than %d KiB", maxJWKS>>10)
+		return nil, fmt.Errorf("longer than %d KiB", maxJWKS>>10)
 	}
 	return parseJWKS(data)
 }
 
-// parseJWKS returns the keys that can check a signature by RS256, by kid. It passes over others.
+// parseJWKS returns the keys that can verify RS256 signatures, by kid, and ignores others.
 func parseJWKS(data []byte) (map[string]*rsa.PublicKey, error) {
 	var set struct {
 		Keys []struct{ Kty, Use, Alg, Kid, N, E string }
 	}
 	if err := json.Unmarshal(data, &set); err != nil {
-		return nil, errors.New("no JWKS")
+		return nil, errors.New("not a JWKS")
 	}
 	if len(set.Keys) > maxKeys {
 		return nil, fmt.Errorf("more than %d keys", maxKeys)
@@ -213,12 +214,12 @@ func parseJWKS(data []byte) (map[string]*rsa.PublicKey, error) {
 			continue
 		}
 		if _, twice := keys[k.Kid]; twice {
-			return nil, fmt.Errorf("two keys have one kid")
+			return nil, fmt.Errorf("duplicate kid")
 		}
 		keys[k.Kid] = &rsa.PublicKey{N: modulus, E: int(exponent.Int64())}
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("there is no RSA key of at least 2048 bits")
+		return nil, errors.New("no RSA key of at least 2048 bits")
 	}
 	return keys, nil
 }

@@ -20,7 +20,7 @@ import (
 type jwksServer struct {
 	mu       sync.Mutex
 	kids     []string
-	delay    time.Duration // an answer; it ends early with the request
+	delay    time.Duration // before a reply; it ends early with the request
 	requests int
 }
 
@@ -51,7 +51,7 @@ func (p *jwksServer) set(takes time.Duration, kids ...string) {
 	p.delay, p.kids = takes, kids
 }
 
-// run runs the keys of p in a bubble of synctest until the function that it returns is called.
+// run runs a JWKS of p in a synctest bubble until stop is called.
 func (p *jwksServer) run(t *testing.T) (j *JWKS, stop func()) {
 	t.Helper()
 	j = NewJWKS("http://keys.example/", slog.New(slog.DiscardHandler))
@@ -68,43 +68,43 @@ func (p *jwksServer) run(t *testing.T) (j *JWKS, stop func()) {
 	}
 }
 
-// TestUnknownKeyIsRefusedAtOnce shows made-up kids: they are refused at once, but for those that
-// come while keys are being fetched.
+// TestUnknownKeyIsRefusedAtOnce checks that made-up kids are refused without a wait, except while
+// keys are being fetched.
 func TestUnknownKeyIsRefusedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &jwksServer{kids: []string{"old", "other"}}
 		j, stop := p.run(t)
 		defer stop()
-		took := func(kid string, want bool) time.Duration {
+		elapsed := func(kid string, want bool) time.Duration {
 			t.Helper()
-			began := time.Now()
+			start := time.Now()
 			if k, err := j.key(t.Context(), kid); (k != nil) != want || !want && domain.CodeOf(err) != domain.TokenInvalid {
 				t.Errorf("key %q: %v, %v", kid, k, err)
 			}
-			return time.Since(began)
+			return time.Since(start)
 		}
 		synctest.Wait()
 		for n := range 1000 {
-			if d := took(fmt.Sprint("made up ", n), false); d != 0 {
-				t.Fatalf("made-up key %d held its request for %v", n, d)
+			if d := elapsed(fmt.Sprint("made up ", n), false); d != 0 {
+				t.Fatalf("made-up key %d delayed its request for %v", n, d)
 			}
 		}
 		if p.requests != 1 {
-			t.Errorf("the publisher was asked %d times, want once", p.requests)
+			t.Errorf("%d fetches, want 1", p.requests)
 		}
 		time.Sleep(jwksMinInterval)
 		p.set(time.Second, "new", "other")
-		if d := took("new", true); d != time.Second {
-			t.Errorf("a new key took %v, want the time of one answer", d)
+		if d := elapsed("new", true); d != time.Second {
+			t.Errorf("a new key took %v, want the time of one reply", d)
 		}
-		if d := took("made up", false); d != 0 || p.requests != 2 {
-			t.Errorf("after it a made-up key took %v, and the publisher was asked %d times", d, p.requests)
+		if d := elapsed("made up", false); d != 0 || p.requests != 2 {
+			t.Errorf("then a made-up key took %v, and there were %d fetches", d, p.requests)
 		}
 	})
 }
 
-// TestUnknownKeysWaitForFetch shows many made-up kids while the publisher does not answer: few
-// wait, and those whose key is known do not.
+// TestUnknownKeysWaitForFetch checks that only a few of many made-up kids wait while the JWKS
+// server does not answer, and that known keys do not wait.
 func TestUnknownKeysWaitForFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &jwksServer{kids: []string{"old", "other"}}
@@ -118,32 +118,32 @@ func TestUnknownKeysWaitForFetch(t *testing.T) {
 		held := 0
 		for n := range 10 * maxJWKSWaiters {
 			wg.Go(func() {
-				began := time.Now()
+				start := time.Now()
 				if _, err := j.key(t.Context(), fmt.Sprint(n)); err == nil {
-					t.Error("a made-up key is good")
+					t.Error("a made-up key is accepted")
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				if d := time.Since(began); d > jwksTimeout {
-					t.Errorf("held for %v", d)
+				if d := time.Since(start); d > jwksTimeout {
+					t.Errorf("delayed for %v", d)
 				} else if d > 0 {
 					held++
 				}
 			})
 		}
 		synctest.Wait()
-		began := time.Now()
-		if k, err := j.key(t.Context(), "old"); k == nil || time.Since(began) != 0 {
-			t.Errorf("a known key: %v after %v", err, time.Since(began))
+		start := time.Now()
+		if k, err := j.key(t.Context(), "old"); k == nil || time.Since(start) != 0 {
+			t.Errorf("a known key: %v after %v", err, time.Since(start))
 		}
 		wg.Wait()
 		if held != maxJWKSWaiters {
-			t.Errorf("%d requests were held, want %d", held, maxJWKSWaiters)
+			t.Errorf("%d requests were delayed, want %d", held, maxJWKSWaiters)
 		}
 		synctest.Wait()
-		began = time.Now()
-		if _, err := j.key(t.Context(), "one more"); err == nil || time.Since(began) != 0 {
-			t.Errorf("after the failure a made-up key took %v", time.Since(began))
+		start = time.Now()
+		if _, err := j.key(t.Context(), "one more"); err == nil || time.Since(start) != 0 {
+			t.Errorf("after the failed fetch a made-up key took %v", time.Since(start))
 		}
 	})
 }

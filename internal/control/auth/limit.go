@@ -9,19 +9,20 @@ import (
 )
 
 const (
-	// maxTracked bounds the table of those who failed: about 1 MiB, whoever many addresses an attacker has.
+	// maxTracked bounds the table of addresses with failures: about 1 MiB, however many addresses
+	// an attacker has.
 	maxTracked = 8192
-	// maxDelay is the longest time an address over its limit waits for an answer. The time is random,
-	// so that it tells nothing.
+	// maxDelay is the longest delay of an address over its limit. The delay is random, so that it
+	// carries no information.
 	maxDelay      = 4 * time.Second
 	failureWindow = time.Minute
 )
 
-// failures counts authentication failures by address, and makes those wait who had too many within
-// a minute. The wait comes before the check: a guesser learns no sooner that he was right than that
-// he was wrong.
+// failures counts authentication failures by address, and delays requests from addresses with too
+// many within a minute. The delay comes before the check: a guesser does not learn sooner that a
+// guess was right.
 type failures struct {
-	limit    int // a minute; 0: no limit
+	limit    int // per minute; 0: no limit
 	loopback bool
 
 	mu     sync.Mutex
@@ -33,7 +34,7 @@ type failureCount struct {
 	n     int
 }
 
-// wait holds up an address that is over its limit. It returns early when ctx ends.
+// wait delays a request from an address that is over its limit. It returns early when ctx ends.
 func (f *failures) wait(ctx context.Context, addr netip.Addr) {
 	if !f.over(addr) {
 		return
@@ -72,7 +73,7 @@ func (f *failures) add(addr netip.Addr) {
 	t.n++
 }
 
-// evict keeps the table within its bound: first goes what is out of date, then anybody.
+// evict keeps the table within maxTracked: it removes expired entries first, then any.
 func (f *failures) evict() {
 	if f.counts == nil {
 		f.counts = map[netip.Addr]*failureCount{}
@@ -93,8 +94,9 @@ func (f *failures) evict() {
 	}
 }
 
-// rateLimitAddr returns the address by which a host:port is limited: a whole /64 for IPv6, since
-// one customer has at least that. All that is no address is limited together, as the zero Addr.
+// rateLimitAddr returns the address under which a host:port is limited: the /64 for IPv6, since one
+// customer has at least that. Everything that is not an address is limited together, as the zero
+// Addr.
 func rateLimitAddr(remote string) netip.Addr {
 	ap, err := netip.ParseAddrPort(remote)
 	if err != nil {
@@ -102,7 +104,7 @@ func rateLimitAddr(remote string) netip.Addr {
 	}
 	addr := ap.Addr().Unmap().WithZone("")
 	if addr.Is6() && !addr.IsLoopback() {
-		p, _ := addr.Prefix(64) // no error: 64 bits are there
+		p, _ := addr.Prefix(64) // no error: an IPv6 address has 64 bits
 		return p.Addr()
 	}
 	return addr

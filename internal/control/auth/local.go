@@ -15,73 +15,75 @@ import (
 	"livego/internal/ops/peeruser"
 )
 
-// rightsWithoutCredential returns the rights of r rightsWithoutCredential a credential, and why
-// they are not all, in a sentence, where it is not plain.
-func (d *AdminAuth) rightsWithoutCredential(r *http.Request, need Access) (Rights, string) {
+// rightsWithoutCredential returns the rights of r without a credential and, when they are limited
+// for a reason that the client cannot see, that reason as a sentence.
+func (a *AdminAuth) rightsWithoutCredential(r *http.Request, need Access) (Rights, string) {
 	addr := rateLimitAddr(r.RemoteAddr)
 	local := addr.IsLoopback()
-	if !local && !d.inAllowedNetwork(r) {
+	if !local && !a.inAllowedNetwork(r) {
 		return 0, ""
 	}
 	if need.Credential {
 		return 0, "It is required from this machine too"
 	}
-	if len(d.secret) > 0 {
+	if len(a.secret) > 0 {
 		return 0, ""
 	}
 	if sign := proxyEvidence(r); sign != "" {
 		return 0, sign
 	}
-	if !d.ownHost(r) && (local || !isIPLiteral(hostOf(r))) {
-		return 0, "Without one, the operator's interface does not answer to this host name: add it to api_hosts"
+	if !a.ownHost(r) && (local || !isIPLiteral(hostOf(r))) {
+		return 0, "Without a credential, requests to this host name are refused: add it to api_hosts"
 	}
-	if !need.Monitoring { // a service of this machine may use an address of api_allow too
-		if why := d.systemAccount(r); why != "" {
+	if !need.Monitoring { // a service of this machine may also use an address of api_allow
+		if why := a.systemAccount(r); why != "" {
 			return 0, why
 		}
 	}
 	if !browserReportsOrigin(r) && (local || fromBrowser(r)) {
-		return Read, "Without one, only reading is allowed by this host name over HTTP, where browsers do not say " +
+		return Read, "Without a credential, only reading is allowed on this host name over HTTP, where browsers do " +
+			"not report " +
 			"which site's page sent a request: use localhost or HTTPS"
 	}
 	return Admin, ""
 }
 
 // inAllowedNetwork reports whether r comes from a network of api_allow.
-func (d *AdminAuth) inAllowedNetwork(r *http.Request) bool {
+func (a *AdminAuth) inAllowedNetwork(r *http.Request) bool {
 	ap, err := netip.ParseAddrPort(r.RemoteAddr)
 	addr := ap.Addr().Unmap().WithZone("")
-	return err == nil && slices.ContainsFunc(d.allow, func(p netip.Prefix) bool { return p.Contains(addr) })
+	return err == nil && slices.ContainsFunc(a.allow, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// isIPLiteral reports whether a host is an address: no name can be pointed elsewhere to become one.
+// isIPLiteral reports whether host is an address: DNS cannot point it elsewhere.
 func isIPLiteral(host string) bool {
 	_, err := netip.ParseAddr(host)
 	return err == nil
 }
 
-// fromBrowser reports whether a browser has sent r: all of them call themselves so, and no page can
-// change it in a request to another site without a preflight.
+// fromBrowser reports whether a browser has sent r. All browsers identify as Mozilla, and no page
+// can change that in a cross-site request without a preflight.
 func fromBrowser(r *http.Request) bool { return strings.HasPrefix(r.UserAgent(), "Mozilla/") }
 
-// proxyEvidence returns what shows that a proxy has passed r on, in a sentence; "" for nothing.
-// What such headers claim is never believed, only that they are there.
+// proxyEvidence returns, as a sentence, what shows that a proxy has forwarded r; "" for nothing.
+// The values of such headers are never trusted, only their presence.
 func proxyEvidence(r *http.Request) string {
-	if netx.FromProxyProtocol(r) { // which may be any address, and one of api_allow
-		return "A proxy passed the connection on"
+	if netx.FromProxyProtocol(r) { // the claimed address may be any, also one of api_allow
+		return "The connection comes from a proxy"
 	}
 	if r.ProtoMajor == 1 && r.ProtoMinor == 0 {
-		return "A request by HTTP/1.0 counts as passed on by a proxy: use HTTP/1.1"
+		return "An HTTP/1.0 request counts as forwarded by a proxy: use HTTP/1.1"
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
 		if isProxyHeader(name) {
-			return fmt.Sprintf("The header %.40s shows that a proxy passed the request on", name)
+			return fmt.Sprintf("The header %.40s shows that a proxy forwarded the request", name)
 		}
 	}
 	return ""
 }
 
-// isProxyHeader reports whether proxies add a header of this canonical name, and programs and browsers do not.
+// isProxyHeader reports whether proxies add a header of this canonical name, and programs and
+// browsers do not.
 func isProxyHeader(name string) bool {
 	for _, prefix := range []string{"X-Forwarded-", "X-Real-", "Cf-", "X-Original-", "X-Envoy-"} {
 		if strings.HasPrefix(name, prefix) {
@@ -93,14 +95,14 @@ func isProxyHeader(name string) bool {
 }
 
 // systemAccount returns why the connection of r does not count as one of a person on this machine:
-// it belongs to a system account, which may be a proxy for anybody. It returns "" for a person, and
-// where the system does not tell.
-func (d *AdminAuth) systemAccount(r *http.Request) string {
-	uid, err := d.peerUser(r.Context())
+// it belongs to a system account, which may be a proxy for other clients. It returns "" for a
+// person, and when the system does not report the user.
+func (a *AdminAuth) systemAccount(r *http.Request) string {
+	uid, err := a.peerUser(r.Context())
 	switch {
 	case errors.Is(err, peeruser.ErrClosed):
-		return "The connection was closed by the other end, so that its user is not known"
-	case err != nil || !peeruser.IsSystem(uid, d.systemMax) || slices.Contains(d.allowUsers, uid):
+		return "The client closed the connection, so its user is unknown"
+	case err != nil || !peeruser.IsSystem(uid, a.systemMax) || slices.Contains(a.allowUsers, uid):
 		return ""
 	}
 	id := strconv.FormatUint(uint64(uid), 10)
@@ -108,6 +110,6 @@ func (d *AdminAuth) systemAccount(r *http.Request) string {
 	if u, err := user.LookupId(id); err == nil {
 		name = u.Username
 	}
-	return fmt.Sprintf("The connection belongs to the system account %s, which may be a proxy for anybody; "+
-		"api_allow_users: [%s] trusts it", name, name)
+	return fmt.Sprintf("The connection belongs to the system account %s, which may be a proxy for other clients: "+
+		"to trust it, set api_allow_users: [%s]", name, name)
 }

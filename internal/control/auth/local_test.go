@@ -16,7 +16,8 @@ import (
 	"livego/internal/ops/peeruser"
 )
 
-// TestSystemAccounts tries who connects from this machine: services may be proxies for anybody, people are not.
+// TestSystemAccounts checks that connections of system accounts, which may be proxies, need a
+// credential, and those of people do not.
 func TestSystemAccounts(t *testing.T) {
 	all := Access{Rights: Admin}
 	for _, c := range []struct {
@@ -33,17 +34,17 @@ func TestSystemAccounts(t *testing.T) {
 		{"nobody", 65534, nil, all, domain.Denied},
 		{"a dynamic user of systemd", 64000, nil, all, domain.Denied},
 		{"listed in api_allow_users", 34, nil, all, noError},
-		{"the system does not tell", 0, peeruser.ErrUnknown, all, noError},
-		{"a connection that was closed", 0, peeruser.ErrClosed, all, domain.Denied},
-		{"www-data that only reads", 33, nil, Access{Rights: Read}, domain.Denied},
-		{"www-data that collects metrics", 33, nil, Access{Rights: Read, Monitoring: true}, noError},
+		{"unknown user", 0, peeruser.ErrUnknown, all, noError},
+		{"closed connection", 0, peeruser.ErrClosed, all, domain.Denied},
+		{"www-data reading", 33, nil, Access{Rights: Read}, domain.Denied},
+		{"www-data collecting metrics", 33, nil, Access{Rights: Read, Monitoring: true}, noError},
 		{"export by root", 0, nil, Access{Rights: Admin, Credential: true}, domain.Denied},
 		{"export by a listed account", 34, nil, Access{Rights: Admin, Credential: true}, domain.Denied},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			looks := 0
+			lookups := 0
 			d, token := newAdminAuth(t, AdminOptions{AllowUsers: []uint32{34}, PeerUser: func(context.Context) (uint32, error) {
-				looks++
+				lookups++
 				return c.uid, c.err
 			}})
 			d.systemMax = 999
@@ -54,21 +55,21 @@ func TestSystemAccounts(t *testing.T) {
 			if system := c.uid != 0 && !c.need.Credential; c.want != noError && system {
 				for _, part := range []string{"api_allow_users", "admin.token"} {
 					if !strings.Contains(err.Error(), part) {
-						t.Errorf("the refusal does not name %s: %v", part, err)
+						t.Errorf("the error does not name %s: %v", part, err)
 					}
 				}
 			}
 			if err := d.Authorize(request("/", "Authorization: Bearer "+token), c.need); err != nil {
 				t.Errorf("with the admin token: %v", err)
 			}
-			if looks = 0; d.Authorize(request("/", outside), c.need) == nil || looks > 0 {
-				t.Errorf("from outside: let in, or looked up %d times", looks)
+			if lookups = 0; d.Authorize(request("/", outside), c.need) == nil || lookups > 0 {
+				t.Errorf("remote request: authorized, or looked up %d times", lookups)
 			}
 		})
 	}
 }
 
-// kind returns the kind of err, ok for none.
+// kind returns the kind of err, noError for nil.
 func kind(err error) domain.Kind {
 	if err == nil {
 		return noError
@@ -76,7 +77,8 @@ func kind(err error) domain.Kind {
 	return domain.KindOf(err)
 }
 
-// TestProxyHeadersRequireCredential tries what proxies add to a request, and what programs and browsers do.
+// TestProxyHeadersRequireCredential tries headers that proxies add, and headers that programs and
+// browsers send.
 func TestProxyHeadersRequireCredential(t *testing.T) {
 	d, _ := newAdminAuth(t, AdminOptions{})
 	for header, want := range map[string]domain.Kind{
@@ -110,9 +112,8 @@ func TestProxyHeadersRequireCredential(t *testing.T) {
 	}
 }
 
-// TestProxyProtocolAddressRequiresCredential has a proxy that is trusted claim, by the PROXY
-// protocol, that its client is in a network of api_allow: the door asks for a credential all the
-// same.
+// TestProxyProtocolAddressRequiresCredential has a trusted proxy claim, by the PROXY protocol, that
+// its client is in a network of api_allow: a credential is still required.
 func TestProxyProtocolAddressRequiresCredential(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -150,6 +151,6 @@ func TestProxyProtocolAddressRequiresCredential(t *testing.T) {
 	}
 	if err := d.Authorize(r.WithContext(netx.WithConn(r.Context(), near)),
 		Access{Rights: Admin}); domain.KindOf(err) != domain.Denied {
-		t.Errorf("the address as a proxy claims it: %v", err)
+		t.Errorf("the address as claimed by a proxy: %v", err)
 	}
 }

@@ -6,21 +6,22 @@ import (
 	"livego/internal/domain"
 )
 
-// Rights are what a credential of the operator's HTTP allows. Each includes those before it.
+// Rights are what a credential of the operator's HTTP allows. Each value includes the rights before
+// it.
 type Rights uint8
 
 // Rights, from the least.
 const (
-	Read    Rights = iota + 1 // look: statistics, lists without secrets
-	Operate                   // keys and streams: make, reset, revoke, disconnect
-	Admin                     // all: every secret at once, profiles of the process
+	Read    Rights = iota + 1 // statistics, and lists without secrets
+	Operate                   // keys and streams: create, reset, revoke, disconnect
+	Admin                     // everything, also exports with all secrets and profiles of the process
 )
 
 func (r Rights) String() string {
 	return [...]string{"none", "read", "operate", "admin"}[r]
 }
 
-// ParseRights reads what String writes; false for anything else.
+// ParseRights parses the text that String returns; false for any other text.
 func ParseRights(s string) (Rights, bool) {
 	for _, r := range []Rights{Read, Operate, Admin} {
 		if s == r.String() {
@@ -30,7 +31,7 @@ func ParseRights(s string) (Rights, bool) {
 	return 0, false
 }
 
-// ErrRights is in the chain of the Door's refusals of a credential that is good and does not allow enough.
+// ErrRights is in the chain of AdminAuth's refusals of a valid credential that has too few rights.
 var ErrRights = errors.New("not enough rights")
 
 func errNotEnough(has, need Rights) error {
@@ -40,6 +41,6 @@ func errNotEnough(has, need Rights) error {
 type rightsError struct{ has, need Rights }
 
 func (e rightsError) Error() string {
-	return "this takes the role " + e.need.String() + ", and the credential has " + e.has.String()
+	return "role " + e.need.String() + " required, but the credential has the role " + e.has.String()
 }
 func (rightsError) Unwrap() error { return ErrRights }

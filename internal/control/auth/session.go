@@ -14,22 +14,22 @@ import (
 const (
 	// SessionCookie is the name of the cookie of a browser that has logged in.
 	SessionCookie = "livego_session"
-	// CSRFHeader is the header by which a page of ours shows that it sent a request: no page of
-	// another site knows its value.
+	// CSRFHeader is the header by which a page of this server proves that it sent a request: no
+	// page of another site knows its value.
 	CSRFHeader = "X-CSRF-Token"
-	// maxSessions bounds the table, about 200 kB. Each takes a good credential.
+	// maxSessions bounds the table: about 200 kB. Each session needs a valid credential.
 	maxSessions = 1000
 )
 
 // A Session is a browser that has logged in with a credential.
 type Session struct {
-	ID      string // the value of the cookie; "" when it was read from a request
-	CSRF    string // what requests that change something must show in CSRFHeader
+	ID      string // value of the cookie; "" when the session was read from a request
+	CSRF    string // value of CSRFHeader in requests that change something
 	Rights  Rights
 	Expires time.Time
 }
 
-// sessions are those that are open, by the digest of their IDs. They end with the process.
+// sessions are the open sessions by the digest of their IDs. They end with the process.
 type sessions struct {
 	mu       sync.Mutex
 	byDigest map[[32]byte]Session
@@ -47,7 +47,8 @@ func (s *sessions) add(id string, n Session) {
 	s.byDigest[domain.Digest(id)] = n
 }
 
-// evict removes the sessions that have expired, and the one that expires next where there are none. Caller holds s.mu.
+// evict removes expired sessions, and the one that expires next when none has. The caller holds
+// s.mu.
 func (s *sessions) evict(now time.Time) {
 	var next [32]byte
 	first := true
@@ -76,37 +77,37 @@ func (s *sessions) remove(id string) {
 	delete(s.byDigest, domain.Digest(id))
 }
 
-// Login opens a session for a credential, the admin token or a JWT; it lasts for the session time,
-// or as long as the JWT. The error is of kind Denied for a bad credential and for a page of another
-// site. An address that has failed too often waits here.
-func (d *AdminAuth) Login(r *http.Request, credential string) (Session, error) {
+// Login opens a session for a credential, the admin token or a JWT. The session lasts for the
+// session time, but not longer than the JWT. The error is of kind Denied for an invalid credential
+// and for a page of another site. Requests from an address with too many failures are delayed.
+func (a *AdminAuth) Login(r *http.Request, credential string) (Session, error) {
 	if err := checkOrigin(r, Access{}); err != nil {
 		return Session{}, err
 	}
 	addr := rateLimitAddr(r.RemoteAddr)
-	d.failures.wait(r.Context(), addr)
-	has := d.rightsOf(credential)
+	a.failures.wait(r.Context(), addr)
+	has := a.rightsOf(credential)
 	if has == 0 {
 		if credential != "" {
-			d.failures.add(addr)
+			a.failures.add(addr)
 		}
-		return Session{}, domain.Errorf(domain.Denied, "this is neither the admin token nor a valid JWT")
+		return Session{}, domain.Errorf(domain.Denied, "invalid credential: neither the admin token nor a valid JWT")
 	}
-	n := Session{CSRF: domain.NewSecret(), Rights: has, Expires: time.Now().Add(d.sessionTime)}
+	n := Session{CSRF: domain.NewSecret(), Rights: has, Expires: time.Now().Add(a.sessionTime)}
 	var claims jwt.RegisteredClaims // of a JWT that was verified above
 	_, _, err := jwt.NewParser().ParseUnverified(credential, &claims)
 	if end := claims.ExpiresAt; err == nil && end != nil && end.Before(n.Expires) {
 		n.Expires = end.Time
 	}
 	id := domain.NewSecret()
-	d.sessions.add(id, n)
+	a.sessions.add(id, n)
 	n.ID = id
 	return n, nil
 }
 
-// Logout ends the session of r, which must show csrf, the session's own.
-func (d *AdminAuth) Logout(r *http.Request, csrf string) error {
-	n, ok := d.Session(r)
+// Logout ends the session of r if csrf is the session's token.
+func (a *AdminAuth) Logout(r *http.Request, csrf string) error {
+	n, ok := a.Session(r)
 	if !ok {
 		return nil
 	}
@@ -117,32 +118,32 @@ func (d *AdminAuth) Logout(r *http.Request, csrf string) error {
 		return errNoCSRF()
 	}
 	for _, c := range r.CookiesNamed(SessionCookie) {
-		d.sessions.remove(c.Value)
+		a.sessions.remove(c.Value)
 	}
 	return nil
 }
 
-// Session returns the session that the cookie of r names; false where there is none.
-func (d *AdminAuth) Session(r *http.Request) (Session, bool) {
+// Session returns the session of r's cookie; false when there is none.
+func (a *AdminAuth) Session(r *http.Request) (Session, bool) {
 	cookies := r.CookiesNamed(SessionCookie)
 	if len(cookies) != 1 || !domain.LooksLikeKey(cookies[0].Value) { // another server on this host may have set one too
 		return Session{}, false
 	}
-	return d.sessions.get(cookies[0].Value)
+	return a.sessions.get(cookies[0].Value)
 }
 
-// validCSRF reports whether csrf is the session's.
+// validCSRF reports whether csrf is the session's token.
 func (n Session) validCSRF(csrf string) bool {
 	return subtle.ConstantTimeCompare([]byte(csrf), []byte(n.CSRF)) == 1
 }
 
 func errNoCSRF() error {
-	return domain.Errorf(domain.Denied, "a browser that is logged in must show the page's token in %s", CSRFHeader)
+	return domain.Errorf(domain.Denied, "missing or invalid CSRF token in %s", CSRFHeader)
 }
 
 // authorize returns nil when r, which comes with the session, may be served by a route that
-// requires need. A cookie comes with every request that a browser sends to this host, whatever page
-// sent it, so that what may change something must show the session's own token too.
+// requires need. A browser sends the cookie with every request to this host, whatever page caused
+// it, so requests that may change something must also carry the session's CSRF token.
 func (n Session) authorize(r *http.Request, need Access) error {
 	if n.Rights < need.Rights {
 		return errNotEnough(n.Rights, need.Rights)

@@ -22,8 +22,8 @@ func login(t *testing.T, d *AdminAuth, credential string) (Session, string) {
 	return s, "Cookie: " + SessionCookie + "=" + s.ID
 }
 
-// TestSession tries what a browser that is logged in may do: all that its credential allows, and to
-// change something only with the session's token.
+// TestSession checks that a browser with a session may do what its credential allows, and needs the
+// session's CSRF token for changes.
 func TestSession(t *testing.T) {
 	d, token := newAdminAuth(t, AdminOptions{JWTSecret: testSecret, JWTAlgorithm: "HS256", SessionTime: time.Hour})
 	admin, cookie := login(t, d, token)
@@ -41,25 +41,25 @@ func TestSession(t *testing.T) {
 		want    domain.Kind
 	}{
 		{"read", "GET", read, []string{cookie}, noError},
-		{"operate by GET, as an image on another page does", "GET", operate, []string{cookie}, domain.Denied},
-		{"operate by POST", "POST", operate, []string{cookie}, domain.Denied},
-		{"post where reading is enough", "POST", read, []string{cookie}, domain.Denied},
-		{"look at what takes more rights", "GET", Access{Rights: Admin, Safe: true}, []string{cookie}, noError},
-		{"post to what takes more rights", "POST", Access{Rights: Admin, Safe: true}, []string{cookie}, domain.Denied},
-		{"operate with the token", "POST", operate, []string{cookie, csrf}, noError},
-		{"export with the token", "GET", export, []string{cookie, csrf}, noError},
-		{"another session's token", "POST", operate, []string{cookie, CSRFHeader + ": " + reader.CSRF}, domain.Denied},
-		{"no token at all", "POST", operate, []string{cookie, CSRFHeader + ": "}, domain.Denied},
-		{"the token without the cookie", "POST", operate, []string{csrf}, domain.Denied},
+		{"operate with GET, like an image on another page", "GET", operate, []string{cookie}, domain.Denied},
+		{"operate with POST", "POST", operate, []string{cookie}, domain.Denied},
+		{"POST to a read route", "POST", read, []string{cookie}, domain.Denied},
+		{"GET of a safe admin route", "GET", Access{Rights: Admin, Safe: true}, []string{cookie}, noError},
+		{"POST to a safe admin route", "POST", Access{Rights: Admin, Safe: true}, []string{cookie}, domain.Denied},
+		{"operate with the CSRF token", "POST", operate, []string{cookie, csrf}, noError},
+		{"export with the CSRF token", "GET", export, []string{cookie, csrf}, noError},
+		{"another session's CSRF token", "POST", operate, []string{cookie, CSRFHeader + ": " + reader.CSRF}, domain.Denied},
+		{"empty CSRF token", "POST", operate, []string{cookie, CSRFHeader + ": "}, domain.Denied},
+		{"CSRF token without the cookie", "POST", operate, []string{csrf}, domain.Denied},
 		{"from another site's page", "POST", operate, []string{cookie, csrf, "Sec-Fetch-Site: same-site"}, domain.Denied},
 		{"from another origin", "POST", operate, []string{cookie, csrf, "Origin: http://attacker.tld"}, domain.Denied},
-		{"a reader that reads", "GET", read, []string{readerCookie}, noError},
-		{"a reader that operates", "POST", operate, []string{readerCookie, CSRFHeader + ": " + reader.CSRF}, domain.Denied},
-		{"a made-up session", "GET", read, []string{"Cookie: " + SessionCookie + "=" + domain.NewSecret()}, domain.Denied},
-		{"an empty session", "GET", read, []string{"Cookie: " + SessionCookie + "="}, domain.Denied},
-		{"the token as a session", "GET", read, []string{"Cookie: " + SessionCookie + "=" + token}, domain.Denied},
+		{"read with read rights", "GET", read, []string{readerCookie}, noError},
+		{"operate with read rights", "POST", operate, []string{readerCookie, CSRFHeader + ": " + reader.CSRF}, domain.Denied},
+		{"made-up session", "GET", read, []string{"Cookie: " + SessionCookie + "=" + domain.NewSecret()}, domain.Denied},
+		{"empty session", "GET", read, []string{"Cookie: " + SessionCookie + "="}, domain.Denied},
+		{"admin token as a session", "GET", read, []string{"Cookie: " + SessionCookie + "=" + token}, domain.Denied},
 		{"two sessions", "GET", read, []string{cookie, readerCookie}, domain.Denied},
-		{"T09 a session and a credential", "GET", read, []string{cookie, "Authorization: Bearer " + token}, domain.Invalid},
+		{"session and a credential", "GET", read, []string{cookie, "Authorization: Bearer " + token}, domain.Invalid},
 	} {
 		r := request("/control/get?room=movie", append(c.headers, outside, "Host: live.example")...)
 		r.Method = c.method
@@ -69,7 +69,7 @@ func TestSession(t *testing.T) {
 	}
 	r := request("/logout", outside, cookie)
 	if err := d.Logout(r, reader.CSRF); kind(err) != domain.Denied {
-		t.Errorf("logout with another session's token: %v", err)
+		t.Errorf("logout with another session's CSRF token: %v", err)
 	}
 	if err := d.Logout(request("/logout", outside, cookie, "Sec-Fetch-Site: cross-site"),
 		admin.CSRF); kind(err) != domain.Denied {
@@ -96,7 +96,7 @@ func TestLogin(t *testing.T) {
 		"nothing":       {"", nil},
 		"garbage":       {"x", nil},
 		"another token": {domain.NewSecret(), nil},
-		"a token to play": {sign(jwt.SigningMethodHS256, testSecret, jwt.MapClaims{"act": "play", "room": "movie"}),
+		"play token": {sign(jwt.SigningMethodHS256, testSecret, jwt.MapClaims{"act": "play", "room": "movie"}),
 			nil},
 		"from another site":     {token, []string{"Sec-Fetch-Site: cross-site"}},
 		"from another origin":   {token, []string{"Origin: http://attacker.tld"}},
@@ -111,7 +111,8 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// TestSessionExpiry ends sessions in time, those of a JWT with it, and bounds their number.
+// TestSessionExpiry checks that sessions end in time, those of a JWT with the JWT, and that their
+// number is bounded.
 func TestSessionExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, token := newAdminAuth(t, AdminOptions{JWTSecret: testSecret, JWTAlgorithm: "HS256", SessionTime: time.Hour,
@@ -131,7 +132,7 @@ func TestSessionExpiry(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		if !open(cookie) || open(brief) {
-			t.Error("the session of a JWT outlives it")
+			t.Error("the session outlives its JWT")
 		}
 		time.Sleep(time.Hour)
 		if open(cookie) || open(long) {
@@ -151,7 +152,7 @@ func TestSessionExpiry(t *testing.T) {
 			_, _ = d.Login(request("/login", outside), "guess")
 		}
 		if time.Since(start) == 0 {
-			t.Error("guesses are not slowed down")
+			t.Error("guesses are not delayed")
 		}
 	})
 }

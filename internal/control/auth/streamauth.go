@@ -1,6 +1,6 @@
-// Package auth decides who may publish and play (Gate) and who may manage (Door). It knows push
-// keys only through domain.KeyStore and no protocol of streams; what a stream does with a grant,
-// and its revocation, are the hub's affair.
+// Package auth authorizes publishers and viewers (StreamAuth) and operators (AdminAuth). It knows
+// stream keys only through domain.KeyStore, and no stream protocol. What a stream does with a grant
+// and its revocation is the hub's concern.
 package auth
 
 import (
@@ -15,39 +15,39 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// App is what the Gate needs to know of a configured app.
+// App is the part of an app's configuration that StreamAuth needs.
 type App struct {
-	Live bool // takes publishers and players at all
+	Live bool // accepts publishers and viewers
 }
 
-// Options configure a Gate.
+// Options configure a StreamAuth.
 type Options struct {
 	Apps   map[string]App // by name
-	NoAuth bool           // a room name publishes, without a key
+	NoAuth bool           // a room name is enough to publish, without a key
 
 	Tokens        TokenOptions
-	Private       []string                 // what takes a token to play: "app", "app/room" or "*" for all
-	OneTimeTokens domain.OneTimeTokenStore // knows the tokens that were good once; nil: none of these is good
+	Private       []string                 // what needs a token to play: "app", "app/room" or "*" for all
+	OneTimeTokens domain.OneTimeTokenStore // nil: one-time tokens are refused
 
-	// Webhook must say yes as well, after the Gate has and before a token that is good once is used
-	// up. It may grant another room. nil: nobody is asked.
+	// Webhook must grant the request too, after all checks of StreamAuth and before a one-time
+	// token is consumed. It may grant another room. nil: there is no webhook.
 	Webhook func(context.Context, domain.AuthRequest, domain.Grant) (domain.Grant, error)
 
-	// Failures is how many refused keys a minute an address may try before its further tries are held up for up to 4 s.
-	// 0 means no limit. IPv6 addresses count by /64.
+	// Failures is the number of refused keys per minute and address after which further attempts
+	// are delayed for up to 4 s. 0 means no limit. IPv6 addresses count by /64.
 	Failures int
-	// LimitLoopback counts failures from loopback too.
+	// LimitLoopback counts failures from loopback addresses too.
 	LimitLoopback bool
 }
 
-// StreamAuth implements domain.Authorizer over a store of keys. Everybody may play what is not
-// private; to publish takes a key. A token does for both.
+// StreamAuth implements domain.Authorizer over a key store. Rooms that are not private need no
+// credential to play; publishing needs a stream key. A token is accepted for both.
 type StreamAuth struct {
 	keys          domain.KeyStore
 	apps          map[string]App
-	appNames      string // of the apps, for refusals
+	appNames      string // for refusals
 	noAuth        bool
-	tokens        *tokenVerifier // nil: there are none
+	tokens        *tokenVerifier // nil: tokens are not configured
 	private       map[string]bool
 	oneTimeTokens domain.OneTimeTokenStore
 	webhook       func(context.Context, domain.AuthRequest, domain.Grant) (domain.Grant, error)
@@ -55,12 +55,12 @@ type StreamAuth struct {
 	lookups       *netx.AddressSemaphore
 }
 
-// maxLookups is how many keys of one address are looked up at a time. A classroom of encoders
-// behind one address that all come back at once waits for a few round trips to the store; a flood
-// of wrong keys waits in its own line.
+// maxLookups is the number of concurrent key lookups for one address. A classroom of encoders
+// behind one address that reconnects at once waits for a few round trips to the store; a flood of
+// wrong keys waits in its own queue.
 const maxLookups = 32
 
-// NewStreamAuth returns a Gate that looks keys up in keys.
+// NewStreamAuth returns a StreamAuth that looks keys up in keys.
 func NewStreamAuth(keys domain.KeyStore, o Options) *StreamAuth {
 	private := map[string]bool{}
 	for _, p := range o.Private {
@@ -80,16 +80,16 @@ func NewStreamAuth(keys domain.KeyStore, o Options) *StreamAuth {
 	}
 }
 
-// Authorize implements domain.Authorizer. An address that has had too many keys refused waits here
-// before its next try is looked at. When the store cannot be reached nobody is let in: the error
-// keeps the store's kind.
-func (g *StreamAuth) Authorize(ctx context.Context, r domain.AuthRequest) (domain.Grant, error) {
-	grant, c, err := g.authorizeLocal(ctx, r)
-	if err == nil && g.webhook != nil {
-		grant, err = g.webhook(ctx, r, grant)
+// Authorize implements domain.Authorizer. Requests from an address with too many refused keys are
+// delayed before they are checked. When the store is unavailable every request is refused, with the
+// store's kind of error.
+func (s *StreamAuth) Authorize(ctx context.Context, r domain.AuthRequest) (domain.Grant, error) {
+	grant, c, err := s.authorizeLocal(ctx, r)
+	if err == nil && s.webhook != nil {
+		grant, err = s.webhook(ctx, r, grant)
 	}
 	if err == nil {
-		err = g.consumeToken(ctx, c, r)
+		err = s.consumeToken(ctx, c, r)
 	}
 	if err != nil {
 		return domain.Grant{}, err
@@ -97,84 +97,86 @@ func (g *StreamAuth) Authorize(ctx context.Context, r domain.AuthRequest) (domai
 	return grant, nil
 }
 
-// authorizeLocal is Allow as far as r itself says, with what its token says; the zero Claims where it needs none.
-func (g *StreamAuth) authorizeLocal(ctx context.Context, r domain.AuthRequest) (domain.Grant, Claims, error) {
-	if err := g.CheckApp(r.App); err != nil {
+// authorizeLocal makes all checks that need neither the webhook nor the one-time token store. It
+// returns the claims of the request's token, or zero Claims when the request needs no token.
+func (s *StreamAuth) authorizeLocal(ctx context.Context, r domain.AuthRequest) (domain.Grant, Claims, error) {
+	if err := s.CheckApp(r.App); err != nil {
 		return domain.Grant{}, Claims{}, err
 	}
 	if r.Action == domain.Play {
 		name, err := domain.ParseName(r.App, r.Name)
-		if err == nil && g.Private(name) {
-			return g.playByToken(ctx, name, r)
+		if err == nil && s.Private(name) {
+			return s.playByToken(ctx, name, r)
 		}
 		return domain.Grant{Name: name}, Claims{}, err
 	}
-	if g.noAuth && !domain.LooksLikeKey(r.Name) {
+	if s.noAuth && !domain.LooksLikeKey(r.Name) {
 		name, err := domain.ParseName(r.App, r.Name)
 		return domain.Grant{Name: name}, Claims{}, err
 	}
-	if r.Token != "" && g.tokens != nil && !domain.LooksLikeKey(r.Name) {
-		return g.publishByToken(ctx, r)
+	if r.Token != "" && s.tokens != nil && !domain.LooksLikeKey(r.Name) {
+		return s.publishByToken(ctx, r)
 	}
-	grant, err := g.publishByKey(ctx, r)
+	grant, err := s.publishByKey(ctx, r)
 	return grant, Claims{}, err
 }
 
-// Private reports whether it takes a token to play name.
-func (g *StreamAuth) Private(name domain.Name) bool {
-	return g.private["*"] || g.private[name.App] || g.private[name.String()]
+// Private reports whether playing name needs a token.
+func (s *StreamAuth) Private(name domain.Name) bool {
+	return s.private["*"] || s.private[name.App] || s.private[name.String()]
 }
 
-// verifyToken returns what the token of r allows. An address that has shown too many bad ones waits here.
-func (g *StreamAuth) verifyToken(ctx context.Context, r domain.AuthRequest) (Claims, error) {
+// verifyToken returns the claims of the request's token. Requests from an address with too many
+// invalid tokens are delayed.
+func (s *StreamAuth) verifyToken(ctx context.Context, r domain.AuthRequest) (Claims, error) {
 	addr := rateLimitAddr(r.Remote)
-	g.failures.wait(ctx, addr)
+	s.failures.wait(ctx, addr)
 	switch {
-	case r.Token == "": // has not guessed
+	case r.Token == "": // not a guess
 		return Claims{}, domain.CodeErrorf(domain.Denied, domain.TokenMissing,
 			"token missing: a token is required to %s this stream", r.Action)
-	case g.tokens == nil:
-		return Claims{}, invalid("no token key is configured on this server")
+	case s.tokens == nil:
+		return Claims{}, invalid("this server has no key for tokens")
 	}
-	c, err := g.tokens.verify(ctx, r.Token, r, time.Now())
+	c, err := s.tokens.verify(ctx, r.Token, r, time.Now())
 	if err != nil {
-		g.failures.add(addr)
+		s.failures.add(addr)
 		return Claims{}, err
 	}
 	return c, nil
 }
 
-func (g *StreamAuth) playByToken(ctx context.Context, name domain.Name, r domain.AuthRequest) (domain.Grant, Claims,
+func (s *StreamAuth) playByToken(ctx context.Context, name domain.Name, r domain.AuthRequest) (domain.Grant, Claims,
 	error) {
-	c, err := g.verifyToken(ctx, r)
+	c, err := s.verifyToken(ctx, r)
 	if err != nil {
 		return domain.Grant{}, Claims{}, err
 	}
-	session := g.tokens.opt.Session
+	session := s.tokens.opt.Session
 	if c.Session > 0 {
 		session = min(session, c.Session)
 	}
 	grant := domain.Grant{Name: name, Expires: time.Now().Add(session), Address: c.IP}
-	if n := cmp.Or(c.Viewers, g.tokens.opt.Viewers); n > 0 {
+	if n := cmp.Or(c.Viewers, s.tokens.opt.Viewers); n > 0 {
 		digest := domain.Digest(r.Token)
 		grant.ViewerLimit = domain.ViewerLimit{ID: [16]byte(digest[:16]), Max: n}
 	}
 	return grant, c, nil
 }
 
-// publishByToken lets in who has a token for a room that has a default key. The stream is tied to
-// that key: its reset or delete disconnects him, and tokens from before the reset are good no
-// longer.
-func (g *StreamAuth) publishByToken(ctx context.Context, r domain.AuthRequest) (domain.Grant, Claims, error) {
+// publishByToken grants a publisher that has a token for a room with a default key. The stream is
+// bound to that key: resetting or deleting the key disconnects the publisher, and tokens that were
+// issued before the reset are refused.
+func (s *StreamAuth) publishByToken(ctx context.Context, r domain.AuthRequest) (domain.Grant, Claims, error) {
 	name, err := domain.ParseName(r.App, r.Name)
 	if err != nil {
 		return domain.Grant{}, Claims{}, err
 	}
-	c, err := g.verifyToken(ctx, r)
+	c, err := s.verifyToken(ctx, r)
 	if err != nil {
 		return domain.Grant{}, Claims{}, err
 	}
-	keys, err := g.keys.List(ctx, name.Room)
+	keys, err := s.keys.List(ctx, name.Room)
 	if err != nil {
 		return domain.Grant{}, Claims{}, err
 	}
@@ -185,54 +187,55 @@ func (g *StreamAuth) publishByToken(ctx context.Context, r domain.AuthRequest) (
 		if c.Issued.IsZero() || c.Issued.Before(truncateToPrecision(c.Issued, k.Created)) {
 			continue
 		}
-		g.touchKey(ctx, k.Ref())
+		s.touchKey(ctx, k.Ref())
 		return domain.Grant{Name: name, Key: k.Ref(), Role: k.Role, Expires: k.Expires}, c, nil
 	}
 	return domain.Grant{}, Claims{},
 		domain.CodeErrorf(domain.Denied, domain.TokenRevoked,
-			"token is older than the key of the room, or the room has no key")
+			"token revoked: it is older than the room's key, or the room has no key")
 }
 
-// consumeToken takes a token that is good once. It comes last, so that who is refused for another
-// reason has it still. Who only looks is told what he would be told, and keeps it: players and
-// proxies ask by HEAD before they play.
-func (g *StreamAuth) consumeToken(ctx context.Context, c Claims, r domain.AuthRequest) error {
+// consumeToken consumes a one-time token. It is the last check, so that a request that is refused
+// for another reason keeps its token. A dry run gets the same result and keeps the token: players
+// and proxies send HEAD before they play.
+func (s *StreamAuth) consumeToken(ctx context.Context, c Claims, r domain.AuthRequest) error {
 	if !c.Once {
 		return nil
 	}
-	if g.oneTimeTokens == nil {
-		return invalid("one-time tokens are not supported: this server has no store for them")
+	if s.oneTimeTokens == nil {
+		return invalid("one-time tokens are not supported on this server")
 	}
 	digest := domain.Digest(r.Token)
-	id, until := [16]byte(digest[:16]), c.Expires.Add(2*leeway) // of two clocks one may be behind the other
+	id, until := [16]byte(digest[:16]), c.Expires.Add(2*leeway) // either clock may be behind the other
 	var spent bool
 	var err error
 	if r.DryRun {
-		spent, err = g.oneTimeTokens.Consumed(ctx, id, until)
+		spent, err = s.oneTimeTokens.Consumed(ctx, id, until)
 	} else {
 		var first bool
-		first, err = g.oneTimeTokens.Consume(ctx, id, until)
+		first, err = s.oneTimeTokens.Consume(ctx, id, until)
 		spent = !first
 	}
 	if err == nil && spent {
-		err = domain.CodeErrorf(domain.Denied, domain.TokenUsed, "token used up: it was good for one use")
+		err = domain.CodeErrorf(domain.Denied, domain.TokenUsed, "token already used: it is a one-time token")
 	}
 	return err
 }
 
-// touchTimeout is how long a publisher waits for the store to note when his key was last used.
+// touchTimeout bounds how long a publisher waits for the store to record when the key was last
+// used.
 const touchTimeout = time.Second
 
-// touchKey notes that a key was used: that is worth knowing, not worth refusing a publisher for,
-// nor holding him up for long.
-func (g *StreamAuth) touchKey(ctx context.Context, ref domain.KeyRef) {
+// touchKey records that a key was used. Errors are ignored: they are no reason to refuse or delay a
+// publisher.
+func (s *StreamAuth) touchKey(ctx context.Context, ref domain.KeyRef) {
 	ctx, cancel := context.WithTimeout(ctx, touchTimeout)
 	defer cancel()
-	_ = g.keys.Touch(ctx, ref, time.Now())
+	_ = s.keys.Touch(ctx, ref, time.Now())
 }
 
-// truncateToPrecision returns t, in whole seconds where issued is: one who makes a token in the
-// second in which the key was made may.
+// truncateToPrecision returns t in whole seconds if issued is, so that a token from the second in
+// which the key was created is accepted.
 func truncateToPrecision(issued, t time.Time) time.Time {
 	if issued.Nanosecond() == 0 {
 		return t.Truncate(time.Second)
@@ -240,46 +243,47 @@ func truncateToPrecision(issued, t time.Time) time.Time {
 	return t.Truncate(time.Millisecond)
 }
 
-// CheckApp tells why nobody may publish or play under app: NotFound when it is not configured,
-// Denied when it is switched off.
-func (g *StreamAuth) CheckApp(app string) error {
+// CheckApp returns why app accepts no publishers and viewers: NotFound when it is not configured,
+// Denied when it is disabled.
+func (s *StreamAuth) CheckApp(app string) error {
 	if err := domain.CheckApp(app); err != nil {
 		return err
 	}
-	a, ok := g.apps[app]
+	a, ok := s.apps[app]
 	switch {
 	case !ok:
-		return domain.Errorf(domain.NotFound, "application %q is not configured here: there is %s", app, g.appNames)
+		return domain.Errorf(domain.NotFound, "application %q is not configured: the applications are %s", app, s.appNames)
 	case !a.Live:
-		return domain.Errorf(domain.Denied, "application %q is switched off: its live is false in the configuration", app)
+		return domain.Errorf(domain.Denied, "application %q is disabled: its setting live is false", app)
 	}
 	return nil
 }
 
-// resolve looks up the key that r shows, as one of the share that its address has.
-func (g *StreamAuth) resolve(ctx context.Context, r domain.AuthRequest) (domain.Key, error) {
-	release, err := g.lookups.Acquire(ctx, r.Remote)
+// resolve looks up the key of r within its address's share of lookups.
+func (s *StreamAuth) resolve(ctx context.Context, r domain.AuthRequest) (domain.Key, error) {
+	release, err := s.lookups.Acquire(ctx, r.Remote)
 	if err != nil {
 		return domain.Key{}, &domain.Error{Kind: domain.Unavailable, Err: err}
 	}
 	defer release()
-	return g.keys.Resolve(ctx, r.App, r.Name)
+	return s.keys.Resolve(ctx, r.App, r.Name)
 }
 
-// publishByKey lets in who shows a good key. What does not even look like one goes the same way:
-// neither the time nor the text of the answer tells a room's name from a wrong key.
-func (g *StreamAuth) publishByKey(ctx context.Context, r domain.AuthRequest) (domain.Grant, error) {
+// publishByKey grants a publisher with a valid stream key. Names that do not look like a key take
+// the same path, so that neither the time nor the text of the reply tells a room's name from a
+// wrong key.
+func (s *StreamAuth) publishByKey(ctx context.Context, r domain.AuthRequest) (domain.Grant, error) {
 	addr := rateLimitAddr(r.Remote)
-	g.failures.wait(ctx, addr)
-	k, err := g.resolve(ctx, r)
+	s.failures.wait(ctx, addr)
+	k, err := s.resolve(ctx, r)
 	if domain.KindOf(err) == domain.Denied {
-		g.failures.add(addr)
+		s.failures.add(addr)
 		return domain.Grant{}, domain.Errorf(domain.Denied,
-			"this is not a valid push key for app %s: the operator gets one by /control/get with room=NAME", r.App)
+			"invalid stream key for app %s: the operator gets one from /control/get with room=NAME", r.App)
 	}
 	if err != nil {
 		return domain.Grant{}, err
 	}
-	g.touchKey(ctx, k.Ref())
+	s.touchKey(ctx, k.Ref())
 	return domain.Grant{Name: domain.Name{App: r.App, Room: k.Room}, Key: k.Ref(), Role: k.Role, Expires: k.Expires}, nil
 }

@@ -13,11 +13,12 @@ import (
 	"livego/internal/domain"
 )
 
-// fakeKeys is a store with one key. Calls that a Gate never makes are those of the nil interface.
+// fakeKeys is a store with one key. Methods that StreamAuth never calls are those of the nil
+// interface.
 type fakeKeys struct {
 	domain.KeyStore
 	key domain.Key
-	err error // of Resolve
+	err error // returned by Resolve
 
 	mu       sync.Mutex
 	resolved []string
@@ -66,18 +67,19 @@ func TestStreamAuth(t *testing.T) {
 		as     string
 		want   domain.Grant
 		kind   domain.Kind
-		text   string // that the refusal holds
+		text   string // must be in the refusal
 	}{
-		{"push", false, push, "live", secret, good, 0, ""},
-		{"push by room", false, push, "live", "movie", domain.Grant{}, domain.Denied, "not a valid push key for app live"},
-		{"push by wrong key", false, push, "live", domain.NewSecret(), domain.Grant{}, domain.Denied,
+		{"publish", false, push, "live", secret, good, 0, ""},
+		{"publish with room name", false, push, "live", "movie", domain.Grant{}, domain.Denied,
+			"invalid stream key for app live"},
+		{"publish with wrong key", false, push, "live", domain.NewSecret(), domain.Grant{}, domain.Denied,
 			"/control/get with room=NAME"},
-		{"push nothing", false, push, "live", "", domain.Grant{}, domain.Denied, "not a valid push key"},
-		{"push to unknown app", false, push, "movies", secret, domain.Grant{}, domain.NotFound,
+		{"publish without name", false, push, "live", "", domain.Grant{}, domain.Denied, "invalid stream key"},
+		{"publish to unknown app", false, push, "movies", secret, domain.Grant{}, domain.NotFound,
 			`application "movies" is not configured here: there is closed, live, vod`},
-		{"push to reserved app", false, push, "api", secret, domain.Grant{}, domain.Invalid, "reserved"},
-		{"push to bad app", false, push, "a/b", secret, domain.Grant{}, domain.Invalid, "character"},
-		{"push to closed app", false, push, "closed", secret, domain.Grant{}, domain.Denied, "switched off"},
+		{"publish to reserved app", false, push, "api", secret, domain.Grant{}, domain.Invalid, "reserved"},
+		{"publish to invalid app", false, push, "a/b", secret, domain.Grant{}, domain.Invalid, "character"},
+		{"publish to disabled app", false, push, "closed", secret, domain.Grant{}, domain.Denied, "disabled"},
 		{"play", false, play, "live", "movie", byName, 0, ""},
 		{"play by key", false, play, "live", secret, domain.Grant{}, domain.Invalid, "form of a stream key"},
 		{"play bad name", false, play, "live", "../x", domain.Grant{}, domain.Invalid, "character"},
@@ -101,7 +103,7 @@ func TestStreamAuth(t *testing.T) {
 				t.Errorf("error %q of kind %v, want %v with %q", err, domain.KindOf(err), c.kind, c.text)
 			}
 			if err != nil && strings.Contains(err.Error(), secret) {
-				t.Error("the refusal shows the key")
+				t.Error("the error contains the key")
 			}
 		})
 	}
@@ -114,10 +116,10 @@ func TestRoomNameIsRefusedLikeWrongKey(t *testing.T) {
 	_, err1 := g.Authorize(t.Context(), domain.AuthRequest{Action: domain.Publish, App: "live", Name: "movie"})
 	_, err2 := g.Authorize(t.Context(), domain.AuthRequest{Action: domain.Publish, App: "live", Name: wrong})
 	if err1.Error() != err2.Error() {
-		t.Errorf("a room and a wrong key are told apart: %q, %q", err1, err2)
+		t.Errorf("the errors for a room name and a wrong key differ: %q, %q", err1, err2)
 	}
 	if len(keys.resolved) != 2 {
-		t.Errorf("the store was asked for %d of 2", len(keys.resolved))
+		t.Errorf("%d of 2 names were looked up", len(keys.resolved))
 	}
 }
 
@@ -137,7 +139,7 @@ func TestUnavailableStoreRefusesPublishers(t *testing.T) {
 	keys := newFakeKeys()
 	keys.err = domain.Errorf(domain.Unavailable, "key store unavailable")
 	g := NewStreamAuth(keys, Options{Apps: testApps, Failures: 1})
-	for range 3 { // and counts no failure: it is not the encoder's
+	for range 3 { // an unavailable store is not the encoder's failure: none is counted
 		_, err := g.Authorize(t.Context(),
 			domain.AuthRequest{Action: domain.Publish, App: "live", Name: keys.key.Secret, Remote: "192.0.2.1:1"})
 		if domain.KindOf(err) != domain.Unavailable {
@@ -145,7 +147,7 @@ func TestUnavailableStoreRefusesPublishers(t *testing.T) {
 		}
 	}
 	if len(g.failures.counts) != 0 {
-		t.Errorf("it counted %v", g.failures.counts)
+		t.Errorf("counted %v", g.failures.counts)
 	}
 }
 
@@ -169,7 +171,7 @@ func TestWrongKeysAreDelayed(t *testing.T) {
 			t.Errorf("guess 11 waited %v", d)
 		}
 		if d := try(neighbour, keys.key.Secret); d == 0 {
-			t.Error("a right key behind many wrong ones is answered sooner than a wrong one")
+			t.Error("a valid key after many wrong ones is not delayed")
 		}
 		if d := try(other, "guess") + try(loop, "guess"); d != 0 {
 			t.Errorf("others waited %v", d)
@@ -179,11 +181,11 @@ func TestWrongKeysAreDelayed(t *testing.T) {
 		start := time.Now()
 		_, _ = g.Authorize(ctx, domain.AuthRequest{Action: domain.Publish, App: "live", Name: "x", Remote: guesser})
 		if d := time.Since(start); d != 0 {
-			t.Errorf("who has left is held for %v", d)
+			t.Errorf("a client that has disconnected is delayed for %v", d)
 		}
 		<-time.After(failureWindow)
 		if d := try(guesser, "guess"); d != 0 {
-			t.Errorf("a minute later it still waits %v", d)
+			t.Errorf("a minute later it is still delayed for %v", d)
 		}
 	})
 }
@@ -199,7 +201,7 @@ func TestFailuresAreBounded(t *testing.T) {
 		t.Errorf("%d addresses are kept, more than %d", n, maxTracked)
 	}
 	if last := addr.Prev(); !f.over(last) {
-		t.Error("the newest is not among them")
+		t.Error("the newest address is missing")
 	}
 }
 

@@ -23,21 +23,21 @@ import (
 	"livego/internal/domain"
 )
 
-// leeway is how far the clocks of who makes tokens and of this server may be apart.
+// leeway is the tolerated difference between the clocks of a token's issuer and this server.
 const leeway = 30 * time.Second
 
-// TokenOptions say which tokens to publish and to play are good: those that one of the keys has
-// signed. Without any key none is.
+// TokenOptions configure which tokens to publish and to play are accepted: those that one of the
+// keys has signed. Without a key none is.
 type TokenOptions struct {
-	Secret   string            // of HS256 and of signed URLs; "" for none
-	Previous string            // the secret before, which is good too while a new one is being handed out
-	Public   ed25519.PublicKey // of EdDSA; nil for none
-	JWKS     *JWKS             // of RS256; nil for none
-	Issuer   string            // what iss must be; "": anything
-	Audience string            // what aud must be; "": anything
+	Secret   string            // for HS256 and signed URLs; "" for none
+	Previous string            // the previous secret, accepted during a rotation
+	Public   ed25519.PublicKey // for EdDSA; nil for none
+	JWKS     *JWKS             // for RS256; nil for none
+	Issuer   string            // required value of iss; "": any
+	Audience string            // required value of aud; "": any
 	MaxAge   time.Duration     // how far in the future a token may expire
-	Viewers  int               // how many may watch with one token at a time, where it does not say; 0: any number
-	Session  time.Duration     // how long a session that starts with a token may last; default 24 h
+	Viewers  int               // viewers at a time for a token without that claim; 0: unlimited
+	Session  time.Duration     // longest session that a token starts; default 24 h
 }
 
 // Claims are what a token allows.
@@ -46,34 +46,34 @@ type Claims struct {
 	App     string
 	Room    string     // "*": every room of App
 	Expires time.Time  // in seconds
-	Issued  time.Time  // zero when it does not say
-	IP      netip.Addr // the only address that it is good from; zero: any
-	Viewers int        // how many may watch with it at a time; 0: as the server says
-	Once    bool       // it is good one time
+	Issued  time.Time  // zero without the claim
+	IP      netip.Addr // the only address that may use it; zero: any
+	Viewers int        // how many viewers may use it at a time; 0: the server's default
+	Once    bool       // a one-time token
 
-	// Session bounds how long a session that starts with it may last; 0: as the server says. Expires
-	// only bounds when it may start.
+	// Session bounds a session that starts with the token; 0: the server's default. Expires bounds
+	// only when the session may start.
 	Session time.Duration
 }
 
-// malformed returns the error of a token that cannot be read.
+// malformed returns the error for a token that cannot be parsed.
 func malformed(format string, args ...any) error {
 	return domain.CodeErrorf(domain.Denied, domain.TokenMalformed, "token malformed: "+format, args...)
 }
 
-// invalid returns the error of a token that can be read and is not to be trusted.
+// invalid returns the error for a token that can be parsed and is not trusted.
 func invalid(format string, args ...any) error {
 	return domain.CodeErrorf(domain.Denied, domain.TokenInvalid, "token invalid: "+format, args...)
 }
 
-// tokenVerifier judges tokenVerifier.
+// tokenVerifier verifies tokens.
 type tokenVerifier struct {
 	opt    TokenOptions
 	parser *jwt.Parser
 	hmac   jwt.VerificationKeySet
 }
 
-// newTokenVerifier returns nil when no token can be good.
+// newTokenVerifier returns nil when no key is configured.
 func newTokenVerifier(o TokenOptions) *tokenVerifier {
 	o.Session = cmp.Or(o.Session, 24*time.Hour)
 	t := &tokenVerifier{opt: o}
@@ -95,19 +95,19 @@ func newTokenVerifier(o TokenOptions) *tokenVerifier {
 	if methods == nil {
 		return nil
 	}
-	// The algorithms are chosen here, and each has keys of its own: a token does not choose how it is
-	// checked (RFC 8725, 3.1).
+	// The algorithms are fixed here, and each has its own keys: a token must not choose how it is
+	// verified (RFC 8725, 3.1).
 	t.parser = jwt.NewParser(jwt.WithValidMethods(methods), jwt.WithoutClaimsValidation(), jwt.WithStrictDecoding())
 	return t
 }
 
-// verify returns what token, which is not empty, allows r, or why it is not good. What is said of a
-// token whose signature is not good tells nothing that its sender does not know.
+// verify returns the claims of token, which is not empty, if it allows r. The error for a token
+// with an invalid signature contains nothing that its sender does not know.
 func (t *tokenVerifier) verify(ctx context.Context, token string, r domain.AuthRequest, now time.Time) (Claims, error) {
-	// The decoder of base64 passes over line breaks, and the signature is not signed: a token that is
-	// good once would have many forms.
+	// The base64 decoder ignores line breaks, and the signature is not signed: a one-time token
+	// would have many forms.
 	if strings.ContainsAny(token, "\r\n") {
-		return Claims{}, malformed("it has a line break")
+		return Claims{}, malformed("it contains a line break")
 	}
 	if len(token) > maxCredential {
 		return Claims{}, malformed("longer than %d bytes", maxCredential)
@@ -133,7 +133,7 @@ func (t *tokenVerifier) verify(ctx context.Context, token string, r domain.AuthR
 	}
 	switch {
 	case c.Action != r.Action:
-		return Claims{}, domain.CodeErrorf(domain.Denied, domain.TokenWrongAction, "token does not permit to %s, only to %s",
+		return Claims{}, domain.CodeErrorf(domain.Denied, domain.TokenWrongAction, "token is not valid to %s, only to %s",
 			r.Action, c.Action)
 	case c.App != r.App || c.Room != r.Name && c.Room != "*":
 		return Claims{}, domain.CodeErrorf(domain.Denied, domain.TokenWrongStream, "token is for another app or room")
@@ -143,16 +143,16 @@ func (t *tokenVerifier) verify(ctx context.Context, token string, r domain.AuthR
 	return c, nil
 }
 
-// parseError says what kept the library from reading a token.
+// parseError converts an error of the JWT library.
 func parseError(err error) error {
 	var ours *domain.Error
 	switch {
 	case errors.As(err, &ours):
 		return ours
 	case errors.Is(err, jwt.ErrTokenMalformed):
-		return malformed("not a JWT, nor that of a signed URL")
+		return malformed("neither a JWT nor the token of a signed URL")
 	}
-	return invalid("its signature or algorithm is not accepted")
+	return invalid("signature or algorithm not accepted")
 }
 
 func notYetValid(when time.Time) error {
@@ -160,24 +160,24 @@ func notYetValid(when time.Time) error {
 		when.UTC().Format(time.RFC3339))
 }
 
-// checkTimes returns why the time of c is not now, nil when it is.
+// checkTimes returns an error if c is expired, not yet valid, or valid for too long.
 func (t *tokenVerifier) checkTimes(c Claims, now time.Time) error {
 	switch {
 	case !now.Before(c.Expires.Add(leeway)):
 		return domain.CodeErrorf(domain.Denied, domain.TokenExpired, "token expired at %s",
 			c.Expires.UTC().Format(time.RFC3339))
 	case c.Expires.After(now.Add(t.opt.MaxAge + leeway)):
-		return invalid("exp is more than token.max_age (%v) away", t.opt.MaxAge)
+		return invalid("exp is more than token.max_age (%v) in the future", t.opt.MaxAge)
 	case c.Issued.After(now.Add(leeway)):
 		return notYetValid(c.Issued)
 	}
 	return nil
 }
 
-// key returns what a JWT must be signed by.
+// key returns the key that must verify the JWT.
 func (t *tokenVerifier) key(ctx context.Context, j *jwt.Token) (any, error) {
 	if _, ok := j.Header["crit"]; ok { // an extension that must be understood, and is not (RFC 7515, 4.1.11)
-		return nil, invalid("crit names an extension that is not known here")
+		return nil, invalid("crit names an unknown extension")
 	}
 	switch j.Method {
 	case jwt.SigningMethodHS256:
@@ -188,13 +188,13 @@ func (t *tokenVerifier) key(ctx context.Context, j *jwt.Token) (any, error) {
 		kid, _ := j.Header["kid"].(string)
 		return t.opt.JWKS.key(ctx, kid)
 	}
-	return nil, invalid("its algorithm is not accepted")
+	return nil, invalid("algorithm not accepted")
 }
 
-// jwtPayload is the payload of a JWT, read by the letter: a claim that is there twice, or of
-// another type, fails the whole.
+// jwtPayload is the payload of a JWT, parsed strictly: a duplicate claim, or one of a wrong type,
+// makes the token malformed.
 type jwtPayload struct {
-	jwt.MapClaims // for the library, which looks at nothing of it
+	jwt.MapClaims // required by the library, which validates none of it
 	act, app      string
 	room, ip      string
 	iss, aud      string
@@ -204,37 +204,37 @@ type jwtPayload struct {
 	session       time.Duration
 }
 
-// UnmarshalJSON reads the payload.
+// UnmarshalJSON parses the payload.
 func (w *jwtPayload) UnmarshalJSON(data []byte) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
-	noObject := malformed("its payload is not a JSON object")
+	errNotObject := malformed("the payload is not a JSON object")
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return noObject
+		return errNotObject
 	}
 	seen := map[string]bool{}
 	for d.More() {
 		name, err := d.Token()
 		if err != nil {
-			return noObject
+			return errNotObject
 		}
 		key, _ := name.(string)
 		var value json.RawMessage
 		switch {
 		case d.Decode(&value) != nil:
-			return noObject
+			return errNotObject
 		case seen[key]:
-			return malformed("a claim is there twice")
+			return malformed("duplicate claim")
 		case !w.setClaim(key, value):
-			return malformed("claim %s has a value that it cannot have", key) // set knows key
+			return malformed("claim %s has an invalid value", key) // setClaim knows key
 		}
 		seen[key] = true
 	}
-	if _, err := d.Token(); err != nil { // the brace
-		return noObject
+	if _, err := d.Token(); err != nil { // the closing brace
+		return errNotObject
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return noObject
+		return errNotObject
 	}
 	for _, key := range []string{"exp", "act", "app", "room"} {
 		if !seen[key] {
@@ -244,7 +244,7 @@ func (w *jwtPayload) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// setClaim reads one claim; those that are not known are passed over.
+// setClaim parses one claim. Unknown claims are ignored.
 func (w *jwtPayload) setClaim(name string, value json.RawMessage) bool {
 	switch name {
 	case "exp":
@@ -259,7 +259,7 @@ func (w *jwtPayload) setClaim(name string, value json.RawMessage) bool {
 		n, err := strconv.ParseInt(string(value), 10, 64)
 		w.session = time.Duration(n) * time.Second
 		return err == nil && n > 0 && n <= maxSession
-	case "ip": // an empty one would bind the token to nothing, where a program of somebody's did not know the address
+	case "ip": // an empty address would bind the token to nothing: the issuing program may have failed to find it
 		return json.Unmarshal(value, &w.ip) == nil && w.ip != ""
 	case "viewers":
 		return json.Unmarshal(value, &w.viewers) == nil && w.viewers > 0
@@ -268,14 +268,14 @@ func (w *jwtPayload) setClaim(name string, value json.RawMessage) bool {
 	return to == nil || len(value) > 0 && value[0] == '"' && json.Unmarshal(value, to) == nil
 }
 
-// parseSeconds reads a whole number of parseSeconds since 1970.
+// parseSeconds parses a whole number of seconds since 1970.
 func parseSeconds(value json.RawMessage, to *time.Time) bool {
 	n, err := strconv.ParseInt(string(value), 10, 64)
 	*to = time.Unix(n, 0)
 	return err == nil && n > 0 && n < maxTime
 }
 
-// parseTime reads seconds since 1970, which may have a fraction.
+// parseTime parses seconds since 1970, which may have a fraction.
 func parseTime(value json.RawMessage, to *time.Time) bool {
 	f, err := strconv.ParseFloat(string(value), 64)
 	if err != nil || f < 0 || f >= maxTime {
@@ -288,10 +288,10 @@ func parseTime(value json.RawMessage, to *time.Time) bool {
 // maxSession is the longest session that a claim may name, in seconds: longer than any setting.
 const maxSession = 10 * 365 * 86400
 
-// maxTime is the year 9999: beyond, times cannot be written any more.
+// maxTime is the year 9999: later times cannot be formatted.
 const maxTime = 253402300800
 
-// claims returns what a payload allows.
+// claims returns what the payload allows.
 func (w *jwtPayload) claims(o TokenOptions) (Claims, error) {
 	c := Claims{App: w.app, Room: w.room, Expires: w.exp, Issued: w.iat, Viewers: w.viewers, Once: w.once,
 		Session: w.session}
@@ -311,14 +311,14 @@ func (w *jwtPayload) claims(o TokenOptions) (Claims, error) {
 	if w.ip != "" {
 		ip, err := netip.ParseAddr(w.ip)
 		if err != nil {
-			return Claims{}, malformed("claim ip is no address")
+			return Claims{}, malformed("claim ip is not an IP address")
 		}
 		c.IP = ip.Unmap()
 	}
 	return c, nil
 }
 
-// addrOf returns the address of host:port, zero when it is none.
+// addrOf returns the address of host:port, zero when there is none.
 func addrOf(remote string) netip.Addr {
 	ap, err := netip.ParseAddrPort(remote)
 	if err != nil {
@@ -327,7 +327,7 @@ func addrOf(remote string) netip.Addr {
 	return ap.Addr().Unmap().WithZone("")
 }
 
-// SignJWT returns c as a JWT by HS256.
+// SignJWT returns c as a JWT signed by HS256.
 func SignJWT(secret string, c Claims) (string, error) {
 	m := jwt.MapClaims{
 		"act": c.Action.String(), "app": c.App, "room": c.Room, "exp": c.Expires.Unix(),
@@ -343,7 +343,7 @@ func SignJWT(secret string, c Claims) (string, error) {
 		m["session"] = int64(c.Session.Seconds())
 	}
 	if c.Once {
-		m["once"], m["jti"] = true, rand.Text() // two that are made at once are two
+		m["once"], m["jti"] = true, rand.Text() // two tokens that are issued at once must differ
 	}
 	return jwt.NewWithClaims(jwt.SigningMethodHS256, m).SignedString([]byte(secret))
 }
@@ -354,12 +354,13 @@ func SignOperator(secret, algorithm string, r Rights, expires time.Time) (string
 		jwt.MapClaims{"role": r.String(), "exp": expires.Unix()}).SignedString([]byte(secret))
 }
 
-// signedPrefix begins the tokens of signed URLs. They are
+// signedPrefix starts the tokens of signed URLs. They have the form
 //
-//	h1.ISSUED.EXPIRES.SIGNATURE        or, good from one address only,
+//	h1.ISSUED.EXPIRES.SIGNATURE        or, for one address only,
 //	h1.ISSUED.EXPIRES.ip.SIGNATURE
 //
-// with times in seconds since 1970 and the HMAC-SHA256, in unpadded base64url, of these lines:
+// with times in seconds since 1970. SIGNATURE is the HMAC-SHA256, in unpadded base64url, of these
+// lines:
 //
 //	livego h1
 //	play, or publish
@@ -367,10 +368,11 @@ func SignOperator(secret, algorithm string, r Rights, expires time.Time) (string
 //	ISSUED.EXPIRES
 //	the address, or nothing
 //
-// so that openssl makes one. What they allow stands in the URL that they are part of.
+// so that openssl can make one. The URL that contains the token says what it allows.
 const signedPrefix = "h1."
 
-// Sign returns the token of a signed URL for c, whose Viewers, Once, Session and wildcards it cannot say.
+// Sign returns the token of a signed URL for c. It cannot express Viewers, Once, Session and
+// wildcards.
 func Sign(secret string, c Claims) string {
 	times := fmt.Sprintf("%d.%d", c.Issued.Unix(), c.Expires.Unix())
 	ip := ""
@@ -386,12 +388,12 @@ func signature(secret string, c Claims, times string) string {
 		ip = c.IP.String()
 	}
 	m := hmac.New(sha256.New, []byte(secret))
-	// no part holds a newline, or none is signed
+	// No part contains a newline: such names are refused before anything is signed.
 	_, _ = fmt.Fprintf(m, "livego h1\n%s\n%s/%s\n%s\n%s", c.Action, c.App, c.Room, times, ip)
 	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
 }
 
-// verifySigned is judge for signed URLs.
+// verifySigned is verify for signed URLs.
 func (t *tokenVerifier) verifySigned(token string, r domain.AuthRequest, addr netip.Addr, now time.Time) (Claims,
 	error) {
 	parts := strings.Split(strings.TrimPrefix(token, signedPrefix), ".")
@@ -402,7 +404,7 @@ func (t *tokenVerifier) verifySigned(token string, r domain.AuthRequest, addr ne
 	}
 	if len(parts) != 3 || strings.ContainsRune(r.App+r.Name, '\n') ||
 		!parseSeconds(json.RawMessage(parts[0]), &c.Issued) || !parseSeconds(json.RawMessage(parts[1]), &c.Expires) {
-		return Claims{}, malformed("it starts like the token of a signed URL and does not have its form")
+		return Claims{}, malformed("it has the prefix of a signed URL's token, but not the form")
 	}
 	good := false
 	for _, secret := range []string{t.opt.Secret, t.opt.Previous} {
@@ -411,7 +413,7 @@ func (t *tokenVerifier) verifySigned(token string, r domain.AuthRequest, addr ne
 		}
 	}
 	if !good {
-		return Claims{}, invalid("its signature is not that of this stream, action, address and time")
+		return Claims{}, invalid("the signature does not match this stream, action, address and time")
 	}
 	return c, t.checkTimes(c, now)
 }

@@ -61,7 +61,7 @@ func signWith(t testing.TB, m jwt.SigningMethod, key any, c jwt.MapClaims, heade
 	return s
 }
 
-// signByHand signs header and payload as they stand.
+// signByHand signs header and payload as they are.
 func signByHand(secret, header, payload string) string {
 	e := base64.RawURLEncoding
 	head := e.EncodeToString([]byte(header)) + "." + e.EncodeToString([]byte(payload))
@@ -72,12 +72,12 @@ func signByHand(secret, header, payload string) string {
 	return head + "." + e.EncodeToString(sig)
 }
 
-// serveJWKS serves the public half of key, and counts how often it is asked.
+// serveJWKS serves the public half of key, and counts the requests.
 func serveJWKS(t testing.TB, key *rsa.PrivateKey) (*JWKS, *atomic.Int64) {
 	t.Helper()
-	var asked atomic.Int64
+	var requests atomic.Int64
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		asked.Add(1)
+		requests.Add(1)
 		json.NewEncoder(w).Encode(map[string]any{"keys": []map[string]string{{
 			"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "k1",
 			"n": base64.RawURLEncoding.EncodeToString(key.N.Bytes()),
@@ -96,10 +96,10 @@ func serveJWKS(t testing.TB, key *rsa.PrivateKey) (*JWKS, *atomic.Int64) {
 		cancel()
 		<-done
 	})
-	return j, &asked
+	return j, &requests
 }
 
-// TestTokenVerification is the table of tokens. Each is tried on the Gate in a private room.
+// TestTokenVerification tries each token on a private room.
 func TestTokenVerification(t *testing.T) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -113,7 +113,7 @@ func TestTokenVerification(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	jwks, asked := serveJWKS(t, rsaKey)
+	jwks, requests := serveJWKS(t, rsaKey)
 	keys := newFakeKeys()
 	keys.key.Created = time.Now().Add(-time.Minute).UTC()
 	keys.key.Role = domain.Primary
@@ -154,86 +154,89 @@ func TestTokenVerification(t *testing.T) {
 		token string
 		want  domain.Code
 	}{
-		{"none at all", "", domain.TokenMissing},
+		{"no token", "", domain.TokenMissing},
 		{"HS256", signWith(t, hs, hmacKey, good()), fine},
 		{"EdDSA", signWith(t, ed, private, good()), fine},
 		{"RS256", signWith(t, rs, rsaKey, good(), "kid", "k1"), fine},
-		{"RS256 without kid, where there is one key", signWith(t, rs, rsaKey, good()), fine},
-		{"a line break in the signature, which base64 passes over", signWith(t, hs, hmacKey, good()) + "\n", malformed},
-		{"the same by EdDSA", signWith(t, ed, private, good()) + "\r\n", malformed},
-		{"T01 none", none, invalid},
-		{"T01 None", signByHand(tokenSecret, `{"alg":"None"}`, payload(`"exp":%d`, exp)), invalid},
-		{"T01 no alg", signByHand(tokenSecret, `{}`, payload(`"exp":%d`, exp)), invalid},
-		{"T01 public RSA key as the secret of HS256", signWith(t, hs, publicPEM, good()), invalid},
-		{"T01 HS512", signWith(t, jwt.SigningMethodHS512, hmacKey, good()), invalid},
-		{"T01 PS256", signWith(t, jwt.SigningMethodPS256, rsaKey, good(), "kid", "k1"), invalid},
-		{"wrong secret", signWith(t, hs, []byte("another secret altogether"), good()), invalid},
+		{"RS256 without kid and with one key", signWith(t, rs, rsaKey, good()), fine},
+		{"line break in the signature", signWith(t, hs, hmacKey, good()) + "\n", malformed},
+		{"line break in an EdDSA signature", signWith(t, ed, private, good()) + "\r\n", malformed},
+		{"alg none", none, invalid},
+		{"alg None", signByHand(tokenSecret, `{"alg":"None"}`, payload(`"exp":%d`, exp)), invalid},
+		{"no alg", signByHand(tokenSecret, `{}`, payload(`"exp":%d`, exp)), invalid},
+		{"public RSA key as the secret of HS256", signWith(t, hs, publicPEM, good()), invalid},
+		{"HS512", signWith(t, jwt.SigningMethodHS512, hmacKey, good()), invalid},
+		{"PS256", signWith(t, jwt.SigningMethodPS256, rsaKey, good(), "kid", "k1"), invalid},
+		{"wrong secret", signWith(t, hs, []byte("unrelated secret"), good()), invalid},
 		{"wrong Ed25519 key", signWith(t, ed, mustEd(t), good()), invalid},
 		{"wrong RSA key", signWith(t, rs, other, good(), "kid", "k1"), invalid},
-		{"T02 expired", signWith(t, hs, hmacKey, good(with("exp", now.Add(-time.Minute).Unix()))), expired},
-		{"T02 expired within the leeway", signWith(t, hs, hmacKey, good(with("exp", now.Add(-10*time.Second).Unix()))), fine},
-		{"T02 not yet", signWith(t, hs, hmacKey, good(with("nbf", now.Add(time.Hour).Unix()))), early},
-		{"T02 not yet, within the leeway", signWith(t, hs, hmacKey, good(with("nbf", now.Add(10*time.Second).Unix()))), fine},
-		{"T02 issued in the future", signWith(t, hs, hmacKey, good(with("iat", now.Add(time.Hour).Unix()))), early},
-		{"T02 no exp", signWith(t, hs, hmacKey, good(without("exp"))), malformed},
-		{"T02 exp 2^63", signByHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":9223372036854775808`)), malformed},
-		{"T02 exp 1e300", signByHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":1e300`)), malformed},
-		{"T02 exp text", signByHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":"%d"`, exp)), malformed},
-		{"T02 exp float", signByHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":%d.5`, exp)), malformed},
-		{"T02 exp null", signByHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":null`)), malformed},
-		{"T02 exp negative", signByHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":-1`)), malformed},
-		{"T02 ten years", signWith(t, hs, hmacKey, good(with("exp", now.AddDate(10, 0, 0).Unix()))), invalid},
-		{"T03 wrong room", signWith(t, hs, hmacKey, good(with("room", "other"))), wrongRoom},
-		{"T03 room of another case", signWith(t, hs, hmacKey, good(with("room", "Movie"))), wrongRoom},
-		{"T03 other app", signWith(t, hs, hmacKey, good(with("app", "vod"))), wrongRoom},
-		{"T03 to publish", signWith(t, hs, hmacKey, good(with("act", "publish"))), wrongAct},
-		{"T03 every room of the app", signWith(t, hs, hmacKey, good(with("room", "*"))), fine},
-		{"T03 every app", signWith(t, hs, hmacKey, good(with("app", "*"))), wrongRoom},
-		{"T03 a pattern", signWith(t, hs, hmacKey, good(with("room", "mov*"))), wrongRoom},
-		{"T03 no room", signWith(t, hs, hmacKey, good(without("room"))), malformed},
-		{"T03 no app", signWith(t, hs, hmacKey, good(without("app"))), malformed},
-		{"T03 no act", signWith(t, hs, hmacKey, good(without("act"))), malformed},
-		{"T03 unknown act", signWith(t, hs, hmacKey, good(with("act", "manage"))), malformed},
-		{"T03 rooms", signWith(t, hs, hmacKey, good(with("room", []string{"movie"}))), malformed},
-		{"T04 claim twice", signByHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":%d,"room":"movie"`, exp)), malformed},
-		{"T04 crit", signWith(t, hs, hmacKey, good(), "crit", "x"), invalid},
-		{"T04 trailing data", signByHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":%d`, exp)+`{}`), malformed},
-		{"T04 unknown claims", signWith(t, hs, hmacKey, good(with("sub", "me"), with("x", []int{1}))), fine},
-		{"T04 an array", signByHand(tokenSecret, `{"alg":"HS256"}`, `[]`), malformed},
-		{"T06 kid of a path", signWith(t, rs, rsaKey, good(), "kid", "../../dev/null"), invalid},
-		{"T06 jku", signWith(t, rs, other, good(), "jku", "http://127.0.0.1:1/", "x5u", "http://127.0.0.1:1/", "kid", "k1"),
+		{"expired", signWith(t, hs, hmacKey, good(with("exp", now.Add(-time.Minute).Unix()))), expired},
+		{"expired within the leeway", signWith(t, hs, hmacKey, good(with("exp", now.Add(-10*time.Second).Unix()))), fine},
+		{"not yet valid", signWith(t, hs, hmacKey, good(with("nbf", now.Add(time.Hour).Unix()))), early},
+		{"not yet valid within the leeway", signWith(t, hs, hmacKey, good(with("nbf", now.Add(10*time.Second).Unix()))),
+			fine},
+		{"issued in the future", signWith(t, hs, hmacKey, good(with("iat", now.Add(time.Hour).Unix()))), early},
+		{"no exp", signWith(t, hs, hmacKey, good(without("exp"))), malformed},
+		{"exp 2^63", signByHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":9223372036854775808`)), malformed},
+		{"exp 1e300", signByHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":1e300`)), malformed},
+		{"exp is text", signByHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":"%d"`, exp)), malformed},
+		{"exp is a float", signByHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":%d.5`, exp)), malformed},
+		{"exp is null", signByHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":null`)), malformed},
+		{"exp is negative", signByHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":-1`)), malformed},
+		{"expires in ten years", signWith(t, hs, hmacKey, good(with("exp", now.AddDate(10, 0, 0).Unix()))), invalid},
+		{"wrong room", signWith(t, hs, hmacKey, good(with("room", "other"))), wrongRoom},
+		{"room in another case", signWith(t, hs, hmacKey, good(with("room", "Movie"))), wrongRoom},
+		{"other app", signWith(t, hs, hmacKey, good(with("app", "vod"))), wrongRoom},
+		{"publish token", signWith(t, hs, hmacKey, good(with("act", "publish"))), wrongAct},
+		{"every room of the app", signWith(t, hs, hmacKey, good(with("room", "*"))), fine},
+		{"every app", signWith(t, hs, hmacKey, good(with("app", "*"))), wrongRoom},
+		{"room pattern", signWith(t, hs, hmacKey, good(with("room", "mov*"))), wrongRoom},
+		{"no room", signWith(t, hs, hmacKey, good(without("room"))), malformed},
+		{"no app", signWith(t, hs, hmacKey, good(without("app"))), malformed},
+		{"no act", signWith(t, hs, hmacKey, good(without("act"))), malformed},
+		{"unknown act", signWith(t, hs, hmacKey, good(with("act", "manage"))), malformed},
+		{"room is an array", signWith(t, hs, hmacKey, good(with("room", []string{"movie"}))), malformed},
+		{"duplicate claim", signByHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":%d,"room":"movie"`, exp)), malformed},
+		{"unknown crit", signWith(t, hs, hmacKey, good(), "crit", "x"), invalid},
+		{"trailing data", signByHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":%d`, exp)+`{}`), malformed},
+		{"unknown claims", signWith(t, hs, hmacKey, good(with("sub", "me"), with("x", []int{1}))), fine},
+		{"payload is an array", signByHand(tokenSecret, `{"alg":"HS256"}`, `[]`), malformed},
+		{"kid is a path", signWith(t, rs, rsaKey, good(), "kid", "../../dev/null"), invalid},
+		{"jku of an attacker", signWith(t, rs, other, good(), "jku", "http://127.0.0.1:1/", "x5u", "http://127.0.0.1:1/",
+			"kid", "k1"),
 			invalid},
-		{"T06 HS256 does not care for kid", signWith(t, hs, hmacKey, good(), "kid", "' OR 1=1"), fine},
-		{"T07 the secret before", signWith(t, hs, []byte(oldSecret), good()), fine},
-		{"T10 address", signWith(t, hs, hmacKey, good(with("ip", "192.0.2.1"))), fine},
-		{"T10 address in IPv6", signWith(t, hs, hmacKey, good(with("ip", "::ffff:192.0.2.1"))), fine},
-		{"T10 other address", signWith(t, hs, hmacKey, good(with("ip", "192.0.2.2"))), wrongPlace},
-		{"T10 no address", signWith(t, hs, hmacKey, good(with("ip", "here"))), malformed},
-		{"T10 empty address", signWith(t, hs, hmacKey, good(with("ip", ""))), malformed},
-		{"T10 null address", signWith(t, hs, hmacKey, good(with("ip", nil))), malformed},
+		{"HS256 ignores kid", signWith(t, hs, hmacKey, good(), "kid", "' OR 1=1"), fine},
+		{"previous secret", signWith(t, hs, []byte(oldSecret), good()), fine},
+		{"bound to the client's address", signWith(t, hs, hmacKey, good(with("ip", "192.0.2.1"))), fine},
+		{"bound to the IPv4-mapped address", signWith(t, hs, hmacKey, good(with("ip", "::ffff:192.0.2.1"))), fine},
+		{"bound to another address", signWith(t, hs, hmacKey, good(with("ip", "192.0.2.2"))), wrongPlace},
+		{"bound to an invalid address", signWith(t, hs, hmacKey, good(with("ip", "here"))), malformed},
+		{"bound to an empty address", signWith(t, hs, hmacKey, good(with("ip", ""))), malformed},
+		{"bound to a null address", signWith(t, hs, hmacKey, good(with("ip", nil))), malformed},
 		{"viewers", signWith(t, hs, hmacKey, good(with("viewers", 2))), fine},
-		{"no viewers", signWith(t, hs, hmacKey, good(with("viewers", 0))), malformed},
+		{"zero viewers", signWith(t, hs, hmacKey, good(with("viewers", 0))), malformed},
 		{"viewers of a wrong type", signWith(t, hs, hmacKey, good(with("viewers", "2"))), malformed},
 		{"not once", signWith(t, hs, hmacKey, good(with("once", false))), fine},
 		{"once of a wrong type", signWith(t, hs, hmacKey, good(with("once", "true"))), malformed},
 		{"once null", signWith(t, hs, hmacKey, good(with("once", nil))), malformed},
-		{"T10 once, where nobody remembers", signWith(t, hs, hmacKey, good(with("once", true))), invalid},
+		{"one-time token without a store", signWith(t, hs, hmacKey, good(with("once", true))), invalid},
 		{"garbage", "a.b.c", malformed},
 		{"too long", strings.Repeat("x", maxCredential+1), malformed},
-		{"T11 signed", signed(same), fine},
-		{"T11 other room", signed(func(c *Claims) { c.Room = "other" }), invalid},
-		{"T11 case", signed(func(c *Claims) { c.Room = "Movie" }), invalid},
-		{"T11 to publish", signed(func(c *Claims) { c.Action = domain.Publish }), invalid},
-		{"T11 expired", signed(func(c *Claims) { c.Expires = now.Add(-time.Minute) }), expired},
-		{"T11 ten years", signed(func(c *Claims) { c.Expires = now.AddDate(10, 0, 0) }), invalid},
-		{"T11 later", strings.Replace(signed(same), fmt.Sprint(exp), fmt.Sprint(exp+1), 1), invalid},
-		{"T11 extra part", signed(same) + ".x", malformed},
-		{"T11 address", signed(func(c *Claims) { c.IP = netip.MustParseAddr("192.0.2.1") }), fine},
-		{"T11 other address", signed(func(c *Claims) { c.IP = netip.MustParseAddr("192.0.2.2") }), invalid},
-		{"T11 without the address", strings.Replace(signed(func(c *Claims) { c.IP = netip.MustParseAddr("192.0.2.1") }),
-			".ip.", ".", 1), invalid},
-		{"T11 empty", "h1...", malformed},
-		{"T11 signed by nothing", "h1." + fmt.Sprint(now.Unix(), ".", exp) + "." +
+		{"signed URL", signed(same), fine},
+		{"signed URL for another room", signed(func(c *Claims) { c.Room = "other" }), invalid},
+		{"signed URL for a room in another case", signed(func(c *Claims) { c.Room = "Movie" }), invalid},
+		{"signed URL to publish", signed(func(c *Claims) { c.Action = domain.Publish }), invalid},
+		{"expired signed URL", signed(func(c *Claims) { c.Expires = now.Add(-time.Minute) }), expired},
+		{"signed URL that expires in ten years", signed(func(c *Claims) { c.Expires = now.AddDate(10, 0, 0) }), invalid},
+		{"signed URL with a later end", strings.Replace(signed(same), fmt.Sprint(exp), fmt.Sprint(exp+1), 1), invalid},
+		{"signed URL with an extra part", signed(same) + ".x", malformed},
+		{"signed URL for the client's address", signed(func(c *Claims) { c.IP = netip.MustParseAddr("192.0.2.1") }), fine},
+		{"signed URL for another address", signed(func(c *Claims) { c.IP = netip.MustParseAddr("192.0.2.2") }), invalid},
+		{"signed URL with the address removed",
+			strings.Replace(signed(func(c *Claims) { c.IP = netip.MustParseAddr("192.0.2.1") }),
+				".ip.", ".", 1), invalid},
+		{"empty signed URL", "h1...", malformed},
+		{"signed URL with an empty secret", "h1." + fmt.Sprint(now.Unix(), ".", exp) + "." +
 			signature("", Claims{App: "live", Room: "movie"}, fmt.Sprint(now.Unix(), ".", exp)), invalid},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -247,21 +250,21 @@ func TestTokenVerification(t *testing.T) {
 			}
 			if domain.KindOf(err) != domain.Denied || domain.CodeOf(err) != c.want ||
 				!strings.HasPrefix(domain.Reason(err), "token ") {
-				t.Errorf("%v with code %q, want a refusal with %q", err, domain.CodeOf(err), c.want)
+				t.Errorf("%v with code %q, want code %q", err, domain.CodeOf(err), c.want)
 			}
-			good := c.want == wrongRoom || c.want == wrongAct || c.want == wrongPlace // but not for this
+			good := c.want == wrongRoom || c.want == wrongAct || c.want == wrongPlace // but for another request
 			if errors.Is(err, domain.ErrUnauthenticated) == good {
 				t.Errorf("%v: no credential: %v", err, !good)
 			}
 		})
 	}
-	if n := asked.Load(); n > 2 {
-		t.Errorf("made-up tokens had the JWKS fetched %d times", n)
+	if n := requests.Load(); n > 2 {
+		t.Errorf("made-up tokens caused %d fetches of the JWKS", n)
 	}
 	for name, c := range map[string]jwt.MapClaims{
-		"T04 wrong iss": good(with("iss", "you"), with("aud", "livego")), "T04 no iss": good(with("aud", "livego")),
-		"T04 wrong aud": good(with("iss", "me"), with("aud", "x")),
-		"T04 aud array": good(with("iss", "me"), with("aud", []string{"livego"})),
+		"wrong iss": good(with("iss", "you"), with("aud", "livego")), "no iss": good(with("aud", "livego")),
+		"wrong aud": good(with("iss", "me"), with("aud", "x")),
+		"aud array": good(with("iss", "me"), with("aud", []string{"livego"})),
 	} {
 		if _, err := strict.Authorize(t.Context(),
 			domain.AuthRequest{App: "vod", Name: "movie", Token: signWith(t, hs, hmacKey, c)}); !errors.Is(err,
@@ -277,7 +280,7 @@ func TestTokenVerification(t *testing.T) {
 	if _, err := strict.Authorize(t.Context(),
 		domain.AuthRequest{App: "live", Name: "movie",
 			Token: signWith(t, hs, []byte(oldSecret), good(with("iss", "me"), with("aud", "livego")))}); err == nil {
-		t.Error("T07: a secret that is no longer in the settings is good")
+		t.Error("a token of a removed secret is accepted")
 	}
 }
 
@@ -297,7 +300,7 @@ func mustEd(t *testing.T) ed25519.PrivateKey {
 	return k
 }
 
-// TestPrivateRoomsRequireToken says what takes a token.
+// TestPrivateRoomsRequireToken checks which rooms the setting private covers.
 func TestPrivateRoomsRequireToken(t *testing.T) {
 	keys := newFakeKeys()
 	for _, c := range []struct {
@@ -332,7 +335,7 @@ func (p publishKeys) List(_ context.Context, room string) ([]domain.Key, error) 
 	return []domain.Key{{ID: "x", Room: room, Label: "other", Created: time.Unix(1, 0)}, p.key}, nil
 }
 
-// TestPublishTokens tries tokens in the place of a key.
+// TestPublishTokens tries tokens instead of a stream key.
 func TestPublishTokens(t *testing.T) {
 	keys := publishKeys{newFakeKeys()}
 	reset := time.Now().Add(-time.Minute)
@@ -353,17 +356,17 @@ func TestPublishTokens(t *testing.T) {
 		{"good", "movie", token(), true},
 		{"signed", "movie", signedAt(time.Now()), true},
 		{"every room", "movie", token(with("room", "*")), true},
-		{"T03 to play", "movie", token(with("act", "play")), false},
+		{"play token", "movie", token(with("act", "play")), false},
 		{"no such room", "nobody", token(with("room", "nobody")), false},
-		{"T08 from before the reset", "movie", token(with("iat", reset.Add(-time.Second).Unix())), false},
-		{"T08 just before the reset", "movie",
+		{"issued before the reset", "movie", token(with("iat", reset.Add(-time.Second).Unix())), false},
+		{"issued just before the reset", "movie",
 			token(with("iat", float64(reset.Add(-50*time.Millisecond).UnixMilli())/1000+0.0001)), false},
-		{"T08 signed before the reset", "movie", signedAt(reset.Add(-2 * time.Second)), false},
-		{"T08 of an unknown time", "movie", token(without("iat")), false},
-		{"in the second of the reset", "movie", token(with("iat", reset.Unix())), true},
-		{"bad", "movie", "x", false},
-		{"none", "movie", "", false},
-		{"with a key too", keys.key.Secret, "x", true}, // the key is enough
+		{"signed URL from before the reset", "movie", signedAt(reset.Add(-2 * time.Second)), false},
+		{"no iat", "movie", token(without("iat")), false},
+		{"issued in the second of the reset", "movie", token(with("iat", reset.Unix())), true},
+		{"invalid token", "movie", "x", false},
+		{"no token", "movie", "", false},
+		{"valid key with an invalid token", keys.key.Secret, "x", true}, // the key is enough
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			grant, err := g.Authorize(t.Context(),
@@ -382,7 +385,7 @@ func TestPublishTokens(t *testing.T) {
 	}
 }
 
-// TestWrongTokensAreDelayed counts bad tokens as it counts bad keys (T12).
+// TestWrongTokensAreDelayed checks that invalid tokens count like wrong keys.
 func TestWrongTokensAreDelayed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewStreamAuth(newFakeKeys(),
@@ -396,7 +399,7 @@ func TestWrongTokensAreDelayed(t *testing.T) {
 		}
 		for range 20 {
 			if d := try(""); d != 0 {
-				t.Errorf("who shows nothing waits %v", d)
+				t.Errorf("a request without a token is delayed for %v", d)
 			}
 		}
 		for i := range 10 {
@@ -429,11 +432,12 @@ func TestTokenViewerLimit(t *testing.T) {
 		}
 	}
 	if len(passes) != 2 {
-		t.Errorf("two tokens have %d passes", len(passes))
+		t.Errorf("two tokens have %d viewer limits", len(passes))
 	}
 }
 
-// jwksCases are what may come from the URL, and how many keys it has; -1 for a refusal. They seed the fuzzer too.
+// jwksCases are responses of a JWKS URL and how many keys each has; -1 for an error. They seed the
+// fuzz target too.
 var jwksCases = []struct {
 	text string
 	want int
@@ -480,7 +484,7 @@ func FuzzParseJWKS(f *testing.F) {
 	})
 }
 
-// TestJWKSFetch tries answers of the URL that are no keys.
+// TestJWKSFetch tries responses that are not a JWKS.
 func TestJWKSFetch(t *testing.T) {
 	for name, h := range map[string]http.HandlerFunc{
 		"404": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) },
@@ -511,7 +515,7 @@ func FuzzToken(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		r := domain.AuthRequest{App: "live", Name: "another", Remote: "192.0.2.1:1"}
 		if c, err := tok.verify(t.Context(), s, r, now); err == nil {
-			t.Errorf("%q lets into another room: %+v", s, c)
+			t.Errorf("%q is valid for another room: %+v", s, c)
 		}
 	})
 }
@@ -533,8 +537,8 @@ func FuzzClaims(f *testing.F) {
 	})
 }
 
-// TestSessionLength bounds how long a viewer may stay: by the setting, and by the claim where that
-// is shorter. exp does not.
+// TestSessionLength checks that the setting bounds how long a viewer may stay, and the claim where
+// it is shorter; exp does not.
 func TestSessionLength(t *testing.T) {
 	g := NewStreamAuth(newFakeKeys(), Options{Apps: testApps, Private: []string{"*"}, Tokens: TokenOptions{
 		Secret: tokenSecret, MaxAge: 24 * time.Hour, Session: 2 * time.Hour,
@@ -548,11 +552,11 @@ func TestSessionLength(t *testing.T) {
 		{"no claim", good(soon), 2 * time.Hour},
 		{"shorter", good(soon, with("session", 600)), 10 * time.Minute},
 		{"longer", good(soon, with("session", 7200000)), 2 * time.Hour},
-		{"no time", good(with("session", 0)), 0},
-		{"below", good(with("session", -1)), 0},
+		{"zero", good(with("session", 0)), 0},
+		{"negative", good(with("session", -1)), 0},
 		{"text", good(with("session", "600")), 0},
 		{"fraction", good(with("session", 0.5)), 0},
-		{"for ever", good(with("session", 1<<62)), 0},
+		{"overflow", good(with("session", 1<<62)), 0},
 	} {
 		grant, err := g.Authorize(t.Context(),
 			domain.AuthRequest{App: "live", Name: "movie",

@@ -1,5 +1,5 @@
-// Package keyexport is how push keys are written down: in answers of the operator's HTTP, and in
-// the file by which they move from one store to another. It knows no store.
+// Package keyexport encodes stream keys as JSON: in responses of the operator's HTTP, and in the
+// file that moves keys from one store to another. It knows no store.
 package keyexport
 
 import (
@@ -15,21 +15,21 @@ import (
 	"livego/internal/ops/textfile"
 )
 
-// A Key is a domain.Key as JSON. The documentation of the HTTP interface is made from its tags.
+// A Key is a domain.Key as JSON. Its tags are the documentation of the HTTP interface.
 type Key struct {
-	ID         string     `json:"id,omitempty" doc:"What the key is called when it is revoked. It opens nothing."`
-	Room       string     `json:"room" doc:"The room that it publishes." maxLength:"128"`
-	App        string     `json:"app,omitempty" doc:"The only app that it is good for. Absent: every app." maxLength:"128"`
-	Label      string     `json:"label,omitempty" doc:"What tells it from the room's other keys. Absent: the default key, of which /control/get speaks. ~ is a default key that was replaced and is good for a while." maxLength:"128"`
-	Role       string     `json:"role,omitempty" enum:"primary,backup" doc:"backup: its encoder steps in when the main one is silent. Absent: primary."`
-	Created    *time.Time `json:"created,omitempty" doc:"Since when it has its present secret."`
-	Expires    *time.Time `json:"expires,omitempty" doc:"When it ends. Absent: never."`
-	LastUsed   *time.Time `json:"last_used,omitempty" doc:"When an encoder last came with it, to the minute. Absent: never."`
-	Generation uint64     `json:"generation,omitempty" doc:"How many secrets it has had."`
-	Secret     string     `json:"key,omitempty" doc:"The push key itself, 48 letters and digits. Only in the answer that makes it, and in an export."`
+	ID         string     `json:"id,omitempty" doc:"The key's ID, for example to revoke it. It is not a secret."`
+	Room       string     `json:"room" doc:"The room that the key publishes to." maxLength:"128"`
+	App        string     `json:"app,omitempty" doc:"The only app that the key is valid for. Absent: every app." maxLength:"128"`
+	Label      string     `json:"label,omitempty" doc:"Distinguishes the room's keys. Absent: the default key, which /control/get returns. ~ is a replaced default key in its grace period." maxLength:"128"`
+	Role       string     `json:"role,omitempty" enum:"primary,backup" doc:"backup: its encoder becomes the publisher when the primary encoder is idle or gone. Absent: primary."`
+	Created    *time.Time `json:"created,omitempty" doc:"When the current secret was created."`
+	Expires    *time.Time `json:"expires,omitempty" doc:"When the key expires. Absent: never."`
+	LastUsed   *time.Time `json:"last_used,omitempty" doc:"When an encoder last used the key, to the minute. Absent: never."`
+	Generation uint64     `json:"generation,omitempty" doc:"How many secrets the key has had."`
+	Secret     string     `json:"key,omitempty" doc:"The stream key itself, 48 letters and digits. Only in the response that creates it, and in an export."`
 }
 
-// FromDomain returns k as JSON has it.
+// FromDomain returns k as JSON encodes it.
 func FromDomain(k domain.Key) Key {
 	j := Key{
 		ID: k.ID, Room: k.Room, App: k.App, Label: k.Label, Created: timePtr(k.Created), Expires: timePtr(k.Expires),
@@ -48,11 +48,11 @@ func timePtr(t time.Time) *time.Time {
 	return &t
 }
 
-// maxID bounds an ID, in bytes.
+// maxID is the longest ID, in bytes.
 const maxID = 64
 
-// ToDomain returns j as a store has it, after a look at all that came from outside. The error is of
-// kind Invalid and never quotes a secret. What is absent stays so.
+// ToDomain validates j and returns it as a store has it. Absent fields stay zero. The error is of
+// kind Invalid and never quotes a secret.
 func (j Key) ToDomain() (domain.Key, error) {
 	k := domain.Key{ID: j.ID, Room: j.Room, App: j.App, Label: j.Label, Generation: j.Generation, Secret: j.Secret}
 	err := domain.CheckRoom(j.Room)
@@ -71,14 +71,14 @@ func (j Key) ToDomain() (domain.Key, error) {
 		return domain.Key{}, domain.Errorf(domain.Invalid, "role must be primary or backup")
 	}
 	if j.Secret != "" && !domain.LooksLikeKey(j.Secret) {
-		return domain.Key{}, domain.Errorf(domain.Invalid, "a key is %d letters and digits", domain.KeyLength)
+		return domain.Key{}, domain.Errorf(domain.Invalid, "invalid key: must be %d letters and digits", domain.KeyLength)
 	}
 	if len(j.ID) > maxID {
 		return domain.Key{}, domain.Errorf(domain.Invalid, "id is longer than %d characters", maxID)
 	}
 	for i := range len(j.ID) {
 		if c := j.ID[i]; c <= ' ' || c >= 0x7f || c == '/' {
-			return domain.Key{}, domain.Errorf(domain.Invalid, "id has a character that is none of its own")
+			return domain.Key{}, domain.Errorf(domain.Invalid, "id has an invalid character")
 		}
 	}
 	for from, to := range map[*time.Time]*time.Time{j.Created: &k.Created, j.Expires: &k.Expires,
@@ -90,20 +90,20 @@ func (j Key) ToDomain() (domain.Key, error) {
 	return k, nil
 }
 
-// file is what a file of keys holds.
+// file is the content of a key file.
 type file struct {
-	Livego int   `json:"livego_keys"` // the version of the form
+	Livego int   `json:"livego_keys"` // version of the format
 	Keys   []Key `json:"keys"`
 }
 
 const (
-	// Version is the version of the form.
+	// Version is the version of the format.
 	Version = 1
-	// maxFile bounds a file: 100,000 keys have half of it.
+	// maxFile is the largest key file, in bytes: 100,000 keys take half of it.
 	maxFile = 64 << 20
 )
 
-// Encode writes keys to w, secrets and all.
+// Encode writes keys with their secrets to w.
 func Encode(w io.Writer, keys []domain.Key) error {
 	f := file{Livego: Version, Keys: []Key{}}
 	for _, k := range keys {
@@ -114,7 +114,7 @@ func Encode(w io.Writer, keys []domain.Key) error {
 	return e.Encode(f)
 }
 
-// Decode reads what Encode wrote. One key that breaks a rule fails the whole.
+// Decode reads a file that Encode wrote. One invalid key fails the whole file.
 func Decode(r io.Reader) ([]domain.Key, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	switch {
@@ -130,13 +130,14 @@ func Decode(r io.Reader) ([]domain.Key, error) {
 	d.DisallowUnknownFields()
 	var f file
 	if err := d.Decode(&f); err != nil {
-		return nil, domain.Errorf(domain.Invalid, "no file of keys: %v", jsonErrorWithoutValues(err))
+		return nil, domain.Errorf(domain.Invalid, "not a key file: %v", jsonErrorWithoutValues(err))
 	}
 	if f.Livego != Version {
-		return nil, domain.Errorf(domain.Invalid, "a file of keys of version %d, and this livego knows %d", f.Livego, Version)
+		return nil, domain.Errorf(domain.Invalid, "key file has version %d, this livego supports version %d", f.Livego,
+			Version)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, domain.Errorf(domain.Invalid, "something follows the keys")
+		return nil, domain.Errorf(domain.Invalid, "data after the keys")
 	}
 	var keys []domain.Key
 	for i, j := range f.Keys {
@@ -149,24 +150,24 @@ func Decode(r io.Reader) ([]domain.Key, error) {
 	return keys, nil
 }
 
-// jsonErrorWithoutValues says what is wrong with JSON without quoting it: it may be a secret.
+// jsonErrorWithoutValues describes a JSON error without quoting the input, which may be a secret.
 func jsonErrorWithoutValues(err error) error {
 	var syntax *json.SyntaxError
 	var typ *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &syntax):
-		return fmt.Errorf("broken at byte %d", syntax.Offset)
+		return fmt.Errorf("invalid JSON at byte %d", syntax.Offset)
 	case errors.As(err, &typ):
-		return fmt.Errorf("%s is of a wrong type", typ.Field)
+		return fmt.Errorf("%s has the wrong type", typ.Field)
 	}
-	return errors.New("it is broken off, or has a field that is not known")
+	return errors.New("truncated, or unknown field")
 }
 
-// A Report says what came of an import.
+// A Report is the result of an import.
 type Report struct {
-	Added   int      `json:"added" doc:"How many are new."`
-	Same    int      `json:"same" doc:"How many were there already, just so."`
-	Refused []string `json:"refused,omitempty" doc:"Which were not taken, and why."`
+	Added   int      `json:"added" doc:"Keys that were added."`
+	Same    int      `json:"same" doc:"Keys that existed already, unchanged."`
+	Refused []string `json:"refused,omitempty" doc:"The reasons of the keys that were refused."`
 }
 
 // Add adds other to r.
@@ -176,7 +177,8 @@ func (r *Report) Add(other Report) {
 	r.Refused = append(r.Refused, other.Refused...)
 }
 
-// Import stores keys as they are. A key whose place is taken by another is refused; the error is the store's.
+// Import stores keys unchanged. A key that conflicts with another key is reported as refused; the
+// error is the store's.
 func Import(ctx context.Context, store domain.KeyStore, keys []domain.Key) (Report, error) {
 	var r Report
 	for _, k := range keys {

@@ -11,34 +11,34 @@ import (
 	"livego/internal/domain"
 )
 
-// fileCases are what somebody may want to import, and what comes of it; they seed the fuzzer too.
+// fileCases are files to import and the result of each; they seed the fuzz target too.
 var fileCases = []struct {
 	name, text string
 	keys       int
-	want       string // of the refusal
+	want       string // in the error
 }{
-	{"none", `{"livego_keys":1,"keys":[]}`, 0, ""},
-	{"least", `{"livego_keys":1,"keys":[{"room":"movie"}]}`, 1, ""},
-	{"all", `{"livego_keys":1,"keys":[{"id":"x","room":"a","app":"live","label":"cam","role":"backup","created":"2024-01-01T00:00:00Z","expires":"2034-01-01T00:00:00+01:00","last_used":"2024-01-02T00:00:00Z","generation":3,"key":"` + strings.Repeat("aB0", 16) + `"}]}`, 1, ""},
+	{"no keys", `{"livego_keys":1,"keys":[]}`, 0, ""},
+	{"minimal", `{"livego_keys":1,"keys":[{"room":"movie"}]}`, 1, ""},
+	{"all fields", `{"livego_keys":1,"keys":[{"id":"x","room":"a","app":"live","label":"cam","role":"backup","created":"2024-01-01T00:00:00Z","expires":"2034-01-01T00:00:00+01:00","last_used":"2024-01-02T00:00:00Z","generation":3,"key":"` + strings.Repeat("aB0", 16) + `"}]}`, 1, ""},
 	{"former", `{"livego_keys":1,"keys":[{"room":"a","label":"~"}]}`, 1, ""},
 	{"byte-order mark", "\xef\xbb\xbf" + `{"livego_keys":1,"keys":[{"room":"movie"}]}`, 1, ""},
 	{"UTF-16", "\xff\xfe{\x00}\x00", 0, "the file is UTF-16: save it as UTF-8"},
-	{"empty", ``, 0, "broken"},
-	{"not JSON", `hello`, 0, "broken at byte 1"},
+	{"empty", ``, 0, "invalid"},
+	{"not JSON", `hello`, 0, "invalid JSON at byte 1"},
 	{"another file", `{"keys":[]}`, 0, "version 0"},
-	{"newer", `{"livego_keys":2,"keys":[]}`, 0, "version 2"},
-	{"two", `{"livego_keys":1,"keys":[]}{}`, 0, "something follows"},
-	{"unknown field", `{"livego_keys":1,"keys":[{"room":"a","x":1}]}`, 0, "not known"},
-	{"wrong type", `{"livego_keys":1,"keys":[{"room":5}]}`, 0, "room is of a wrong type"},
-	{"bad room", `{"livego_keys":1,"keys":[{"room":"../x"}]}`, 0, "key 1: room name"},
+	{"newer version", `{"livego_keys":2,"keys":[]}`, 0, "version 2"},
+	{"two values", `{"livego_keys":1,"keys":[]}{}`, 0, "data after the keys"},
+	{"unknown field", `{"livego_keys":1,"keys":[{"room":"a","x":1}]}`, 0, "unknown field"},
+	{"wrong type", `{"livego_keys":1,"keys":[{"room":5}]}`, 0, "room has the wrong type"},
+	{"invalid room", `{"livego_keys":1,"keys":[{"room":"../x"}]}`, 0, "key 1: room name"},
 	{"no room", `{"livego_keys":1,"keys":[{"room":"a"},{"label":"x"}]}`, 0, "key 2: room name is empty"},
 	{"reserved app", `{"livego_keys":1,"keys":[{"room":"a","app":"api"}]}`, 0, "reserved"},
-	{"bad label", `{"livego_keys":1,"keys":[{"room":"a","label":"~x"}]}`, 0, "label name"},
-	{"bad role", `{"livego_keys":1,"keys":[{"room":"a","role":"boss"}]}`, 0, "primary or backup"},
+	{"invalid label", `{"livego_keys":1,"keys":[{"room":"a","label":"~x"}]}`, 0, "label name"},
+	{"invalid role", `{"livego_keys":1,"keys":[{"room":"a","role":"boss"}]}`, 0, "primary or backup"},
 	{"short key", `{"livego_keys":1,"keys":[{"room":"a","key":"h1dd3n"}]}`, 0, "48 letters"},
-	{"bad id", `{"livego_keys":1,"keys":[{"room":"a","id":"a/b"}]}`, 0, "id has"},
+	{"invalid id", `{"livego_keys":1,"keys":[{"room":"a","id":"a/b"}]}`, 0, "id has"},
 	{"long id", `{"livego_keys":1,"keys":[{"room":"a","id":"` + strings.Repeat("x", 65) + `"}]}`, 0, "id is longer"},
-	{"deep", strings.Repeat(`{"keys":[`, 20000), 0, "broken"},
+	{"deep", strings.Repeat(`{"keys":[`, 20000), 0, "invalid"},
 }
 
 func TestDecode(t *testing.T) {
@@ -49,7 +49,7 @@ func TestDecode(t *testing.T) {
 			t.Errorf("%s: %d keys, %v", c.name, len(keys), err)
 		case c.want != "" && (domain.KindOf(err) != domain.Invalid || !strings.Contains(err.Error(), c.want) ||
 			strings.Contains(err.Error(), "h1dd3n")):
-			t.Errorf("%s: %v, want a refusal with %q", c.name, err, c.want)
+			t.Errorf("%s: %v, want an error with %q", c.name, err, c.want)
 		}
 	}
 }

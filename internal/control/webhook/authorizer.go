@@ -12,32 +12,33 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// AuthorizerOptions say whom to ask.
+// AuthorizerOptions configure an Authorizer.
 type AuthorizerOptions struct {
-	OnPublish, OnPlay string // URLs; "": nobody is asked
-	Secret            string // signs the questions
+	OnPublish, OnPlay string // URLs; "": no webhook
+	Secret            string // signs requests
 	Timeout           time.Duration
-	IsLive            func(domain.Name) bool // whether a stream is live; nil: all are taken to be
+	IsLive            func(domain.Name) bool // reports whether a stream is live; nil: every stream is
 	Log               *slog.Logger
 }
 
-// A Authorizer asks who else must say yes. No answer, or one that is not understood, is a no.
+// An Authorizer asks the webhooks whether a client may publish or play. Without a valid response
+// the client is refused.
 type Authorizer struct {
 	opt    AuthorizerOptions
 	client *client
-	cache  decisionCache // that say how long they hold
+	cache  decisionCache // decisions with Cache-Control
 
-	// Turns to ask. Questions about publishers have their own: everybody can cause one about a player,
-	// of a room that is made up.
+	// Concurrent requests. Those for publishers have their own limit: any client can cause one for
+	// a player, of a made-up room.
 	publishing, playing *netx.AddressSemaphore
 
-	// recent are other answers to players, for a moment: so a player that asks for the same again and
-	// again, and is refused or finds nothing live, costs one question. A yes counts only while its
-	// room is not live, where it leads to "not found".
+	// recent caches other decisions about players for recentTTL, so that a player that repeats a
+	// request, and is refused or finds no live stream, causes one webhook request. A decision to
+	// allow is used only while its room is not live, where it leads to "not found".
 	recent decisionCache
 }
 
-// NewAuthorizer returns a Gate with nothing known.
+// NewAuthorizer returns an Authorizer with empty caches.
 func NewAuthorizer(o AuthorizerOptions) *Authorizer {
 	return &Authorizer{
 		opt: o, client: newClient(o.Secret, o.Timeout), publishing: netx.NewFairAddressSemaphore(maxRequests),
@@ -45,7 +46,7 @@ func NewAuthorizer(o AuthorizerOptions) *Authorizer {
 	}
 }
 
-// decisionRequest is what is asked. It holds no key and no token.
+// decisionRequest is the body of a request. It contains no key and no token.
 type decisionRequest struct {
 	Action string `json:"action"` // "publish" or "play"
 	App    string `json:"app"`
@@ -53,22 +54,23 @@ type decisionRequest struct {
 	Proto  string `json:"proto"`
 	Remote string `json:"remote"` // host:port
 	Role   string `json:"role,omitempty"`
-	KeyID  string `json:"key_id,omitempty"` // of the key that he came with
+	KeyID  string `json:"key_id,omitempty"` // of the publisher's key
 }
 
-// decision is what must come back, with a status of 200: allow, and maybe another room, or why not.
+// decision is the body of a response with status 200: allow, and optionally another room or the
+// reason of a refusal.
 type decision struct {
 	Allow  *bool  `json:"allow"`
 	Room   string `json:"room"`
 	Reason string `json:"reason"`
 }
 
-// Authorize returns grant, what r has been granted so far, with another room where that is the
-// answer. Errors are of kind Denied, Limit or Unavailable.
-func (g *Authorizer) Authorize(ctx context.Context, r domain.AuthRequest, grant domain.Grant) (domain.Grant, error) {
-	url, turns := g.opt.OnPlay, g.playing
+// Authorize returns grant, the grant of r so far, with the room that the webhook names, if any.
+// Errors are of kind Denied, Limit or Unavailable.
+func (w *Authorizer) Authorize(ctx context.Context, r domain.AuthRequest, grant domain.Grant) (domain.Grant, error) {
+	url, slots := w.opt.OnPlay, w.playing
 	if r.Action == domain.Publish {
-		url, turns = g.opt.OnPublish, g.publishing
+		url, slots = w.opt.OnPublish, w.publishing
 	}
 	if url == "" {
 		return grant, nil
@@ -80,15 +82,15 @@ func (g *Authorizer) Authorize(ctx context.Context, r domain.AuthRequest, grant 
 	if r.Action == domain.Publish {
 		q.Role = grant.Role.String()
 	}
-	a, ok := g.cached(q, grant.Name)
+	a, ok := w.cached(q, grant.Name)
 	if !ok {
-		done, err := g.acquire(ctx, turns, r.Remote)
+		done, err := w.acquire(ctx, slots, r.Remote)
 		if err != nil {
 			return domain.Grant{}, err
 		}
 		defer done()
-		if a, ok = g.cached(q, grant.Name); !ok { // what came while this one waited
-			if a, err = g.request(ctx, url, q); err != nil {
+		if a, ok = w.cached(q, grant.Name); !ok { // it may have arrived during the wait
+			if a, err = w.request(ctx, url, q); err != nil {
 				return domain.Grant{}, err
 			}
 		}
@@ -99,7 +101,7 @@ func (g *Authorizer) Authorize(ctx context.Context, r domain.AuthRequest, grant 
 	if a.Room != "" {
 		name, err := domain.ParseName(grant.Name.App, a.Room)
 		if err != nil {
-			g.opt.Log.Warn("a hook names a room that cannot be", "action", q.Action, "err", err)
+			w.opt.Log.Warn("webhook returned an invalid room", "action", q.Action, "err", err)
 			return domain.Grant{}, errInvalidResponse()
 		}
 		grant.Name = name
@@ -107,69 +109,71 @@ func (g *Authorizer) Authorize(ctx context.Context, r domain.AuthRequest, grant 
 	return grant, nil
 }
 
-// cached returns the answer to q that need not be asked for again. name is the room that q is about.
-func (g *Authorizer) cached(q decisionRequest, name domain.Name) (decision, bool) {
+// cached returns the cached decision for q. name is the stream of q.
+func (w *Authorizer) cached(q decisionRequest, name domain.Name) (decision, bool) {
 	now := time.Now()
-	if a, ok := g.cache.get(q, now); ok {
+	if a, ok := w.cache.get(q, now); ok {
 		return a, true
 	}
-	a, ok := g.recent.get(q, now)
+	a, ok := w.recent.get(q, now)
 	if !ok || !*a.Allow {
 		return a, ok
 	}
 	if a.Room != "" {
 		name.Room = a.Room
 	}
-	return a, g.opt.IsLive != nil && !g.opt.IsLive(name)
+	return a, w.opt.IsLive != nil && !w.opt.IsLive(name)
 }
 
-// acquire waits until one more may ask, of its address and of all: many viewers come at once. The caller calls done.
-func (g *Authorizer) acquire(ctx context.Context, turns *netx.AddressSemaphore, remote string) (done func(),
+// acquire waits for one of the concurrent requests, within the shares of the client's address and
+// of all: many viewers may connect at once. The caller must call done.
+func (w *Authorizer) acquire(ctx context.Context, slots *netx.AddressSemaphore, remote string) (done func(),
 	err error) {
-	bounded, cancel := context.WithTimeout(ctx, g.opt.Timeout)
+	bounded, cancel := context.WithTimeout(ctx, w.opt.Timeout)
 	defer cancel()
-	done, err = turns.Acquire(bounded, remote)
+	done, err = slots.Acquire(bounded, remote)
 	switch {
 	case err == nil:
 		return done, nil
 	case ctx.Err() != nil:
 		return nil, &domain.Error{Kind: domain.Unavailable, Err: ctx.Err()}
 	}
-	return nil, domain.Errorf(domain.Limit, "too many are coming at once")
+	return nil, domain.Errorf(domain.Limit, "too many concurrent webhook requests")
 }
 
-// maxReason bounds what a hook says to who is refused, in bytes.
+// maxReason is the longest reason that is passed on to the client, in bytes.
 const maxReason = 200
 
-// request returns a yes or a no in so many words; anything else is an error.
-func (g *Authorizer) request(ctx context.Context, url string, q decisionRequest) (decision, error) {
-	said, err := g.client.post(ctx, url, newID(), mustJSON(q))
+// request returns the webhook's decision. Every response that is not a valid decision is an error.
+func (w *Authorizer) request(ctx context.Context, url string, q decisionRequest) (decision, error) {
+	resp, err := w.client.post(ctx, url, newID(), mustJSON(q))
 	var a decision
-	d := json.NewDecoder(bytes.NewReader(said.body))
+	d := json.NewDecoder(bytes.NewReader(resp.body))
 	switch {
 	case err != nil:
-		g.opt.Log.Warn("a hook does not answer", "action", q.Action, "err", err)
+		w.opt.Log.Warn("webhook did not respond", "action", q.Action, "err", err)
 		return a, errInvalidResponse()
-	case said.status == 401 || said.status == 403:
+	case resp.status == 401 || resp.status == 403:
 		a.Allow = new(bool)
-	case said.status != 200 || d.Decode(&a) != nil || a.Allow == nil || d.More():
-		g.opt.Log.Warn("a hook gives an answer that is none", "action", q.Action, "status", said.status)
+	case resp.status != 200 || d.Decode(&a) != nil || a.Allow == nil || d.More():
+		w.opt.Log.Warn("webhook returned an invalid response", "action", q.Action, "status", resp.status)
 		return a, errInvalidResponse()
-	case len(a.Room) > domain.MaxName: // before it is kept
-		g.opt.Log.Warn("a hook names a room that cannot be", "action", q.Action, "length", len(a.Room))
+	case len(a.Room) > domain.MaxName: // before it is cached
+		w.opt.Log.Warn("webhook returned an invalid room", "action", q.Action, "length", len(a.Room))
 		return a, errInvalidResponse()
 	}
-	a.Reason = strings.Clone(domain.Shorten(a.Reason, maxReason)) // what is kept does not hold all that was sent
+	// A copy, so that the cache does not hold the whole response.
+	a.Reason = strings.Clone(domain.Shorten(a.Reason, maxReason))
 	switch {
-	case said.maxAge > 0 && said.status == 200:
-		g.cache.put(q, a, time.Now(), said.maxAge)
-	case !said.hasMaxAge && q.Action == domain.Play.String():
-		g.recent.put(q, a, time.Now(), recentTTL)
+	case resp.maxAge > 0 && resp.status == 200:
+		w.cache.put(q, a, time.Now(), resp.maxAge)
+	case !resp.hasMaxAge && q.Action == domain.Play.String():
+		w.recent.put(q, a, time.Now(), recentTTL)
 	}
 	return a, nil
 }
 
-// refusal returns a no as an error.
+// refusal returns an error if the decision is not to allow.
 func (a decision) refusal() error {
 	switch {
 	case *a.Allow:
@@ -183,5 +187,5 @@ func (a decision) refusal() error {
 func errRefused() error { return domain.Errorf(domain.Denied, "refused by the operator") }
 
 func errInvalidResponse() error {
-	return domain.Errorf(domain.Unavailable, "who decides about this does not answer")
+	return domain.Errorf(domain.Unavailable, "the authorization webhook did not return a valid response")
 }

@@ -8,18 +8,19 @@ import (
 )
 
 const (
-	// maxCachedDecisions is how many answers are kept: each has some hundred bytes.
+	// maxCachedDecisions bounds the cached decisions: each takes some hundred bytes.
 	maxCachedDecisions = 10_000
-	// recentTTL is how long an answer to a player is kept that does not say how long it holds: see Gate.recent.
+	// recentTTL is how long a decision about a player without Cache-Control is cached: see
+	// Authorizer.recent.
 	recentTTL = 5 * time.Second
 )
 
-// decisionCache keeps what was answered, for as long as it holds: a crowd that comes from one
-// address asks once. Where there is no room the oldest answer goes. The zero value has none.
+// decisionCache caches decisions until they expire, so that many viewers behind one address cause
+// one request. When it is full the oldest decision is removed. The zero value is empty.
 type decisionCache struct {
 	mu    sync.Mutex
-	all   map[decisionRequest]*list.Element // of order
-	order list.List                         // of kept, the oldest first
+	all   map[decisionRequest]*list.Element // elements of order
+	order list.List                         // of cacheEntry, oldest first
 }
 
 type cacheEntry struct {
@@ -28,7 +29,7 @@ type cacheEntry struct {
 	expires  time.Time
 }
 
-// cacheKey returns q as it is known by: whatever port its sender has.
+// cacheKey returns q without the client's port.
 func (q decisionRequest) cacheKey() decisionRequest {
 	if host, _, err := net.SplitHostPort(q.Remote); err == nil {
 		q.Remote = host
@@ -36,10 +37,10 @@ func (q decisionRequest) cacheKey() decisionRequest {
 	return q
 }
 
-func (k *decisionCache) get(q decisionRequest, now time.Time) (decision, bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	e := k.all[q.cacheKey()]
+func (c *decisionCache) get(q decisionRequest, now time.Time) (decision, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.all[q.cacheKey()]
 	if e == nil {
 		return decision{}, false
 	}
@@ -47,19 +48,19 @@ func (k *decisionCache) get(q decisionRequest, now time.Time) (decision, bool) {
 	return got.decision, now.Before(got.expires)
 }
 
-// put keeps an answer for the time given.
-func (k *decisionCache) put(q decisionRequest, a decision, now time.Time, age time.Duration) {
+// put caches a decision for the time age.
+func (c *decisionCache) put(q decisionRequest, a decision, now time.Time, age time.Duration) {
 	q = q.cacheKey()
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.all == nil {
-		k.all = map[decisionRequest]*list.Element{}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all == nil {
+		c.all = map[decisionRequest]*list.Element{}
 	}
-	if e := k.all[q]; e != nil {
-		k.order.Remove(e)
-	} else if len(k.all) >= maxCachedDecisions {
-		oldest := k.order.Remove(k.order.Front()).(cacheEntry)
-		delete(k.all, oldest.request)
+	if e := c.all[q]; e != nil {
+		c.order.Remove(e)
+	} else if len(c.all) >= maxCachedDecisions {
+		oldest := c.order.Remove(c.order.Front()).(cacheEntry)
+		delete(c.all, oldest.request)
 	}
-	k.all[q] = k.order.PushBack(cacheEntry{q, a, now.Add(age)})
+	c.all[q] = c.order.PushBack(cacheEntry{q, a, now.Add(age)})
 }

@@ -14,32 +14,33 @@ import (
 )
 
 const (
-	// maxBatch is how many events one request brings.
+	// maxBatch is the number of events in one request.
 	maxBatch = 100
-	// maxWaitingEvents is how many events wait for the disk. More are lost: a stream waits for
-	// nothing. Those of viewers are lost first, since they have half of the places.
+	// maxWaitingEvents is how many events wait to be written to disk. More are lost, since a stream
+	// must not wait. Those of viewers are lost first: they may use half of the places.
 	maxWaitingEvents = 4096
-	// maxExtraEvents is the same for what other parts of the server tell, which is rare.
+	// maxExtraEvents is the same for events of other parts of the server, which are rare.
 	maxExtraEvents = 256
-	// retryFirst and retryMax are how long one that takes no events is left alone.
+	// retryFirst and retryMax bound the pause between two deliveries to a receiver that fails.
 	retryFirst = time.Second
 	retryMax   = time.Minute
-	// aliveInterval is how often a stream that goes on is told of: who missed its end learns of it so.
+	// aliveInterval is how often stream.live is sent for a live stream: a receiver that missed the
+	// end of a stream learns of it so.
 	aliveInterval = time.Minute
 )
 
-// OutboxOptions say where events go.
+// OutboxOptions configure an Outbox.
 type OutboxOptions struct {
 	URL           string
-	Secret        string // signs them
-	Dir           string // where they wait
-	Viewers       bool   // tell of viewers too
+	Secret        string // signs requests
+	Dir           string // where undelivered events are stored
+	Viewers       bool   // send events of viewers too
 	Timeout       time.Duration
-	AliveInterval time.Duration // how often a stream that goes on is told of; 0: every minute
+	AliveInterval time.Duration // how often stream.live is sent for a live stream; 0: every minute
 	Log           *slog.Logger
 }
 
-// An Outbox brings the events of a hub to a URL: in order, at least once, from the disk.
+// An Outbox delivers the events of a hub to a URL: in order, at least once, from a queue on disk.
 type Outbox struct {
 	hub    *stream.Hub
 	opt    OutboxOptions
@@ -49,11 +50,12 @@ type Outbox struct {
 	events    <-chan stream.Event
 	lost      func() uint64
 	stop      func()
-	extra     chan Event // by other parts of the server than the hub
+	extra     chan Event // from other parts of the server than the hub
 	extraLost atomic.Uint64
 }
 
-// OpenOutbox opens the box in o.Dir, which is made when absent, and begins to note events; Run must be called.
+// OpenOutbox opens the queue in o.Dir, which it creates when absent, and starts to observe hub. Run
+// must be called.
 func OpenOutbox(hub *stream.Hub, o OutboxOptions) (*Outbox, error) {
 	b, err := openQueue(o.Dir)
 	if err != nil {
@@ -66,8 +68,8 @@ func OpenOutbox(hub *stream.Hub, o OutboxOptions) (*Outbox, error) {
 	return out, nil
 }
 
-// Run takes events and brings them until ctx ends, and closes the box. What is left then is brought
-// after the next start.
+// Run stores and delivers events until ctx ends, and closes the queue. Events that are left then
+// are delivered after the next start.
 func (o *Outbox) Run(ctx context.Context) {
 	events, lost := o.events, o.lost
 	missed := uint64(0)
@@ -78,18 +80,18 @@ func (o *Outbox) Run(ctx context.Context) {
 			o.add([]Event{<-o.extra}, 0)
 		}
 		if err := o.queue.close(); err != nil {
-			o.opt.Log.Error("closing the outbox", "err", err)
+			o.opt.Log.Error("cannot close the outbox", "err", err)
 		}
 		o.client.http.CloseIdleConnections()
 	}()
-	// The box is this goroutine's; who sends has a batch at a time.
+	// The queue belongs to this goroutine; the sender has one batch at a time.
 	type batch struct {
 		id     string
 		events []Event
 	}
 	send, done := make(chan batch), make(chan struct{})
-	sent := make(chan bool, 1) // whether the batch was taken
-	var under position         // where the batch under way ends
+	sent := make(chan bool, 1) // whether the batch was delivered
+	var inFlight position      // the end of the batch in flight
 	busy := false
 	go func() {
 		defer close(done)
@@ -101,7 +103,7 @@ func (o *Outbox) Run(ctx context.Context) {
 		close(send)
 		<-done
 		if busy && <-sent {
-			o.markDelivered(under)
+			o.markDelivered(inFlight)
 		}
 	}()
 	alive := time.NewTicker(o.opt.AliveInterval)
@@ -110,14 +112,14 @@ func (o *Outbox) Run(ctx context.Context) {
 		if !busy {
 			list, end, err := o.queue.next(maxBatch, time.Now())
 			if err != nil {
-				o.opt.Log.Error("reading the outbox", "err", err)
+				o.opt.Log.Error("cannot read the outbox", "err", err)
 			}
-			if len(list) == 0 && end != o.queue.position() { // what was too old
+			if len(list) == 0 && end != o.queue.position() { // only expired events
 				o.markDelivered(end)
 			}
 			if len(list) > 0 {
-				under, busy = end, true
-				send <- batch{newID(), list} // who sends is idle
+				inFlight, busy = end, true
+				send <- batch{newID(), list} // the sender is idle
 			}
 		}
 		select {
@@ -132,15 +134,16 @@ func (o *Outbox) Run(ctx context.Context) {
 			o.add([]Event{e}, o.extraLost.Swap(0))
 		case ok := <-sent:
 			if busy = false; ok {
-				o.markDelivered(under)
+				o.markDelivered(inFlight)
 			}
 		case now := <-alive.C:
-			going := o.liveEvents(now)
+			liveNow := o.liveEvents(now)
 			all := receiveAll(events)
 			o.addStreamEvents(all, lost()-missed)
 			missed = lost()
-			// What else was told of a stream meanwhile comes before or after: which, the next minute knows.
-			o.add(slices.DeleteFunc(going, func(g Event) bool {
+			// Another event of the same stream comes before or after this one, in an unknown order:
+			// the next tick sends the right one.
+			o.add(slices.DeleteFunc(liveNow, func(g Event) bool {
 				return slices.ContainsFunc(all, func(e stream.Event) bool { return e.Name.String() == g.Stream })
 			}), 0)
 		case <-ctx.Done():
@@ -149,14 +152,14 @@ func (o *Outbox) Run(ctx context.Context) {
 	}
 }
 
-// RelayFailed tells that a relay keeps failing. It never blocks.
+// RelayFailed adds the event that a relay keeps failing. It never blocks.
 func (o *Outbox) RelayFailed(s domain.RelayStatus) {
 	name := domain.Name{App: s.App, Room: s.Room}
 	o.addExtra(Event{ID: newID(), Type: "relay.failed", Stream: name.String(), At: s.Since.UTC(),
 		Relay: &Relay{s.Direction, s.URL, s.Error, s.Attempts}})
 }
 
-// RecordingFinished tells that a file was closed. It never blocks.
+// RecordingFinished adds the event that a recording's file was closed. It never blocks.
 func (o *Outbox) RecordingFinished(r domain.Recording) {
 	o.addExtra(Event{ID: newID(), Type: "recording.finished", Stream: r.Name.String(), At: time.Now().UTC(),
 		Recording: &Recording{
@@ -165,7 +168,7 @@ func (o *Outbox) RecordingFinished(r domain.Recording) {
 		}})
 }
 
-// addExtra takes an event that is none of the hub's.
+// addExtra adds an event that does not come from the hub.
 func (o *Outbox) addExtra(e Event) {
 	select {
 	case o.extra <- e:
@@ -176,11 +179,11 @@ func (o *Outbox) addExtra(e Event) {
 
 func (o *Outbox) markDelivered(p position) {
 	if err := o.queue.markDelivered(p); err != nil {
-		o.opt.Log.Error("the position in the outbox", "err", err)
+		o.opt.Log.Error("cannot write the position of the outbox", "err", err)
 	}
 }
 
-// receiveAll returns what waits in events.
+// receiveAll returns the events that wait in events.
 func receiveAll(events <-chan stream.Event) (all []stream.Event) {
 	for len(all) < maxWaitingEvents {
 		select {
@@ -196,7 +199,7 @@ func receiveAll(events <-chan stream.Event) (all []stream.Event) {
 	return all
 }
 
-// addStreamEvents puts events into the box; lost is how many never came here.
+// addStreamEvents adds events to the queue; lost is how many were lost before.
 func (o *Outbox) addStreamEvents(events []stream.Event, lost uint64) {
 	var list []Event
 	for _, e := range events {
@@ -207,7 +210,7 @@ func (o *Outbox) addStreamEvents(events []stream.Event, lost uint64) {
 	o.add(list, lost)
 }
 
-// liveEvents returns an event for each stream that goes on, in order of their names.
+// liveEvents returns a stream.live event for each live stream, ordered by name.
 func (o *Outbox) liveEvents(now time.Time) (list []Event) {
 	for _, in := range o.hub.Snapshot() {
 		if !in.Held {
@@ -217,17 +220,17 @@ func (o *Outbox) liveEvents(now time.Time) (list []Event) {
 	return list
 }
 
-// add puts events into the box; lost is how many never came here.
+// add adds events to the queue; lost is how many were lost before.
 func (o *Outbox) add(list []Event, lost uint64) {
 	if err := o.queue.add(list); err != nil {
-		o.opt.Log.Error("writing to the outbox", "err", err)
+		o.opt.Log.Error("cannot write to the outbox", "err", err)
 	}
 	if n := uint64(o.queue.resetLost()) + lost; n > 0 {
-		o.opt.Log.Warn("events are lost: nobody takes them, or not as fast as they come", "events", n)
+		o.opt.Log.Warn("events lost: the receiver is unavailable or too slow", "events", n)
 	}
 }
 
-// eventType returns how an event is told; "" for one that is not.
+// eventType returns the event's name in webhooks; "" for one that is not sent.
 func eventType(t stream.EventType) string {
 	switch t {
 	case stream.Started, stream.Held, stream.Resumed, stream.Ended:
@@ -238,9 +241,9 @@ func eventType(t stream.EventType) string {
 	return ""
 }
 
-// deliver sends events again and again until they are taken: any status of 2xx. One of 4xx says
-// that they will never be, except that 408 and 429 ask for patience. It reports false when ctx
-// ended before.
+// deliver sends events until the receiver accepts them by any 2xx status. A 4xx status means that
+// it never will, except 401, 403, 404, 408 and 429, which are retried. It returns false when ctx
+// ends before.
 func (o *Outbox) deliver(ctx context.Context, id string, events []Event) bool {
 	body := mustJSON(struct {
 		Events []Event `json:"events"`
@@ -254,10 +257,10 @@ func (o *Outbox) deliver(ctx context.Context, id string, events []Event) bool {
 			return true
 		case err == nil && status/100 == 4 && status != 401 && status != 403 && status != 404 && status != 408 &&
 			status != 429:
-			o.opt.Log.Warn("events are refused for good", "status", status, "events", len(events))
+			o.opt.Log.Warn("events refused by the receiver", "status", status, "events", len(events))
 			return true
 		case ctx.Err() == nil:
-			o.opt.Log.Warn("events are not taken", "status", status, "err", err, "retry_in", pause)
+			o.opt.Log.Warn("cannot deliver events", "status", status, "err", err, "retry_in", pause)
 		}
 		select {
 		case <-time.After(pause/2 + rand.N(pause/2)): //nolint:forbidigo // jitter, no secret

@@ -20,21 +20,22 @@ import (
 )
 
 const (
-	// maxQueueSize bounds the box on the disk. Beyond half of it only what matters most goes in;
-	// beyond all of it what matters least goes first, and then the oldest.
+	// maxQueueSize bounds the queue on disk, in bytes. When it is more than half full, events of
+	// low priority are not added; when it is full, they are dropped first, and then the oldest.
 	maxQueueSize = 64 << 20
-	// maxSegmentSize is how long a file of it grows.
+	// maxSegmentSize is the size at which a new segment file is started, in bytes.
 	maxSegmentSize = 1 << 20
-	// maxLine bounds an event: a name has 128 characters, and what a disk says is cut to as many.
+	// maxLine is the longest line of an event, in bytes: a name has 128 characters, and disk errors
+	// are cut to as many.
 	maxLine = 4 << 10
-	// maxEventAge is how long an event is worth telling.
+	// maxEventAge is the age at which an event is not delivered any more.
 	maxEventAge = 24 * time.Hour
 )
 
-// An Event is news of a stream, as it is told. Who receives it knows by ID what he has had.
+// An Event is an event as it is sent. Receivers detect duplicates by ID.
 type Event struct {
 	ID string `json:"id"`
-	// "stream.started", "stream.held", "stream.resumed", "stream.live", "stream.ended",
+	// Type is "stream.started", "stream.held", "stream.resumed", "stream.live", "stream.ended",
 	// "viewer.joined", "viewer.left", "recording.finished", "relay.failed"
 	Type   string    `json:"type"`
 	Stream string    `json:"stream"`
@@ -45,18 +46,18 @@ type Event struct {
 	Relay     *Relay     `json:"relay,omitempty"`     // of relay.failed
 }
 
-// A Recording tells of a file that was closed.
+// A Recording describes a closed file in recording.finished.
 type Recording struct {
 	File     string                 `json:"file"` // below flv_dir
 	Started  time.Time              `json:"started"`
 	Bytes    int64                  `json:"bytes"`
-	Duration float64                `json:"duration"` // s
+	Duration float64                `json:"duration"` // seconds
 	Gaps     int                    `json:"gaps"`
 	Reason   domain.RecordingReason `json:"reason"`
 	Error    string                 `json:"error,omitempty"`
 }
 
-// A Relay is what relay.failed says of it. It holds no secret.
+// A Relay describes the relay in relay.failed. It holds no secret.
 type Relay struct {
 	Direction string `json:"direction"` // "push", "pull"
 	URL       string `json:"url"`       // up to the app
@@ -64,26 +65,27 @@ type Relay struct {
 	Attempts  int    `json:"attempts"` // that have failed in a row
 }
 
-// typeLive says once more what stream.started and stream.resumed have said.
+// typeLive is the event that repeats stream.started and stream.resumed while the stream is live.
 const typeLive = "stream.live"
 
-// lowPriority reports whether e goes first where there is no room.
+// lowPriority reports whether e is dropped first when the queue is full.
 func (e Event) lowPriority() bool { return strings.HasPrefix(e.Type, "viewer.") || e.Type == typeLive }
 
-// diskQueue keeps events on the disk, in order: files of lines, each a checksum and an event. For one goroutine.
+// diskQueue stores events on disk, in order: segment files of lines, each a checksum and an event.
+// It is for one goroutine.
 //
-//	00000000000000000007.events    page 7
-//	position                       "7 1234": what comes before byte 1234 of page 7 has been delivered
+//	00000000000000000007.events    segment 7
+//	position                       "7 1234": everything before byte 1234 of segment 7 is delivered
 type diskQueue struct {
 	dir            string
 	segments       []int64 // their numbers, oldest first; the last is written to
 	size           map[int64]int64
-	hasLowPriority map[int64]bool // pages that may hold events that go first
+	hasLowPriority map[int64]bool // segments that may have events of low priority
 	out            *os.File
 
-	segment, offset int64 // what is delivered next
-	inFlight        int64 // the page in which the batch under way ends
-	lost            int   // events that went for want of room or broken lines, since last asked
+	segment, offset int64 // the next event to deliver
+	inFlight        int64 // the segment in which the batch in flight ends
+	lost            int   // events dropped for lack of space or as broken lines, since resetLost
 }
 
 // position is where a batch ends.
@@ -93,7 +95,7 @@ func openQueue(dir string) (*diskQueue, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	b := &diskQueue{dir: dir, size: map[int64]int64{}, hasLowPriority: map[int64]bool{}}
+	q := &diskQueue{dir: dir, size: map[int64]int64{}, hasLowPriority: map[int64]bool{}}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -103,22 +105,23 @@ func openQueue(dir string) (*diskQueue, error) {
 		n, err := strconv.ParseInt(name, 10, 64)
 		info, infoErr := e.Info()
 		if ok && err == nil && infoErr == nil && n >= 0 {
-			b.segments = append(b.segments, n)
-			b.size[n], b.hasLowPriority[n] = info.Size(), true
+			q.segments = append(q.segments, n)
+			q.size[n], q.hasLowPriority[n] = info.Size(), true
 		}
 	}
-	slices.Sort(b.segments)
+	slices.Sort(q.segments)
 	if text, err := os.ReadFile(filepath.Join(dir, positionFile)); err == nil {
-		_, _ = fmt.Sscan(string(text), &b.segment, &b.offset) // a broken one is the start: twice is better than never
+		// An invalid position is the start: events may be delivered twice, but none is lost.
+		_, _ = fmt.Sscan(string(text), &q.segment, &q.offset)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	// A new page, since the last may end in half a line.
-	next := max(b.segment, 0) + 1
-	if n := len(b.segments); n > 0 {
-		next = max(next, b.segments[n-1]+1)
+	// A new segment, since the last one may end in a partial line.
+	next := max(q.segment, 0) + 1
+	if n := len(q.segments); n > 0 {
+		next = max(next, q.segments[n-1]+1)
 	}
-	return b, b.startSegment(next)
+	return q, q.startSegment(next)
 }
 
 const (
@@ -126,85 +129,85 @@ const (
 	positionFile = "position"
 )
 
-func (b *diskQueue) path(page int64) string {
-	return filepath.Join(b.dir, fmt.Sprintf("%020d%s", page, segmentExt))
+func (q *diskQueue) path(segment int64) string {
+	return filepath.Join(q.dir, fmt.Sprintf("%020d%s", segment, segmentExt))
 }
 
-// startSegment begins a page.
-func (b *diskQueue) startSegment(page int64) error {
-	f, err := os.OpenFile(b.path(page), os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
+// startSegment starts a new segment.
+func (q *diskQueue) startSegment(segment int64) error {
+	f, err := os.OpenFile(q.path(segment), os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	if b.out != nil {
-		b.out.Close()
+	if q.out != nil {
+		q.out.Close()
 	}
-	b.out = f
-	b.segments = append(b.segments, page)
-	b.size[page] = 0
+	q.out = f
+	q.segments = append(q.segments, segment)
+	q.size[segment] = 0
 	return nil
 }
 
-// add puts events in and has them on the disk when it returns.
-func (b *diskQueue) add(events []Event) error {
+// add appends events; they are durable when it returns.
+func (q *diskQueue) add(events []Event) error {
 	var buf bytes.Buffer
-	minor := false
+	low := false
 	for _, e := range events {
-		if e.lowPriority() && b.totalSize() > maxQueueSize/2 {
-			b.lost++
+		if e.lowPriority() && q.totalSize() > maxQueueSize/2 {
+			q.lost++
 			continue
 		}
-		minor = minor || e.lowPriority()
+		low = low || e.lowPriority()
 		line := mustJSON(e)
 		fmt.Fprintf(&buf, "%08x %s\n", crc32.ChecksumIEEE(line), line)
 	}
 	if buf.Len() == 0 {
 		return nil
 	}
-	page := b.segments[len(b.segments)-1]
-	n, err := b.out.Write(buf.Bytes())
-	b.size[page] += int64(n)
-	b.hasLowPriority[page] = b.hasLowPriority[page] || minor
-	if err = errors.Join(err, b.out.Sync()); err != nil {
-		b.lost += len(events)
-		return errors.Join(err, b.startSegment(page+1)) // after half a line
+	segment := q.segments[len(q.segments)-1]
+	n, err := q.out.Write(buf.Bytes())
+	q.size[segment] += int64(n)
+	q.hasLowPriority[segment] = q.hasLowPriority[segment] || low
+	if err = errors.Join(err, q.out.Sync()); err != nil {
+		q.lost += len(events)
+		return errors.Join(err, q.startSegment(segment+1)) // after a partial line
 	}
-	if b.size[page] >= maxSegmentSize {
-		err = b.startSegment(page + 1)
+	if q.size[segment] >= maxSegmentSize {
+		err = q.startSegment(segment + 1)
 	}
-	return errors.Join(err, b.enforceLimit())
+	return errors.Join(err, q.enforceLimit())
 }
 
-// enforceLimit brings the box below its bound.
-func (b *diskQueue) enforceLimit() error {
-	for b.totalSize() > maxQueueSize && len(b.segments) > 1 {
-		if page, ok := b.oldestLowPriority(); ok {
-			if err := b.dropLowPriority(page); err != nil {
+// enforceLimit reduces the queue to maxQueueSize.
+func (q *diskQueue) enforceLimit() error {
+	for q.totalSize() > maxQueueSize && len(q.segments) > 1 {
+		if segment, ok := q.oldestLowPriority(); ok {
+			if err := q.dropLowPriority(segment); err != nil {
 				return err
 			}
 			continue
 		}
-		b.lost += b.undelivered(b.segments[0])
-		b.dropOldest()
+		q.lost += q.undelivered(q.segments[0])
+		q.dropOldest()
 	}
 	return nil
 }
 
-// oldestLowPriority returns the oldest page that may hold minor events and is not written to, and
-// of which nothing is being delivered.
-func (b *diskQueue) oldestLowPriority() (page int64, ok bool) {
-	for _, page := range b.segments[:len(b.segments)-1] {
-		if b.hasLowPriority[page] && page > max(b.segment, b.inFlight) {
-			return page, true
+// oldestLowPriority returns the oldest segment that may have events of low priority, is not written
+// to, and is not part of the batch in flight.
+func (q *diskQueue) oldestLowPriority() (segment int64, ok bool) {
+	for _, segment := range q.segments[:len(q.segments)-1] {
+		if q.hasLowPriority[segment] && segment > max(q.segment, q.inFlight) {
+			return segment, true
 		}
 	}
 	return 0, false
 }
 
-// dropLowPriority removes the minor events of a page.
-func (b *diskQueue) dropLowPriority(page int64) error {
-	b.hasLowPriority[page] = false // whatever comes of it, it is not tried again
-	data, err := os.ReadFile(b.path(page))
+// dropLowPriority removes the events of low priority from a segment.
+func (q *diskQueue) dropLowPriority(segment int64) error {
+	q.hasLowPriority[segment] = false // not tried again, even after an error
+	data, err := os.ReadFile(q.path(segment))
 	if err != nil {
 		return err
 	}
@@ -217,66 +220,66 @@ func (b *diskQueue) dropLowPriority(page int64) error {
 		}
 		rest.Write(line)
 	}
-	temp := b.path(page) + ".new"
+	temp := q.path(segment) + ".new"
 	if err := os.WriteFile(temp, rest.Bytes(), 0o600); err != nil {
 		return err
 	}
-	if err := os.Rename(temp, b.path(page)); err != nil {
+	if err := os.Rename(temp, q.path(segment)); err != nil {
 		return err
 	}
-	b.size[page] = int64(rest.Len())
-	b.lost += lost
+	q.size[segment] = int64(rest.Len())
+	q.lost += lost
 	return nil
 }
 
-func (b *diskQueue) totalSize() (n int64) {
-	for _, s := range b.size {
+func (q *diskQueue) totalSize() (n int64) {
+	for _, s := range q.size {
 		n += s
 	}
 	return n
 }
 
-// undelivered returns how many events of a page are not delivered yet.
-func (b *diskQueue) undelivered(page int64) int {
-	data, err := os.ReadFile(b.path(page))
+// undelivered returns the number of events of a segment that are not delivered yet.
+func (q *diskQueue) undelivered(segment int64) int {
+	data, err := os.ReadFile(q.path(segment))
 	if err != nil {
 		return 0
 	}
-	if page == b.segment {
-		data = data[min(int64(len(data)), b.offset):]
+	if segment == q.segment {
+		data = data[min(int64(len(data)), q.offset):]
 	}
 	return bytes.Count(data, []byte{'\n'})
 }
 
-// dropOldest removes the oldest page.
-func (b *diskQueue) dropOldest() {
-	page := b.segments[0]
-	_ = os.Remove(b.path(page)) // one that stays is delivered again after a restart
-	delete(b.size, page)
-	delete(b.hasLowPriority, page)
-	b.segments = b.segments[1:]
-	if b.segment <= page {
-		b.segment, b.offset = b.segments[0], 0
+// dropOldest removes the oldest segment.
+func (q *diskQueue) dropOldest() {
+	segment := q.segments[0]
+	_ = os.Remove(q.path(segment)) // a file that stays is delivered again after a restart
+	delete(q.size, segment)
+	delete(q.hasLowPriority, segment)
+	q.segments = q.segments[1:]
+	if q.segment <= segment {
+		q.segment, q.offset = q.segments[0], 0
 	}
 }
 
-// next returns up to limit events that are to be delivered next, and where they end; none when all
-// are. What is too old or broken is passed over.
-func (b *diskQueue) next(limit int, now time.Time) (events []Event, at position, err error) {
-	at = position{b.segment, b.offset}
-	defer func() { b.inFlight = at.segment }()
-	for _, page := range b.segments {
-		if page < at.segment {
+// next returns up to limit events to deliver next, and where they end; none when all are delivered.
+// Expired events and broken lines are skipped.
+func (q *diskQueue) next(limit int, now time.Time) (events []Event, at position, err error) {
+	at = position{q.segment, q.offset}
+	defer func() { q.inFlight = at.segment }()
+	for _, segment := range q.segments {
+		if segment < at.segment {
 			continue
 		}
-		if page > at.segment {
-			at = position{page, 0}
+		if segment > at.segment {
+			at = position{segment, 0}
 		}
-		f, err := os.Open(b.path(page))
+		f, err := os.Open(q.path(segment))
 		if err != nil {
 			return nil, at, err
 		}
-		got, err := b.read(f, &at, limit-len(events), now)
+		got, err := q.read(f, &at, limit-len(events), now)
 		f.Close()
 		events = append(events, got...)
 		if err != nil || len(events) == limit {
@@ -286,8 +289,8 @@ func (b *diskQueue) next(limit int, now time.Time) (events []Event, at position,
 	return events, at, nil
 }
 
-// read reads events of a page from at on, and moves it.
-func (b *diskQueue) read(f *os.File, at *position, limit int, now time.Time) ([]Event, error) {
+// read reads events of a segment from at on, and advances at.
+func (q *diskQueue) read(f *os.File, at *position, limit int, now time.Time) ([]Event, error) {
 	if _, err := f.Seek(at.offset, io.SeekStart); err != nil {
 		return nil, err
 	}
@@ -296,7 +299,7 @@ func (b *diskQueue) read(f *os.File, at *position, limit int, now time.Time) ([]
 	for len(events) < limit {
 		line, err := r.ReadSlice('\n')
 		if errors.Is(err, io.EOF) {
-			return events, nil // half a line too: a crash was in the middle
+			return events, nil // or a partial line, after a crash
 		}
 		at.offset += int64(len(line))
 		if errors.Is(err, bufio.ErrBufferFull) {
@@ -307,7 +310,7 @@ func (b *diskQueue) read(f *os.File, at *position, limit int, now time.Time) ([]
 		}
 		e, ok := parseLine(line)
 		if !ok {
-			b.lost++
+			q.lost++
 			continue
 		}
 		if now.Sub(e.At) < maxEventAge {
@@ -317,7 +320,7 @@ func (b *diskQueue) read(f *os.File, at *position, limit int, now time.Time) ([]
 	return events, nil
 }
 
-// parseLine reads a line of a page; false when it is broken.
+// parseLine parses a line of a segment; false when it is broken.
 func parseLine(line []byte) (e Event, ok bool) {
 	if len(line) < 10 || line[8] != ' ' {
 		return e, false
@@ -330,34 +333,35 @@ func parseLine(line []byte) (e Event, ok bool) {
 	return e, true
 }
 
-// markDelivered notes that all up to p has been. It may be lost in a crash: then some are told twice.
-func (b *diskQueue) markDelivered(p position) error {
-	b.segment, b.offset = p.segment, p.offset
-	temp := filepath.Join(b.dir, positionFile+".new")
+// markDelivered records that everything up to p is delivered. A crash may lose it: then some events
+// are delivered twice.
+func (q *diskQueue) markDelivered(p position) error {
+	q.segment, q.offset = p.segment, p.offset
+	temp := filepath.Join(q.dir, positionFile+".new")
 	err := os.WriteFile(temp, fmt.Appendf(nil, "%d %d\n", p.segment, p.offset), 0o600)
 	if err == nil {
-		err = os.Rename(temp, filepath.Join(b.dir, positionFile))
+		err = os.Rename(temp, filepath.Join(q.dir, positionFile))
 	}
-	for len(b.segments) > 1 && b.segments[0] < b.segment {
-		page := b.segments[0]
-		if rmErr := os.Remove(b.path(page)); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
+	for len(q.segments) > 1 && q.segments[0] < q.segment {
+		segment := q.segments[0]
+		if rmErr := os.Remove(q.path(segment)); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
 			return errors.Join(err, rmErr)
 		}
-		delete(b.size, page)
-		delete(b.hasLowPriority, page)
-		b.segments = b.segments[1:]
+		delete(q.size, segment)
+		delete(q.hasLowPriority, segment)
+		q.segments = q.segments[1:]
 	}
 	return err
 }
 
-// position is up to where all has been delivered.
-func (b *diskQueue) position() position { return position{b.segment, b.offset} }
+// position returns where the undelivered events start.
+func (q *diskQueue) position() position { return position{q.segment, q.offset} }
 
-// resetLost returns how many went since it was last asked.
-func (b *diskQueue) resetLost() int {
-	n := b.lost
-	b.lost = 0
+// resetLost returns the number of lost events since the last call.
+func (q *diskQueue) resetLost() int {
+	n := q.lost
+	q.lost = 0
 	return n
 }
 
-func (b *diskQueue) close() error { return b.out.Close() }
+func (q *diskQueue) close() error { return q.out.Close() }

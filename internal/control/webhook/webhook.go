@@ -1,5 +1,5 @@
-// Package webhook tells programs of the operator's what happens, by HTTP: it asks them who may
-// publish and play (Gate), and brings them events from a box on the disk (Outbox). It runs nothing,
+// Package webhook calls the operator's programs by HTTP: an Authorizer asks them who may publish
+// and play, and an Outbox delivers events to them from a queue on disk. It executes no programs,
 // and no stream ever waits for it.
 package webhook
 
@@ -22,18 +22,18 @@ import (
 )
 
 const (
-	// maxResponse bounds what is read of an answer, in bytes.
+	// maxResponse is the longest response body that is read, in bytes.
 	maxResponse = 64 << 10
-	// maxRequests bounds the questions that are under way about publishers, and those about players.
+	// maxRequests bounds the concurrent requests about publishers, and those about players.
 	maxRequests = 64
 )
 
 // Headers of a request. The signature is "v1=" and the HMAC-SHA256, in hexadecimal, of
-// ID.TIME.BODY. Who receives it checks the signature, that the time is within five minutes of his,
-// and that he has not had the ID.
+// ID.TIME.BODY. The receiver checks the signature, that the time is within five minutes of its own,
+// and that it has not received the ID before.
 const (
 	headerID        = "Livego-Id"
-	headerTime      = "Livego-Timestamp" // Unix seconds of this try
+	headerTime      = "Livego-Timestamp" // Unix seconds of this attempt
 	headerSignature = "Livego-Signature"
 )
 
@@ -54,7 +54,7 @@ func newClient(secret string, timeout time.Duration) *client {
 	}, []byte(secret)}
 }
 
-// newID returns what a request or an event is known by.
+// newID returns the ID of a request or an event.
 func newID() string {
 	var b [12]byte
 	rand.Read(b[:])
@@ -68,22 +68,22 @@ func (c *client) sign(id, at string, body []byte) string {
 	return "v1=" + hex.EncodeToString(m.Sum(nil))
 }
 
-var errResponseTooLarge = errors.New("an answer of more than 64 KiB")
+var errResponseTooLarge = errors.New("response longer than 64 KiB")
 
-// A response is what came back of a request that was answered.
+// A response is the response to a request.
 type response struct {
 	status    int
 	body      []byte
-	maxAge    time.Duration // how long it may be kept (Cache-Control: max-maxAge, RFC 9111, 5.2.2.1); 0: not at all
-	hasMaxAge bool          // it says how long, or that it may not
+	maxAge    time.Duration // how long it may be cached (Cache-Control: max-age, RFC 9111, 5.2.2.1); 0: not at all
+	hasMaxAge bool          // Cache-Control says how long, or that it may not be cached
 }
 
-// maxAge bounds how long an answer is kept, whatever it says.
+// maxAge bounds how long a decision is cached, whatever the response says.
 const maxAge = time.Hour
 
-// parseMaxAge reads max-age of a header; 0 where it is not plain, or another directive forbids to
-// keep the answer. said is false where the header has neither.
-func parseMaxAge(h http.Header) (age time.Duration, said bool) {
+// parseMaxAge returns max-age of Cache-Control; 0 when it is invalid, or another directive forbids
+// caching. found is false when the header has none of these directives.
+func parseMaxAge(h http.Header) (age time.Duration, found bool) {
 	for d := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
 		name, value, _ := strings.Cut(strings.ToLower(strings.TrimSpace(d)), "=")
 		switch name {
@@ -94,17 +94,18 @@ func parseMaxAge(h http.Header) (age time.Duration, said bool) {
 			if err != nil {
 				return 0, true
 			}
-			age, said = min(time.Duration(n)*time.Second, maxAge), true
+			age, found = min(time.Duration(n)*time.Second, maxAge), true
 		}
 	}
-	return age, said
+	return age, found
 }
 
-// post sends body, which is JSON, and returns the answer. The error says nothing of the URL, which may hold a secret.
+// post sends the JSON body and returns the response. The error does not contain the URL, which may
+// hold a secret.
 func (c *client) post(ctx context.Context, url, id string, body []byte) (response, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
-		return response{}, errors.New("the URL is none")
+		return response{}, errors.New("invalid URL")
 	}
 	at := strconv.FormatInt(time.Now().Unix(), 10)
 	r.Header.Set("Content-Type", "application/json")
@@ -114,13 +115,13 @@ func (c *client) post(ctx context.Context, url, id string, body []byte) (respons
 	r.Header.Set(headerSignature, c.sign(id, at, body))
 	resp, err := c.http.Do(r)
 	if err != nil {
-		return response{}, errors.Unwrap(err) // of *url.Error, which has the URL
+		return response{}, errors.Unwrap(err) // of *url.Error, which contains the URL
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse+1))
 	switch {
 	case err != nil:
-		return response{}, fmt.Errorf("reading the answer: %w", err)
+		return response{}, fmt.Errorf("read response: %w", err)
 	case len(answer) > maxResponse:
 		return response{}, errResponseTooLarge
 	}
@@ -128,7 +129,7 @@ func (c *client) post(ctx context.Context, url, id string, body []byte) (respons
 	return response{resp.StatusCode, answer, age, aged}, nil
 }
 
-// mustJSON is for values of ours, which are plain.
+// mustJSON encodes our own plain structs, which cannot fail.
 func mustJSON(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const secret = "the secret of a test"
 
-// checkSigned holds a request to the documented signature, as who receives it would.
+// checkSigned verifies the documented signature of a request, like a receiver.
 func checkSigned(r *http.Request, body []byte) error {
 	m := hmac.New(sha256.New, []byte(secret))
 	fmt.Fprintf(m, "%s.%s.%s", r.Header.Get("Livego-Id"), r.Header.Get("Livego-Timestamp"), body)
@@ -46,49 +46,53 @@ func checkSigned(r *http.Request, body []byte) error {
 	return nil
 }
 
-// authorize asks g about r, which livego itself has let in by a key.
+// authorize asks g about r, which has a valid stream key.
 func authorize(t *testing.T, g *Authorizer, r domain.AuthRequest) (domain.Grant, error) {
 	t.Helper()
 	grant := domain.Grant{Name: domain.Name{App: r.App, Room: "movie"}, Key: domain.KeyRef{ID: "k1", Generation: 1}}
 	return g.Authorize(t.Context(), r, grant)
 }
 
-// TestAuthorizerResponses tries what a hook may answer.
+// TestAuthorizerResponses tries valid and invalid responses of a webhook.
 func TestAuthorizerResponses(t *testing.T) {
 	const key = "k3yk3yk3yk3yk3yk3yk3yk3yk3yk3yk3yk3yk3yk3yk3yk3y"
 	for _, c := range []struct {
 		name   string
 		answer http.HandlerFunc
-		room   string // that is granted; "" for none
+		room   string // the granted room; "" for a refusal
 		kind   domain.Kind
 		reason string
 	}{
-		{"yes", respond(200, `{"allow":true}`), "movie", 0, ""},
-		{"yes, with more", respond(200, `{"allow":true,"x":1}`), "movie", 0, ""},
+		{"allowed", respond(200, `{"allow":true}`), "movie", 0, ""},
+		{"allowed, with unknown fields", respond(200, `{"allow":true,"x":1}`), "movie", 0, ""},
 		{"another room", respond(200, `{"allow":true,"room":"other"}`), "other", 0, ""},
-		{"no", respond(200, `{"allow":false}`), "", domain.Denied, "refused by the operator"},
-		{"no, and a long why", respond(200, `{"allow":false,"reason":"`+strings.Repeat("x", maxReason-1)+`é"}`), "",
+		{"refused", respond(200, `{"allow":false}`), "", domain.Denied, "refused by the operator"},
+		{"refused with a long reason", respond(200, `{"allow":false,"reason":"`+strings.Repeat("x", maxReason-1)+`é"}`), "",
 			domain.Denied, strings.Repeat("x", maxReason-1)},
-		{"no, and a key in a long why",
+		{"refused with a key in a long reason",
 			respond(200, `{"allow":false,"reason":"`+strings.Repeat("x ", 90)+strings.Repeat("kEy1", 12)+`"}`), "",
 			domain.Denied, strings.Repeat("x ", 90)},
-		{"no, and why", respond(200, `{"allow":false,"reason":"not on Mondays"}`), "", domain.Denied, "not on Mondays"},
-		{"403", respond(403, ``), "", domain.Denied, "refused"},
-		{"T13 a bad room", respond(200, `{"allow":true,"room":"../x"}`), "", domain.Unavailable, "does not answer"},
-		{"T13 text for a bool", respond(200, `{"allow":"yes"}`), "", domain.Unavailable, "does not answer"},
-		{"T13 number for a bool", respond(200, `{"allow":1}`), "", domain.Unavailable, "does not answer"},
-		{"T13 nothing", respond(200, ``), "", domain.Unavailable, "does not answer"},
-		{"T13 no answer in it", respond(200, `{}`), "", domain.Unavailable, "does not answer"},
-		{"T13 null", respond(200, `{"allow":null}`), "", domain.Unavailable, "does not answer"},
-		{"T13 no JSON", respond(200, `ok`), "", domain.Unavailable, "does not answer"},
-		{"T13 two answers", respond(200, `{"allow":true}{"allow":false}`), "", domain.Unavailable, "does not answer"},
-		{"T13 201", respond(201, `{"allow":true}`), "", domain.Unavailable, "does not answer"},
-		{"500", respond(500, `{"allow":true}`), "", domain.Unavailable, "does not answer"},
-		{"T13 10 MB", respond(200, `{"allow":true}`+strings.Repeat(" ", 10<<20)), "", domain.Unavailable, "does not answer"},
-		{"T13 redirect", func(w http.ResponseWriter, r *http.Request) {
+		{"refused with a reason", respond(200, `{"allow":false,"reason":"not on Mondays"}`), "", domain.Denied,
+			"not on Mondays"},
+		{"status 403", respond(403, ``), "", domain.Denied, "refused"},
+		{"invalid room", respond(200, `{"allow":true,"room":"../x"}`), "", domain.Unavailable,
+			"did not return a valid response"},
+		{"allow is text", respond(200, `{"allow":"yes"}`), "", domain.Unavailable, "did not return a valid response"},
+		{"allow is a number", respond(200, `{"allow":1}`), "", domain.Unavailable, "did not return a valid response"},
+		{"empty body", respond(200, ``), "", domain.Unavailable, "did not return a valid response"},
+		{"no allow", respond(200, `{}`), "", domain.Unavailable, "did not return a valid response"},
+		{"allow is null", respond(200, `{"allow":null}`), "", domain.Unavailable, "did not return a valid response"},
+		{"invalid JSON", respond(200, `ok`), "", domain.Unavailable, "did not return a valid response"},
+		{"two JSON values", respond(200, `{"allow":true}{"allow":false}`), "", domain.Unavailable,
+			"did not return a valid response"},
+		{"status 201", respond(201, `{"allow":true}`), "", domain.Unavailable, "did not return a valid response"},
+		{"status 500", respond(500, `{"allow":true}`), "", domain.Unavailable, "did not return a valid response"},
+		{"response of 10 MB", respond(200, `{"allow":true}`+strings.Repeat(" ", 10<<20)), "", domain.Unavailable,
+			"did not return a valid response"},
+		{"redirect", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
-		}, "", domain.Unavailable, "does not answer"},
-		{"T13 slow drip", func(w http.ResponseWriter, r *http.Request) {
+		}, "", domain.Unavailable, "did not return a valid response"},
+		{"slow response", func(w http.ResponseWriter, r *http.Request) {
 			for range 100 {
 				io.WriteString(w, " ")
 				w.(http.Flusher).Flush()
@@ -98,24 +102,25 @@ func TestAuthorizerResponses(t *testing.T) {
 				case <-time.After(20 * time.Millisecond):
 				}
 			}
-		}, "", domain.Unavailable, "does not answer"},
-		{"hangs up", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "", domain.Unavailable,
-			"does not answer"},
+		}, "", domain.Unavailable, "did not return a valid response"},
+		{"closed connection", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "",
+			domain.Unavailable,
+			"did not return a valid response"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var asked decisionRequest
+			var got decisionRequest
 			var signed error
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)
 				signed = checkSigned(r, body)
 				if strings.Contains(string(body), key) {
-					signed = fmt.Errorf("the key is told: %s", body)
+					signed = fmt.Errorf("the request contains the key: %s", body)
 				}
-				json.Unmarshal(body, &asked)
+				json.Unmarshal(body, &got)
 				c.answer(w, r)
 			}))
 			timeout := 10 * time.Second // for a busy machine
-			if c.name == "T13 slow drip" {
+			if c.name == "slow response" {
 				timeout = 500 * time.Millisecond
 			}
 			g := NewAuthorizer(AuthorizerOptions{OnPublish: srv.URL + "/?x=s3cret", Secret: secret, Timeout: timeout,
@@ -127,7 +132,7 @@ func TestAuthorizerResponses(t *testing.T) {
 			if took := time.Since(start); took > timeout+1500*time.Millisecond {
 				t.Errorf("it took %v", took)
 			}
-			srv.Close() // the handler is through
+			srv.Close() // waits for the handler
 			if c.room != "" && (err != nil || grant.Name.Room != c.room || grant.Key.ID != "k1") {
 				t.Errorf("%+v, %v", grant, err)
 			}
@@ -136,14 +141,14 @@ func TestAuthorizerResponses(t *testing.T) {
 				t.Errorf("%+v, %v (%v)", grant, err, domain.KindOf(err))
 			}
 			if !utf8.ValidString(domain.Reason(err)) {
-				t.Errorf("the reason is no text: %q", domain.Reason(err))
+				t.Errorf("the reason is not valid UTF-8: %q", domain.Reason(err))
 			}
 			if signed != nil {
 				t.Error(signed)
 			}
 			if want := (decisionRequest{Action: "publish", App: "live", Room: "movie", Proto: "rtmp", Remote: "192.0.2.1:1",
-				Role: "primary", KeyID: "k1"}); asked != want {
-				t.Errorf("asked %+v, want %+v", asked, want)
+				Role: "primary", KeyID: "k1"}); got != want {
+				t.Errorf("request %+v, want %+v", got, want)
 			}
 		})
 	}
@@ -151,14 +156,14 @@ func TestAuthorizerResponses(t *testing.T) {
 		Log: slog.New(slog.DiscardHandler)})
 	if _, err := authorize(t, down,
 		domain.AuthRequest{Action: domain.Publish, App: "live"}); domain.KindOf(err) != domain.Unavailable {
-		t.Errorf("nobody there: %v", err)
+		t.Errorf("webhook down: %v", err)
 	}
 	if _, err := authorize(t, down, domain.AuthRequest{Action: domain.Play, App: "live"}); err != nil {
-		t.Errorf("to play nobody is to be asked: %v", err)
+		t.Errorf("play without a webhook: %v", err)
 	}
 }
 
-// TestAuthorizerLimitsParallelRequests has more come at once than may ask: all get their answer.
+// TestAuthorizerLimitsParallelRequests starts more requests than may run at once: all are answered.
 func TestAuthorizerLimitsParallelRequests(t *testing.T) {
 	var mu sync.Mutex
 	now, most := 0, 0
@@ -186,7 +191,7 @@ func TestAuthorizerLimitsParallelRequests(t *testing.T) {
 	}
 	wg.Wait()
 	if most > maxRequests {
-		t.Errorf("%d asked at once, more than %d", most, maxRequests)
+		t.Errorf("%d concurrent requests, more than %d", most, maxRequests)
 	}
 }
 
@@ -197,7 +202,7 @@ func respond(status int, text string) http.HandlerFunc {
 	}
 }
 
-// A receiver takes events and notes them.
+// A receiver records the events that it receives.
 type receiver struct {
 	*httptest.Server
 	t *testing.T
@@ -232,7 +237,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	for _, e := range list.Events {
-		// One who was told in the moment in which the server stopped may be told again.
+		// An event that was delivered while the server stopped may be delivered again.
 		if !slices.ContainsFunc(r.events, func(had Event) bool { return had.ID == e.ID }) {
 			r.events = append(r.events, e)
 		}
@@ -262,7 +267,7 @@ func (r *receiver) await(n int) []Event {
 	}
 }
 
-// startOutbox runs an Outbox until stop.
+// startOutbox runs an Outbox until stop is called.
 func startOutbox(t *testing.T, hub *stream.Hub, dir, url string) (stop func()) {
 	t.Helper()
 	o, err := OpenOutbox(hub, OutboxOptions{URL: url, Secret: secret, Dir: dir, Viewers: true, Timeout: time.Second,
@@ -291,7 +296,7 @@ func types(events []Event) (list []string) {
 	return list
 }
 
-// TestOutboxDeliversInOrder brings events in order, through failures of who receives them and a restart.
+// TestOutboxDeliversInOrder checks the order of events over failures of the receiver and a restart.
 func TestOutboxDeliversInOrder(t *testing.T) {
 	hub := stream.NewHub(stream.Options{Hold: time.Hour})
 	defer hub.Close()
@@ -323,7 +328,7 @@ func TestOutboxDeliversInOrder(t *testing.T) {
 	}
 	awaitTypes(t, r, "stream.started", "viewer.joined", "stream.held", "viewer.left", "stream.resumed")
 
-	// With nobody there events wait, over a restart of ours too.
+	// Without a receiver events wait, also over a restart.
 	r.mu.Lock()
 	r.fail = 1 << 30
 	r.mu.Unlock()
@@ -343,7 +348,7 @@ func TestOutboxDeliversInOrder(t *testing.T) {
 	}
 }
 
-// openOutbox opens an outbox that does not run.
+// openOutbox opens an Outbox that does not run.
 func openOutbox(t *testing.T, hub *stream.Hub, dir, url string) *Outbox {
 	t.Helper()
 	o, err := OpenOutbox(hub, OutboxOptions{URL: url, Secret: secret, Dir: dir, Timeout: time.Second,
@@ -354,7 +359,8 @@ func openOutbox(t *testing.T, hub *stream.Hub, dir, url string) *Outbox {
 	return o
 }
 
-// TestRelayFailed tells what is no event of the hub, also when it comes at the very end.
+// TestRelayFailed checks an event that does not come from the hub, also when it is added just
+// before the end.
 func TestRelayFailed(t *testing.T) {
 	hub := stream.NewHub(stream.Options{})
 	defer hub.Close()
@@ -384,7 +390,8 @@ func event(i int) Event {
 	return Event{ID: fmt.Sprint(i), Type: "stream.started", Stream: "live/movie", At: time.Now()}
 }
 
-// TestLiveEventsRepeat tells again and again of a stream that goes on, and no more of one that is held or over.
+// TestLiveEventsRepeat checks that stream.live is repeated for a live stream, and not for one that
+// is held or has ended.
 func TestLiveEventsRepeat(t *testing.T) {
 	hub := stream.NewHub(stream.Options{Hold: time.Hour})
 	defer hub.Close()
@@ -430,12 +437,12 @@ func TestLiveEventsRepeat(t *testing.T) {
 	}
 	for _, e := range r.await(at + 6)[at:] {
 		if e.Type == typeLive && e.Stream != "live/movie" {
-			t.Errorf("%s is told to be live", e.Stream)
+			t.Errorf("stream.live for %s", e.Stream)
 		}
 	}
 }
 
-// TestQueueSurvivesDamage keeps events over what happens to files.
+// TestQueueSurvivesDamage checks which events are left after a crash and a damaged line.
 func TestQueueSurvivesDamage(t *testing.T) {
 	dir := t.TempDir()
 	b, err := openQueue(dir)
@@ -464,14 +471,14 @@ func TestQueueSurvivesDamage(t *testing.T) {
 		return got
 	}
 	if got := take(4); !slices.Equal(got, want[:4]) {
-		t.Errorf("took %v", got)
+		t.Errorf("delivered %v", got)
 	}
 	b.close()
-	// Half a line at the end, and one that was changed.
-	page := b.path(b.segments[0])
-	data, _ := os.ReadFile(page)
+	// A partial line at the end, and a changed one.
+	path := b.path(b.segments[0])
+	data, _ := os.ReadFile(path)
 	data = []byte(strings.Replace(string(data), `"id":"6"`, `"id":"x"`, 1) + `12345678 {"id":"half`)
-	if err := os.WriteFile(page, data, 0o600); err != nil {
+	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if b, err = openQueue(dir); err != nil {
@@ -490,28 +497,28 @@ func TestQueueSurvivesDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := take(100); !slices.Equal(got, []string{"12"}) {
-		t.Errorf("with one that is too old: %v", got)
+		t.Errorf("with an expired event: %v", got)
 	}
 	if files, _ := filepath.Glob(filepath.Join(dir, "*"+segmentExt)); len(files) > 2 {
-		t.Errorf("delivered pages are kept: %v", files)
+		t.Errorf("delivered segments are left: %v", files)
 	}
 }
 
-// TestQueueIsBounded fills the box: what is minor goes first, then the oldest.
+// TestQueueIsBounded fills the queue: events of low priority are dropped first, then the oldest.
 func TestQueueIsBounded(t *testing.T) {
 	b, err := openQueue(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer b.close()
-	b.size[-1] = maxQueueSize / 2 // as if there were so much
-	minor := event(1)
-	minor.Type = "viewer.joined"
-	if err := b.add([]Event{minor, event(2)}); err != nil {
+	b.size[-1] = maxQueueSize / 2 // pretends that the queue is half full
+	low := event(1)
+	low.Type = "viewer.joined"
+	if err := b.add([]Event{low, event(2)}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.add([]Event{minor, event(3)}); err != nil || b.resetLost() != 1 {
-		t.Errorf("a minor event beyond half of the box stays: %v", err)
+	if err := b.add([]Event{low, event(3)}); err != nil || b.resetLost() != 1 {
+		t.Errorf("an event of low priority was added to a queue that is more than half full: %v", err)
 	}
 	if list, _, _ := b.next(10, time.Now()); len(list) != 3 {
 		t.Errorf("%d events, want 3", len(list))
@@ -520,17 +527,17 @@ func TestQueueIsBounded(t *testing.T) {
 	if err := b.startSegment(b.segments[len(b.segments)-1] + 1); err != nil {
 		t.Fatal(err)
 	}
-	b.size[b.segments[0]] = maxQueueSize // the oldest page is all of it
+	b.size[b.segments[0]] = maxQueueSize // pretends that the oldest segment is the whole queue
 	if err := b.add([]Event{event(4)}); err != nil {
 		t.Fatal(err)
 	}
 	if list, _, _ := b.next(10, time.Now()); len(list) != 1 || list[0].ID != "4" || b.resetLost() != 3 {
-		t.Errorf("beyond the bound there remain %v", list)
+		t.Errorf("left in a full queue: %v", list)
 	}
 }
 
-// TestViewerEventsAreDroppedFirst fills half of the box with events of viewers and then all of it
-// with events of a stream: those of viewers go, and all of the stream are delivered.
+// TestViewerEventsAreDroppedFirst fills half of the queue with events of viewers and then all of it
+// with events of streams: those of viewers are dropped, and all of streams are delivered.
 func TestViewerEventsAreDroppedFirst(t *testing.T) {
 	b, err := openQueue(t.TempDir())
 	if err != nil {
@@ -578,7 +585,8 @@ func TestViewerEventsAreDroppedFirst(t *testing.T) {
 		}
 	}
 	if got["stream.held"] != streams || lost == 0 || lost+got["viewer.joined"]+b.resetLost() != viewers {
-		t.Errorf("of %d viewers' and %d stream events came %v, %d were counted as lost", viewers, streams, got, lost)
+		t.Errorf("of %d viewer events and %d stream events %v were delivered, %d were counted as lost", viewers, streams, got,
+			lost)
 	}
 }
 
@@ -593,7 +601,8 @@ func FuzzParseLine(f *testing.F) {
 	})
 }
 
-// TestRecordingFinished tells of files that were closed, the last of them while the server stops.
+// TestRecordingFinished checks the events of closed files, the last of them added while the server
+// stops.
 func TestRecordingFinished(t *testing.T) {
 	hub := stream.NewHub(stream.Options{})
 	defer hub.Close()
@@ -603,7 +612,7 @@ func TestRecordingFinished(t *testing.T) {
 		o.RecordingFinished(domain.Recording{})
 	}
 	if n := o.extraLost.Load(); n != 5 {
-		t.Errorf("%d are lost, want 5", n)
+		t.Errorf("%d events lost, want 5", n)
 	}
 	for range maxExtraEvents {
 		<-o.extra

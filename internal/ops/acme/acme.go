@@ -1,5 +1,5 @@
-// Package acme gets certificates from an authority by ACME (RFC 8555) and renews them in time. It
-// knows no listener: who serves TLS asks it for a certificate at each handshake.
+// Package acme obtains certificates from a certificate authority by ACME (RFC 8555) and renews them
+// in time. It opens no listener: TLS servers request a certificate from it at each handshake.
 package acme
 
 import (
@@ -17,21 +17,22 @@ import (
 	"go.uber.org/zap"
 )
 
-// Options say for what, and from whom.
+// Options configure a Manager.
 type Options struct {
 	Domains []string
 	Email   string
-	CA      string // the URL of the authority's directory
-	Dir     string // where account, keys and certificates are kept; with Shared a copy of the certificates
-	Shared  Shared // where several servers keep them; nil for Dir alone
-	// where Handler is served: the authority comes to port 80 of each domain, which leads here
+	CA      string // URL of the authority's directory
+	Dir     string // for the account, keys and certificates; with Shared, for a copy of the certificates
+	Shared  Shared // storage of several servers; nil: only Dir
+	// HTTPPort is the port of Handler. The authority's requests to port 80 of each domain must
+	// reach it.
 	HTTPPort      int
-	Roots         *x509.CertPool // that the authority's own certificate is checked by; nil: the system's
-	CheckInterval time.Duration  // how often it is looked whether one is to be renewed; 0: every ten minutes
+	Roots         *x509.CertPool // verify the authority's own certificate; nil: the system's roots
+	CheckInterval time.Duration  // interval of the checks for certificates to renew; 0: ten minutes
 	Log           *slog.Logger
 }
 
-// A Manager has certificates. Run gets them.
+// A Manager holds certificates. Run obtains and renews them.
 type Manager struct {
 	opt    Options
 	cache  *certmagic.Cache
@@ -40,18 +41,20 @@ type Manager struct {
 }
 
 const (
-	// obtainTimeout bounds one try to get a certificate.
+	// obtainTimeout bounds one attempt to obtain a certificate.
 	obtainTimeout = 90 * time.Second
-	// retryFirst and retryMax are how long is waited before what failed is begun anew: while the store
-	// is away, mostly. Between the questions to the authority the library waits longer.
+	// retryFirst and retryMax bound the pause before a failed attempt is repeated, mostly while the
+	// storage is unavailable. The library makes longer pauses between requests to the authority.
 	retryFirst = 2 * time.Second
 	retryMax   = 10 * time.Minute
 )
 
-// New returns a Manager with what is kept from before, once Run has been called. Close must be called.
+// New returns a Manager. It has the stored certificates once Run has been called. Close must be
+// called.
 func New(o Options) *Manager {
 	m := &Manager{opt: o}
-	// The library's own lines have a form of their own, on standard error. What matters comes as events.
+	// The library logs to standard error in its own format. Everything important is reported as an
+	// event.
 	quiet := zap.NewNop()
 	m.cache = certmagic.NewCache(certmagic.CacheOptions{
 		GetConfigForCert:   func(certmagic.Certificate) (*certmagic.Config, error) { return m.config, nil },
@@ -60,36 +63,38 @@ func New(o Options) *Manager {
 	})
 	c := certmagic.Config{
 		Storage: &certmagic.FileStorage{Path: o.Dir}, Logger: quiet, OnEvent: m.logEvent,
-		// most authorities have given OCSP up, and no one is asked on a viewer's account
+		// Most authorities have dropped OCSP, and it would report viewers' connections to a third
+		// party.
 		OCSP: certmagic.OCSPConfig{DisableStapling: true},
 	}
 	if o.Shared != nil {
-		c.Storage, c.LocalCache = newStorage(o.Shared, rand.Text()), c.Storage // by the copy it serves while Shared is away
+		// LocalCache serves certificates while Shared is unavailable
+		c.Storage, c.LocalCache = newStorage(o.Shared, rand.Text()), c.Storage
 	}
 	m.config = certmagic.New(m.cache, c)
 	m.issuer = certmagic.NewACMEIssuer(m.config, certmagic.ACMEIssuer{
 		CA: o.CA, Email: o.Email, Agreed: true, TrustedRoots: o.Roots, AltHTTPPort: o.HTTPPort,
-		DisableTLSALPNChallenge: true, // it takes port 443, which a server of streams shares with others
+		DisableTLSALPNChallenge: true, // it needs port 443, which a streaming server may share with others
 		CertObtainTimeout:       obtainTimeout, Logger: quiet,
 	})
 	m.config.Issuers = []certmagic.Issuer{m.issuer}
 	return m
 }
 
-// Handler answers the questions of the authority, those that it asks on behalf of another server
-// with the same Shared too, and everything else by 404.
+// Handler answers the authority's HTTP challenges, also those for another server with the same
+// Shared, and everything else with 404.
 func (m *Manager) Handler() http.Handler {
 	return m.issuer.HTTPChallengeHandler(http.NotFoundHandler())
 }
 
-// logEvent logs what the library tells. Its data may hold keys: only the names of domains and errors are taken from it.
+// logEvent logs the library's events. Their data may hold keys: only domains and errors are used.
 func (m *Manager) logEvent(_ context.Context, event string, data map[string]any) error {
 	switch event {
 	case "cert_obtained":
-		m.opt.Log.Info("a certificate was obtained", "domain", fmt.Sprint(data["identifier"]), "renewal",
+		m.opt.Log.Info("certificate obtained", "domain", fmt.Sprint(data["identifier"]), "renewal",
 			data["renewal"] == true)
 	case "cert_failed":
-		m.opt.Log.Error("no certificate was obtained; it is tried again", "domain", fmt.Sprint(data["identifier"]), "err",
+		m.opt.Log.Error("cannot obtain a certificate, will retry", "domain", fmt.Sprint(data["identifier"]), "err",
 			fmt.Sprint(data["error"]))
 	}
 	return nil
@@ -100,7 +105,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	return m.config.GetCertificate(hello)
 }
 
-// Run gets certificates where there are none, and renews them, until ctx ends.
+// Run obtains missing certificates, and renews them, until ctx ends.
 func (m *Manager) Run(ctx context.Context) {
 	var domains sync.WaitGroup
 	for _, domain := range m.opt.Domains {
@@ -111,17 +116,18 @@ func (m *Manager) Run(ctx context.Context) {
 	m.Close()
 }
 
-// manage sees to it that there is a certificate for domain. The library keeps it fresh from then on.
+// manage obtains the certificate for domain and retries until it succeeds. The library renews it
+// from then on.
 func (m *Manager) manage(ctx context.Context, domain string) {
-	said := ""
+	lastError := ""
 	for wait := retryFirst; ; wait = min(2*wait, retryMax) {
 		err := m.obtain(ctx, domain)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		if text := err.Error(); text != said {
-			said = text
-			m.opt.Log.Error("a certificate cannot be had or renewed; it is tried again", "domain", domain, "err", err)
+		if text := err.Error(); text != lastError {
+			lastError = text
+			m.opt.Log.Error("cannot obtain or renew a certificate, will retry", "domain", domain, "err", err)
 		}
 		select {
 		case <-time.After(wait):
@@ -131,11 +137,11 @@ func (m *Manager) manage(ctx context.Context, domain string) {
 	}
 }
 
-// obtain takes the certificate that is kept, or gets one. It waits while another server does.
+// obtain loads the stored certificate, or obtains one. It waits while another server does so.
 func (m *Manager) obtain(ctx context.Context, domain string) error {
 	kept, err := m.config.CacheManagedCertificate(ctx, domain)
 	if err != nil {
-		if err = m.config.ObtainCertAsync(ctx, domain); err == nil { // Async: nobody is asked at a terminal
+		if err = m.config.ObtainCertAsync(ctx, domain); err == nil { // Async: it never prompts at a terminal
 			_, err = m.config.CacheManagedCertificate(ctx, domain)
 		}
 		return err
@@ -153,5 +159,5 @@ func (m *Manager) obtain(ctx context.Context, domain string) error {
 	return err
 }
 
-// Close ends what New began.
+// Close stops the background work that New started.
 func (m *Manager) Close() { m.cache.Stop() }

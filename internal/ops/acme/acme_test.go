@@ -25,13 +25,13 @@ import (
 
 const domain = "live.example.com"
 
-// A server has a Manager that runs, and a door for the authority.
+// A server is a running Manager and its log.
 type server struct {
 	*Manager
 	log bytes.Buffer
 }
 
-// listen takes a port where the authority will ask.
+// listen opens a port for the authority's challenges.
 func listen(t *testing.T) (net.Listener, int) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -42,7 +42,8 @@ func listen(t *testing.T) (net.Listener, int) {
 	return l, l.Addr().(*net.TCPAddr).Port
 }
 
-// start runs a Manager until stop, or the end of the test. l is where the authority asks.
+// start runs a Manager until stop is called or the test ends. The authority sends its challenges to
+// l.
 func start(t *testing.T, a *acmetest.Authority, l net.Listener, o Options) (s *server, stop func()) {
 	t.Helper()
 	s = new(server)
@@ -72,7 +73,7 @@ func start(t *testing.T, a *acmetest.Authority, l net.Listener, o Options) (s *s
 	return s, stop
 }
 
-// served returns the certificate that a client gets who asks for name and trusts what a has issued.
+// served returns the certificate that s serves for name to a client that trusts a.
 func (s *server) served(a *acmetest.Authority, name string) (*x509.Certificate, error) {
 	client, end := net.Pipe()
 	defer client.Close()
@@ -87,7 +88,7 @@ func (s *server) served(a *acmetest.Authority, name string) (*x509.Certificate, 
 	return c.ConnectionState().PeerCertificates[0], nil
 }
 
-// awaitServed waits until s serves a certificate that is good, and like that.
+// awaitServed waits until s serves a valid certificate for which like returns true.
 func (s *server) awaitServed(t *testing.T, a *acmetest.Authority, like func(*x509.Certificate) bool) *x509.Certificate {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
@@ -105,7 +106,8 @@ func (s *server) awaitServed(t *testing.T, a *acmetest.Authority, like func(*x50
 
 func anyCertificate(*x509.Certificate) bool { return true }
 
-// TestObtain gets a certificate and serves TLS with it, and does so again from the files without asking anybody.
+// TestObtain obtains a certificate and serves it, and then serves it from the files without a
+// request to the authority.
 func TestObtain(t *testing.T) {
 	l, port := listen(t)
 	a := acmetest.New(t, port)
@@ -117,7 +119,7 @@ func TestObtain(t *testing.T) {
 		s, stop := start(t, a, l, Options{Dir: dir})
 		s.awaitServed(t, a, anyCertificate)
 		if _, err := s.served(a, "other.example.com"); err == nil {
-			t.Error("it serves a name that it has no certificate for")
+			t.Error("it serves a name without a certificate")
 		}
 		stop()
 	}
@@ -131,16 +133,17 @@ func TestObtain(t *testing.T) {
 			return nil
 		}
 		if keys++; info.Mode().Perm() != 0o600 {
-			t.Errorf("%s has the mode %v", path, info.Mode())
+			t.Errorf("%s has mode %v", path, info.Mode())
 		}
 		return nil
 	})
 	if keys == 0 {
-		t.Error("no key is on the disk: the test tests nothing")
+		t.Error("no key on disk, nothing was tested")
 	}
 }
 
-// TestRenew has a certificate renewed whose time is nearly over, by a server that runs and by one that starts.
+// TestRenew renews a certificate that is about to expire, by a server that starts and by one that
+// runs.
 func TestRenew(t *testing.T) {
 	l, port := listen(t)
 	a := acmetest.New(t, port)
@@ -163,12 +166,12 @@ func TestRenew(t *testing.T) {
 	}
 }
 
-// memoryStorage is a Shared.
+// memoryStorage is a Shared in memory.
 type memoryStorage struct {
 	mu    sync.Mutex
 	files map[string][]byte
-	locks map[string]string // by name: whose
-	waits int               // who was told that another has a lock
+	locks map[string]string // owner by name
+	waits int               // failed attempts to lock
 	saves int
 	down  bool
 }
@@ -240,8 +243,9 @@ func newMemoryStorage() *memoryStorage {
 	return &memoryStorage{files: map[string][]byte{}, locks: map[string]string{}}
 }
 
-// TestServersShareOneCertificate has three servers start at once: one asks the authority, which
-// comes to another of them, and all serve the same. So it is when the certificate is renewed.
+// TestServersShareOneCertificate starts three servers at once: one requests a certificate, the
+// authority sends the challenge to another one, and all serve the same certificate. The same is
+// true for the renewal.
 func TestServersShareOneCertificate(t *testing.T) {
 	var listeners []net.Listener
 	var ports []int
@@ -260,7 +264,7 @@ func TestServersShareOneCertificate(t *testing.T) {
 	first := servers[0].awaitServed(t, a, anyCertificate)
 	for _, s := range servers {
 		if c := s.awaitServed(t, a, anyCertificate); !c.Equal(first) && a.Issued() == 1 {
-			t.Error("two servers serve two certificates")
+			t.Error("two servers serve different certificates")
 		}
 	}
 	a.SetValidity(-time.Hour, 24*time.Hour)
@@ -275,13 +279,13 @@ func TestServersShareOneCertificate(t *testing.T) {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
 	if shared.waits == 0 || len(shared.locks) > 0 {
-		t.Errorf("%d waited for a lock, and %d are left", shared.waits, len(shared.locks))
+		t.Errorf("%d waits for a lock, %d locks left", shared.waits, len(shared.locks))
 	}
 }
 
-// TestStartDuringStorageOutage starts without the store: a server that has served before serves by
-// its copy, a new one waits and then gets what the other has. A value that is garbage then changes
-// nothing for those who have it.
+// TestStartDuringStorageOutage starts without the storage: a server with a local copy serves it,
+// and a new server waits and then serves the same certificate. Garbage in the storage then changes
+// nothing for either.
 func TestStartDuringStorageOutage(t *testing.T) {
 	l, port := listen(t)
 	a := acmetest.New(t, port)
@@ -308,7 +312,7 @@ func TestStartDuringStorageOutage(t *testing.T) {
 		shared.files[name] = []byte("garbage")
 	}
 	shared.mu.Unlock()
-	<-time.After(500 * time.Millisecond) // five looks
+	<-time.After(500 * time.Millisecond) // five checks
 	for _, s := range []*server{old, fresh} {
 		if _, err := s.served(a, domain); err != nil {
 			t.Errorf("after garbage: %v", err)
@@ -316,7 +320,7 @@ func TestStartDuringStorageOutage(t *testing.T) {
 	}
 }
 
-// TestAuthorityOutage has the authority answer nothing at first.
+// TestAuthorityOutage starts while the authority is down.
 func TestAuthorityOutage(t *testing.T) {
 	if os.Getenv("TEST_LONG") == "" {
 		t.Skip("the library waits a minute: see make test-long")
@@ -333,13 +337,13 @@ func TestAuthorityOutage(t *testing.T) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("it does not ask again")
+			t.Fatal("no retry")
 		}
 		<-time.After(time.Second)
 	}
 }
 
-// TestHandler answers nothing but the authority's questions.
+// TestHandler checks that only the authority's challenges are answered.
 func TestHandler(t *testing.T) {
 	l, port := listen(t)
 	a := acmetest.New(t, port)

@@ -14,45 +14,51 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// Shared is where several servers keep what they have of an authority, and by whose locks one of them asks it for all.
+// Shared is the storage that several servers share, with locks by which one of them makes requests
+// to the authority for all.
 type Shared interface {
-	// Load returns a file and when it was saved; fs.ErrNotExist where there is none.
+	// Load returns a file and when it was saved; fs.ErrNotExist when there is none.
 	Load(ctx context.Context, name string) ([]byte, time.Time, error)
-	// Save writes files by their names: all of them at once, or none.
+	// Save writes files by their names: all of them, or none.
 	Save(ctx context.Context, files map[string][]byte) error
 	Remove(ctx context.Context, names ...string) error
 	// Names returns the names of all files.
 	Names(ctx context.Context) ([]string, error)
-	// Lock takes a lock for owner, or keeps it, for so long; false while another has it.
+	// Lock acquires a lock for owner, or extends it, for the time lease; false while another owner
+	// holds it.
 	Lock(ctx context.Context, name, owner string, lease time.Duration) (bool, error)
 	Unlock(ctx context.Context, name, owner string) error
 }
 
 const (
-	// lockRetryInterval is how often it is asked for a lock that another has.
+	// lockRetryInterval is the interval between attempts to acquire a lock.
 	lockRetryInterval = 500 * time.Millisecond
-	// lockLease is how long a server that died holds others up: a try, and something for slow stores.
+	// lockLease is how long the lock of a server that died blocks the others: one attempt, and a
+	// margin for slow storage.
 	lockLease = obtainTimeout + 30*time.Second
-	// maxLease bounds how long a lock is kept for the wait between two tries, which grows to hours.
+	// maxLease bounds how long a lock is held during the pause between two attempts, which grows to
+	// hours.
 	maxLease = 30 * time.Minute
 )
 
-var errLockLost = errors.New("another server has taken over")
+var errLockLost = errors.New("another server holds the lock")
 
-// storage is a Shared for the library. What belongs to a certificate, which the library stores as
-// three files, is written at once: a lock that is lost by a slow store has two servers write at a
-// time, and the key of one with the certificate of the other would be of no use to anybody, nor
-// taken for something to be got anew.
+// storage implements certmagic.Storage over a Shared. The library stores a certificate as three
+// files; storage writes them at once. When slow storage lets two servers hold the lock, separate
+// writes could combine the key of one with the certificate of the other: the pair would not work,
+// and the library would not replace it.
 type storage struct {
 	Shared
 	owner string // of locks
 
 	mu      sync.Mutex
-	pending map[string]map[string][]byte // by what site names: key and certificate whose third is to come
-	lost    map[string]bool              // names of what was held and could not be written: what stands there is another's
+	pending map[string]map[string][]byte // key and certificate by stem, while the third file is missing
+	// lost are pending files that could not be written: files of these names belong to another server.
+	lost map[string]bool
 }
 
-// parseCertificateFile returns what the names of the files of one certificate begin with; false for any other file.
+// parseCertificateFile returns the common prefix of the names of one certificate's files, and the
+// extension; false for any other file.
 func parseCertificateFile(name string) (stem, ext string, ok bool) {
 	ext = path.Ext(name)
 	stem = strings.TrimSuffix(name, ext)
@@ -63,7 +69,7 @@ const (
 	certificatePrefix = "certificates/"
 	keyExt            = ".key"
 	certExt           = ".crt"
-	metaExt           = ".json" // the last that the library stores
+	metaExt           = ".json" // the last one that the library stores
 )
 
 // Store implements certmagic.Storage.
@@ -80,7 +86,7 @@ func (s *storage) Store(ctx context.Context, name string, data []byte) error {
 	if len(files) > 0 {
 		if _, err := tls.X509KeyPair(files[stem+certExt], files[stem+keyExt]); err != nil {
 			s.markLost(files)
-			return fmt.Errorf("a certificate without its key is not stored: %w", err)
+			return fmt.Errorf("certificate does not match its key: %w", err)
 		}
 	}
 	files[name] = data
@@ -91,7 +97,7 @@ func (s *storage) Store(ctx context.Context, name string, data []byte) error {
 	return err
 }
 
-// addPending keeps a file until the rest of its site is there.
+// addPending keeps a file until the other files of its certificate have been stored.
 func (s *storage) addPending(stem, name string, data []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,7 +108,7 @@ func (s *storage) addPending(stem, name string, data []byte) {
 	delete(s.lost, name)
 }
 
-// removePending returns what is held of a site, which is held no longer. The map may be written to.
+// removePending removes and returns the pending files of a certificate. The caller owns the map.
 func (s *storage) removePending(stem string) map[string][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,8 +120,8 @@ func (s *storage) removePending(stem string) map[string][]byte {
 	return files
 }
 
-// markLost notes that files were not written: the library then removes key and certificate, which
-// it believes are there.
+// markLost records files that were not written: the library then deletes the key and certificate
+// that it assumes are stored.
 func (s *storage) markLost(files map[string][]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,7 +132,7 @@ func (s *storage) markLost(files map[string][]byte) {
 	}
 }
 
-// clearLost reports whether name was never written, once.
+// clearLost reports whether name was never written, and forgets it.
 func (s *storage) clearLost(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -225,7 +231,8 @@ func (s *storage) Unlock(ctx context.Context, name string) error {
 	return s.Shared.Unlock(ctx, name, s.owner)
 }
 
-// RenewLockLease implements certmagic.LockLeaseRenewer. Where the lock has gone to another he is let finish first.
+// RenewLockLease implements certmagic.LockLeaseRenewer. When another server has the lock, that
+// server finishes first.
 func (s *storage) RenewLockLease(ctx context.Context, name string, lease time.Duration) error {
 	got, err := s.Shared.Lock(ctx, name, s.owner, max(lockLease, min(lease, maxLease)))
 	if err == nil && !got {

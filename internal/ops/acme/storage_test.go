@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// TestStorage holds the storage to what the library wants of a directory.
+// TestStorage checks that storage behaves like a directory, as the library requires.
 func TestStorage(t *testing.T) {
 	ctx := t.Context()
 	s := newStorage(newMemoryStorage(), "me")
@@ -57,14 +57,14 @@ func TestStorage(t *testing.T) {
 		}
 	}
 	if _, err := s.Load(ctx, "a/b/1"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("Load of what is gone: %v", err)
+		t.Errorf("Load of a deleted file: %v", err)
 	}
 	if err := s.Delete(ctx, "a/b"); err != nil {
-		t.Errorf("Delete of what is gone: %v", err)
+		t.Errorf("Delete of a deleted file: %v", err)
 	}
 }
 
-// certificatePair returns a certificate that nobody has signed but itself, and its key, in PEM.
+// certificatePair returns a self-signed certificate and its key in PEM.
 func certificatePair(t *testing.T) (cert, key []byte) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -84,9 +84,9 @@ func certificatePair(t *testing.T) (cert, key []byte) {
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
 }
 
-// TestConcurrentWritersKeepPairsTogether has two servers that both believe they have the lock store
-// a certificate each, in every order in which their writes can come: what stands there is one
-// server's at each moment.
+// TestConcurrentWritersKeepPairsTogether has two servers that both hold the lock store a
+// certificate each, in every possible order of their writes: the stored files always belong to one
+// server.
 func TestConcurrentWritersKeepPairsTogether(t *testing.T) {
 	const stem = "certificates/authority/" + domain + "/" + domain
 	type write struct{ name, data string }
@@ -96,7 +96,7 @@ func TestConcurrentWritersKeepPairsTogether(t *testing.T) {
 		writes[n] = []write{{stem + ".key", string(key)}, {stem + ".crt", string(cert)},
 			{stem + ".json", fmt.Sprintf(`{"server":%d}`, n)}}
 	}
-	for order := range 1 << 6 { // whose turn it is, by bit
+	for order := range 1 << 6 { // the server of each write, by bit
 		if bits.OnesCount(uint(order)) != 3 {
 			continue
 		}
@@ -121,7 +121,7 @@ func TestConcurrentWritersKeepPairsTogether(t *testing.T) {
 				}
 			}
 			if owner < 0 {
-				t.Fatalf("order %06b, after %d writes: what stands there is of both", order, turn+1)
+				t.Fatalf("order %06b, after %d writes: the files are of both servers", order, turn+1)
 			}
 		}
 		if shared.saves != 2 {
@@ -130,8 +130,8 @@ func TestConcurrentWritersKeepPairsTogether(t *testing.T) {
 	}
 }
 
-// TestFailedWriteKeepsStoredCertificate has the store be away when a certificate is written: what
-// another has stored stays, also when the library takes back what it believes it has written.
+// TestFailedWriteKeepsStoredCertificate fails the write of a certificate: the stored one stays,
+// also when the library deletes the files that it assumes it has written.
 func TestFailedWriteKeepsStoredCertificate(t *testing.T) {
 	const stem = "certificates/authority/" + domain + "/" + domain
 	shared := newMemoryStorage()
@@ -146,21 +146,21 @@ func TestFailedWriteKeepsStoredCertificate(t *testing.T) {
 	}
 	cert2, key2 := certificatePair(t)
 	for name, try := range map[string]func() error{
-		"the store is away": func() error {
+		"storage unavailable": func() error {
 			shared.setDown(true)
 			defer shared.setDown(false)
 			return store(cert2, key2)
 		},
-		"they do not belong together": func() error { return store(cert2, key) },
+		"key of another certificate": func() error { return store(cert2, key) },
 	} {
 		if err := try(); err == nil {
-			t.Errorf("%s: it is stored", name)
+			t.Errorf("%s: it was stored", name)
 		}
 		if err := errors.Join(s.Delete(t.Context(), stem+".crt"), s.Delete(t.Context(), stem+".key")); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if !bytes.Equal(shared.files[stem+".key"], key) || !bytes.Equal(shared.files[stem+".crt"], cert) {
-			t.Errorf("%s: what was there is gone", name)
+			t.Errorf("%s: the stored certificate is gone", name)
 		}
 	}
 	if err := errors.Join(s.Store(t.Context(), stem+".json", []byte("{1}")),
@@ -169,6 +169,6 @@ func TestFailedWriteKeepsStoredCertificate(t *testing.T) {
 	}
 	if string(shared.files[stem+".json"]) != "{1}" || shared.files[stem+".key"] != nil ||
 		!bytes.Equal(shared.files[stem+".crt"], cert) {
-		t.Errorf("after a change of one file, and a removal that is meant: %q", shared.files)
+		t.Errorf("after a change of one file and a deletion: %q", shared.files)
 	}
 }

@@ -136,7 +136,7 @@ server:
 	{"redis url", "redis_addr: redis-sentinel://u:p@a,b/main\n",
 		func(c *Config) { c.RedisAddr = "redis-sentinel://u:p@a,b/main" }, nil},
 	{"bad redis url", "redis_addr: 'redis://u:hidden@a,b'\n", nil,
-		[]string{"1: redis_addr: has several hosts: say redis-sentinel or redis-cluster"}},
+		[]string{"1: redis_addr: has several hosts: use redis-sentinel or redis-cluster"}},
 	{"long redis cache", "redis_cache: 61s\n", nil, []string{"1: redis_cache: must be at most 1m, not 61s"}},
 	{"byte-order mark", "\xef\xbb\xbfrtmp_addr: :1940\n", func(c *Config) { c.RTMPAddr = ":1940" }, nil},
 	{"byte-order mark and comment", "\xef\xbb\xbf# a\nlevel: debug\n", func(c *Config) { c.Level = "debug" }, nil},

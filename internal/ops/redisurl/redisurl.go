@@ -1,4 +1,5 @@
-// Package redisurl reads the address of a Redis: one instance, one behind Sentinel, or a Cluster. It connects to none.
+// Package redisurl parses the address of a Redis: a single instance, one behind Sentinel, or a
+// Cluster. It opens no connection.
 package redisurl
 
 import (
@@ -13,15 +14,15 @@ import (
 const (
 	defaultPort         = "6379"
 	defaultSentinelPort = "26379"
-	// maxHosts bounds the addresses of one Redis: nobody has more Sentinels, and of a Cluster a few
-	// nodes tell of the others.
+	// maxHosts bounds the addresses of one Redis: more Sentinels are not used, and a few nodes of a
+	// Cluster report the others.
 	maxHosts = 32
 )
 
-// An Address says which Redis, and how to get into it. Parse makes one.
+// An Address says where a Redis is and how to log in. Parse returns one.
 type Address struct {
-	Hosts    []string // host:port; of the Sentinels where there is a master, of some nodes where it is a Cluster
-	Master   string   // its name in Sentinel; "" without
+	Hosts    []string // host:port; of the Sentinels with Master, of some nodes with Cluster
+	Master   string   // its name in Sentinel; "" without Sentinel
 	Cluster  bool
 	TLS      bool
 	DB       int
@@ -31,16 +32,17 @@ type Address struct {
 	SentinelUser, SentinelPassword string
 }
 
-// Parse reads an address in one of these forms, each with one or, behind commas, more hosts where that makes sense:
+// Parse parses an address in one of these forms. Sentinel and Cluster accept several hosts,
+// separated by commas:
 //
 //	host:port
 //	redis://[user[:password]@]host[:port][/db]
 //	redis-sentinel://[user[:password]@]host[:port],.../master[/db][?sentinel_user=U&sentinel_password=P]
 //	redis-cluster://[user[:password]@]host[:port],...
 //
-// rediss, rediss-sentinel and rediss-cluster are the same over TLS. User and password are
-// percent-encoded where they have characters of a URL's own. password is what to log in with when
-// the address has none. No error quotes what may be a secret.
+// rediss, rediss-sentinel and rediss-cluster are the same over TLS. Reserved characters in user and
+// password must be percent-encoded. password is used when the address has none. No error quotes a
+// secret.
 func Parse(text, password string) (Address, error) {
 	scheme, rest, isURL := strings.Cut(text, "://")
 	if !isURL {
@@ -54,12 +56,10 @@ func Parse(text, password string) (Address, error) {
 	a.TLS = secure
 	switch {
 	case !strings.HasPrefix(scheme, "redis"):
-		return Address{}, errors.New("begins with none of redis, rediss, redis-sentinel, rediss-sentinel, redis-cluster " +
-			"and rediss-cluster")
+		return Address{}, errScheme()
 	case base == "", base == "-sentinel", base == "-cluster":
 	default:
-		return Address{}, errors.New("begins with none of redis, rediss, redis-sentinel, rediss-sentinel, redis-cluster " +
-			"and rediss-cluster")
+		return Address{}, errScheme()
 	}
 	rest, query, _ := strings.Cut(rest, "?")
 	if err := a.readQuery(query, base == "-sentinel"); err != nil {
@@ -83,7 +83,7 @@ func Parse(text, password string) (Address, error) {
 	case "-cluster":
 		a.Cluster = true
 		if path != "" && path != "0" {
-			return Address{}, errors.New("names a database, and a Cluster has but one")
+			return Address{}, errors.New("names a database, but a Cluster has only one")
 		}
 		path = ""
 	}
@@ -93,17 +93,22 @@ func Parse(text, password string) (Address, error) {
 	if path != "" {
 		n, err := strconv.ParseUint(path, 10, 16)
 		if err != nil {
-			return Address{}, errors.New("has a database that is no number")
+			return Address{}, errors.New("has an invalid database: not a number")
 		}
 		a.DB = int(n)
 	}
 	return a, nil
 }
 
+func errScheme() error {
+	return errors.New("has an unknown scheme: use redis, rediss, redis-sentinel, rediss-sentinel, redis-cluster or " +
+		"rediss-cluster")
+}
+
 func (a *Address) readQuery(query string, sentinel bool) error {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return errors.New("has a query that is malformed")
+		return errors.New("has an invalid query")
 	}
 	for name, v := range values {
 		switch {
@@ -112,7 +117,7 @@ func (a *Address) readQuery(query string, sentinel bool) error {
 		case sentinel && name == "sentinel_password":
 			a.SentinelPassword = v[0]
 		default:
-			return fmt.Errorf("has a parameter that is not known: %.32q", name)
+			return fmt.Errorf("has an unknown parameter: %.32q", name)
 		}
 	}
 	return nil
@@ -125,7 +130,7 @@ func (a *Address) readUser(info string) error {
 		a.Password, err = url.PathUnescape(password)
 	}
 	if err != nil {
-		return errors.New("has a user or password that is not percent-encoded as it should be")
+		return errors.New("has a user or password with invalid percent-encoding")
 	}
 	return nil
 }
@@ -140,12 +145,12 @@ func (a *Address) readHosts(list, port string, several bool) error {
 		}
 		name, p, err := net.SplitHostPort(host)
 		if n, numErr := strconv.ParseUint(p, 10, 16); err != nil || name == "" || numErr != nil || n == 0 {
-			return errors.New("lacks a host, or has a port that is no number from 1 to 65535")
+			return errors.New("lacks a host, or has an invalid port: must be from 1 to 65535")
 		}
 		a.Hosts = append(a.Hosts, host)
 	}
 	if !several && len(a.Hosts) > 1 {
-		return errors.New("has several hosts: say redis-sentinel or redis-cluster")
+		return errors.New("has several hosts: use redis-sentinel or redis-cluster")
 	}
 	return nil
 }

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// addresses are what may stand in redis_addr, with what comes of it, "" for a refusal; they seed the fuzzer too.
+// addresses are values of redis_addr and the result of each, "" for an error; they seed the fuzz
+// target too.
 var addresses = []struct {
 	text string
 	want string // String
@@ -68,7 +69,7 @@ func TestParse(t *testing.T) {
 	}
 	a, _ := Parse("redis-sentinel://u:p@a:1/main?sentinel_user=x&sentinel_password=y", "")
 	if a.SentinelUser != "x" || a.SentinelPassword != "y" {
-		t.Errorf("the user of Sentinel is %q %q", a.SentinelUser, a.SentinelPassword)
+		t.Errorf("Sentinel user and password %q %q", a.SentinelUser, a.SentinelPassword)
 	}
 }
 
@@ -83,10 +84,10 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%q has the hosts %q", s, a.Hosts)
 		}
 		if _, err2 := Parse("redis://u:"+canary+"@"+s, ""); err2 != nil && strings.Contains(err2.Error(), canary) {
-			t.Errorf("%v shows the password", err2)
+			t.Errorf("%v contains the password", err2)
 		}
 		if err == nil && strings.Contains(a.String()+a.GoString(), canary) {
-			t.Errorf("%v shows the password", a)
+			t.Errorf("%v contains the password", a)
 		}
 	})
 }

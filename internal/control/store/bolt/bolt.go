@@ -1,7 +1,7 @@
-// Package bolt keeps rooms, push keys and counters in one bbolt file of the data directory. It
+// Package bolt stores rooms, stream keys and counters in one bbolt file of the data directory. It
 // implements domain.KeyStore, domain.Counter and domain.OneTimeTokenStore. Every operation is one
-// transaction, on the disk before the call returns; reads of unknown names leave nothing behind. It
-// knows nothing of streams and of who asks.
+// transaction, durable before the call returns; reads of unknown names change nothing. It knows
+// nothing of streams and clients.
 package bolt
 
 import (
@@ -23,11 +23,11 @@ type Store struct {
 	db *bbolt.DB
 }
 
-// touchResolution is how coarse LastUsed is kept: an encoder that reconnects in a loop must not
-// cost a disk sync each time.
+// touchResolution is the resolution of LastUsed: an encoder that reconnects in a loop must not
+// cause a disk sync each time.
 const touchResolution = time.Minute
 
-// errUnknownKey is the one answer to every secret that opens nothing, whatever the cause.
+// errUnknownKey is the error for every secret that matches no valid key, whatever the cause.
 var errUnknownKey = errors.New("unknown key")
 
 // Get implements domain.KeyStore.
@@ -37,7 +37,7 @@ func (s *Store) Get(ctx context.Context, app, room string) (domain.Key, error) {
 		k, found, err = t.lookup(room, app, "")
 		return found, err
 	}
-	// Nearly always the key is there, and a read takes no lock and no disk sync.
+	// Nearly always the key exists, and a read needs no lock and no disk sync.
 	var found bool
 	err := s.view(ctx, func(t tables) (err error) {
 		found, err = find(t)
@@ -56,7 +56,7 @@ func (s *Store) Get(ctx context.Context, app, room string) (domain.Key, error) {
 	return k, err
 }
 
-// Rotate implements domain.KeyStore. The other keys that o.All revokes are removed.
+// Rotate implements domain.KeyStore. The keys that o.RevokeOthers revokes are removed.
 func (s *Store) Rotate(ctx context.Context, app, room string, o domain.Rotation) (domain.Key, []domain.KeyRef, error) {
 	var k domain.Key
 	var revoked []domain.KeyRef
@@ -113,14 +113,14 @@ func (s *Store) Add(ctx context.Context, k domain.Key) (domain.Key, error) {
 			return domain.LabelConflict(k)
 		}
 		if t.keys.Get([]byte(k.ID)) != nil || t.digests.Get(k.Digest[:]) != nil {
-			return domain.Errorf(domain.Conflict, "this key is in the store already")
+			return domain.Errorf(domain.Conflict, "a key with this ID or secret already exists")
 		}
 		n := 0
 		if err := t.each(k.Room, func(domain.Key) error { n++; return nil }); err != nil {
 			return err
 		}
 		if n >= domain.MaxKeys {
-			return domain.Errorf(domain.Limit, "room %s has %d keys, which is the most", k.Room, n)
+			return domain.Errorf(domain.Limit, "room %s already has %d keys, the maximum", k.Room, n)
 		}
 		return t.put(k)
 	})
@@ -135,7 +135,7 @@ func (s *Store) Revoke(ctx context.Context, id string) ([]domain.KeyRef, error) 
 	var refs []domain.KeyRef
 	err := s.update(ctx, func(t tables) error {
 		if t.keys.Get([]byte(id)) == nil {
-			return domain.Errorf(domain.NotFound, "there is no key of this id")
+			return domain.Errorf(domain.NotFound, "no key with this id")
 		}
 		k, err := t.key([]byte(id))
 		if err != nil {
@@ -208,7 +208,7 @@ func (s *Store) Page(ctx context.Context, after string, limit int) ([]domain.Key
 	err := s.view(ctx, func(t tables) error {
 		from := []byte(after)
 		if after != "" {
-			from = append(from, 1) // behind all of that room: its name is followed by a NUL
+			from = append(from, 1) // after all keys of that room, whose name is followed by a NUL
 		}
 		rooms, last := 0, after
 		c := t.rooms.Cursor()
@@ -243,7 +243,8 @@ func (s *Store) Dump(ctx context.Context) ([]domain.Key, error) {
 	return keys, err
 }
 
-// Touch implements domain.KeyStore. Times are kept to the minute; the touches of many callers share a transaction.
+// Touch implements domain.KeyStore. Times are stored to the minute; concurrent touches share a
+// transaction.
 func (s *Store) Touch(ctx context.Context, ref domain.KeyRef, at time.Time) error {
 	stale := func(t tables) (domain.Key, bool, error) {
 		if t.keys.Get([]byte(ref.ID)) == nil {
@@ -280,7 +281,7 @@ func (s *Store) Reserve(ctx context.Context, n uint64) (uint64, error) {
 			return err
 		}
 		if next+n < next {
-			return errors.New("the counter is used up")
+			return errors.New("counter overflow")
 		}
 		first = next
 		return writeUint(t.meta, counterKey, next+n)
@@ -293,14 +294,14 @@ func (s *Store) Reserve(ctx context.Context, n uint64) (uint64, error) {
 
 // Consume implements domain.OneTimeTokenStore.
 func (s *Store) Consume(ctx context.Context, id [16]byte, until time.Time) (bool, error) {
-	// a read takes no lock and no disk sync: whoever shows it again and again holds nobody up
+	// A read needs no lock and no disk sync, so repeated use of a token delays no other client.
 	known, err := s.Consumed(ctx, id, until)
 	if err != nil || known {
 		return false, err
 	}
 	name, first := consumedKey(id, until), false
 	err = s.update(ctx, func(t tables) error {
-		spent, err := t.meta.Tx().CreateBucketIfNotExists(consumedBucket) // files of earlier versions have none
+		spent, err := t.meta.Tx().CreateBucketIfNotExists(consumedBucket) // files of earlier versions have no such bucket
 		if err != nil {
 			return err
 		}
@@ -329,13 +330,14 @@ func (s *Store) Consumed(ctx context.Context, id [16]byte, until time.Time) (kno
 	return known, err
 }
 
-// consumedKey returns the key of what is spent: by its end, so that those which are over stand
-// together at the beginning.
+// consumedKey returns the key of a consumed token. It starts with the token's end, so that expired
+// entries come first.
 func consumedKey(id [16]byte, until time.Time) []byte {
 	return append(binary.BigEndian.AppendUint64(nil, uint64(max(0, until.Unix()))), id[:]...)
 }
 
-// Close waits for what is under way and closes the file. Later calls return an Error of kind Unavailable.
+// Close waits for pending operations and closes the file. Later calls return an Error of kind
+// Unavailable.
 func (s *Store) Close() error { return s.db.Close() }
 
 func denied() error { return &domain.Error{Kind: domain.Denied, Err: errUnknownKey} }
@@ -354,7 +356,7 @@ func (s *Store) update(ctx context.Context, fn func(tables) error) error {
 	return wrap(s.db.Update(func(tx *bbolt.Tx) error { return fn(open(tx)) }))
 }
 
-// wrap gives errors of bbolt their kind and leaves those alone that have one.
+// wrap gives errors of bbolt a kind, and returns errors that have one unchanged.
 func wrap(err error) error {
 	var known *domain.Error
 	switch {
@@ -381,7 +383,7 @@ func open(tx *bbolt.Tx) tables {
 	return tables{tx.Bucket(metaBucket), tx.Bucket(keysBucket), tx.Bucket(digestsBucket), tx.Bucket(roomsBucket)}
 }
 
-// record is a domain.Key on the disk. The digest is not kept twice.
+// record is a domain.Key as it is stored. The digest is not stored twice.
 type record struct {
 	Room       string      `json:"room"`
 	App        string      `json:"app,omitempty"`
@@ -394,7 +396,7 @@ type record struct {
 	Secret     string      `json:"secret"`
 }
 
-// roomKey orders keys by room, app and label: no name holds a NUL.
+// roomKey joins parts so that keys sort by room, app and label: no name contains a NUL.
 func roomKey(parts ...string) []byte {
 	var b []byte
 	for i, p := range parts {
@@ -406,11 +408,11 @@ func roomKey(parts ...string) []byte {
 	return b
 }
 
-// key reads the record that an index points to.
+// key reads the record that an index entry refers to.
 func (t tables) key(id []byte) (domain.Key, error) {
 	data := t.keys.Get(id)
 	if data == nil {
-		return domain.Key{}, errors.New("an index points to a key that is not there")
+		return domain.Key{}, errors.New("index entry without a key")
 	}
 	var r record
 	if err := json.Unmarshal(data, &r); err != nil {
@@ -431,7 +433,7 @@ func (t tables) lookup(room, app, label string) (k domain.Key, found bool, err e
 	return k, err == nil, err
 }
 
-// each calls fn for the keys of room, of every room for "", in the order of List.
+// each calls fn for the keys of room, or of every room for "", in the order of List.
 func (t tables) each(room string, fn func(domain.Key) error) error {
 	var prefix []byte
 	if room != "" {
@@ -450,12 +452,12 @@ func (t tables) each(room string, fn func(domain.Key) error) error {
 	return nil
 }
 
-// removeRoom removes the keys of room, for an app other than "" only those bound to it.
+// removeRoom removes the keys of room, or for an app other than "" only those bound to it.
 func (t tables) removeRoom(room, app string) ([]domain.KeyRef, error) {
-	var doomed []domain.Key
+	var removed []domain.Key
 	err := t.each(room, func(k domain.Key) error {
 		if app == "" || k.App == app {
-			doomed = append(doomed, k)
+			removed = append(removed, k)
 		}
 		return nil
 	})
@@ -463,7 +465,7 @@ func (t tables) removeRoom(room, app string) ([]domain.KeyRef, error) {
 		return nil, err
 	}
 	var refs []domain.KeyRef
-	for _, k := range doomed {
+	for _, k := range removed {
 		if err := t.remove(k); err != nil {
 			return nil, err
 		}
@@ -481,7 +483,7 @@ func (t tables) put(k domain.Key) error {
 	)
 }
 
-// write replaces the record of a key whose secret and place stay as they are.
+// write replaces the record of a key whose secret, room, app and label are unchanged.
 func (t tables) write(k domain.Key) error {
 	data, err := json.Marshal(record{
 		k.Room, k.App, k.Label, k.Role, k.Created, k.Expires, k.LastUsed, k.Generation, k.Secret,

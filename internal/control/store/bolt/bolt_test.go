@@ -16,7 +16,8 @@ import (
 	"livego/internal/control/store/storetest"
 )
 
-// childDir names the data directory of a process of TestKilledProcessKeepsAcknowledgedKeys; it is set only in those.
+// childDir names the data directory of a child process of TestKilledProcessKeepsAcknowledgedKeys;
+// it is set only there.
 const childDir = "LIVEGO_TEST_STORE_CHILD"
 
 func TestMain(m *testing.M) {
@@ -38,7 +39,7 @@ func mustOpen(t *testing.T, dir string) *Store {
 
 func TestConformance(t *testing.T) {
 	storetest.Run(t, storetest.Backend{
-		Open: func(t *testing.T, place string) storetest.Store { return mustOpen(t, place) },
+		Open: func(t *testing.T, dir string) storetest.Store { return mustOpen(t, dir) },
 	})
 }
 
@@ -77,9 +78,8 @@ func TestOpenRefusesFileInUse(t *testing.T) {
 	}
 }
 
-// TestOpenRefusesDamagedFile opens files that are not what they were. Each must be refused in words
-// or, where the damage does no harm, keep every key; none may come up empty, and none may end the
-// process.
+// TestOpenRefusesDamagedFile opens damaged files. Each must be refused with a clear error or, if
+// the damage is harmless, have every key; none may open empty or end the process.
 func TestOpenRefusesDamagedFile(t *testing.T) {
 	good := filepath.Join(t.TempDir(), "good")
 	s := mustOpen(t, good)
@@ -108,14 +108,14 @@ func TestOpenRefusesDamagedFile(t *testing.T) {
 		{"one page", whole[:os.Getpagesize()], false},
 		{"text", bytes.Repeat([]byte("not a database\n"), 5000), false},
 		{"zeros", make([]byte, len(whole)), false},
-		{"secrets changed", bytes.ReplaceAll(whole, []byte(`"secret":"`), []byte(`"terces":"`)), false},
+		{"secrets renamed", bytes.ReplaceAll(whole, []byte(`"secret":"`), []byte(`"terces":"`)), false},
 	}
 	for n := os.Getpagesize(); n < len(whole); n += os.Getpagesize() {
 		// The file ends in pages that were never used.
 		cases = append(cases, damage{fmt.Sprint("cut at ", n), whole[:n], n >= used})
 		scribbled := bytes.Clone(whole)
 		copy(scribbled[n:], bytes.Repeat([]byte{0xa5}, os.Getpagesize()))
-		cases = append(cases, damage{fmt.Sprint("scribbled at ", n), scribbled, true})
+		cases = append(cases, damage{fmt.Sprint("overwritten at ", n), scribbled, true})
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -128,7 +128,7 @@ func TestOpenRefusesDamagedFile(t *testing.T) {
 			if err == nil {
 				defer s.Close()
 				if keys, err := s.List(t.Context(), ""); !c.may || err != nil || len(keys) != 50 {
-					t.Fatalf("it opened, with %d keys, %v", len(keys), err)
+					t.Fatalf("opened with %d keys, %v", len(keys), err)
 				}
 				return
 			}
@@ -160,8 +160,7 @@ func TestOpenRefusesNewerVersion(t *testing.T) {
 	}
 }
 
-// TestConsumedTokenCausesNoWrite has a token shown again and again that was good once: who does so
-// must not have the disk work for it.
+// TestConsumedTokenCausesNoWrite checks that using a consumed token again causes no disk writes.
 func TestConsumedTokenCausesNoWrite(t *testing.T) {
 	s := mustOpen(t, t.TempDir())
 	writes := func() int64 { st := s.db.Stats(); return st.TxStats.GetWrite() }
@@ -174,7 +173,7 @@ func TestConsumedTokenCausesNoWrite(t *testing.T) {
 		t.Error(first, err)
 	}
 	if n := writes() - before; n != 0 {
-		t.Errorf("%d writes for a token that was spent", n)
+		t.Errorf("%d writes for a consumed token", n)
 	}
 }
 
@@ -196,6 +195,6 @@ func TestTouchWritesOncePerMinute(t *testing.T) {
 		}
 	}
 	if n := writes() - before; n != 0 {
-		t.Errorf("a minute of touches wrote %d times", n)
+		t.Errorf("%d writes for touches within a minute", n)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"livego/internal/domain"
 )
 
-// childMain makes, resets and deletes keys for ever, and prints each change once it is
-// acknowledged. It ends when killed.
+// childMain creates, resets and deletes keys until it is killed, and prints each change once it is
+// acknowledged.
 func childMain(dir string) {
 	s, err := Open(dir)
 	if err != nil {
@@ -47,8 +47,8 @@ func childMain(dir string) {
 	}
 }
 
-// TestKilledProcessKeepsAcknowledgedKeys kills a process that is making keys and looks at what is
-// left: every acknowledged key, and nothing by halves.
+// TestKilledProcessKeepsAcknowledgedKeys kills a process that creates keys, and checks that every
+// acknowledged key is left and no change is partial.
 func TestKilledProcessKeepsAcknowledgedKeys(t *testing.T) {
 	rounds := 20
 	if os.Getenv("TEST_LONG") != "" {
@@ -57,7 +57,7 @@ func TestKilledProcessKeepsAcknowledgedKeys(t *testing.T) {
 	dir := t.TempDir()
 	rng := rand.New(rand.NewPCG(1, 2))
 	keys := map[string]string{} // acknowledged: room -> secret
-	unsure := map[string]bool{} // rooms whose change was begun, and may or may not have been made
+	unsure := map[string]bool{} // rooms with a change that was started and not acknowledged
 	gone := map[string]bool{}   // acknowledged as deleted
 	for round := range rounds {
 		lines, err := killAfter(t, dir, 1+rng.IntN(40))
@@ -76,7 +76,7 @@ func TestKilledProcessKeepsAcknowledgedKeys(t *testing.T) {
 				delete(unsure, l.room)
 				gone[l.room] = true
 			default:
-				t.Fatalf("round %d: the child said %v", round, l)
+				t.Fatalf("round %d: the child printed %v", round, l)
 			}
 		}
 		s, err := Open(dir) // verifies that records and indexes agree
@@ -89,7 +89,7 @@ func TestKilledProcessKeepsAcknowledgedKeys(t *testing.T) {
 		}
 	}
 	if len(keys) < rounds {
-		t.Errorf("only %d keys in %d rounds: the test tests nothing", len(keys), rounds)
+		t.Errorf("only %d keys in %d rounds, too few for a test", len(keys), rounds)
 	}
 }
 
@@ -110,15 +110,15 @@ func checkAcknowledged(t *testing.T, s *Store, keys map[string]string, unsure, g
 	}
 	for _, k := range all {
 		if gone[k.Room] {
-			t.Fatalf("%s was deleted and is back", k.Room)
+			t.Fatalf("%s was deleted and exists again", k.Room)
 		}
 	}
 }
 
 type ack struct{ verb, room, secret string }
 
-// killAfter starts a child, kills it once it has printed n lines, in the middle of whatever it does
-// then, and returns all that it printed.
+// killAfter starts a child, kills it once it has printed n lines, at an arbitrary point, and
+// returns all that it printed.
 func killAfter(t *testing.T, dir string, n int) ([]ack, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])

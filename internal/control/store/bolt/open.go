@@ -20,15 +20,16 @@ import (
 const FileName = "livego.db"
 
 const (
-	// schemaVersion is the version of the layout described at tables. A change of it needs a migration that keeps a copy.
+	// schemaVersion is the version of the layout described at tables. A change needs a migration
+	// that keeps a copy.
 	schemaVersion = 1
-	// lockWait is how long Open waits for a process that is just going away to let go of the file.
+	// lockWait is how long Open waits for a process that is exiting to release the file.
 	lockWait = time.Second
 )
 
 var (
 	metaBucket     = []byte("meta")
-	consumedBucket = []byte("spent") // a token that was good once, by its end and ID
+	consumedBucket = []byte("spent") // consumed one-time tokens, by end and ID
 	keysBucket     = []byte("keys")
 	digestsBucket  = []byte("digests")
 	roomsBucket    = []byte("rooms")
@@ -37,10 +38,10 @@ var (
 	counterKey = []byte("counter")
 )
 
-// Open opens the database in dir, which is made, mode 0700, when absent; so is the file, mode 0600.
-// A file that is damaged, empty, of a newer version or in use by another process is refused with an
-// error that names it and says what to do: a server that started with no keys instead would lock
-// its users out.
+// Open opens the database in dir. It creates dir (mode 0700) and the file (mode 0600) when they are
+// absent. A file that is damaged, empty, of a newer version or in use by another process is refused
+// with an error that names the file and the fix: a server that started with no keys instead would
+// lock its users out.
 func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
@@ -58,18 +59,18 @@ func Open(dir string) (*Store, error) {
 	return openFile(path)
 }
 
-// create makes a new database under another name and then gives it its own, whole: a crash on the
-// way leaves no empty file.
+// create makes a new database under a temporary name and then links it to path, so that a crash
+// cannot leave an empty file.
 func create(path string) error {
 	f, err := os.CreateTemp(filepath.Dir(path), FileName+".new-*") // mode 0600
 	if err != nil {
-		return fmt.Errorf("make the key store: %w", err)
+		return fmt.Errorf("create the key store: %w", err)
 	}
 	_ = f.Close() // nothing was written
 	defer func() { _ = os.Remove(f.Name()) }()
 	db, err := bbolt.Open(f.Name(), 0o600, &bbolt.Options{Timeout: lockWait})
 	if err != nil {
-		return fmt.Errorf("make the key store %s: %w", path, err)
+		return fmt.Errorf("create the key store %s: %w", path, err)
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{metaBucket, keysBucket, digestsBucket, roomsBucket} {
@@ -81,20 +82,22 @@ func create(path string) error {
 		return errors.Join(writeUint(meta, versionKey, schemaVersion), writeUint(meta, counterKey, 1))
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
-		return fmt.Errorf("make the key store %s: %w", path, err)
+		return fmt.Errorf("create the key store %s: %w", path, err)
 	}
-	// A link, unlike a rename, never replaces the file of another process that was started at the same time.
+	// A link, unlike a rename, never replaces the file of another process that was started at the
+	// same time.
 	err = os.Link(f.Name(), path)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		err = os.Rename(f.Name(), path) // a file system without links
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("make the key store: %w", err)
+		return fmt.Errorf("create the key store: %w", err)
 	}
 	return syncDir(filepath.Dir(path))
 }
 
-// syncDir makes the new name in dir durable. Not every system can sync a directory, and none needs to be told.
+// syncDir makes the new name in dir durable. Not every system can sync a directory, or needs it, so
+// errors are ignored.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -105,8 +108,8 @@ func syncDir(dir string) error {
 	return nil
 }
 
-// openFile opens an existing file and reads all of it once. bbolt trusts what it maps: in a
-// truncated or overwritten file it would touch memory that is not there, at a time of its choosing.
+// openFile opens an existing file and reads all of it once. bbolt trusts the file that it maps: in
+// a truncated or overwritten file it would access invalid memory later.
 func openFile(path string) (s *Store, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	var db *bbolt.DB
@@ -115,7 +118,7 @@ func openFile(path string) (s *Store, err error) {
 			s, err = nil, damaged(path, fmt.Errorf("%v", p))
 		}
 		if err != nil && db != nil {
-			_ = db.Close() // err is what matters
+			_ = db.Close() // err is more important
 		}
 	}()
 	db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait})
@@ -140,19 +143,19 @@ func check(db *bbolt.DB, path string) error {
 	}
 	return db.View(func(tx *bbolt.Tx) error {
 		if info.Size() < tx.Size() {
-			return damaged(path, fmt.Errorf("%d bytes of %d are there", info.Size(), tx.Size()))
+			return damaged(path, fmt.Errorf("the file has %d of %d bytes", info.Size(), tx.Size()))
 		}
 		t := open(tx)
 		if t.meta == nil {
-			return damaged(path, errors.New("it is no database of livego"))
+			return damaged(path, errors.New("not a livego database"))
 		}
 		version, err := readUint(t.meta, versionKey)
 		if err != nil {
 			return damaged(path, err)
 		}
 		if version > schemaVersion {
-			return fmt.Errorf("key store %s has version %d, this livego knows up to %d: run the newer livego, or restore the "+
-				"copy made at the upgrade",
+			return fmt.Errorf("key store %s has version %d, this livego supports up to %d: run the newer livego, or "+
+				"restore the copy made at the upgrade",
 				path, version, schemaVersion)
 		}
 		if err := t.verify(); err != nil {
@@ -162,7 +165,8 @@ func check(db *bbolt.DB, path string) error {
 	})
 }
 
-// verify reports whether every key is in both indexes and each index leads to a key, and nothing else.
+// verify reports whether every key is in both indexes and each index entry refers to a key, and
+// nothing else exists.
 func (t tables) verify() error {
 	if t.keys == nil || t.digests == nil || t.rooms == nil {
 		return errors.New("a table is missing")
@@ -185,7 +189,7 @@ func (t tables) verify() error {
 	if err != nil {
 		return err
 	}
-	// Each key has its own entry in both, so equal numbers mean that there is no other.
+	// Each key has its own entry in both, so equal counts mean that there is no other entry.
 	for _, index := range []*bbolt.Bucket{t.digests, t.rooms} {
 		n := 0
 		if err := index.ForEach(func(_, _ []byte) error { n++; return nil }); err != nil {

@@ -11,31 +11,32 @@ import (
 )
 
 const (
-	// maxBatches is how many batches of reads are under way at a time: a quarter of the connections.
+	// maxBatches is the number of concurrent batches: a quarter of the connections.
 	maxBatches = poolSize / 4
-	// maxBatch is how many values one batch reads. With 40 ms to Redis that is 12,800 values a second.
+	// maxBatch is the number of values in one batch. With a round trip of 40 ms that is 12,800
+	// values a second.
 	maxBatch = 128
-	// maxWaitingReads bounds the reads that wait: what goes in two seconds at that rate.
+	// maxWaitingReads bounds the waiting reads: two seconds of work at that rate.
 	maxWaitingReads = 2 * 12_800
 )
 
-// readBatcher joins readBatcher of single values: one request to Redis readBatcher every value that
-// is waited for. So a flood of wrong keys costs a few connections, not one for each key, and one
-// value is read once for all who ask for it at the same time. Nothing is remembered from one batch
-// to the next: a key that any server makes is good for whoever asks after that.
+// readBatcher combines reads of single values: one request to Redis reads every value that callers
+// wait for. A flood of wrong keys costs a few connections, not one for each key, and a value is
+// read once for all concurrent callers. Nothing is cached between batches: a key that any server
+// creates is valid for every later caller.
 type readBatcher struct {
-	sending chan struct{} // a slot for each batch under way
+	sending chan struct{} // a slot for each batch in progress
 
 	mu      sync.Mutex
 	waiting []*pendingRead
-	byName  map[string]*pendingRead // those in waiting
+	byName  map[string]*pendingRead // the reads in waiting
 }
 
-// A pendingRead is one value that is pendingRead, for everybody who asks for it.
+// A pendingRead is the read of one value, for all callers that wait for it.
 type pendingRead struct {
 	name    string
-	limit   int64         // bytes of it
-	waiters int           // guarded by reads.mu; 0: nobody waits any more
+	limit   int64         // bytes
+	waiters int           // guarded by readBatcher.mu; 0: every caller has left
 	done    chan struct{} // closed when value and err are set
 	value   string        // "" when there is none
 	err     error
@@ -45,8 +46,8 @@ func newReadBatcher() readBatcher {
 	return readBatcher{sending: make(chan struct{}, maxBatches), byName: map[string]*pendingRead{}}
 }
 
-// readValue returns what stands under name, at most limit bytes of it; "" when nothing does. All
-// who read one name have one limit.
+// readValue returns the value under name, at most limit bytes of it; "" when there is none. All
+// readers of one name must use the same limit.
 func (s *Store) readValue(ctx context.Context, name string, limit int64) (string, error) {
 	r := s.reads.join(name, limit)
 	if r == nil {
@@ -71,7 +72,7 @@ func (s *Store) readValue(ctx context.Context, name string, limit int64) (string
 	}
 }
 
-// join returns the read of name that has not been sent yet; nil when too many wait. The caller must leave it.
+// join returns the unsent read of name; nil when too many reads wait. The caller must call leave.
 func (q *readBatcher) join(name string, limit int64) *pendingRead {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -94,7 +95,7 @@ func (q *readBatcher) leave(r *pendingRead) {
 	r.waiters--
 }
 
-// batch returns the reads to send next, without those that everybody has left.
+// batch returns the next reads to send, without those that every caller has left.
 func (q *readBatcher) batch() []*pendingRead {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -113,8 +114,8 @@ func (q *readBatcher) batch() []*pendingRead {
 	return batch
 }
 
-// sendBatch reads a batch and answers everybody who waits for it. ctx is that of one of them, whose
-// end does not count here: the operation has its own limit.
+// sendBatch reads a batch and wakes all callers that wait for it. ctx belongs to one of them, so
+// its end is ignored: the operation has its own timeout.
 func (s *Store) sendBatch(ctx context.Context, batch []*pendingRead) {
 	if len(batch) == 0 {
 		return
@@ -125,7 +126,7 @@ func (s *Store) sendBatch(ctx context.Context, batch []*pendingRead) {
 		for i, r := range batch {
 			values[i] = pipe.GetRange(ctx, r.name, 0, r.limit)
 		}
-		_, _ = pipe.Exec(ctx) // its error is the first of theirs
+		_, _ = pipe.Exec(ctx) // its error is the first of the commands' errors
 		for _, v := range values {
 			if err := v.Err(); err != nil && !isForeign(err) {
 				return err
@@ -148,5 +149,6 @@ func (s *Store) sendBatch(ctx context.Context, batch []*pendingRead) {
 
 var errBusy = errors.New("key store busy: too many requests at once")
 
-// storeBusy says that this server asks too much at once. Redis itself is well: another try may work.
+// storeBusy is the error when this server has too many requests in progress. Redis itself is
+// available: a retry may succeed.
 func storeBusy() error { return &domain.Error{Kind: domain.Limit, Err: errBusy} }

@@ -15,8 +15,8 @@ import (
 	"livego/internal/domain"
 )
 
-// delayProxy starts a TCP proxy to addr that delivers what the server answers after the delay, as a
-// Redis in another city would, and returns its address.
+// delayProxy starts a TCP proxy to addr that delays the server's replies, like a Redis in another
+// city, and returns its address.
 func delayProxy(t *testing.T, addr string, delay time.Duration) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -66,7 +66,8 @@ func delayProxy(t *testing.T, addr string, delay time.Duration) string {
 	return l.Addr().String()
 }
 
-// copyDelayed copies src to dst, each piece the delay after it came, without holding up the next piece.
+// copyDelayed copies src to dst, each piece delay after it arrived, without delaying the next
+// piece.
 func copyDelayed(dst io.Writer, src io.Reader, delay time.Duration) {
 	type piece struct {
 		data []byte
@@ -96,8 +97,8 @@ func copyDelayed(dst io.Writer, src io.Reader, delay time.Duration) {
 	}
 }
 
-// TestWrongKeysOverSlowLink has thousands of wrong keys be looked up in a Redis 40 ms away. Right
-// keys are found meanwhile, the store stays ready, and no refusal says that Redis is away.
+// TestWrongKeysOverSlowLink resolves thousands of wrong keys over a link with a delay of 40 ms.
+// Valid keys resolve meanwhile, the store stays ready, and no error says that Redis is unavailable.
 func TestWrongKeysOverSlowLink(t *testing.T) {
 	const wrong, askers, rooms = 10_000, 2000, 20
 	r := startRedis(t)
@@ -134,7 +135,7 @@ func TestWrongKeysOverSlowLink(t *testing.T) {
 			got, err := n.Resolve(t.Context(), "live", k.Secret)
 			longest = max(longest, time.Since(start))
 			if err != nil || got.Ref() != k.Ref() {
-				t.Fatalf("a right key during the flood: %v, %v", got.Ref(), err)
+				t.Fatalf("valid key during the flood: %v, %v", got.Ref(), err)
 			}
 			if err := n.Ready(); err != nil {
 				t.Fatalf("not ready during the flood: %v", err)
@@ -142,15 +143,15 @@ func TestWrongKeysOverSlowLink(t *testing.T) {
 		}
 	}
 	flood.Wait()
-	t.Logf("%d wrong keys denied, a right key took %v at most", denied.Load(), longest)
+	t.Logf("%d wrong keys denied, a valid key took %v at most", denied.Load(), longest)
 	if denied.Load() != wrong || other.Load() != 0 {
-		t.Errorf("%d of %d wrong keys were denied, %d got another answer, such as %v", denied.Load(), wrong, other.Load(),
+		t.Errorf("%d of %d wrong keys were denied, %d got another result, such as %v", denied.Load(), wrong, other.Load(),
 			sample.Load())
 	}
 }
 
-// TestOperationsOverSlowLink has many more changes at once than there are connections: those that
-// have to wait are no reason to take Redis for away.
+// TestOperationsOverSlowLink starts many more changes at once than there are connections: their
+// wait must not mark Redis as unavailable.
 func TestOperationsOverSlowLink(t *testing.T) {
 	r := startRedis(t)
 	n := startNode(t, delayProxy(t, r.addr, 40*time.Millisecond))
@@ -179,8 +180,8 @@ func TestOperationsOverSlowLink(t *testing.T) {
 	}
 }
 
-// TestNewKeyResolvesAtOnce asks two servers for keys that are not there yet, again and again, while
-// a third stores them: from then on they are good everywhere, at once.
+// TestNewKeyResolvesAtOnce resolves absent keys on two servers, again and again, while a third
+// server stores them: from then on they resolve on both at once.
 func TestNewKeyResolvesAtOnce(t *testing.T) {
 	r := startRedis(t)
 	slow := delayProxy(t, r.addr, 10*time.Millisecond)
@@ -207,7 +208,7 @@ func TestNewKeyResolvesAtOnce(t *testing.T) {
 		}
 		<-asked
 		made := maker
-		if i%2 == 1 { // by one of those that are asked
+		if i%2 == 1 { // by one of the servers that resolve it
 			made = a.Store
 		}
 		if _, err := made.Add(t.Context(), k); err != nil {
@@ -215,7 +216,7 @@ func TestNewKeyResolvesAtOnce(t *testing.T) {
 		}
 		for _, n := range []*node{a, b} {
 			if got, err := n.Resolve(t.Context(), "live", k.Secret); err != nil || got.Room != k.Room {
-				t.Errorf("a key that was just made: %v, %v", got.Room, err)
+				t.Errorf("new key: %v, %v", got.Room, err)
 			}
 		}
 		cancel()
@@ -223,8 +224,8 @@ func TestNewKeyResolvesAtOnce(t *testing.T) {
 	}
 }
 
-// TestReadsAreBatched has thousands ask for few keys at once: all get their answer, over a slow
-// link, and one value that is not livego's does not fail the others of its batch.
+// TestReadsAreBatched has thousands of callers resolve a few keys at once over a slow link: all get
+// a result, and a foreign value does not fail the other reads of its batch.
 func TestReadsAreBatched(t *testing.T) {
 	r := startRedis(t)
 	n := startNode(t, delayProxy(t, r.addr, 40*time.Millisecond))
@@ -251,7 +252,7 @@ func TestReadsAreBatched(t *testing.T) {
 	}
 }
 
-// TestReadsAreBounded has more be asked than may wait, and everybody leave.
+// TestReadsAreBounded starts more reads than may wait, and then all callers leave.
 func TestReadsAreBounded(t *testing.T) {
 	s := Store{reads: newReadBatcher()}
 	for i := range maxWaitingReads {
@@ -266,6 +267,6 @@ func TestReadsAreBounded(t *testing.T) {
 		s.reads.leave(r)
 	}
 	if batch := s.reads.batch(); len(batch) != 0 || len(s.reads.waiting) != 0 || len(s.reads.byName) != 0 {
-		t.Errorf("%d reads that nobody waits for are sent, %d wait", len(batch), len(s.reads.waiting))
+		t.Errorf("%d abandoned reads are sent, %d wait", len(batch), len(s.reads.waiting))
 	}
 }

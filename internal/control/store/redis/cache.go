@@ -7,12 +7,12 @@ import (
 	"livego/internal/domain"
 )
 
-// maxCachedKeys bounds the keys that are remembered: about 4 MB.
+// maxCachedKeys bounds the cached keys: about 4 MB.
 const maxCachedKeys = 10_000
 
-// keyCache remembers keys that were good lately.
+// keyCache caches keys that were valid recently.
 type keyCache struct {
-	ttl time.Duration // 0: nothing is remembered
+	ttl time.Duration // 0: nothing is cached
 
 	mu   sync.Mutex
 	keys map[[32]byte]cachedKey
@@ -23,7 +23,7 @@ type cachedKey struct {
 	at  time.Time
 }
 
-// put notes k as Redis has it; a zero k is none.
+// put caches k as Redis has it; a zero k is ignored.
 func (s *keyCache) put(k domain.Key, now time.Time) {
 	if s.ttl <= 0 || k.ID == "" {
 		return
@@ -49,7 +49,7 @@ func (s *keyCache) put(k domain.Key, now time.Time) {
 	s.keys[k.Digest] = cachedKey{k, now}
 }
 
-// get returns a key that was seen lately.
+// get returns a key that was valid within the last ttl.
 func (s *keyCache) get(digest [32]byte, now time.Time) (domain.Key, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,16 +11,17 @@ import (
 	"time"
 )
 
-// What is taken of a Redis: its client makes room for whatever a reply announces, before it has come.
+// Limits of a reply: the client library allocates whatever size a reply announces, before the data
+// has arrived.
 const (
 	maxReply = 8 << 20 // bytes of one string
 	maxItems = 1 << 20 // items of one array
 	maxLine  = 64 << 10
 )
 
-var errReplyTooLarge = errors.New("a reply is larger than any that was asked for")
+var errReplyTooLarge = errors.New("reply too large")
 
-// dialer returns how connections are made.
+// dialer returns the function that opens connections.
 func dialer(o Options) func(context.Context, string, string) (net.Conn, error) {
 	d := net.Dialer{Timeout: opTimeout, KeepAlive: 15 * time.Second}
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -42,15 +43,17 @@ func dialer(o Options) func(context.Context, string, string) (net.Conn, error) {
 	}
 }
 
-// limitedConn is a connection that fails when the other side announces more than anybody asked for (RESP2 and RESP3).
+// limitedConn is a connection that fails when the server announces more than any request asks for
+// (RESP2 and RESP3).
 type limitedConn struct {
 	net.Conn
-	line []byte // what has come of the line under way
+	line []byte // received part of the current line
 	skip int    // bytes of a string that are still to come
 	err  error
 }
 
-// limitedTCPConn lets the client look whether the other side has closed before it uses a connection again.
+// limitedTCPConn lets the client library check whether the server has closed the connection before
+// it is used again.
 type limitedTCPConn struct {
 	limitedConn
 	syscall.Conn
@@ -69,7 +72,7 @@ func (g *limitedConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// scan follows the replies in b.
+// scan parses the replies in b.
 func (g *limitedConn) scan(b []byte) error {
 	for len(b) > 0 {
 		if g.skip > 0 {
@@ -97,7 +100,7 @@ func (g *limitedConn) scan(b []byte) error {
 	return nil
 }
 
-// checkLength looks at a whole line: a string's or an array's says how much will follow.
+// checkLength checks a complete line: the line of a string or an array announces a length.
 func (g *limitedConn) checkLength() error {
 	line := bytes.TrimSuffix(g.line, []byte{'\r'})
 	if len(line) == 0 {
@@ -114,7 +117,7 @@ func (g *limitedConn) checkLength() error {
 	}
 	n, err := strconv.Atoi(string(line[1:]))
 	if err != nil || n > most {
-		return errReplyTooLarge // without a length (RESP3's streams) too: nobody asked for one
+		return errReplyTooLarge // a missing length (streamed RESP3 types) too: no request asks for one
 	}
 	if most == maxReply && n >= 0 {
 		g.skip = n + len("\r\n")
@@ -122,7 +125,7 @@ func (g *limitedConn) checkLength() error {
 	return nil
 }
 
-// tlsConfig returns how to speak TLS to host:port.
+// tlsConfig returns the TLS configuration for host:port.
 func tlsConfig(o Options, addr string) *tls.Config {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.TLS != nil {

@@ -13,8 +13,8 @@ import (
 	"livego/internal/domain"
 )
 
-// replies are what a Redis, or what is in its place, may answer, and whether the guard lets it
-// through; they seed the fuzzer too.
+// replies are what a Redis, or another program at its address, may send, and whether limitedConn
+// accepts it; they seed the fuzz target too.
 var replies = []struct {
 	name, bytes string
 	ok          bool
@@ -30,19 +30,19 @@ var replies = []struct {
 	{"push", ">2\r\n+invalidate\r\n*0\r\n", true},
 	{"5 GB", "$5000000000\r\n", false},
 	{"more than 64 bits", "$99999999999999999999\r\n", false},
-	{"just too much", "$8388609\r\n", false},
+	{"one byte too long", "$8388609\r\n", false},
 	{"an endless array", "*2000000000\r\n", false},
 	{"an endless map", "%2000000000\r\n", false},
 	{"no length", "$x\r\n", false},
 	{"streamed", "$?\r\n", false},
 	{"an endless line", "+" + strings.Repeat("x", maxLine), false},
-	{"HTTP", "HTTP/1.1 400 Bad Request\r\n\r\n", true}, // the client refuses it
+	{"HTTP", "HTTP/1.1 400 Bad Request\r\n\r\n", true}, // the client library refuses it
 	{"empty line", "\r\n", true},
 }
 
 func TestReplyLimits(t *testing.T) {
 	for _, c := range replies {
-		for size := range 9 { // however it comes in pieces
+		for size := range 9 { // however it is split
 			g := &limitedConn{}
 			var err error
 			for b := []byte(c.bytes); len(b) > 0 && err == nil; {
@@ -76,13 +76,13 @@ func FuzzReplyLimits(f *testing.F) {
 			t.Errorf("%q: whole %v, cut at %d %v", b, err, at, err2)
 		}
 		if len(whole.line) > maxLine || whole.skip > maxReply+2 {
-			t.Errorf("it keeps %d bytes and awaits %d", len(whole.line), whole.skip)
+			t.Errorf("it buffers %d bytes and expects %d", len(whole.line), whole.skip)
 		}
 	})
 }
 
-// TestHostileRedis has something in Redis's place answer everything with the same bytes. Each
-// operation ends in time and in an error, and nobody gets in.
+// TestHostileRedis has a program at Redis's address answer every command with the same bytes. Each
+// operation must end in time and with an error, and no key may resolve.
 func TestHostileRedis(t *testing.T) {
 	for _, c := range append(replies, []struct {
 		name, bytes string
@@ -113,7 +113,7 @@ func TestHostileRedis(t *testing.T) {
 	}
 }
 
-// listenAndAnswer answers each command that comes with the same bytes.
+// listenAndAnswer answers each command with the same bytes.
 func listenAndAnswer(t *testing.T, answer string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -152,7 +152,7 @@ func listenAndAnswer(t *testing.T, answer string) string {
 	return l.Addr().String()
 }
 
-// values are what may stand in Redis under a name of ours; they seed the fuzzer.
+// values are what Redis may hold under one of livego's names; they seed the fuzz target.
 var values = []string{
 	"", "x", valueVersion, valueVersion + strings.Repeat("0", checksumLen) + " {}",
 	encodeValue(roomName+"movie", roomRecord{}), encodeValue(roomName+"other", roomRecord{}),
@@ -173,7 +173,7 @@ func FuzzDecodeRoom(f *testing.F) {
 		}
 		body := s[len(valueVersion)+checksumLen+1:]
 		if !json.Valid([]byte(body)) || s != valueVersion+checksum(roomName+"movie", body)+" "+body {
-			t.Errorf("%q is taken for a room with %d keys", s, len(keys))
+			t.Errorf("%q is decoded as a room with %d keys", s, len(keys))
 		}
 	})
 }

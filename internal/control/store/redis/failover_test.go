@@ -10,8 +10,8 @@ import (
 	"livego/internal/domain"
 )
 
-// TestFailover kills the master while its replica is behind: what was revoked meanwhile stays so,
-// and the store goes on.
+// TestFailover kills the master while its replica is behind: a key that was revoked meanwhile stays
+// revoked, and the store keeps working.
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	addr, master, replica := startSentinel(t)
@@ -65,23 +65,23 @@ func TestClusterFailover(t *testing.T) {
 	n := startNode(t, addr)
 	n.awaitReady(t, 5*time.Second)
 	k := mustGet(t, n.Store, "movie")
-	var mine *server
+	var owner *server
 	for _, node := range nodes {
 		if !strings.Contains(fmt.Sprint(node.do("ROLE")), "slave") && fmt.Sprint(node.do("DBSIZE")) != "0" {
-			mine = node
+			owner = node
 		}
 	}
-	if mine == nil {
-		t.Fatal("no node has anything")
+	if owner == nil {
+		t.Fatal("no node has data")
 	}
 	eventually(t, 10*time.Second, "a replica has it", func() error {
-		if text := fmt.Sprint(mine.do("INFO", "replication")); !strings.Contains(text, "state=online") ||
+		if text := fmt.Sprint(owner.do("INFO", "replication")); !strings.Contains(text, "state=online") ||
 			!strings.Contains(text, "lag=0") {
 			return fmt.Errorf("%s", text)
 		}
 		return nil
 	})
-	mine.kill()
+	owner.kill()
 	eventually(t, 30*time.Second, "a replica takes over", func() error {
 		_, err := n.reset(t, "probe")
 		if err != nil {
@@ -94,8 +94,8 @@ func TestClusterFailover(t *testing.T) {
 	}
 }
 
-// TestKilledRedisKeepsAcknowledgedKeys kills Redis in the middle of changes and looks at what is
-// left: what was acknowledged, and nothing by halves.
+// TestKilledRedisKeepsAcknowledgedKeys kills Redis during changes, and checks that every
+// acknowledged change is left and none is partial.
 func TestKilledRedisKeepsAcknowledgedKeys(t *testing.T) {
 	r := startRedis(t)
 	s := startNode(t, r.addr)
@@ -138,7 +138,8 @@ func TestKilledRedisKeepsAcknowledgedKeys(t *testing.T) {
 	}
 }
 
-// checkIndexes holds what is in r to being of one piece: each key has its two indexes, and no index leads to nothing.
+// checkIndexes checks that each key in r has its two index entries, and that no other index entry
+// exists.
 func checkIndexes(t *testing.T, s *Store, r *server) {
 	t.Helper()
 	keys, err := s.Dump(t.Context())
@@ -148,7 +149,7 @@ func checkIndexes(t *testing.T, s *Store, r *server) {
 	for _, k := range keys {
 		for _, name := range indexNames(k) {
 			if room, err := s.lookupIndex(t.Context(), name); err != nil || room != k.Room {
-				t.Errorf("%s leads to %q, %v; want %s", name, room, err, k.Room)
+				t.Errorf("%s refers to %q, %v; want %s", name, room, err, k.Room)
 			}
 		}
 	}
@@ -159,11 +160,11 @@ func checkIndexes(t *testing.T, s *Store, r *server) {
 		}
 	}
 	if n != 2*len(keys) {
-		t.Errorf("%d indexes for %d keys", n, len(keys))
+		t.Errorf("%d index entries for %d keys", n, len(keys))
 	}
 }
 
-// TestClosedStoreReportsClosed closes a store: its errors say so.
+// TestClosedStoreReportsClosed checks that the errors of a closed store say so.
 func TestClosedStoreReportsClosed(t *testing.T) {
 	r := startRedis(t)
 	s := open(t, r.addr)

@@ -15,7 +15,8 @@ import (
 	"livego/internal/domain"
 )
 
-// TestFiles saves, loads and removes files that two servers share, on one instance and in a Cluster.
+// TestFiles saves, loads and removes files that two servers share, on a single instance and in a
+// Cluster.
 func TestFiles(t *testing.T) {
 	for name, start := range map[string]func() string{
 		"one":     func() string { return startRedis(t).addr },
@@ -26,7 +27,7 @@ func TestFiles(t *testing.T) {
 			a, b := open(t, addr).Files(), open(t, addr).Files()
 			ctx := t.Context()
 			if _, _, err := a.Load(ctx, "dir/x"); !errors.Is(err, fs.ErrNotExist) {
-				t.Errorf("a file that is not there: %v", err)
+				t.Errorf("missing file: %v", err)
 			}
 			data := bytes.Repeat([]byte{0, 255, '\n'}, 1000)
 			if err := errors.Join(a.Save(ctx, map[string][]byte{"dir/x": []byte("old")}),
@@ -45,16 +46,16 @@ func TestFiles(t *testing.T) {
 				t.Error(err)
 			}
 			if _, _, err := a.Load(ctx, "dir/x"); !errors.Is(err, fs.ErrNotExist) {
-				t.Errorf("a file that was removed: %v", err)
+				t.Errorf("removed file: %v", err)
 			}
 			if err := a.Save(ctx, map[string][]byte{"big": make([]byte, maxFile+1)}); err == nil {
-				t.Error("a file that is too large is saved")
+				t.Error("a file that is too large was saved")
 			}
 			if err := a.Save(ctx, map[string][]byte{"one": []byte("1"), "two": []byte("2")}); err != nil {
 				t.Error(err)
 			}
 			if err := a.Save(ctx, map[string][]byte{"one": []byte("new"), "big": make([]byte, maxFile+1)}); err == nil {
-				t.Error("one of two that is too large is saved")
+				t.Error("two files were saved, one of which is too large")
 			}
 			for name, want := range map[string]string{"one": "1", "two": "2"} {
 				if data, _, err := b.Load(ctx, name); string(data) != want || err != nil {
@@ -62,13 +63,13 @@ func TestFiles(t *testing.T) {
 				}
 			}
 			if err := b.Save(ctx, nil); err != nil {
-				t.Errorf("nothing: %v", err)
+				t.Errorf("save of no files: %v", err)
 			}
 		})
 	}
 }
 
-// TestForeignFiles finds what is not of ours where files are.
+// TestForeignFiles stores foreign values under the names of files.
 func TestForeignFiles(t *testing.T) {
 	r := startRedis(t)
 	f := open(t, r.addr).Files()
@@ -91,16 +92,16 @@ func TestForeignFiles(t *testing.T) {
 		"Names": namesErr,
 	} {
 		if domain.KindOf(err) != domain.Internal || errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s of a hash that is none: %v", what, err)
+			t.Errorf("%s with a foreign value: %v", what, err)
 		}
 	}
 	r.kill()
 	if _, _, err := f.Load(t.Context(), "good"); domain.KindOf(err) != domain.Unavailable {
-		t.Errorf("without a Redis: %v", err)
+		t.Errorf("without Redis: %v", err)
 	}
 }
 
-// TestLock gives a lock to one at a time, and to the next when he has died.
+// TestLock checks that one owner at a time holds a lock, and the next one when that owner has died.
 func TestLock(t *testing.T) {
 	r := startRedis(t)
 	var inside, runs atomic.Int64
@@ -113,16 +114,16 @@ func TestLock(t *testing.T) {
 				eventually(t, 20*time.Second, "the lock", func() error {
 					got, err := f.Lock(t.Context(), "job", owner, time.Minute)
 					if err == nil && !got {
-						err = errors.New("another has it")
+						err = errors.New("another owner holds it")
 					}
 					return err
 				})
 				if inside.Add(1) != 1 {
-					t.Error("two have the lock")
+					t.Error("two owners hold the lock")
 				}
 				runs.Add(1)
 				if got, err := f.Lock(t.Context(), "job", owner, time.Minute); !got || err != nil {
-					t.Errorf("keeping it: %v %v", got, err)
+					t.Errorf("extending the lock: %v %v", got, err)
 				}
 				inside.Add(-1)
 				if err := f.Unlock(t.Context(), "job", owner); err != nil {
@@ -133,7 +134,7 @@ func TestLock(t *testing.T) {
 	}
 	all.Wait()
 	if runs.Load() != 30 {
-		t.Errorf("%d had the lock, want 30", runs.Load())
+		t.Errorf("the lock was acquired %d times, want 30", runs.Load())
 	}
 	f := open(t, r.addr).Files()
 	if got, err := f.Lock(t.Context(), "job", "dead", 300*time.Millisecond); !got || err != nil {
@@ -143,15 +144,15 @@ func TestLock(t *testing.T) {
 		t.Error(err)
 	}
 	if got, err := f.Lock(t.Context(), "job", "next", time.Minute); got || err != nil {
-		t.Errorf("another gave the lock back: %v %v", got, err)
+		t.Errorf("another owner released the lock: %v %v", got, err)
 	}
-	eventually(t, 5*time.Second, "the lock of one who died", func() error {
+	eventually(t, 5*time.Second, "the lock of a dead owner", func() error {
 		if got, err := f.Lock(t.Context(), "job", "next", time.Minute); err != nil || !got {
 			return fmt.Errorf("%v %v", got, err)
 		}
 		return nil
 	})
 	if keys := fmt.Sprint(r.do("KEYS", "*")); strings.Count(keys, prefix) != len(strings.Fields(keys)) {
-		t.Errorf("names that are not below %s: %s", prefix, keys)
+		t.Errorf("names without the prefix %s: %s", prefix, keys)
 	}
 }

@@ -12,37 +12,39 @@ import (
 )
 
 const (
-	// pollInterval is how often what others revoked is looked for: publishers must be gone within a second.
+	// pollInterval is how often the revocations of other servers are read: publishers must be
+	// disconnected within a second.
 	pollInterval = 250 * time.Millisecond
-	// retryFirst and retryMax are how long Redis is left alone when it is away. The most bounds how
-	// late its return is seen.
+	// retryFirst and retryMax bound the pause between attempts while Redis is unavailable. retryMax
+	// also bounds how late its return is noticed.
 	retryFirst = 500 * time.Millisecond
 	retryMax   = 4 * time.Second
 )
 
-// health knows whether Redis is there. While it is away nobody waits for it: ten encoders that come
-// at once would wait one after another.
+// health tracks whether Redis is available. While it is not, no operation waits for it: ten
+// encoders that connect at once would wait one after another.
 type health struct {
 	log *slog.Logger
 
 	mu                    sync.Mutex
-	err                   error     // why it is away; nil when it is there
-	contacted             bool      // it was asked at all
-	retryAt               time.Time // nobody asks before
+	err                   error     // why Redis is unavailable; nil when it is available
+	contacted             bool      // at least one request was sent
+	retryAt               time.Time // no request is sent before
 	backoff               time.Duration
 	refusalLoggedAt       time.Time // when a refusal was last logged
-	revocationsUnreadable bool      // what others revoke cannot be heard: nothing is asked, and nobody let in
+	revocationsUnreadable bool      // revocations cannot be read: no requests are sent, and no key is accepted
 }
 
 const (
-	// refusalLogInterval is how often a refusal of a Redis that is there is logged.
+	// refusalLogInterval is the least time between two logs of a refusal.
 	refusalLogInterval = 10 * time.Second
-	// maxLoggedRefusal is how much of it: some errors quote what was sent.
+	// maxLoggedRefusal is the number of bytes of a refusal that are logged: some errors quote the
+	// request.
 	maxLoggedRefusal = 100
 )
 
-// logRefusal logs what a Redis says that is there and does not do what it was asked: that it is a
-// replica, that its memory is full.
+// logRefusal logs the error of a Redis that is available but refuses a request: because it is a
+// replica, or its memory is full.
 func (h *health) logRefusal(err error) {
 	now := time.Now()
 	h.mu.Lock()
@@ -52,11 +54,11 @@ func (h *health) logRefusal(err error) {
 	}
 	h.mu.Unlock()
 	if text := err.Error(); say {
-		h.log.Warn("the key store refuses", "reason", text[:min(len(text), maxLoggedRefusal)])
+		h.log.Warn("key store refused a request", "reason", text[:min(len(text), maxLoggedRefusal)])
 	}
 }
 
-// checkUsable returns why Redis is not to be asked now; nil when it is.
+// checkUsable returns why no request may be sent now; nil when one may.
 func (h *health) checkUsable() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -89,12 +91,12 @@ func (h *health) markUp() {
 	h.err, h.contacted, h.backoff = nil, true, 0
 	h.mu.Unlock()
 	if was != nil {
-		h.log.Info("the key store is back")
+		h.log.Info("key store available again")
 	}
 }
 
-// markDown notes that Redis did not answer. The pause doubles each time that passes; it is random,
-// so that many servers do not come back at once.
+// markDown records that Redis did not answer. The pause doubles with each attempt, and is random so
+// that many servers do not reconnect at once.
 func (h *health) markDown(err error) {
 	now := time.Now()
 	h.mu.Lock()
@@ -110,7 +112,7 @@ func (h *health) markDown(err error) {
 	}
 }
 
-// nextPoll returns how long to nextPoll before Redis is asked again.
+// nextPoll returns how long to wait before the next request of Run.
 func (h *health) nextPoll() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -120,7 +122,8 @@ func (h *health) nextPoll() time.Duration {
 	return max(time.Until(h.retryAt), 50*time.Millisecond)
 }
 
-// setRevocationsReadable notes whether what others revoke can be heard, as far as Redis is there.
+// setRevocationsReadable records whether the revocations of other servers can be read, while Redis
+// is available.
 func (h *health) setRevocationsReadable(ok bool) {
 	h.mu.Lock()
 	was := h.revocationsUnreadable
@@ -129,15 +132,15 @@ func (h *health) setRevocationsReadable(ok bool) {
 	if !was && !ok {
 		h.log.Error("key store unavailable", "err", errRevocationsUnreadable)
 	} else if was && ok {
-		h.log.Info("the key store is back")
+		h.log.Info("key store available again")
 	}
 }
 
-var errRevocationsUnreadable = errors.New("the list of what is revoked (" + revokedName +
+var errRevocationsUnreadable = errors.New("the list of revocations (" + revokedName +
 	") is not livego's: remove it")
 
-// Run watches Redis until ctx ends: whether it is there, and what other servers revoke and delete,
-// which it tells revoke as soon as it is due, and deleted.
+// Run watches Redis until ctx ends: whether it is available, and what other servers revoke and
+// delete. It calls revoke when a revocation is due, and deleted for each deleted room.
 func (s *Store) Run(ctx context.Context, revoke RevokeFunc, deleted RoomDeletedFunc) {
 	defer s.revocations.stop()
 	for ctx.Err() == nil {

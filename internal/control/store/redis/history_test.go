@@ -12,7 +12,7 @@ import (
 	"livego/internal/domain"
 )
 
-// rounds returns how many there are to be: more where the tests may take their time (make test-long).
+// rounds returns the number of rounds: long in make test-long, else short.
 func rounds(short, long int) int {
 	if os.Getenv("TEST_LONG") != "" {
 		return long
@@ -20,11 +20,11 @@ func rounds(short, long int) int {
 	return short
 }
 
-// An historyOp is one operation on a room as its caller saw it.
+// A historyOp is one operation on a room as its caller saw it.
 type historyOp struct {
 	verb       string // "get", "reset", "delete"
-	secret     string // of the answer; "" for a delete
-	found      bool   // of a delete: there was something
+	secret     string // in the result; "" for a delete
+	found      bool   // for a delete: the room had a key
 	begin, end int64  // ns
 }
 
@@ -32,7 +32,8 @@ func (a historyOp) String() string {
 	return fmt.Sprintf("%s %.6s found=%v %d-%d", a.verb, a.secret, a.found, a.begin, a.end)
 }
 
-// after returns the room's secret after a was done where it was before, "" for no room; false when it cannot have been.
+// after returns the room's secret after a, given the secret before; "" means no room. It returns
+// false when a cannot have happened.
 func (a historyOp) after(before string) (string, bool) {
 	switch a.verb {
 	case "get":
@@ -44,9 +45,9 @@ func (a historyOp) after(before string) (string, bool) {
 	}
 }
 
-// linearizable reports whether there is an order of the acts, each at one moment between its begin
-// and its end, in which a room that one caller at a time changes would have answered so. At most 63
-// acts.
+// linearizable reports whether the operations can be ordered, each at one moment between its begin
+// and its end, so that a room that is changed sequentially would have given the same results. At
+// most 63 operations.
 func linearizable(acts []historyOp) bool {
 	type state struct {
 		done   uint64
@@ -62,7 +63,7 @@ func linearizable(acts []historyOp) bool {
 			return false
 		}
 		seen[s] = true
-		first := int64(1<<63 - 1) // the earliest end of what is not done: nothing that begins later can be next
+		first := int64(1<<63 - 1) // the earliest end of a pending operation: none that begins later can be next
 		for i, a := range acts {
 			if s.done&(1<<i) == 0 {
 				first = min(first, a.end)
@@ -72,7 +73,7 @@ func linearizable(acts []historyOp) bool {
 			if s.done&(1<<i) != 0 || a.begin > first {
 				continue
 			}
-			// A secret is made once: a get that finds no room does not make one that was there before.
+			// A secret is created once: a get that finds no room does not return an earlier secret.
 			if secret, ok := a.after(s.secret); ok && (s.secret != "" || a.verb != "get" || !used(acts, s.done, secret)) {
 				if search(state{s.done | 1<<i, secret}) {
 					return true
@@ -84,7 +85,7 @@ func linearizable(acts []historyOp) bool {
 	return search(state{})
 }
 
-// used reports whether one of the acts that are done answered secret.
+// used reports whether an operation that is done returned secret.
 func used(acts []historyOp, done uint64, secret string) bool {
 	for i, a := range acts {
 		if done&(1<<i) != 0 && a.secret == secret {
@@ -94,15 +95,15 @@ func used(acts []historyOp, done uint64, secret string) bool {
 	return false
 }
 
-// TestLinearizable shows that the judge tells right from wrong.
+// TestLinearizable checks linearizable itself.
 func TestLinearizable(t *testing.T) {
 	for name, c := range map[string]struct {
 		acts []historyOp
 		want bool
 	}{
-		"one after the other": {[]historyOp{{"get", "a", false, 1, 2}, {"get", "a", false, 3, 4},
+		"sequential": {[]historyOp{{"get", "a", false, 1, 2}, {"get", "a", false, 3, 4},
 			{"reset", "b", false, 5, 6}, {"get", "b", false, 7, 8}}, true},
-		"at once": {[]historyOp{{"get", "a", false, 1, 9}, {"reset", "a2", false, 1, 9},
+		"concurrent": {[]historyOp{{"get", "a", false, 1, 9}, {"reset", "a2", false, 1, 9},
 			{"delete", "", true, 1, 9}, {"get", "a2", false, 1, 9}}, true},
 		"two keys of one room": {[]historyOp{{"get", "a", false, 1, 2}, {"get", "b", false, 3, 4}}, false},
 		"old key after reset": {[]historyOp{{"get", "a", false, 1, 2}, {"reset", "b", false, 3, 4},
@@ -112,7 +113,7 @@ func TestLinearizable(t *testing.T) {
 		"delete of nothing": {[]historyOp{{"get", "a", false, 1, 2}, {"delete", "", false, 3, 4}}, false},
 		"deleted twice": {[]historyOp{{"get", "a", false, 1, 2}, {"delete", "", true, 3, 6},
 			{"delete", "", true, 4, 5}}, false},
-		"back from the dead": {[]historyOp{{"get", "a", false, 1, 2}, {"delete", "", true, 3, 4},
+		"key after delete": {[]historyOp{{"get", "a", false, 1, 2}, {"delete", "", true, 3, 4},
 			{"get", "a", false, 5, 6}}, false},
 	} {
 		if got := linearizable(c.acts); got != c.want {
@@ -122,7 +123,7 @@ func TestLinearizable(t *testing.T) {
 }
 
 // TestConcurrentChangesAreLinearizable has callers of two servers get, reset and delete one room at
-// once, and looks for an order of it all in which it makes sense. The Redis syncs each write.
+// once, and checks that the results are linearizable. The Redis syncs each write.
 func TestConcurrentChangesAreLinearizable(t *testing.T) {
 	t.Run("Redis", func(t *testing.T) { checkHistories(t, startRedis(t)) })
 	t.Run("Valkey", func(t *testing.T) { checkHistories(t, startValkey(t)) })
@@ -146,15 +147,15 @@ func checkHistories(t *testing.T, r *server) {
 		}
 		if !linearizable(acts) {
 			slices.SortFunc(acts, func(a, b historyOp) int { return int(a.begin - b.begin) })
-			t.Fatalf("round %d has no order:\n%v", round, acts)
+			t.Fatalf("round %d is not linearizable:\n%v", round, acts)
 		}
 	}
 	if overlaps < 100 {
-		t.Errorf("only %d operations were under way at once: the test tests nothing", overlaps)
+		t.Errorf("only %d operations overlapped, too few for a test", overlaps)
 	}
 }
 
-// recordHistory has six callers do eight things each.
+// recordHistory runs six callers with eight operations each.
 func recordHistory(t *testing.T, servers [2]*Store, room string, seed *rand.Rand) []historyOp {
 	var mu sync.Mutex
 	var acts []historyOp

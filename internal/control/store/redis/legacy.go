@@ -12,20 +12,21 @@ import (
 )
 
 const (
-	// maxLegacyValues bounds how many values are looked at for keys of the earlier server.
+	// maxLegacyValues bounds the values that are scanned for keys of the legacy server.
 	maxLegacyValues = 1_000_000
-	// maxLegacyName bounds the name of a room of the earlier server, in bytes. That server had no rule for names.
+	// maxLegacyName is the longest room name of the legacy server, in bytes. That server had no
+	// rule for names.
 	maxLegacyName = 1024
 )
 
-// LegacyKeys returns the keys that an earlier server of this name has left in this Redis, as
-// default keys for every app: plain strings, one that leads from a room to its key and one back.
-// Only pairs that confirm each other count; it changes nothing. A room has the name that it had,
-// which domain.CheckRoom may refuse. The number is how many values looked like half of a pair.
+// LegacyKeys returns the keys that the legacy livego has left in this Redis, as default keys for
+// every app. They are plain strings: one maps a room to its key, another maps the key to its room.
+// Only pairs that confirm each other count; Redis is not changed. The rooms keep their names, which
+// domain.CheckRoom may refuse. halves is the number of values that look like half of a pair.
 func (s *Store) LegacyKeys(ctx context.Context) (keys []domain.Key, halves int, err error) {
 	var cursor uint64
 	seen := map[string]bool{}
-	for looked := 0; ; {
+	for scanned := 0; ; {
 		var names []string
 		err := s.do(ctx, func(ctx context.Context) (err error) {
 			names, cursor, err = s.client.ScanType(ctx, cursor, "*", roomsPerBatch, "string").Result()
@@ -34,11 +35,11 @@ func (s *Store) LegacyKeys(ctx context.Context) (keys []domain.Key, halves int, 
 		if err != nil {
 			return nil, 0, err
 		}
-		if looked += len(names); looked > maxLegacyValues {
-			return nil, 0, domain.Errorf(domain.Limit, "this Redis holds more than %d values", maxLegacyValues)
+		if scanned += len(names); scanned > maxLegacyValues {
+			return nil, 0, domain.Errorf(domain.Limit, "this Redis has more than %d values", maxLegacyValues)
 		}
 		names = slices.DeleteFunc(names, func(n string) bool {
-			again := seen[n] // a scan may give a name twice
+			again := seen[n] // a scan may return a name twice
 			seen[n] = true
 			return again || n == "" || domain.LooksLikeKey(n) || strings.HasPrefix(n, prefix)
 		})
@@ -54,7 +55,7 @@ func (s *Store) LegacyKeys(ctx context.Context) (keys []domain.Key, halves int, 
 	}
 }
 
-// matchPairs returns the keys of those rooms that have one which leads back to them.
+// matchPairs returns the keys of those rooms whose key maps back to the room.
 func (s *Store) matchPairs(ctx context.Context, rooms []string) (keys []domain.Key, halves int, err error) {
 	secrets, err := s.readTexts(ctx, rooms)
 	if err != nil {
@@ -80,7 +81,7 @@ func (s *Store) matchPairs(ctx context.Context, rooms []string) (keys []domain.K
 	return keys, halves, nil
 }
 
-// readTexts returns what stands under names; "" for nothing, and for what is no text.
+// readTexts returns the strings under names; "" for missing values and other types.
 func (s *Store) readTexts(ctx context.Context, names []string) ([]string, error) {
 	if len(names) == 0 {
 		return nil, nil
@@ -97,7 +98,7 @@ func (s *Store) readTexts(ctx context.Context, names []string) ([]string, error)
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("reading what the earlier server left: %w", err)
+		return nil, fmt.Errorf("read keys of the legacy server: %w", err)
 	}
 	texts := make([]string, len(names))
 	for i, v := range values {

@@ -16,12 +16,12 @@ func TestLegacyKeys(t *testing.T) {
 	pair("other", b)
 	r.do("SET", "half", domain.NewSecret())
 	r.do("SET", domain.NewSecret(), "half-too")
-	r.do("SET", "stolen", a) // leads to the key of another
+	r.do("SET", "stolen", a) // maps to the key of another room
 	bad, unicode, long := domain.NewSecret(), domain.NewSecret(), domain.NewSecret()
 	pair("../bad", bad)
 	pair("a room é", unicode)
 	pair(strings.Repeat("x", 500), long)
-	pair(strings.Repeat("y", 2000), domain.NewSecret()) // longer than any that is looked at
+	pair(strings.Repeat("y", 2000), domain.NewSecret()) // longer than any that is read
 	pair("short", "k")
 	r.do("SET", "session:1", "x")
 	r.do("HSET", "hash", "a", "b")
@@ -30,7 +30,7 @@ func TestLegacyKeys(t *testing.T) {
 		r.do("SET", fmt.Sprint("noise", i), "x")
 	}
 	s := open(t, r.addr)
-	mustGet(t, s, "new") // livego's own is not taken for the earlier server's
+	mustGet(t, s, "new") // a room of this server is not reported as a legacy one
 	keys, halves, err := s.LegacyKeys(t.Context())
 	if err != nil || len(keys) != 5 || halves != 3 {
 		t.Fatalf("%d keys and %d halves, %v; want 5 and 3", len(keys), halves, err)
@@ -47,7 +47,7 @@ func TestLegacyKeys(t *testing.T) {
 			continue
 		}
 		if k, err := s.Add(t.Context(), keys[i]); err != nil || k.Secret != want.Secret {
-			t.Errorf("Add beside the old values: %v", err)
+			t.Errorf("Add next to the legacy values: %v", err)
 		}
 		if k, err := s.Resolve(t.Context(), "live", want.Secret); err != nil || k.Room != want.Room {
 			t.Errorf("Resolve: %v, %v", k.Room, err)

@@ -13,18 +13,18 @@ import (
 	"livego/internal/domain"
 )
 
-// Names in Redis. All have one hash tag, so that a Cluster keeps them on one node and a change of
-// several is one operation.
+// Names in Redis. All have one hash tag, so that a Cluster keeps them on one node and one script
+// can change several. Encoded values are those of encodeValue.
 //
-//	{livego}:room:ROOM      a room with all its keys, sealed
-//	{livego}:key:SHA256     the room that the key with this digest opens, sealed
-//	{livego}:id:ID          the room of the key of this ID, sealed
+//	{livego}:room:ROOM      a room with all its keys, encoded
+//	{livego}:key:SHA256     the room of the key with this digest, encoded
+//	{livego}:id:ID          the room of the key with this ID, encoded
 //	{livego}:rooms          the names of all rooms, a sorted set
-//	{livego}:revoked        what was revoked in the last day, a stream of sealed entries
+//	{livego}:revoked        revocations of the last day, a stream of encoded entries
 //	{livego}:counter        the next number
-//	{livego}:files          files that servers share, a hash of sealed values
-//	{livego}:lock:NAME      who has a lock, until it expires
-//	{livego}:spent:ID       a token that was good once, until it expires
+//	{livego}:files          files that servers share, a hash of encoded values
+//	{livego}:lock:NAME      the owner of a lock, until it expires
+//	{livego}:spent:ID       a consumed one-time token, until it expires
 const (
 	prefix       = "{livego}:"
 	roomName     = prefix + "room:"
@@ -38,15 +38,15 @@ const (
 	consumedName = prefix + "spent:"
 )
 
-// seal begins every value: what it is, in which version, and a checksum over that, the name it
-// stands under and what follows. A value that something else has put there, or that was copied from
-// another name, is none of ours.
+// Every encoded value starts with valueVersion and a checksum over the version, the name of the
+// value and the data. A value that another program wrote, or that was copied from another name, is
+// foreign.
 const (
 	valueVersion = "livego/1 "
-	checksumLen  = 32 // hexadecimal
+	checksumLen  = 32 // hexadecimal digits
 )
 
-var errForeign = errors.New("a value in Redis is not livego's, or damaged")
+var errForeign = errors.New("foreign or damaged value in Redis")
 
 func checksum(name, body string) string {
 	h := sha256.Sum256([]byte(valueVersion + name + "\x00" + body))
@@ -56,13 +56,13 @@ func checksum(name, body string) string {
 // encodeValue returns v as it is stored under name.
 func encodeValue(name string, v any) string {
 	body, err := json.Marshal(v)
-	if err != nil { // v is always of ours, and plain
+	if err != nil { // v is always one of our plain structs
 		panic(err)
 	}
 	return valueVersion + checksum(name, string(body)) + " " + string(body)
 }
 
-// decodeValue reads into v what is stored under name.
+// decodeValue decodes into v the value that is stored under name.
 func decodeValue(name, value string, v any) error {
 	rest, ok := strings.CutPrefix(value, valueVersion)
 	if !ok || len(rest) < checksumLen+1 || rest[checksumLen] != ' ' {
@@ -78,19 +78,19 @@ func decodeValue(name, value string, v any) error {
 	return nil
 }
 
-// indexValue is what an index holds.
+// indexValue is the value of an index entry.
 type indexValue struct {
 	Room string `json:"room"`
 }
 
-// A roomRecord is the record of a roomRecord. One without keys stands for a roomRecord that was
-// just deleted, and goes away by itself.
+// A roomRecord is the record of a room. A record without keys marks a room that was just deleted,
+// and expires.
 type roomRecord struct {
-	Rev  string      `json:"rev"` // another one at each write, so that no state comes twice
+	Rev  string      `json:"rev"` // differs for each write, so that no state occurs twice
 	Keys []keyRecord `json:"keys"`
 }
 
-// keyRecord is a domain.Key in Redis. Room and digest follow from the rest.
+// keyRecord is a domain.Key in Redis. Room and digest are derived.
 type keyRecord struct {
 	ID         string      `json:"id"`
 	App        string      `json:"app,omitempty"`
@@ -114,7 +114,7 @@ func newKeyRecord(k domain.Key) keyRecord {
 	return keyRecord{k.ID, k.App, k.Label, k.Role, k.Created, k.Expires, k.LastUsed, k.Generation, k.Secret}
 }
 
-// decodeRoom returns the keys of a room's value, ordered by app and label; "" has none.
+// decodeRoom returns the keys of a room's value, ordered by app and label; none for "".
 func decodeRoom(name, value string) ([]domain.Key, error) {
 	if value == "" {
 		return nil, nil
@@ -147,7 +147,7 @@ func compareKeys(a, b domain.Key) int {
 	return strings.Compare(a.Label, b.Label)
 }
 
-// indexNames returns the names that lead to k.
+// indexNames returns the names of the index entries of k.
 func indexNames(k domain.Key) [2]string {
 	return [2]string{keyName + hex.EncodeToString(k.Digest[:]), idName + k.ID}
 }

@@ -1,12 +1,11 @@
-// Package redis keeps rooms, push keys and counters in a Redis or Valkey that several servers
-// share: one instance, one behind Sentinel, or a Cluster. It implements domain.KeyStore,
-// domain.Counter and domain.OneTimeTokenStore, and carries what is revoked on one server to the
-// others. Every change is one script, which is done or not. It knows nothing of streams and of who
-// asks.
+// Package redis stores rooms, stream keys and counters in a Redis or Valkey that several servers
+// share: a single instance, one behind Sentinel, or a Cluster. It implements domain.KeyStore,
+// domain.Counter and domain.OneTimeTokenStore, and distributes revocations from one server to the
+// others. Every change is one script, so it is atomic. It knows nothing of streams and clients.
 //
-// Redis may forget: a replica that takes over lacks the last writes, and anybody may flush it. So
-// each server remembers what it revoked or heard of as revoked for a day, never accepts that again,
-// and removes it again where it comes back.
+// Redis may lose data: a replica that becomes the master lacks the last writes, and an operator may
+// flush it. So each server remembers every revocation for a day, never accepts a revoked key again,
+// and removes it again when it reappears.
 package redis
 
 import (
@@ -33,42 +32,42 @@ import (
 )
 
 const (
-	// opTimeout bounds an operation, the wait for a connection included.
+	// opTimeout bounds an operation, including the wait for a connection.
 	opTimeout = 2 * time.Second
-	// updateTimeout bounds a change with all its tries.
+	// updateTimeout bounds a change with all its attempts.
 	updateTimeout = 2 * opTimeout
 	// poolSize bounds the connections to one node.
 	poolSize = 16
-	// maxOperations bounds the operations under way, so that none waits for a connection: such a wait
-	// could not be told from a Redis that does not answer. What is left is for Run, and for the
-	// library's questions to a Cluster.
+	// maxOperations bounds the concurrent operations, so that none waits for a connection: such a
+	// wait looks like a Redis that does not answer. The other connections are for Run, and for the
+	// library's requests to a Cluster.
 	maxOperations = poolSize - 2
-	// maxTries is how often a change is tried while others change the same room.
+	// maxTries is the number of attempts of a change while others change the same room.
 	maxTries = 100
-	// maxRoom bounds what is read of a room, in bytes: domain.MaxKeys keys have half of it.
+	// maxRoom is the largest value of a room, in bytes: domain.MaxKeys keys take half of it.
 	maxRoom = 256 << 10
-	// maxIndexValue bounds what is read of an index.
+	// maxIndexValue is the largest value of an index entry, in bytes.
 	maxIndexValue = 512
-	// touchResolution is how coarse LastUsed is kept.
+	// touchResolution is the resolution of LastUsed.
 	touchResolution = time.Minute
 	// roomsPerBatch is how many rooms are read at a time.
 	roomsPerBatch = 500
-	// maxID is the longest ID that is looked up.
+	// maxID is the longest ID that is looked up, in bytes.
 	maxID = 128
 )
 
-// errUnknownKey is the one answer to every secret that opens nothing, whatever the cause.
+// errUnknownKey is the error for every secret that matches no valid key, whatever the cause.
 var errUnknownKey = errors.New("unknown key")
 
-// errIndexConflict is what change answers with 2.
-var errIndexConflict = errors.New("an index leads to another room")
+// errIndexConflict is the error for result 2 of changeScript.
+var errIndexConflict = errors.New("index entry of another room")
 
-// Options of a Store.
+// Options configure a Store.
 type Options struct {
 	Address  redisurl.Address
-	NoVerify bool          // takes any certificate of a Redis over TLS
-	TLS      *tls.Config   // what to build on; nil: the system's roots
-	Cache    time.Duration // how long a key that was good still resolves while Redis is away; 0: not at all
+	NoVerify bool          // accept any certificate of a Redis over TLS
+	TLS      *tls.Config   // the base configuration; nil: the system's roots
+	Cache    time.Duration // how long a key that was valid still resolves while Redis is unavailable; 0: not at all
 	Log      *slog.Logger
 }
 
@@ -81,16 +80,17 @@ type Store struct {
 	revocations revocations
 	cache       keyCache
 	reads       readBatcher
-	slots       chan struct{} // one for each operation under way
+	slots       chan struct{} // one for each operation in progress
 
 	mu           sync.Mutex
-	counterFloor uint64 // greater than all numbers handed out here
+	counterFloor uint64 // greater than all numbers returned here
 }
 
-// Open returns a Store. It does not wait for Redis, which may come later: Run keeps looking for it.
+// Open returns a Store. It does not wait for Redis, which may start later: Run keeps connecting to
+// it.
 func Open(o Options) *Store {
-	// of the library's own lines, on standard error and in a form of their own: what matters comes as
-	// errors
+	// The library logs to standard error in its own format; everything important is returned as an
+	// error.
 	logging.Disable()
 	a := o.Address
 	client := goredis.NewUniversalClient(&goredis.UniversalOptions{
@@ -99,7 +99,7 @@ func Open(o Options) *Store {
 		Dialer: dialer(o), DialTimeout: opTimeout, DialerRetries: 1,
 		ReadTimeout: opTimeout, WriteTimeout: opTimeout, ContextTimeoutEnabled: true,
 		PoolSize: poolSize, MaxActiveConns: poolSize, PoolTimeout: opTimeout, PipelinePoolSize: -1,
-		MaxRetries: -1, // whether the first try was done nobody knows
+		MaxRetries: -1, // it is unknown whether a failed attempt was executed
 		Protocol:   2, DisableIdentity: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
@@ -110,10 +110,10 @@ func Open(o Options) *Store {
 	}
 }
 
-// Close ends the connections. Later calls return an Error of kind Unavailable.
+// Close closes the connections. Later calls return an Error of kind Unavailable.
 func (s *Store) Close() error { return s.client.Close() }
 
-// Ready tells why the store is out of reach; nil when it is there.
+// Ready returns why the store is unavailable; nil when it is available.
 func (s *Store) Ready() error { return s.health.ready() }
 
 // Get implements domain.KeyStore.
@@ -150,13 +150,13 @@ func (s *Store) Rotate(ctx context.Context, app, room string, o domain.Rotation)
 		due := time.Now()
 		var kept []domain.Key
 		for _, old := range keys {
-			mine := old.App == app && (old.Label == "" || old.Label == domain.FormerLabel)
-			if !o.RevokeOthers && !mine {
+			isDefault := old.App == app && (old.Label == "" || old.Label == domain.FormerLabel)
+			if !o.RevokeOthers && !isDefault {
 				kept = append(kept, old)
 				continue
 			}
 			refs = append(refs, old.Ref())
-			if !mine || old.Label != "" {
+			if !isDefault || old.Label != "" {
 				continue
 			}
 			k.ID, k.Role, k.Generation = old.ID, old.Role, max(old.Generation, s.revocations.generation(old.ID))+1
@@ -185,20 +185,21 @@ func (s *Store) Add(ctx context.Context, k domain.Key) (domain.Key, error) {
 		case slices.ContainsFunc(keys, func(o domain.Key) bool { return o.ID == k.ID || o.Secret == k.Secret }):
 			return roomUpdate{}, errIndexConflict
 		case len(keys) >= domain.MaxKeys:
-			return roomUpdate{}, domain.Errorf(domain.Limit, "room %s has %d keys, which is the most", k.Room, len(keys))
+			return roomUpdate{}, domain.Errorf(domain.Limit, "room %s already has %d keys, the maximum", k.Room, len(keys))
 		}
 		return roomUpdate{keys: append(keys, k)}, nil
 	})
 	switch {
 	case errors.Is(err, errIndexConflict):
-		return domain.Key{}, domain.Errorf(domain.Conflict, "this key is in the store already")
+		return domain.Key{}, domain.Errorf(domain.Conflict, "a key with this ID or secret already exists")
 	case err != nil:
 		return domain.Key{}, err
 	}
 	return k, nil
 }
 
-// Resolve implements domain.KeyStore. While Redis is away a key that was good lately is good, if the options say so.
+// Resolve implements domain.KeyStore. While Redis is unavailable, a key that was valid within
+// Options.Cache still resolves.
 func (s *Store) Resolve(ctx context.Context, app, secret string) (domain.Key, error) {
 	digest := domain.Digest(secret)
 	k, err := s.find(ctx, digest)
@@ -220,7 +221,7 @@ func (s *Store) Resolve(ctx context.Context, app, secret string) (domain.Key, er
 	return k, nil
 }
 
-// find returns the key with this digest; a zero key when there is none.
+// find returns the key with this digest; a zero Key when there is none.
 func (s *Store) find(ctx context.Context, digest [32]byte) (domain.Key, error) {
 	room, err := s.lookupIndex(ctx, keyName+hex.EncodeToString(digest[:]))
 	if err != nil || room == "" {
@@ -228,7 +229,7 @@ func (s *Store) find(ctx context.Context, digest [32]byte) (domain.Key, error) {
 	}
 	keys, err := s.readRoom(ctx, room)
 	if errors.Is(err, errForeign) {
-		return domain.Key{}, nil // who asks shall not learn more than that his key opens nothing
+		return domain.Key{}, nil // the client must not learn more than that the key is invalid
 	}
 	for _, k := range keys {
 		if k.Digest == digest {
@@ -245,7 +246,7 @@ func (s *Store) Delete(ctx context.Context, app, room string) ([]domain.KeyRef, 
 
 // Revoke implements domain.KeyStore.
 func (s *Store) Revoke(ctx context.Context, id string) ([]domain.KeyRef, error) {
-	const unknown = "there is no key of this id"
+	const unknown = "no key with this id"
 	if id == "" || len(id) > maxID {
 		return nil, domain.Errorf(domain.NotFound, unknown)
 	}
@@ -259,8 +260,8 @@ func (s *Store) Revoke(ctx context.Context, id string) ([]domain.KeyRef, error) 
 	return s.remove(ctx, "", room, unknown, false, func(k domain.Key) bool { return k.ID == id })
 }
 
-// remove removes the keys of room that match; end says that their streams end. NotFound, with
-// unknown, where there are none.
+// remove removes the keys of room that match; end ends their streams. When none matches, the error
+// is NotFound with the text unknown.
 func (s *Store) remove(ctx context.Context, app, room, unknown string, end bool,
 	match func(domain.Key) bool) ([]domain.KeyRef, error) {
 	var refs []domain.KeyRef
@@ -300,7 +301,7 @@ func (s *Store) List(ctx context.Context, room string) ([]domain.Key, error) {
 	return keys, err
 }
 
-// Page implements domain.KeyStore. A room whose value is not livego's counts, and has no keys.
+// Page implements domain.KeyStore. A room with a foreign value counts, and has no keys.
 func (s *Store) Page(ctx context.Context, after string, limit int) ([]domain.Key, error) {
 	names, err := s.rooms(ctx, after, limit)
 	if err != nil || len(names) == 0 {
@@ -328,7 +329,7 @@ func (s *Store) rooms(ctx context.Context, after string, limit int) ([]string, e
 	return names, err
 }
 
-// Dump implements domain.KeyStore. A room whose value is not livego's is passed over, and the log names it.
+// Dump implements domain.KeyStore. A room with a foreign value is skipped and logged.
 func (s *Store) Dump(ctx context.Context) ([]domain.Key, error) {
 	var all []domain.Key
 	for after := ""; ; {
@@ -355,7 +356,7 @@ func (s *Store) readRooms(ctx context.Context, rooms []string) ([]domain.Key, er
 		}
 		_, err := pipe.Exec(ctx)
 		if isForeign(err) {
-			return nil // each is looked at
+			return nil // each is checked below
 		}
 		return err
 	})
@@ -369,7 +370,7 @@ func (s *Store) readRooms(ctx context.Context, rooms []string) ([]domain.Key, er
 			err = errForeign
 		}
 		if err != nil {
-			s.opt.Log.Warn("passed over a room", "room", name, "err", err)
+			s.opt.Log.Warn("room skipped", "room", name, "err", err)
 			continue
 		}
 		all = append(all, s.revocations.without(keys)...)
@@ -377,7 +378,7 @@ func (s *Store) readRooms(ctx context.Context, rooms []string) ([]domain.Key, er
 	return all, nil
 }
 
-// Touch implements domain.KeyStore. Times are kept to the minute.
+// Touch implements domain.KeyStore. Times are stored to the minute.
 func (s *Store) Touch(ctx context.Context, ref domain.KeyRef, at time.Time) error {
 	if ref.ID == "" || len(ref.ID) > maxID {
 		return nil
@@ -431,8 +432,8 @@ func (s *Store) Reserve(ctx context.Context, n uint64) (uint64, error) {
 	return first, nil
 }
 
-// Consume implements domain.OneTimeTokenStore. What a Redis forgets is good again: a replica that
-// takes over may lack the last moment.
+// Consume implements domain.OneTimeTokenStore. If Redis loses the entry, the token is valid again:
+// a replica that becomes the master may lack the last writes.
 func (s *Store) Consume(ctx context.Context, id [16]byte, until time.Time) (bool, error) {
 	name := consumedName + hex.EncodeToString(id[:])
 	first := false
@@ -457,26 +458,25 @@ func (s *Store) Consumed(ctx context.Context, id [16]byte, _ time.Time) (bool, e
 	return known > 0, err
 }
 
-// roomUpdate is what becomes of a room.
+// roomUpdate is the new state of a room.
 type roomUpdate struct {
 	keys       []domain.Key
-	unchanged  bool            // nothing is to be changed
+	unchanged  bool            // nothing changes
 	revoke     []domain.KeyRef // at due
 	due        time.Time
-	endStreams bool   // their streams endStreams
-	app        string // with end: the only app whose keys went; "": all
+	endStreams bool   // their streams end
+	app        string // with endStreams: the only app whose keys are removed; "": all
 }
 
-// update changes a room as one operation. fn may be called again with what others have made of the
-// room meanwhile. It does not see keys that were revoked and have come back; they go at the first
-// write.
+// update changes a room atomically. fn may be called again with the room as others have changed it
+// meanwhile. It does not see revoked keys that have reappeared; the first write removes them.
 func (s *Store) update(ctx context.Context, name string, fn func([]domain.Key) (roomUpdate, error)) error {
 	deadline := time.Now().Add(updateTimeout)
 	bounded, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	err := s.tryUpdate(bounded, name, fn)
 	if err != nil && !time.Now().Before(deadline) && ctx.Err() == nil && s.health.checkUsable() == nil {
-		return storeBusy() // its time went by in queues of this server
+		return storeBusy() // the time was spent in queues of this server
 	}
 	return err
 }
@@ -496,13 +496,14 @@ func (s *Store) tryUpdate(ctx context.Context, name string, fn func([]domain.Key
 			return err
 		}
 	}
-	return domain.Errorf(domain.Unavailable, "room %s is being changed by too many at once", name)
+	return domain.Errorf(domain.Unavailable, "too many concurrent changes of room %s", name)
 }
 
-// write has r replace a room whose value was read as old. It reports false when the room is another by now.
+// write replaces a room whose value was read as old by r. It reports false when the room has
+// changed meanwhile.
 func (s *Store) write(ctx context.Context, name, value string, old []domain.Key, r roomUpdate) (done bool, err error) {
 	now := time.Now()
-	// A key that was replaced, and whose time is over, is in the way of nobody.
+	// Replaced keys whose grace period has ended are removed.
 	r.keys = slices.DeleteFunc(r.keys, func(k domain.Key) bool {
 		return k.Label == domain.FormerLabel && !k.Expires.IsZero() && now.After(k.Expires)
 	})
@@ -544,13 +545,13 @@ func (s *Store) write(ctx context.Context, name, value string, old []domain.Key,
 	return answer == 1, nil
 }
 
-// indexChange is the change of one indexChange.
+// indexChange is the change of one index entry.
 type indexChange struct {
 	name    string
 	removed bool
 }
 
-// indexChanges returns which indexes differ between two states of a room.
+// indexChanges returns the index entries that differ between two states of a room.
 func indexChanges(old, keys []domain.Key) []indexChange {
 	had := map[string]bool{}
 	for _, k := range old {
@@ -574,16 +575,15 @@ func indexChanges(old, keys []domain.Key) []indexChange {
 	return all
 }
 
-// readRoom returns the keys of a room, without those that were revoked and have come back.
+// readRoom returns the keys of a room, without revoked ones that have reappeared.
 func (s *Store) readRoom(ctx context.Context, room string) ([]domain.Key, error) {
 	_, _, good, err := s.loadRoom(ctx, room)
 	return good, err
 }
 
-// loadRoom returns what stands for a room, its keys, and those of them that were not revoked. A
-// revoked key among them may have come back; or it was read just before somebody here replaced it,
-// and then the room has another by now. A second look tells: it begins after the revocation was
-// acknowledged.
+// loadRoom returns the value of a room, its keys, and those that are not revoked. A revoked key may
+// have reappeared; or the room was read just before this server replaced the key, and has another
+// one by now. A second read distinguishes the two: it starts after the revocation was acknowledged.
 func (s *Store) loadRoom(ctx context.Context, room string) (value string, all, good []domain.Key, err error) {
 	before := ""
 	for {
@@ -605,7 +605,7 @@ func (s *Store) foreignRoom(room string) error {
 	return &domain.Error{Op: fmt.Sprintf("key store, %s%s", roomName, room), Err: errForeign}
 }
 
-// lookupIndex returns the room that an index leads to, "" for none. What is not of ours leads nowhere.
+// lookupIndex returns the room that an index entry refers to; "" for none and for foreign values.
 func (s *Store) lookupIndex(ctx context.Context, name string) (string, error) {
 	value, err := s.readValue(ctx, name, maxIndexValue)
 	if errors.Is(err, errForeign) || err == nil && value == "" {
@@ -621,13 +621,14 @@ func (s *Store) lookupIndex(ctx context.Context, name string) (string, error) {
 	return p.Room, nil
 }
 
-// keyIndex returns the index of the key of that keyIndex, -1 for none.
+// keyIndex returns the index of the key with this app and label, -1 for none.
 func keyIndex(keys []domain.Key, app, label string) int {
 	return slices.IndexFunc(keys, func(k domain.Key) bool { return k.App == app && k.Label == label })
 }
 
-// do runs one operation, bounded in time, unless Redis is known to be away. While too many are
-// under way it waits for one to end, and its own time starts then. The error is a domain.Error.
+// do runs one operation, bounded in time, unless Redis is known to be unavailable. While too many
+// are in progress it waits for a slot first; the operation's timeout starts after that. The error
+// is a domain.Error.
 func (s *Store) do(ctx context.Context, op func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return storeUnavailable(err)
@@ -639,13 +640,13 @@ func (s *Store) do(ctx context.Context, op func(context.Context) error) error {
 		return err
 	}
 	defer func() { <-s.slots }()
-	if err := s.health.checkUsable(); err != nil { // found out while this one waited
+	if err := s.health.checkUsable(); err != nil { // it became unavailable during the wait
 		return storeUnavailable(err)
 	}
 	return s.runOp(ctx, op)
 }
 
-// acquireSlot takes a slot, which the caller gives back.
+// acquireSlot acquires a slot, which the caller releases.
 func (s *Store) acquireSlot(ctx context.Context) error {
 	select {
 	case s.slots <- struct{}{}:
@@ -664,11 +665,12 @@ func (s *Store) acquireSlot(ctx context.Context) error {
 	}
 }
 
-// runOp runs one operation whatever is known of Redis.
+// runOp runs one operation, even if Redis is marked as unavailable.
 func (s *Store) runOp(ctx context.Context, op func(context.Context) error) error {
-	// A caller that has less time learns nothing of Redis when that is over. The connection may report it before ctx does.
+	// A deadline shorter than opTimeout says nothing about Redis when it passes. The connection may
+	// report it before ctx does.
 	deadline, ok := ctx.Deadline()
-	hurried := ok && time.Until(deadline) < opTimeout
+	shortDeadline := ok && time.Until(deadline) < opTimeout
 	bounded, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
 	err := op(bounded)
@@ -681,11 +683,11 @@ func (s *Store) runOp(ctx context.Context, op func(context.Context) error) error
 	case isReply(err):
 		s.health.logRefusal(err)
 	case errors.Is(err, goredis.ErrPoolTimeout), errors.Is(err, goredis.ErrPoolExhausted):
-		return storeBusy() // on this side; Redis was not asked
-	case ctx.Err() == nil && !errors.Is(err, goredis.ErrClosed) && !(hurried && isTimeout(err)):
+		return storeBusy() // caused by this server; Redis was not asked
+	case ctx.Err() == nil && !errors.Is(err, goredis.ErrClosed) && !(shortDeadline && isTimeout(err)):
 		s.health.markDown(err)
 		if c, ok := s.client.(*goredis.ClusterClient); ok {
-			c.ReloadState(ctx) // it would go on asking a node that is dead for a minute
+			c.ReloadState(ctx) // else it would use a dead node for a minute
 		}
 	}
 	return storeUnavailable(err)
@@ -696,15 +698,15 @@ func isTimeout(err error) bool {
 	return ok && e.Timeout()
 }
 
-// isForeign reports whether err says that a value is not of ours.
+// isForeign reports whether err says that a value is foreign.
 func isForeign(err error) bool {
 	return errors.Is(err, errForeign) || err != nil && strings.HasPrefix(err.Error(), "WRONGTYPE") ||
 		err != nil && strings.Contains(err.Error(), "WRONGTYPE ") && isReply(err)
 }
 
-// isReply reports whether err is the answer of a Redis that is there, and would answer something
-// else at another time or to another request: that of a replica to a write, of a full memory, of a
-// script that others' scripts hold up.
+// isReply reports whether err is the reply of a Redis that is available and refuses this request,
+// such as a replica that refuses a write, a Redis without memory, or one that is busy with a
+// script.
 func isReply(err error) bool {
 	var e goredis.Error
 	if !errors.As(err, &e) {
@@ -719,13 +721,14 @@ func isReply(err error) bool {
 	return true
 }
 
-// unavailableError is a cause that is not for whoever is refused.
+// unavailableError hides its cause from the client's error text.
 type unavailableError struct{ cause error }
 
 func (unavailableError) Error() string   { return "key store unavailable" }
 func (u unavailableError) Unwrap() error { return u.cause }
 
-// storeUnavailable says that the store is out of reach; the cause is in the chain, for errors.Is and the log.
+// storeUnavailable is the error when Redis is unavailable; the cause is in its chain, for errors.Is
+// and the log.
 func storeUnavailable(cause error) error {
 	return &domain.Error{Kind: domain.Unavailable, Err: unavailableError{cause}}
 }

@@ -15,18 +15,19 @@ import (
 	"livego/internal/domain"
 )
 
-// The library looks once a second whether it has been closed while it waits for a server, and ends then.
+// The library checks once a second whether it has been closed while it waits for a server, and ends
+// then.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 
-// runConformance runs the suite on a Redis that it empties for each place.
+// runConformance runs the suite on a Redis that it flushes for each directory.
 func runConformance(t *testing.T, addr string, nodes ...*server) {
 	t.Helper()
-	place := ""
+	dir := ""
 	storetest.Run(t, storetest.Backend{Open: func(t *testing.T, p string) storetest.Store {
-		if p != place {
-			place = p
+		if p != dir {
+			dir = p
 			for _, n := range nodes {
 				n.do("FLUSHALL")
 			}
@@ -41,7 +42,7 @@ func TestConformance(t *testing.T) {
 	runConformance(t, r.addr, r)
 }
 
-// TestConformanceValkey holds the other server of this protocol to the same.
+// TestConformanceValkey runs the same suite on Valkey.
 func TestConformanceValkey(t *testing.T) {
 	t.Parallel()
 	r := startValkey(t)
@@ -73,7 +74,7 @@ func TestConformanceCluster(t *testing.T) {
 	runConformance(t, addr, masters...)
 }
 
-// within calls op and holds it to the time that any operation may take, on a machine that does much else.
+// within runs op and checks that it takes no longer than any operation may, on a busy machine.
 func within(t *testing.T, what string, op func() error) error {
 	t.Helper()
 	start := time.Now()
@@ -84,7 +85,7 @@ func within(t *testing.T, what string, op func() error) error {
 	return err
 }
 
-// operations are all of a store, on a room that has the key k.
+// operations are all operations of a store, on a room that has the key k.
 func operations(s *Store, k domain.Key) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"get":     func(ctx context.Context) error { _, err := s.Get(ctx, "", k.Room); return err },
@@ -106,12 +107,12 @@ func operations(s *Store, k domain.Key) map[string]func(context.Context) error {
 	}
 }
 
-// TestRedisOutage has Redis not be there in every way: nothing is let in, nothing waits for long,
-// and all is well soon after it is back.
+// TestRedisOutage makes Redis unavailable in several ways: no key is accepted, no operation blocks
+// for long, and everything works soon after its return.
 func TestRedisOutage(t *testing.T) {
 	for name, c := range map[string]struct {
 		away, back func(*server)
-		fresh      bool // also for who never saw it well
+		fresh      bool // also for a server that starts during the outage
 	}{
 		"killed": {(*server).kill, (*server).start, true},
 		"paused": {(*server).pause, (*server).resume, true},
@@ -126,7 +127,7 @@ func TestRedisOutage(t *testing.T) {
 			k := mustGet(t, n.Store, "movie")
 			c.away(r)
 			if name == "new password" {
-				// Connections that are in stay in; who comes anew does not get in.
+				// Open connections stay authenticated; new ones are refused.
 				n = startNode(t, r.addr)
 			}
 			fresh := startNode(t, r.addr) // a server that starts meanwhile
@@ -139,7 +140,7 @@ func TestRedisOutage(t *testing.T) {
 			if n.Ready() == nil || fresh.Ready() == nil {
 				t.Error("ready without Redis")
 			}
-			for range 3 { // once it is known to be away, nobody waits
+			for range 3 { // once Redis is known to be unavailable, no operation waits
 				start := time.Now()
 				_, err := n.Resolve(t.Context(), "live", k.Secret)
 				if took := time.Since(start); domain.KindOf(err) != domain.Unavailable || took > time.Second && name != "paused" {
@@ -158,8 +159,8 @@ func TestRedisOutage(t *testing.T) {
 	}
 }
 
-// TestCachedKeysDuringOutage keeps keys that were good lately good while Redis is away, if asked
-// to, and none that was revoked.
+// TestCachedKeysDuringOutage checks that recently valid keys resolve while Redis is unavailable, if
+// configured, and revoked ones do not.
 func TestCachedKeysDuringOutage(t *testing.T) {
 	r := startRedis(t)
 	n := startNode(t, r.addr, func(o *Options) { o.Cache = time.Minute })
@@ -175,27 +176,27 @@ func TestCachedKeysDuringOutage(t *testing.T) {
 	}
 	r.kill()
 	if k, err := n.Resolve(t.Context(), "live", used.Secret); err != nil || k.Ref() != used.Ref() {
-		t.Errorf("a key seen a moment ago: %v, %v", k.Ref(), err)
+		t.Errorf("a recently used key: %v, %v", k.Ref(), err)
 	}
 	if _, err := n.Resolve(t.Context(), "live", unused.Secret); domain.KindOf(err) != domain.Unavailable {
-		t.Errorf("a key never seen: %v", err)
+		t.Errorf("a key that was not used: %v", err)
 	}
 	if _, err := n.Resolve(t.Context(), "live", revoked.Secret); domain.KindOf(err) != domain.Denied {
 		t.Errorf("a revoked key: %v", err)
 	}
 	if _, ok := n.cache.get(used.Digest, time.Now().Add(time.Minute)); ok {
-		t.Error("a minute later it is good still")
+		t.Error("a minute later it is still valid")
 	}
 }
 
-// TestReplicaRefusesWrites has Redis be a replica all of a sudden: what is there can be read, and
-// no write is taken for done.
+// TestReplicaRefusesWrites turns Redis into a replica: keys can be read, and no write is reported
+// as done.
 func TestReplicaRefusesWrites(t *testing.T) {
 	r, other := startRedis(t), startRedis(t)
 	n := startNode(t, r.addr)
 	k := mustGet(t, n.Store, "movie")
 	r.do("CONFIG", "SET", "replica-serve-stale-data", "yes")
-	other.pause() // else it would hand over its own, empty state
+	other.pause() // else it would replicate its own, empty state
 	host, port, _ := strings.Cut(other.addr, ":")
 	r.do("REPLICAOF", host, port)
 	for op, f := range operations(n.Store, k) {
@@ -204,7 +205,7 @@ func TestReplicaRefusesWrites(t *testing.T) {
 		}
 		if err := within(t, op, func() error { return f(t.Context()) }); domain.KindOf(err) != domain.Unavailable ||
 			!strings.Contains(errors.Unwrap(errors.Unwrap(err)).Error(), "READONLY") {
-			t.Errorf("%s: %v, want it to be unavailable for READONLY", op, err)
+			t.Errorf("%s: %v, want unavailable because of READONLY", op, err)
 		}
 	}
 	if got, err := n.Resolve(t.Context(), "live", k.Secret); err != nil || got.Ref() != k.Ref() {
@@ -212,8 +213,8 @@ func TestReplicaRefusesWrites(t *testing.T) {
 	}
 }
 
-// TestForeignValuesResolveNoKey puts what is not livego's under livego's names (and livego's values
-// under others): it opens nothing.
+// TestForeignValuesResolveNoKey stores foreign values under livego's names, and livego's values
+// under other names: they resolve no key.
 func TestForeignValuesResolveNoKey(t *testing.T) {
 	r := startRedis(t)
 	s := open(t, r.addr)
@@ -225,15 +226,15 @@ func TestForeignValuesResolveNoKey(t *testing.T) {
 	forged := domain.Key{Room: "forged", Secret: secret}.Complete()
 	roomValue := encodeRoom("forged", []domain.Key{forged})
 	for name, put := range map[string]func(){
-		"plain pair of the earlier server": func() { r.do("SET", "forged", secret); r.do("SET", secret, "forged") },
-		"plain index":                      func() { r.do("SET", key, "forged") },
-		"index of another name":            func() { r.do("SET", key, pointing(keyName+"0", "forged")) },
-		"index that is a list":             func() { r.do("RPUSH", key, "forged") },
-		"index of 10 MB":                   func() { r.do("SET", key, strings.Repeat("x", 10<<20)) },
-		"binary index":                     func() { r.do("SET", key, "\x00\xff\r\n") },
-		"index to no room":                 func() { r.do("SET", key, pointing(key, "forged")) },
-		"index to another's room":          func() { r.do("SET", key, pointing(key, "good")) },
-		"index to a bad name":              func() { r.do("SET", key, pointing(key, "../x")) },
+		"pair of the legacy server":         func() { r.do("SET", "forged", secret); r.do("SET", secret, "forged") },
+		"plain text index entry":            func() { r.do("SET", key, "forged") },
+		"index of another name":             func() { r.do("SET", key, pointing(keyName+"0", "forged")) },
+		"index that is a list":              func() { r.do("RPUSH", key, "forged") },
+		"index of 10 MB":                    func() { r.do("SET", key, strings.Repeat("x", 10<<20)) },
+		"binary index":                      func() { r.do("SET", key, "\x00\xff\r\n") },
+		"index entry of a missing room":     func() { r.do("SET", key, pointing(key, "forged")) },
+		"index entry of another key's room": func() { r.do("SET", key, pointing(key, "good")) },
+		"index entry of an invalid name":    func() { r.do("SET", key, pointing(key, "../x")) },
 		"room of another name": func() {
 			r.do("SET", key, pointing(key, "forged"))
 			r.do("SET", roomName+"forged", encodeRoom("other", []domain.Key{forged}))
@@ -268,19 +269,19 @@ func TestForeignValuesResolveNoKey(t *testing.T) {
 	r.do("DEL", revokedName)
 	r.do("SET", revokedName, "x")
 	if _, _, err := s.Rotate(t.Context(), "", "good", domain.Rotation{}); domain.KindOf(err) != domain.Internal {
-		t.Errorf("Rotate where the stream has a wrong type: %v", err)
+		t.Errorf("Rotate with a revocation list of a wrong type: %v", err)
 	}
 	if k := mustGet(t, s, "good"); k.Ref() != good.Ref() {
-		t.Error("a change that failed was made by halves")
+		t.Error("a failed change was partially applied")
 	}
 	r.do("ZADD", roomsName, "0", "forged")
 	if keys, err := s.List(t.Context(), ""); err != nil || len(keys) != 1 {
-		t.Errorf("List beside what is foreign: %v, %v", keys, err)
+		t.Errorf("List with foreign values: %v, %v", keys, err)
 	}
 }
 
-// TestUnreadableRevocationsRefuseEveryone has the word of revocations be unreadable: a server that
-// cannot hear it lets nobody in.
+// TestUnreadableRevocationsRefuseEveryone makes the list of revocations unreadable: a server that
+// cannot read it accepts no key.
 func TestUnreadableRevocationsRefuseEveryone(t *testing.T) {
 	r := startRedis(t)
 	n := startNode(t, r.addr)
@@ -289,7 +290,7 @@ func TestUnreadableRevocationsRefuseEveryone(t *testing.T) {
 	r.do("SET", revokedName, "x")
 	eventually(t, 2*time.Second, "not ready", func() error {
 		if n.Ready() == nil {
-			return errors.New("it is")
+			return errors.New("store is ready")
 		}
 		return nil
 	})
@@ -303,7 +304,7 @@ func TestUnreadableRevocationsRefuseEveryone(t *testing.T) {
 	}
 }
 
-// TestRevocationReachesOtherServers revokes on one server and looks at another.
+// TestRevocationReachesOtherServers revokes on one server and checks another.
 func TestRevocationReachesOtherServers(t *testing.T) {
 	r := startRedis(t)
 	a, b := startNode(t, r.addr), startNode(t, r.addr)
@@ -335,7 +336,7 @@ func TestRevocationReachesOtherServers(t *testing.T) {
 	}
 	a.awaitDeleted(t, "live/radio")
 	if len(a.deleted)+len(b.deleted) != 0 {
-		t.Errorf("more rooms are told to be deleted: %d to one, %d to the other", len(a.deleted), len(b.deleted))
+		t.Errorf("further deleted rooms: %d on one server, %d on the other", len(a.deleted), len(b.deleted))
 	}
 
 	k = mustGet(t, a.Store, "movie")
@@ -345,12 +346,12 @@ func TestRevocationReachesOtherServers(t *testing.T) {
 	}
 	b.awaitRevoked(t, k.Ref(), 4*time.Second)
 	if took := time.Since(start); took < 1400*time.Millisecond {
-		t.Errorf("revoked after %v of a grace of 1.5 s", took)
+		t.Errorf("revoked after %v of a grace period of 1.5 s", took)
 	}
 }
 
-// TestRevokedKeyStaysRevokedAfterRestore revokes a key and puts Redis back to where it was before,
-// as a copy or a replica that was behind would.
+// TestRevokedKeyStaysRevokedAfterRestore revokes a key and restores an older state of Redis, as
+// from a backup or a lagging replica.
 func TestRevokedKeyStaysRevokedAfterRestore(t *testing.T) {
 	r := startRedis(t)
 	a, b := startNode(t, r.addr), startNode(t, r.addr)
@@ -364,22 +365,22 @@ func TestRevokedKeyStaysRevokedAfterRestore(t *testing.T) {
 	restore(r, before)
 	for _, n := range []*node{a, b} {
 		if _, err := n.Resolve(t.Context(), "live", old.Secret); domain.KindOf(err) != domain.Denied {
-			t.Errorf("the revoked key is good again: %v", err)
+			t.Errorf("the revoked key is valid again: %v", err)
 		}
 		if keys, err := n.List(t.Context(), "movie"); err != nil || len(keys) != 0 {
 			t.Errorf("the revoked key is listed: %v, %v", keys, err)
 		}
 	}
-	// And soon it is gone for a server too that has heard of nothing.
+	// Soon a server that has read no revocation refuses it too.
 	fresh := open(t, r.addr)
-	eventually(t, 5*time.Second, "made again", func() error {
+	eventually(t, 5*time.Second, "revocation is applied again", func() error {
 		if _, err := fresh.Resolve(t.Context(), "live", old.Secret); domain.KindOf(err) != domain.Denied {
 			return fmt.Errorf("the revoked key resolves: %w", err)
 		}
 		return nil
 	})
 	if k := mustGet(t, fresh, "movie"); k.Secret == old.Secret || k.Ref() == next.Ref() {
-		t.Error("the room has a key again that it had")
+		t.Error("the room has an earlier key again")
 	}
 }
 
@@ -407,7 +408,7 @@ func TestKeyReferenceIsNeverReused(t *testing.T) {
 	}
 }
 
-// TestCounterAfterFlush empties Redis under two servers: no number comes twice.
+// TestCounterAfterFlush flushes Redis under two servers: no number is returned twice.
 func TestCounterAfterFlush(t *testing.T) {
 	r := startRedis(t)
 	a, b := open(t, r.addr), open(t, r.addr)
@@ -419,20 +420,20 @@ func TestCounterAfterFlush(t *testing.T) {
 		}
 		first, err := s.Reserve(t.Context(), 10)
 		if err != nil || first <= last {
-			t.Fatalf("Reserve gave %d after %d, %v", first, last, err)
+			t.Fatalf("Reserve returned %d after %d, %v", first, last, err)
 		}
 		last = first + 9
 		if i == 3 {
 			r.do("FLUSHALL")
 			if first, err = b.Reserve(t.Context(), 10); err != nil || first <= last {
-				t.Fatalf("after FLUSHALL Reserve gave %d after %d, %v", first, last, err)
+				t.Fatalf("after FLUSHALL, Reserve returned %d after %d, %v", first, last, err)
 			}
 			last = first + 9
 		}
 	}
 	r.do("SET", counterName, "many")
 	if _, err := a.Reserve(t.Context(), 1); domain.KindOf(err) != domain.Internal {
-		t.Errorf("Reserve of a counter that is none: %v", err)
+		t.Errorf("Reserve with a foreign counter: %v", err)
 	}
 }
 

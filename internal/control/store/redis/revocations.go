@@ -13,52 +13,55 @@ import (
 )
 
 const (
-	// revocationTTL is how long what was revoked is known, here and in Redis.
+	// revocationTTL is how long a revocation is remembered, here and in Redis.
 	revocationTTL = 24 * time.Hour
-	// maxRevoked bounds the memory of it, about 100 MB. Beyond, the oldest are let go early.
+	// maxRevoked bounds the remembered revocations: about 100 MB. Beyond that, the oldest are
+	// forgotten early.
 	maxRevoked = 500_000
-	// entriesPerRead is how many are read of the stream at a time.
+	// entriesPerRead is how many entries of the stream are read at a time.
 	entriesPerRead = 500
-	// reapplyInterval is how often it is looked whether something revoked has come back unseen.
+	// reapplyInterval is the interval of checks for revoked keys that have reappeared unnoticed.
 	reapplyInterval = time.Minute
-	// ownEntryTimeout is how long after it was written our own word must be in the stream; else Redis has forgotten it.
+	// ownEntryTimeout is how soon an entry that this server wrote must appear in the stream; else
+	// Redis has lost it.
 	ownEntryTimeout = 2 * time.Second
 )
 
-// A RevokeFunc disconnects whoever publishes with one of refs. With end the streams end, else they are held.
+// A RevokeFunc disconnects the publishers that use one of refs. With end their streams end, else
+// they are held.
 type RevokeFunc func(refs []domain.KeyRef, end bool)
 
-// A RoomDeletedFunc ends the sessions of a room's viewers, in app or for "" in every app: another
-// server has deleted it.
+// A RoomDeletedFunc ends the sessions of a room's viewers, in app or for "" in every app, after
+// another server has deleted the room.
 type RoomDeletedFunc func(app, room string)
 
-// An revocationEntry is the word of what was revoked, as it travels.
+// A revocationEntry is one revocation in the stream.
 type revocationEntry struct {
 	Nonce string          `json:"nonce"`
 	Room  string          `json:"room"`
-	App   string          `json:"app,omitempty"` // with End: the only app whose keys went; "": all of them
+	App   string          `json:"app,omitempty"` // with End: the only app whose keys are removed; "": all of them
 	Refs  []domain.KeyRef `json:"refs"`
 	End   bool            `json:"end,omitempty"`
 	At    time.Time       `json:"at"`
-	Due   time.Time       `json:"due"` // when a grace is over; else At
+	Due   time.Time       `json:"due"` // the end of the grace period; else At
 }
 
 func newRevocationEntry(room string, r roomUpdate) revocationEntry {
 	return revocationEntry{domain.NewSecret()[:16], room, r.app, r.revoke, r.endStreams, time.Now().UTC(), r.due.UTC()}
 }
 
-// revocations is what this server knows to be revocations.
+// revocations are the revocations that this server knows.
 type revocations struct {
 	mu          sync.Mutex
 	refs        map[domain.KeyRef]revocation
-	byID        map[string]uint64    // the highest generation revoked of each key
-	order       []domain.KeyRef      // by when they came
-	unconfirmed map[string]time.Time // our unconfirmed words that the stream has not shown yet, by nonce
+	byID        map[string]uint64    // the highest revoked generation of each key
+	order       []domain.KeyRef      // in the order of arrival
+	unconfirmed map[string]time.Time // entries of this server that have not appeared in the stream yet, by nonce
 	timers      map[*time.Timer]struct{}
 
-	lastID      string    // the ID of the last entry read; "" for none
-	reappliedAt time.Time // when reapply was last through
-	dataLost    bool      // Redis has forgotten something
+	lastID      string    // of the last entry read; "" for none
+	reappliedAt time.Time // when reapply was last complete
+	dataLost    bool      // Redis has lost data
 }
 
 type revocation struct {
@@ -81,19 +84,19 @@ func (v *revocations) has(ref domain.KeyRef) bool {
 	return ok && !time.Now().Before(r.due)
 }
 
-// without returns keys less those that are revoked.
+// without returns keys without the revoked ones.
 func (v *revocations) without(keys []domain.Key) []domain.Key {
 	return slices.DeleteFunc(slices.Clone(keys), func(k domain.Key) bool { return v.has(k.Ref()) })
 }
 
-// generation returns the highest generation of a key that was revoked: no later secret may have one of these.
+// generation returns the highest revoked generation of a key: a new secret needs a higher one.
 func (v *revocations) generation(id string) uint64 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.byID[id]
 }
 
-// addOwn notes what was revoked here.
+// addOwn adds a revocation of this server.
 func (v *revocations) addOwn(e revocationEntry, now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -101,8 +104,8 @@ func (v *revocations) addOwn(e revocationEntry, now time.Time) {
 	v.add(e)
 }
 
-// add remembers e, and reports whether it was news. Caller holds v.mu.
-func (v *revocations) add(e revocationEntry) (news bool) {
+// add adds e, and reports whether it was new. The caller holds v.mu.
+func (v *revocations) add(e revocationEntry) (isNew bool) {
 	for _, ref := range e.Refs {
 		if old, ok := v.refs[ref]; ok {
 			if e.Due.Before(old.due) {
@@ -114,12 +117,12 @@ func (v *revocations) add(e revocationEntry) (news bool) {
 		v.refs[ref] = revocation{e.Room, e.At, e.Due}
 		v.byID[ref.ID] = max(v.byID[ref.ID], ref.Generation)
 		v.order = append(v.order, ref)
-		news = true
+		isNew = true
 	}
-	return news
+	return isNew
 }
 
-// expire lets go of what is older than a day, or too much. Caller holds v.mu.
+// expire removes revocations that are older than a day, or too many. The caller holds v.mu.
 func (v *revocations) expire(now time.Time) {
 	for len(v.order) > 0 {
 		ref := v.order[0]
@@ -134,9 +137,9 @@ func (v *revocations) expire(now time.Time) {
 	}
 }
 
-// apply notes an entry of the stream and has revoke act on it when it is due. It has deleted act on
-// a room that another server deleted, once: what is known already is our own word, or the stream is
-// being read again.
+// apply adds an entry of the stream and calls revoke when it is due. It calls deleted for a room
+// that another server deleted, once: a known entry is this server's own, or the stream is being
+// read again.
 func (v *revocations) apply(e revocationEntry, revoke RevokeFunc, deleted RoomDeletedFunc) {
 	now := time.Now()
 	if now.Sub(e.At) > revocationTTL {
@@ -145,12 +148,12 @@ func (v *revocations) apply(e revocationEntry, revoke RevokeFunc, deleted RoomDe
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.unconfirmed, e.Nonce)
-	news := v.add(e)
+	isNew := v.add(e)
 	wait := e.Due.Sub(now)
 	if wait <= 0 {
 		v.mu.Unlock()
 		revoke(e.Refs, e.End)
-		if e.End && news {
+		if e.End && isNew {
 			deleted(e.App, e.Room)
 		}
 		v.mu.Lock()
@@ -159,17 +162,17 @@ func (v *revocations) apply(e revocationEntry, revoke RevokeFunc, deleted RoomDe
 	var t *time.Timer
 	t = time.AfterFunc(wait, func() {
 		v.mu.Lock()
-		_, mine := v.timers[t]
+		_, active := v.timers[t]
 		delete(v.timers, t)
 		v.mu.Unlock()
-		if mine {
+		if active {
 			revoke(e.Refs, e.End)
 		}
 	})
 	v.timers[t] = struct{}{}
 }
 
-// stop forgets what is not due yet: nobody is there any more to disconnect.
+// stop cancels revocations that are not due yet: there are no publishers left to disconnect.
 func (v *revocations) stop() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -179,8 +182,8 @@ func (v *revocations) stop() {
 	}
 }
 
-// readRevocations reads the stream from where it was last read. That the entry there is gone shows
-// that Redis has forgotten.
+// readRevocations reads the stream from the last entry on. If that entry is missing, Redis has lost
+// data.
 func (s *Store) readRevocations(ctx context.Context, revoke RevokeFunc, deleted RoomDeletedFunc) error {
 	v := &s.revocations
 	for {
@@ -217,14 +220,14 @@ func (s *Store) readRevocations(ctx context.Context, revoke RevokeFunc, deleted 
 	}
 }
 
-// resetPosition has everything be read and applied anew.
+// resetPosition makes the next reads and checks start over.
 func (v *revocations) resetPosition() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.lastID, v.dataLost = "", true
 }
 
-// reapplyDue reports whether it is time to look for what has come back.
+// reapplyDue reports whether it is time to check for revoked keys that have reappeared.
 func (v *revocations) reapplyDue(now time.Time) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -242,7 +245,7 @@ func (v *revocations) reapplyDue(now time.Time) bool {
 	return true
 }
 
-// rooms returns the rooms of all that is revoked by now.
+// rooms returns the rooms of all keys that are revoked by now.
 func (v *revocations) rooms(now time.Time) []string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -257,8 +260,8 @@ func (v *revocations) rooms(now time.Time) []string {
 	return all
 }
 
-// reapply removes what was revoked and has come back: in a replica that took over before it had
-// heard, or from a copy. The other servers are told as of any revocation.
+// reapply removes revoked keys that have reappeared: from a replica that became the master before
+// it received the revocation, or from a backup. The other servers receive it like any revocation.
 func (s *Store) reapply(ctx context.Context) {
 	now := time.Now()
 	if !s.revocations.reapplyDue(now) {
@@ -306,7 +309,7 @@ func (s *Store) reapplyTo(ctx context.Context, rooms []string) error {
 		if err != nil {
 			return err
 		}
-		s.opt.Log.Warn("Redis had forgotten a revocation, which is made again", "room", name, "keys", len(back))
+		s.opt.Log.Warn("revocation lost by Redis was applied again", "room", name, "keys", len(back))
 	}
 	return nil
 }

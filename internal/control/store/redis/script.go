@@ -2,17 +2,18 @@ package redis
 
 import goredis "github.com/redis/go-redis/v9"
 
-// changeScript replaces one room, if it is still as it was read, with the indexes that lead to it,
-// the list of rooms and the word of what is revoked. It looks at the types of all that it will
-// write before it writes anything: a script that fails half-way is not undone.
+// changeScript replaces one room, if it has not changed since it was read, with its index entries,
+// the list of rooms and the revocation. It checks the types of all values before it writes any: a
+// script that fails half-way is not undone.
 //
-//	KEYS  the room, the rooms, the revoked, then the indexes
+//	KEYS  the room, the rooms, the revocations, then the index entries
 //	ARGV  the value read, the value to write, the room's name, 1 when it has keys,
-//	      a revocation or "", the oldest ID to keep of these, then for each index its value, "" to remove it
+//	      a revocation or "", the oldest revocation ID to keep,
+//	      then for each index entry its value, "" to remove it
 //
-// It returns 1 when done, also when it has been done by an earlier try, 0 when the room is another
-// by now, and 2 when an index is taken by another room. A room that is gone leaves its last value
-// for a minute: a try that comes late finds it.
+// It returns 1 when done, also by an earlier attempt, 0 when the room has changed, and 2 when an
+// index entry belongs to another room. A deleted room leaves its last value for a minute, so that a
+// late attempt finds it.
 var changeScript = goredis.NewScript(`
 local now = redis.call('GET', KEYS[1]) or ''
 if now == ARGV[2] then return 1 end
@@ -45,8 +46,8 @@ end
 return 1
 `)
 
-// reserveScript hands out ARGV[1] numbers, none below ARGV[2]: what a server has had is not given
-// again when Redis has forgotten it.
+// reserveScript returns ARGV[1] numbers, none below ARGV[2]: numbers that a server has used are not
+// returned again when Redis has lost the counter.
 var reserveScript = goredis.NewScript(`
 local now = redis.call('GET', KEYS[1])
 local first = tonumber(ARGV[2])

@@ -20,17 +20,18 @@ import (
 	"livego/internal/ops/redisurl"
 )
 
-// A server is a redis-server under test. The test's end kills it.
+// A server is a redis-server under test. It is killed at the end of the test.
 type server struct {
 	t       *testing.T
 	addr    string
-	command []string // the program and what comes before args
+	command []string // the program and its leading arguments
 	args    []string
 	cmd     *exec.Cmd
 	out     *os.File
 }
 
-// requirePrograms skips the test, loudly, when Redis is not installed; on a build machine (CI=true) it fails it.
+// requirePrograms skips the test with a clear message when a program is missing; with CI=true it
+// fails the test.
 func requirePrograms(t *testing.T, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
@@ -53,7 +54,7 @@ func freePort(t *testing.T) int {
 		}
 		port := l.Addr().(*net.TCPAddr).Port
 		l.Close()
-		if port < 50000 { // a node of a Cluster listens 10000 above too
+		if port < 50000 { // a node of a Cluster also listens on this port plus 10000
 			return port
 		}
 	}
@@ -67,10 +68,10 @@ func startRedis(t *testing.T, args ...string) *server {
 	return startServer(t, []string{"redis-server"}, dir, dir, args...)
 }
 
-// valkeyRoot is where scripts/setup puts a Debian of its own, which has a Valkey.
+// valkeyRoot is where scripts/setup installs a Debian that has Valkey.
 const valkeyRoot = "/var/cache/livego-test/sid"
 
-// startValkey starts a valkey-server as startRedis does a redis-server. It runs by chroot.
+// startValkey starts a valkey-server, in a chroot, as startRedis starts a redis-server.
 func startValkey(t *testing.T, args ...string) *server {
 	t.Helper()
 	if _, err := os.Stat(valkeyRoot + "/usr/bin/valkey-server"); err != nil || os.Getuid() != 0 {
@@ -89,7 +90,7 @@ func startValkey(t *testing.T, args ...string) *server {
 		strings.TrimPrefix(dir, valkeyRoot), args...)
 }
 
-// startServer starts a server whose files are in dir, which it itself sees as seen.
+// startServer starts a server with its files in dir, which the server itself sees as seen.
 func startServer(t *testing.T, command []string, dir, seen string, args ...string) *server {
 	t.Helper()
 	port := freePort(t)
@@ -132,7 +133,7 @@ func (s *server) start() {
 
 func (s *server) kill() {
 	if s.cmd != nil {
-		s.cmd.Process.Kill() // one that is stopped too
+		s.cmd.Process.Kill() // a stopped one too
 		s.cmd.Wait()
 		s.cmd = nil
 	}
@@ -141,7 +142,7 @@ func (s *server) kill() {
 func (s *server) pause()  { s.signal("-STOP") }
 func (s *server) resume() { s.signal("-CONT") }
 
-// signal sends what not every system's Go has a name for.
+// signal sends a signal that not every system's Go has a name for.
 func (s *server) signal(name string) {
 	s.t.Helper()
 	if out, err := exec.Command("kill", name, fmt.Sprint(s.cmd.Process.Pid)).CombinedOutput(); err != nil {
@@ -149,7 +150,7 @@ func (s *server) signal(name string) {
 	}
 }
 
-// do runs commands as redis-cli would.
+// do runs a command like redis-cli.
 func (s *server) do(args ...any) any {
 	s.t.Helper()
 	c := goredis.NewClient(&goredis.Options{Addr: s.addr, Protocol: 2})
@@ -176,7 +177,7 @@ func eventually(t *testing.T, limit time.Duration, what string, try func() error
 	}
 }
 
-// open opens a Store as a server would.
+// open opens a Store like a server.
 func open(t *testing.T, addr string, change ...func(*Options)) *Store {
 	t.Helper()
 	a, err := redisurl.Parse(addr, "")
@@ -192,7 +193,7 @@ func open(t *testing.T, addr string, change ...func(*Options)) *Store {
 	return s
 }
 
-// A node is a Store that runs, as in a server, and counts what it is told is revoked.
+// A node is a Store with Run running, as in a server. It records the revocations that it receives.
 type node struct {
 	*Store
 	revoked chan []domain.KeyRef
@@ -222,7 +223,7 @@ func startNode(t *testing.T, addr string, change ...func(*Options)) *node {
 	return n
 }
 
-// awaitRevoked waits until the node was told of ref.
+// awaitRevoked waits until the node has received the revocation of ref.
 func (n *node) awaitRevoked(t *testing.T, ref domain.KeyRef, limit time.Duration) {
 	t.Helper()
 	timeout := time.After(limit)
@@ -235,21 +236,22 @@ func (n *node) awaitRevoked(t *testing.T, ref domain.KeyRef, limit time.Duration
 				}
 			}
 		case <-timeout:
-			t.Fatalf("not told within %v that %v is revoked", limit, ref)
+			t.Fatalf("the revocation of %[2]v was not received within %[1]v", limit, ref)
 		}
 	}
 }
 
-// awaitDeleted waits until the node was told that another server deleted a room, "app/room", and of no other before.
+// awaitDeleted waits until the node has received that another server deleted a room, "app/room",
+// and no other room before.
 func (n *node) awaitDeleted(t *testing.T, room string) {
 	t.Helper()
 	select {
 	case got := <-n.deleted:
 		if got != room {
-			t.Errorf("told that %s is deleted, want %s", got, room)
+			t.Errorf("received the deletion of %s, want %s", got, room)
 		}
 	case <-time.After(4 * time.Second):
-		t.Errorf("not told that %s is deleted", room)
+		t.Errorf("the deletion of %s was not received", room)
 	}
 }
 
@@ -267,7 +269,8 @@ func mustGet(t *testing.T, s *Store, room string) domain.Key {
 	return k
 }
 
-// startSentinel starts a master, a replica and three Sentinels, and returns the address to reach the master by.
+// startSentinel starts a master, a replica and three Sentinels, and returns the address by which
+// the master is found.
 func startSentinel(t *testing.T) (addr string, master, replica *server) {
 	t.Helper()
 	master = startRedis(t)

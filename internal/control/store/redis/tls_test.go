@@ -19,7 +19,7 @@ import (
 	"livego/internal/domain"
 )
 
-// certificate makes one for 127.0.0.1, and who trusts it.
+// certificate creates a certificate for 127.0.0.1, and a pool that trusts it.
 func certificate(t *testing.T) (cert, key string, pool *x509.CertPool) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -60,9 +60,9 @@ func TestTLS(t *testing.T) {
 	trusting := open(t, addr, func(o *Options) { o.TLS = &tls.Config{RootCAs: pool} })
 	k := mustGet(t, trusting, "movie")
 	if got := mustGet(t, open(t, addr, func(o *Options) { o.NoVerify = true }), "movie"); got.Ref() != k.Ref() {
-		t.Errorf("without a look at the certificate: %v", got.Ref())
+		t.Errorf("without verification: %v", got.Ref())
 	}
-	for name, s := range map[string]*Store{"a certificate nobody trusts": open(t, addr),
+	for name, s := range map[string]*Store{"untrusted certificate": open(t, addr),
 		"plain": open(t, "redis://127.0.0.1:"+port)} {
 		if _, err := s.Get(t.Context(), "", "movie"); domain.KindOf(err) != domain.Unavailable {
 			t.Errorf("%s: %v", name, err)
@@ -70,7 +70,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// startRedisTLS starts a redis-server that speaks TLS only.
+// startRedisTLS starts a redis-server that accepts only TLS.
 func startRedisTLS(t *testing.T, cert, key string) string {
 	t.Helper()
 	s := startRedis(t)

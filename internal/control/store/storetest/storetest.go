@@ -1,5 +1,5 @@
 // Package storetest is the conformance suite of domain.KeyStore, domain.Counter and
-// domain.OneTimeTokenStore: what one backend passes, every backend passes.
+// domain.OneTimeTokenStore. Every backend passes it.
 package storetest
 
 import (
@@ -14,7 +14,7 @@ import (
 	"livego/internal/domain"
 )
 
-// A Store is what a backend has to offer.
+// A Store has the methods that a backend must provide.
 type Store interface {
 	domain.KeyStore
 	domain.Counter
@@ -22,19 +22,20 @@ type Store interface {
 	Close() error
 }
 
-// A Backend tells the suite how to come by a store.
+// A Backend opens the stores that the suite tests.
 type Backend struct {
-	// Open returns a store over what is kept at place: empty the first time, later what an earlier store left there.
-	Open func(t *testing.T, place string) Store
+	// Open returns a store over the data at dir: empty the first time, later what an earlier
+	// store left there.
+	Open func(t *testing.T, dir string) Store
 }
 
-// Run runs the suite. Each case has a place of its own, a fresh directory.
+// Run runs the suite. Each case has its own new directory.
 func Run(t *testing.T, b Backend) {
 	for _, c := range []struct {
 		name string
 		test func(t *testing.T, s Store)
 	}{
-		{"GetMakesOnce", getMakesOnce},
+		{"GetCreatesOnce", getMakesOnce},
 		{"Rotate", rotate},
 		{"RotateAll", rotateAll},
 		{"Delete", deleteRoom},
@@ -42,7 +43,7 @@ func Run(t *testing.T, b Backend) {
 		{"AppBinding", appBinding},
 		{"ManyKeys", manyKeys},
 		{"Expiry", expiry},
-		{"Denied", deniedErrorsAreEqual},
+		{"DeniedErrorsAreEqual", deniedErrorsAreEqual},
 		{"Grace", grace},
 		{"GraceTwice", graceTwice},
 		{"Add", add},
@@ -52,9 +53,9 @@ func Run(t *testing.T, b Backend) {
 		{"Page", pages},
 		{"Dump", dump},
 		{"Touch", touch},
-		{"NoTrace", readsCreateNothing},
+		{"ReadsCreateNothing", readsCreateNothing},
 		{"Parallel", parallel},
-		{"ParallelMake", parallelGet},
+		{"ParallelGet", parallelGet},
 		{"Canceled", canceled},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -65,7 +66,7 @@ func Run(t *testing.T, b Backend) {
 	}
 	t.Run("Reopen", func(t *testing.T) { reopen(t, b) })
 	t.Run("Counter", func(t *testing.T) { counter(t, b) })
-	t.Run("Spend", func(t *testing.T) { consume(t, b) })
+	t.Run("Consume", func(t *testing.T) { consume(t, b) })
 	t.Run("Closed", func(t *testing.T) { closed(t, b) })
 }
 
@@ -76,11 +77,11 @@ func getMakesOnce(t *testing.T, s Store) {
 		t.Errorf("secret %q has digest %x", k.Secret, k.Digest)
 	}
 	if k.ID == "" || k.Room != "movie" || k.App != "" || k.Label != "" || k.Role != domain.Primary || k.Generation != 1 {
-		t.Errorf("a fresh key is %+v", k)
+		t.Errorf("new key %+v", k)
 	}
 	if k.Created.Before(before) || k.Created.After(time.Now().Add(time.Second)) || !k.Expires.IsZero() ||
 		!k.LastUsed.IsZero() {
-		t.Errorf("a fresh key has the times %v, %v, %v", k.Created, k.Expires, k.LastUsed)
+		t.Errorf("new key with the times %v, %v, %v", k.Created, k.Expires, k.LastUsed)
 	}
 	same(t, "the second Get", get(t, s, "", "movie"), k)
 	if other := get(t, s, "", "Movie"); other.Secret == k.Secret || other.ID == k.ID {
@@ -99,7 +100,7 @@ func rotate(t *testing.T, s Store) {
 		t.Fatalf("Rotate revoked %v, %v; want %v", revoked, err, first.Ref())
 	}
 	if second.ID != first.ID || second.Generation != 2 || second.Secret == first.Secret {
-		t.Errorf("Rotate made %+v of %+v", second, first)
+		t.Errorf("Rotate returned %+v for %+v", second, first)
 	}
 	refuses(t, s, "live", first.Secret)
 	resolves(t, s, "live", second)
@@ -125,7 +126,7 @@ func rotateAll(t *testing.T, s Store) {
 func deleteRoom(t *testing.T, s Store) {
 	def, bound, spare := get(t, s, "", "movie"), get(t, s, "live", "movie"),
 		put(t, s, domain.Key{Room: "movie", Label: "spare"})
-	other := get(t, s, "", "movie2") // a name that begins alike
+	other := get(t, s, "", "movie2") // a name with the same prefix
 	revoked, err := s.Delete(t.Context(), "", "movie")
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +140,7 @@ func deleteRoom(t *testing.T, s Store) {
 		t.Errorf("the second Delete: %v, want not found", err)
 	}
 	if k := get(t, s, "", "movie"); k.Secret == def.Secret || k.Ref() == def.Ref() {
-		t.Error("a key made after Delete is the old one")
+		t.Error("a key created after Delete is the old one")
 	}
 }
 
@@ -160,7 +161,7 @@ func deleteApp(t *testing.T, s Store) {
 func appBinding(t *testing.T, s Store) {
 	anywhere, bound := get(t, s, "", "movie"), get(t, s, "live", "movie")
 	if anywhere.Secret == bound.Secret {
-		t.Fatal("the key for one app is the key for every app")
+		t.Fatal("one app has the key of all apps")
 	}
 	resolves(t, s, "live", anywhere)
 	resolves(t, s, "other", anywhere)
@@ -208,16 +209,16 @@ func deniedErrorsAreEqual(t *testing.T, s Store) {
 		texts = append(texts, err.Error())
 	}
 	if slices.Sort(texts); texts[0] != texts[len(texts)-1] {
-		t.Errorf("the causes of a refusal can be told apart: %q", texts)
+		t.Errorf("the errors differ: %q", texts)
 	}
 }
 
-// grace replaces a key that stays good for a while.
+// grace replaces a key with a grace period.
 func grace(t *testing.T, s Store) {
 	old := get(t, s, "", "movie")
 	k, revoked, err := s.Rotate(t.Context(), "", "movie", domain.Rotation{Grace: time.Hour})
 	if err != nil || !slices.Contains(revoked, old.Ref()) {
-		t.Fatalf("Rotate revokes %v in an hour, %v; want %v among them", revoked, err, old.Ref())
+		t.Fatalf("Rotate with grace revoked %v, %v; want %v among them", revoked, err, old.Ref())
 	}
 	same(t, "Get", get(t, s, "", "movie"), k)
 	resolves(t, s, "live", k)
@@ -226,7 +227,7 @@ func grace(t *testing.T, s Store) {
 		t.Errorf("the former key resolves to %+v, %v", former, err)
 	}
 	if left := time.Until(former.Expires); left < 59*time.Minute || left > time.Hour {
-		t.Errorf("the former key is good for %v, want an hour", left)
+		t.Errorf("the former key is valid for %v, want an hour", left)
 	}
 
 	old = k
@@ -237,7 +238,7 @@ func grace(t *testing.T, s Store) {
 	resolves(t, s, "live", k)
 }
 
-// graceTwice replaces a key while another is still good: that one ends.
+// graceTwice replaces a key while the grace period of another is running: that key ends.
 func graceTwice(t *testing.T, s Store) {
 	first := get(t, s, "", "movie")
 	for range 2 {
@@ -269,16 +270,16 @@ func add(t *testing.T, s Store) {
 	}
 	same(t, "Resolve", got, want)
 	for name, k := range map[string]domain.Key{
-		"place":  {Room: "movie", App: "live", Label: "cam1"},
-		"id":     {Room: "movie", Label: "other", ID: want.ID},
-		"secret": {Room: "other", Secret: want.Secret},
+		"app and label": {Room: "movie", App: "live", Label: "cam1"},
+		"id":            {Room: "movie", Label: "other", ID: want.ID},
+		"secret":        {Room: "other", Secret: want.Secret},
 	} {
 		if _, err := s.Add(t.Context(), k); domain.KindOf(err) != domain.Conflict {
 			t.Errorf("Add with the same %s: %v, want a conflict", name, err)
 		}
 	}
 	if keys := mustList(t, s, ""); len(keys) != 1 {
-		t.Errorf("%d keys after refused ones", len(keys))
+		t.Errorf("%d keys after refused calls", len(keys))
 	}
 	old := put(t, s, domain.Key{Room: "other", Secret: "rfBd56ti2SMtYvSgD5xAV0YU99zampta7Z7S575KLkIZ9PYk"})
 	same(t, "Get of an added default key", get(t, s, "", "other"), old)
@@ -365,7 +366,7 @@ func list(t *testing.T, s Store) {
 		{Room: "a"},
 		{Room: "a", App: "live"},
 		{Room: "a", App: "live", Label: "spare"},
-		{Room: "a-b"}, // sorts between a and ab, whatever byte parts the fields
+		{Room: "a-b"}, // sorts between a and ab, whatever byte separates the fields
 		{Room: "ab", Label: "x"},
 		{Room: "b", App: "z"},
 	} {
@@ -402,19 +403,19 @@ func touch(t *testing.T, s Store) {
 	}
 }
 
-// readsCreateNothing checks that asking for what is not there keeps nothing.
+// readsCreateNothing checks that looking up unknown names stores nothing.
 func readsCreateNothing(t *testing.T, s Store) {
 	for i := range 100 {
 		refuses(t, s, "live", fmt.Sprint("room", i))
 		mustList(t, s, fmt.Sprint("room", i))
 	}
 	if keys := mustList(t, s, ""); len(keys) != 0 {
-		t.Errorf("reads made %v", keys)
+		t.Errorf("reads created %v", keys)
 	}
 }
 
 // parallel lets many callers get, reset and delete one room at once. Whatever the order, each
-// secret that was handed out must have been revoked exactly once or be the room's key in the end.
+// secret that was returned must have been revoked exactly once or be the room's key in the end.
 func parallel(t *testing.T, s Store) {
 	var mu sync.Mutex
 	made := map[domain.KeyRef]string{} // every key seen, with its secret
@@ -456,7 +457,7 @@ func parallel(t *testing.T, s Store) {
 					return
 				}
 				if k.ID != "" && k.Generation < last[k.ID] {
-					t.Errorf("key %s went back from generation %d to %d", k.ID, last[k.ID], k.Generation)
+					t.Errorf("key %s: generation %[2]d was followed by %[3]d", k.ID, last[k.ID], k.Generation)
 				}
 				last[k.ID] = k.Generation
 				see(k, refs)
@@ -481,7 +482,7 @@ func parallel(t *testing.T, s Store) {
 	resolves(t, s, "live", end)
 }
 
-// parallelGet checks that those who make a room at once all get its one key.
+// parallelGet checks that callers that create a room at once all get the same key.
 func parallelGet(t *testing.T, s Store) {
 	keys := make([]domain.Key, 16)
 	var wg sync.WaitGroup
@@ -491,7 +492,7 @@ func parallelGet(t *testing.T, s Store) {
 	wg.Wait()
 	for _, k := range keys {
 		if k.Secret != keys[0].Secret {
-			t.Fatal("two callers have two keys of one room")
+			t.Fatal("two callers got different keys of one room")
 		}
 	}
 }
@@ -500,16 +501,16 @@ func canceled(t *testing.T, s Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := s.Get(ctx, "", "movie"); domain.KindOf(err) != domain.Unavailable || !errors.Is(err, context.Canceled) {
-		t.Errorf("Get for a caller who has left: %v", err)
+		t.Errorf("Get with a canceled context: %v", err)
 	}
 	if keys := mustList(t, s, ""); len(keys) != 0 {
-		t.Errorf("it made %v", keys)
+		t.Errorf("it created %v", keys)
 	}
 }
 
 func reopen(t *testing.T, b Backend) {
-	place := t.TempDir()
-	s := b.Open(t, place)
+	dir := t.TempDir()
+	s := b.Open(t, dir)
 	want := []domain.Key{get(t, s, "", "a"), get(t, s, "live", "a")}
 	gone := get(t, s, "", "b")
 	if _, err := s.Delete(t.Context(), "", "b"); err != nil {
@@ -518,24 +519,24 @@ func reopen(t *testing.T, b Backend) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = b.Open(t, place)
+	s = b.Open(t, dir)
 	t.Cleanup(func() { _ = s.Close() })
 	sameAll(t, "after a restart", []domain.Key{get(t, s, "", "a"), get(t, s, "live", "a")}, want...)
 	refuses(t, s, "live", gone.Secret)
 }
 
 func counter(t *testing.T, b Backend) {
-	place := t.TempDir()
+	dir := t.TempDir()
 	var last uint64
 	for range 3 {
-		s := b.Open(t, place)
+		s := b.Open(t, dir)
 		for _, n := range []uint64{1, 100, 1} {
 			first, err := s.Reserve(t.Context(), n)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if first <= last {
-				t.Errorf("Reserve gave %d after %d", first, last)
+				t.Errorf("Reserve returned %d after %d", first, last)
 			}
 			last = first + n - 1
 		}
@@ -549,7 +550,7 @@ func counter(t *testing.T, b Backend) {
 				defer mu.Unlock()
 				for i := range uint64(5) {
 					if err != nil || taken[first+i] || first+i <= last {
-						t.Errorf("Reserve gave %d twice, %v", first+i, err)
+						t.Errorf("Reserve returned %d twice, %v", first+i, err)
 					}
 					taken[first+i] = true
 				}
@@ -566,8 +567,8 @@ func counter(t *testing.T, b Backend) {
 }
 
 func consume(t *testing.T, b Backend) {
-	place := t.TempDir()
-	s := b.Open(t, place)
+	dir := t.TempDir()
+	s := b.Open(t, dir)
 	ids := func(n int) (id [16]byte) { id[0], id[15] = byte(n), 1; return id }
 	try := func(s Store, n int, until time.Time) bool {
 		t.Helper()
@@ -589,21 +590,21 @@ func consume(t *testing.T, b Backend) {
 	for n := range 3 {
 		for range 2 {
 			if spent(s, n, later) {
-				t.Errorf("%d is spent by a look", n)
+				t.Errorf("Consumed consumes %d", n)
 			}
 		}
 		if !try(s, n, later) {
-			t.Errorf("%d is spent before it is", n)
+			t.Errorf("%d is consumed before Consume", n)
 		}
 		if try(s, n, later) {
-			t.Errorf("%d is spent twice", n)
+			t.Errorf("%d is consumed twice", n)
 		}
 		if !spent(s, n, later) {
-			t.Errorf("%d is not spent when it is", n)
+			t.Errorf("%d is not consumed after Consume", n)
 		}
 	}
 	if !try(s, 9, soon) {
-		t.Error("9 is spent before it is")
+		t.Error("9 is consumed before Consume")
 	}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -623,25 +624,25 @@ func consume(t *testing.T, b Backend) {
 	}
 	wg.Wait()
 	if firsts != 1 {
-		t.Errorf("%d of 8 were the first", firsts)
+		t.Errorf("%d of 8 callers were first", firsts)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Consume(t.Context(), ids(30), later); domain.KindOf(err) != domain.Unavailable {
-		t.Errorf("a store that is closed: %v", err)
+		t.Errorf("Consume on a closed store: %v", err)
 	}
 	if _, err := s.Consumed(t.Context(), ids(30), later); domain.KindOf(err) != domain.Unavailable {
-		t.Errorf("a look at a store that is closed: %v", err)
+		t.Errorf("Consumed on a closed store: %v", err)
 	}
 	<-time.After(time.Until(soon) + 1100*time.Millisecond)
-	s = b.Open(t, place)
+	s = b.Open(t, dir)
 	t.Cleanup(func() { _ = s.Close() })
 	if !spent(s, 1, later) || try(s, 1, later) || try(s, 20, later) {
-		t.Error("what was spent is good again after a restart")
+		t.Error("a consumed token is valid again after a restart")
 	}
 	if !try(s, 40, later) {
-		t.Error("when one is over, no other is good")
+		t.Error("a new token is refused after another has expired")
 	}
 }
 
@@ -667,7 +668,7 @@ func get(t *testing.T, s Store, app, room string) domain.Key {
 	return k
 }
 
-// put stores a further key.
+// put adds a key.
 func put(t *testing.T, s Store, k domain.Key) domain.Key {
 	t.Helper()
 	k, err := s.Add(t.Context(), k)
@@ -706,7 +707,7 @@ func same(t *testing.T, what string, got, want domain.Key) {
 	t.Helper()
 	plain := func(k domain.Key) domain.Key {
 		for _, at := range []*time.Time{&k.Created, &k.Expires, &k.LastUsed} {
-			*at = at.UTC().Round(0) // == looks at zone and monotonic reading too
+			*at = at.UTC().Round(0) // == compares zone and monotonic reading too
 		}
 		return k
 	}

@@ -1,6 +1,6 @@
-// Package acmetest is an authority for tests: as much of ACME (RFC 8555) as it takes to issue
-// certificates for which it has asked by HTTP, with all that an authority checks of who asks. It
-// knows nothing of livego.
+// Package acmetest is a certificate authority for tests. It implements the part of ACME (RFC 8555)
+// that issues certificates after HTTP challenges, with all checks that an authority makes. It knows
+// nothing of livego.
 package acmetest
 
 import (
@@ -27,27 +27,27 @@ type Authority struct {
 	ports []int
 
 	mu          sync.Mutex
-	nonces      map[string]bool // that may be used once
+	nonces      map[string]bool // unused
 	accounts    []*ecdsa.PublicKey
 	orders      []*order
-	validations int // questions, by HTTP
+	validations int // challenges that were validated
 	issued      int
-	from, to    time.Duration // when certificates begin and end, from now
+	from, to    time.Duration // begin and end of certificates, from now
 	down        bool
 	problems    []string
 }
 
-// An order is what an account wants, from pending to valid (7.1.6).
+// An order is a request for a certificate, from pending to valid (7.1.6).
 type order struct {
 	account int
 	domain  string
-	token   string // of its one challenge
+	token   string // of its only challenge
 	status  string // "pending", "ready", "valid", "invalid"
-	chain   []byte // in PEM
+	chain   []byte // PEM
 }
 
-// New starts an authority that comes to these ports of 127.0.0.1 in turn, as where a name has
-// several addresses, in the place of 80. Its certificates are good for a day.
+// New starts an authority. It sends challenges to these ports of 127.0.0.1 in turn, instead of port
+// 80 of a name with several addresses. Its certificates are valid for a day.
 func New(t testing.TB, ports ...int) *Authority {
 	t.Helper()
 	a := &Authority{ports: ports, nonces: map[string]bool{}, from: -time.Hour, to: 24 * time.Hour}
@@ -81,10 +81,10 @@ func New(t testing.TB, ports ...int) *Authority {
 // Directory returns the URL of the directory.
 func (a *Authority) Directory() string { return a.srv.URL + "/directory" }
 
-// Certificate returns what the authority itself is reached by, over TLS.
+// Certificate returns the TLS certificate of the authority's own server.
 func (a *Authority) Certificate() *x509.Certificate { return a.srv.Certificate() }
 
-// Root returns what its certificates are trusted by.
+// Root returns the roots that trust the issued certificates.
 func (a *Authority) Root() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)
@@ -98,28 +98,28 @@ func (a *Authority) Issued() int {
 	return a.issued
 }
 
-// Problems returns what it has refused.
+// Problems returns the errors of the requests that it refused.
 func (a *Authority) Problems() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.problems)
 }
 
-// SetValidity has the certificates from now on begin and end so long after they are issued.
+// SetValidity sets when new certificates begin and end, from the time of their issue.
 func (a *Authority) SetValidity(from, to time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.from, a.to = from, to
 }
 
-// SetDown has it answer 503 to everything, or no more.
+// SetDown makes it answer 503 to every request, or work again.
 func (a *Authority) SetDown(deaf bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.down = deaf
 }
 
-// issue issues what o asks for; a.mu is held.
+// issue issues the certificate of o. The caller holds a.mu.
 func (a *Authority) issue(o *order, csr *x509.CertificateRequest) error {
 	a.issued++
 	template := &x509.Certificate{

@@ -52,8 +52,8 @@ func (c *client) nonce() string {
 	return resp.Header.Get("Replay-Nonce")
 }
 
-// post signs a request and returns the status, the kind of problem and the address of what was
-// made. edit may spoil its parts.
+// post signs a request and returns the status, the type of problem and the URL of the new resource.
+// edit may corrupt the parts of the request.
 func (c *client) post(path, payload string, edit func(head map[string]any, sig []byte) []byte) (status int, kind,
 	location string) {
 	c.t.Helper()
@@ -94,7 +94,7 @@ func (c *client) post(path, payload string, edit func(head map[string]any, sig [
 	return resp.StatusCode, strings.TrimPrefix(problem.Type, "urn:ietf:params:acme:error:"), resp.Header.Get("Location")
 }
 
-// csr returns a request for a certificate as finalize takes it.
+// csr returns the body of a finalize request.
 func csr(t *testing.T, key *ecdsa.PrivateKey, names ...string) string {
 	t.Helper()
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: names}, key)
@@ -104,8 +104,8 @@ func csr(t *testing.T, key *ecdsa.PrivateKey, names ...string) string {
 	return fmt.Sprintf(`{"csr":%q}`, encodeBase64(der))
 }
 
-// TestAuthorityRefusesInvalidRequests shows that the authority looks at what it is sent: at
-// signatures, nonces, addresses, accounts, answers and names.
+// TestAuthorityRefusesInvalidRequests sends invalid signatures, nonces, URLs, accounts, challenge
+// responses and names.
 func TestAuthorityRefusesInvalidRequests(t *testing.T) {
 	var answer string
 	domain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer) }))
@@ -129,21 +129,21 @@ func TestAuthorityRefusesInvalidRequests(t *testing.T) {
 		"terms not agreed": {`{}`, nil, "userActionRequired"},
 		"wrong signature": {agreed, func(_ map[string]any, sig []byte) []byte { return append(sig[:len(sig):len(sig)], 0) },
 			"unauthorized"},
-		"spoiled signature": {agreed, func(_ map[string]any, sig []byte) []byte {
+		"corrupted signature": {agreed, func(_ map[string]any, sig []byte) []byte {
 			if sig != nil {
 				sig[5] ^= 1
 			}
 			return sig
 		}, "unauthorized"},
-		"no nonce": {agreed, func(h map[string]any, s []byte) []byte { h["nonce"] = "made up"; return s }, "badNonce"},
-		"other address": {agreed, func(h map[string]any, s []byte) []byte { h["url"] = a.srv.URL + "/order"; return s },
+		"unknown nonce": {agreed, func(h map[string]any, s []byte) []byte { h["nonce"] = "made up"; return s }, "badNonce"},
+		"other URL": {agreed, func(h map[string]any, s []byte) []byte { h["url"] = a.srv.URL + "/order"; return s },
 			"unauthorized"},
-		"other method": {agreed, func(h map[string]any, s []byte) []byte { h["alg"] = "none"; return s },
+		"other algorithm": {agreed, func(h map[string]any, s []byte) []byte { h["alg"] = "none"; return s },
 			"badSignatureAlgorithm"},
 		"jwk and kid": {agreed, func(h map[string]any, s []byte) []byte { h["kid"] = a.accountURL(0); return s },
 			"malformed"},
 		"no key": {agreed, func(h map[string]any, s []byte) []byte { delete(h, "jwk"); return s }, "malformed"},
-		"point off": {agreed, func(h map[string]any, s []byte) []byte {
+		"invalid point": {agreed, func(h map[string]any, s []byte) []byte {
 			h["jwk"] = map[string]string{"kty": "EC", "crv": "P-256"}
 			return s
 		}, "badPublicKey"},
@@ -160,11 +160,11 @@ func TestAuthorityRefusesInvalidRequests(t *testing.T) {
 	}
 	if _, kind, _ := c.post("/account", agreed,
 		func(h map[string]any, s []byte) []byte { h["nonce"] = used; return s }); kind != "badNonce" {
-		t.Errorf("a nonce is good twice: %q", kind)
+		t.Errorf("a nonce is accepted twice: %q", kind)
 	}
 	status, kind, location := c.post("/account", agreed, nil)
 	if status != 201 {
-		t.Fatalf("a good request: %d %q", status, kind)
+		t.Fatalf("valid request: %d %q", status, kind)
 	}
 	c.kid = location
 	const order = `{"identifiers":[{"type":"dns","value":"a.example"}]}`
@@ -178,7 +178,7 @@ func TestAuthorityRefusesInvalidRequests(t *testing.T) {
 	for _, path := range []string{"/order/0", "/authz/0", "/challenge/0", "/finalize/0", "/cert/0", "/order/9",
 		"/order/x"} {
 		if status, _, _ := other.post(path, "", nil); status != 404 {
-			t.Errorf("%s of another's: %d, want 404", path, status)
+			t.Errorf("%s of another account: %d, want 404", path, status)
 		}
 	}
 	if _, kind, _ := c.post("/finalize/0", csr(t, newKey(t), "a.example"), nil); kind != "orderNotReady" {
@@ -187,7 +187,7 @@ func TestAuthorityRefusesInvalidRequests(t *testing.T) {
 	answer = a.orders[0].token + "." + thumbprint(&other.key.PublicKey)
 	c.post("/challenge/0", "{}", nil)
 	if _, kind, _ := c.post("/finalize/0", csr(t, newKey(t), "a.example"), nil); kind != "orderNotReady" {
-		t.Errorf("finalize after another's answer to the challenge: %q", kind)
+		t.Errorf("finalize after a challenge response of another account: %q", kind)
 	}
 	answer = a.orders[1].token + "." + thumbprint(&c.key.PublicKey)
 	c.post("/challenge/1", "{}", nil)
@@ -200,6 +200,6 @@ func TestAuthorityRefusesInvalidRequests(t *testing.T) {
 		}
 	}
 	if status, kind, _ := c.post("/finalize/1", csr(t, newKey(t), "a.example"), nil); status != 200 || a.Issued() != 1 {
-		t.Errorf("a good request: %d %q, %d issued", status, kind, a.Issued())
+		t.Errorf("valid request: %d %q, %d issued", status, kind, a.Issued())
 	}
 }

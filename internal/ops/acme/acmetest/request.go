@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// A problem is an error as the authority answers it (6.7).
+// A problem is an error document of the authority (6.7).
 type problem struct {
 	status     int
 	kind, text string
@@ -26,14 +26,14 @@ func newProblem(status int, kind, format string, args ...any) error {
 	return &problem{status, kind, fmt.Sprintf(format, args...)}
 }
 
-// maxRequest bounds a request, in bytes.
+// maxRequest is the largest request, in bytes.
 const maxRequest = 64 << 10
 
-// A request is what an account has signed.
+// A request is a request that an account has signed.
 type request struct {
 	account int // its index, -1 for a new one
 	key     *ecdsa.PublicKey
-	payload []byte // none for a POST-as-GET (6.3)
+	payload []byte // empty for a POST-as-GET (6.3)
 }
 
 // protectedHeader is the header of a signed request (6.2).
@@ -45,7 +45,7 @@ type protectedHeader struct {
 	Kid   string           `json:"kid"`
 }
 
-// readRequest returns a request whose signature, nonce and address are good; a.mu is held.
+// readRequest returns a request whose signature, nonce and URL are valid. The caller holds a.mu.
 func (a *Authority) readRequest(r *http.Request) (request, error) {
 	if r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/jose+json" {
 		return request{}, newProblem(415, "malformed", "%s with %q", r.Method, r.Header.Get("Content-Type"))
@@ -63,14 +63,14 @@ func (a *Authority) readRequest(r *http.Request) (request, error) {
 		return request{}, newProblem(400, "malformed", "the header: %v", err)
 	}
 	if !a.nonces[h.Nonce] {
-		return request{}, newProblem(400, "badNonce", "%q was not given, or is used up", h.Nonce)
+		return request{}, newProblem(400, "badNonce", "nonce %q is unknown or used", h.Nonce)
 	}
 	delete(a.nonces, h.Nonce)
 	if h.Alg != "ES256" {
 		return request{}, newProblem(400, "badSignatureAlgorithm", "%s", h.Alg)
 	}
 	if h.URL != a.srv.URL+r.URL.Path {
-		return request{}, newProblem(401, "unauthorized", "it is signed for %s", h.URL)
+		return request{}, newProblem(401, "unauthorized", "the request is signed for %s", h.URL)
 	}
 	req := request{payload: decodeBase64(jws.Payload)}
 	if req.account, req.key, err = a.signer(h, r.URL.Path); err != nil {
@@ -82,10 +82,11 @@ func (a *Authority) readRequest(r *http.Request) (request, error) {
 	return req, nil
 }
 
-// signer returns whose key a header names: a new account says its key, all others their address (6.2).
+// signer returns the account and key that a header names: a key for a new account, else the
+// account's URL (6.2).
 func (a *Authority) signer(h protectedHeader, path string) (int, *ecdsa.PublicKey, error) {
 	if (h.JWK == nil) == (h.Kid == "") || (h.JWK != nil) != (path == "/account") {
-		return 0, nil, newProblem(400, "malformed", "it must have a jwk for a new account, else a kid")
+		return 0, nil, newProblem(400, "malformed", "a new account needs a jwk, other requests a kid")
 	}
 	if h.JWK != nil {
 		key, err := parseJWK(*h.JWK)
@@ -104,7 +105,7 @@ func (a *Authority) signer(h protectedHeader, path string) (int, *ecdsa.PublicKe
 	return 0, nil, newProblem(400, "accountDoesNotExist", "%s", h.Kid)
 }
 
-// parseJWK reads a key of P-256 (RFC 7518, 6.2.1).
+// parseJWK parses a P-256 key (RFC 7518, 6.2.1).
 func parseJWK(text []byte) (*ecdsa.PublicKey, error) {
 	var jwk struct{ Kty, Crv, X, Y string }
 	if err := json.Unmarshal(text, &jwk); err != nil || jwk.Kty != "EC" || jwk.Crv != "P-256" {
@@ -118,10 +119,10 @@ func parseJWK(text []byte) (*ecdsa.PublicKey, error) {
 	return key, nil
 }
 
-// thumbprint returns what an account is known by in the answer to a challenge (RFC 7638).
+// thumbprint returns the account's thumbprint in the response to a challenge (RFC 7638).
 func thumbprint(key *ecdsa.PublicKey) string {
 	point, err := key.Bytes()
-	if err != nil { // it was read by parseJWK
+	if err != nil { // parseJWK returned it
 		panic(err)
 	}
 	x, y := point[1:33], point[33:]
@@ -140,11 +141,11 @@ func verifySignature(key *ecdsa.PublicKey, text string, signature []byte) bool {
 
 // certificateRequest returns the CSR of a request to finalize o (7.4).
 func certificateRequest(req request, o *order) (*x509.CertificateRequest, error) {
-	var said struct{ CSR string }
-	if err := json.Unmarshal(req.payload, &said); err != nil {
+	var body struct{ CSR string }
+	if err := json.Unmarshal(req.payload, &body); err != nil {
 		return nil, newProblem(400, "malformed", "%v", err)
 	}
-	csr, err := x509.ParseCertificateRequest(decodeBase64(said.CSR))
+	csr, err := x509.ParseCertificateRequest(decodeBase64(body.CSR))
 	if err == nil {
 		err = csr.CheckSignature()
 	}
@@ -153,16 +154,16 @@ func certificateRequest(req request, o *order) (*x509.CertificateRequest, error)
 		return nil, newProblem(400, "badCSR", "%v", err)
 	case len(csr.DNSNames) != 1 || csr.DNSNames[0] != o.domain ||
 		len(csr.IPAddresses)+len(csr.EmailAddresses)+len(csr.URIs) > 0:
-		return nil, newProblem(400, "badCSR", "it is for %v, the order for %s", csr.DNSNames, o.domain)
+		return nil, newProblem(400, "badCSR", "the CSR is for %v, the order for %s", csr.DNSNames, o.domain)
 	case req.key.Equal(csr.PublicKey):
-		return nil, newProblem(400, "badCSR", "it has the key of the account") // 11.1
+		return nil, newProblem(400, "badCSR", "the CSR has the account's key") // 11.1
 	}
 	return csr, nil
 }
 
 func encodeBase64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// decodeBase64 returns nothing for what is not base64url without padding (6.1).
+// decodeBase64 returns nil for text that is not base64url without padding (6.1).
 func decodeBase64(text string) []byte {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimSpace(text))
 	if err != nil {

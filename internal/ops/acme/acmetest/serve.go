@@ -55,7 +55,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v)
 }
 
-// serve answers a request that is signed; a.mu is held.
+// serve handles a signed request. The caller holds a.mu.
 func (a *Authority) serve(w http.ResponseWriter, path string, req request) error {
 	what, number, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	switch path {
@@ -66,7 +66,7 @@ func (a *Authority) serve(w http.ResponseWriter, path string, req request) error
 	}
 	n, err := strconv.Atoi(number)
 	if err != nil || n < 0 || n >= len(a.orders) || a.orders[n].account != req.account {
-		return newProblem(404, "malformed", "there is no %s of this account", path)
+		return newProblem(404, "malformed", "this account has no %s", path)
 	}
 	o := a.orders[n]
 	switch what {
@@ -76,14 +76,14 @@ func (a *Authority) serve(w http.ResponseWriter, path string, req request) error
 		})
 	case "challenge":
 		if string(req.payload) != "{}" { // 7.5.1
-			return newProblem(400, "malformed", "a challenge is answered with an empty object")
+			return newProblem(400, "malformed", "the response to a challenge must be an empty object")
 		}
 		a.validateChallenge(o)
 		w.Header().Set("Link", fmt.Sprintf(`<%s/authz/%d>;rel="up"`, a.srv.URL, n))
 		writeJSON(w, 200, a.challenge(n))
 	case "finalize":
 		if o.status != "ready" {
-			return newProblem(403, "orderNotReady", "it is %s", o.status)
+			return newProblem(403, "orderNotReady", "the order is %s", o.status)
 		}
 		csr, err := certificateRequest(req, o)
 		if err == nil {
@@ -99,25 +99,25 @@ func (a *Authority) serve(w http.ResponseWriter, path string, req request) error
 		w.Header().Set("Content-Type", "application/pem-certificate-chain")
 		_, _ = w.Write(o.chain)
 	default:
-		return newProblem(404, "malformed", "there is no %s", path)
+		return newProblem(404, "malformed", "no resource %s", path)
 	}
 	return nil
 }
 
 func (a *Authority) newAccount(w http.ResponseWriter, req request) error {
-	var said struct {
+	var body struct {
 		Agreed   bool `json:"termsOfServiceAgreed"`
 		Existing bool `json:"onlyReturnExisting"`
 	}
-	if err := json.Unmarshal(req.payload, &said); err != nil {
+	if err := json.Unmarshal(req.payload, &body); err != nil {
 		return newProblem(400, "malformed", "%v", err)
 	}
 	status := 200
 	if req.account < 0 {
-		if said.Existing {
+		if body.Existing {
 			return newProblem(400, "accountDoesNotExist", "no account has this key")
 		}
-		if !said.Agreed {
+		if !body.Agreed {
 			return newProblem(403, "userActionRequired", "the terms were not agreed to")
 		}
 		a.accounts = append(a.accounts, req.key)
@@ -129,14 +129,14 @@ func (a *Authority) newAccount(w http.ResponseWriter, req request) error {
 }
 
 func (a *Authority) newOrder(w http.ResponseWriter, req request) error {
-	var said struct {
+	var body struct {
 		Identifiers []struct{ Type, Value string }
 	}
-	if err := json.Unmarshal(req.payload, &said); err != nil || len(said.Identifiers) != 1 ||
-		said.Identifiers[0].Type != "dns" {
-		return newProblem(400, "malformed", "an order here is for one name: %s", req.payload)
+	if err := json.Unmarshal(req.payload, &body); err != nil || len(body.Identifiers) != 1 ||
+		body.Identifiers[0].Type != "dns" {
+		return newProblem(400, "malformed", "an order must have one name: %s", req.payload)
 	}
-	a.orders = append(a.orders, &order{account: req.account, domain: said.Identifiers[0].Value, token: rand.Text(),
+	a.orders = append(a.orders, &order{account: req.account, domain: body.Identifiers[0].Value, token: rand.Text(),
 		status: "pending"})
 	w.Header().Set("Location", fmt.Sprintf("%s/order/%d", a.srv.URL, len(a.orders)-1))
 	a.writeOrder(w, 201, len(a.orders)-1)
@@ -158,7 +158,7 @@ func (a *Authority) writeOrder(w http.ResponseWriter, status, n int) {
 	writeJSON(w, status, v)
 }
 
-// authorization returns the state of the one authorization of o.
+// authorization returns the status of the only authorization of o.
 func (o *order) authorization() string {
 	if o.status == "pending" || o.status == "invalid" {
 		return o.status
@@ -173,7 +173,8 @@ func (a *Authority) challenge(n int) any {
 	}
 }
 
-// validateChallenge asks the domain, which is on this machine, for the answer to the challenge (8.3).
+// validateChallenge fetches the response to the challenge from the domain, which is on this machine
+// (8.3).
 func (a *Authority) validateChallenge(o *order) {
 	port := a.ports[a.validations%len(a.ports)]
 	a.validations++
