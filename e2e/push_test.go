@@ -486,7 +486,7 @@ func TestPushErrors(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{av}, 2, "push takes one file or more"},
+		{[]string{av}, 2, "push needs one or more files"},
 		{[]string{av, "no/room"}, 2, "the last argument must be a room or an address"},
 		{[]string{"--speed=0", av, "movie"}, 2, "--speed must be"},
 		{[]string{"--start=x", av, "movie"}, 2, "invalid time"},
@@ -662,7 +662,7 @@ func TestPushTranscodesAudio(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{path, "rtmp://127.0.0.1:1/live/x"}, 4, "RTMP cannot carry\nlivego: mend it by:\n  ffmpeg -i " + path},
+		{[]string{path, "rtmp://127.0.0.1:1/live/x"}, 4, "RTMP cannot carry\nlivego: repair the file:\n  ffmpeg -i " + path},
 		{[]string{"--transcode", path, "rtmp://127.0.0.1:1/live/x"}, 1, "--transcode needs ffmpeg, which is not installed"},
 	} {
 		p := harness.Livego(t, t.TempDir(), []string{"PATH=" + t.TempDir()}, append([]string{"push"}, c.args...)...)

@@ -97,8 +97,9 @@ func addTags(found map[string]bool, field *ast.Field) {
 		return
 	}
 	tag := reflect.StructTag(raw)
-	for kind, key := range map[string]string{"JSON field": "json", "setting": "key", "parameter": "query",
-		"path parameter": "path"} {
+	for key, kind := range map[string]string{
+		"json": "JSON field", "key": "setting", "old": "setting", "query": "parameter", "path": "path parameter",
+	} {
 		name, _, _ := strings.Cut(tag.Get(key), ",")
 		if name != "" && name != "-" {
 			found[kind+": "+name] = true

@@ -27,31 +27,31 @@ import (
 )
 
 const (
-	// apiTimeout bounds one request to a server on the same machine.
+	// apiTimeout is the time limit of a request to a server on this machine.
 	apiTimeout = 30 * time.Second
-	// maxResponse bounds what is read of its answer.
+	// maxResponse is the maximum size of a response in bytes.
 	maxResponse = 64 << 20
-	// importBatch is how many keys go in one request: a quarter of what its body may hold.
+	// importBatch is how many keys one request imports: a quarter of what fits into its body.
 	importBatch = 50
 )
 
-// apiClient manages the keys of a running server by its HTTP.
+// apiClient manages the keys of a running server over its operator's HTTP.
 type apiClient struct {
 	base   string
-	token  string // "" where it cannot be read: from this machine none is needed, mostly
+	token  string // "" if it cannot be read; from this machine it is usually not needed
 	client *http.Client
 }
 
-// newAPIClient returns the operator of the server that runs with these settings, if it does.
+// newAPIClient returns a client for the server that runs with these settings.
 func newAPIClient(cfg config.Config) *apiClient {
 	token := cfg.AdminToken
 	if token == "" {
 		if data, err := os.ReadFile(filepath.Join(cfg.DataDir, app.AdminTokenFile)); err == nil {
-			data, _ = textfile.Decode(data) // the server refuses what is no text
+			data, _ = textfile.Decode(data) // the server reports an invalid file
 			token = strings.TrimSpace(string(data))
 		}
 	}
-	host, port, _ := net.SplitHostPort(cfg.APIAddr) // checked when the settings were read
+	host, port, _ := net.SplitHostPort(cfg.APIAddr) // checked when the settings were loaded
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
@@ -69,16 +69,16 @@ func newAPIClient(cfg config.Config) *apiClient {
 	}
 }
 
-// apiTLSConfig returns how the server's own certificate is known, which is for a name of the
-// network and not for this machine's address: by that name, and by the file that the settings have,
-// whoever has signed it.
+// apiTLSConfig returns how to verify the server's certificate, which has a public name instead of
+// this machine's address: by that name, and by the certificate file in the settings, which may be
+// self-signed.
 func apiTLSConfig(cfg config.Config) *tls.Config {
 	if len(cfg.ACME.Domains) > 0 {
 		return &tls.Config{ServerName: cfg.ACME.Domains[0]}
 	}
 	pair, err := tls.LoadX509KeyPair(cfg.RTMPSCert, cfg.RTMPSKey)
 	if err != nil {
-		return nil // who serves by it has read it: this is another server
+		return nil // a server with these settings could read it: this is another one
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(pair.Leaf)
@@ -92,7 +92,7 @@ func apiTLSConfig(cfg config.Config) *tls.Config {
 	return c
 }
 
-// isRunning reports whether a server is there.
+// isRunning reports whether the server responds.
 func (o *apiClient) isRunning(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -108,7 +108,7 @@ func (o *apiClient) isRunning(ctx context.Context) bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-// call makes a request with body as JSON, none for nil, and reads the answer into out.
+// call sends a request with body as JSON, nil for none, and decodes the response into out.
 func (o *apiClient) call(ctx context.Context, method, path string, body, out any) error {
 	var sent io.Reader
 	if body != nil {
@@ -135,7 +135,7 @@ func (o *apiClient) call(ctx context.Context, method, path string, body, out any
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
 	if err != nil {
-		return fmt.Errorf("the answer of the server: %w", err)
+		return fmt.Errorf("read the server's response: %w", err)
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
 		return responseError(resp.StatusCode, data)
@@ -146,19 +146,19 @@ func (o *apiClient) call(ctx context.Context, method, path string, body, out any
 	return json.Unmarshal(data, out)
 }
 
-// responseError returns what a server has said, by either of its ways to say no.
+// responseError returns the error in a response of /control or of /api/v1.
 func responseError(status int, data []byte) error {
-	var said struct {
+	var reply struct {
 		Detail string `json:"detail"`
 		Data   string `json:"data"`
 	}
-	if json.Unmarshal(data, &said) != nil || said.Detail+said.Data == "" {
-		return fmt.Errorf("the server answers %d", status)
+	if json.Unmarshal(data, &reply) != nil || reply.Detail+reply.Data == "" {
+		return fmt.Errorf("the server returned HTTP %d", status)
 	}
 	if status == http.StatusConflict {
-		return domain.Errorf(domain.Conflict, "the server says: %s", said.Detail+said.Data)
+		return domain.Errorf(domain.Conflict, "server error: %s", reply.Detail+reply.Data)
 	}
-	return fmt.Errorf("the server says: %s", said.Detail+said.Data)
+	return fmt.Errorf("server error: %s", reply.Detail+reply.Data)
 }
 
 const keysPath = "/api/v1/keys"

@@ -21,42 +21,43 @@ import (
 )
 
 type benchCmd struct {
-	Publish  string        `placeholder:"URL" help:"Where to publish, such as rtmp://host/live/key. Default: a livego on this machine, whose --api is asked for the key. {n} becomes the number of the stream."`
+	Publish  string        `placeholder:"URL" help:"Where to publish, such as rtmp://host/live/key. Default: the livego on this machine, with a key from --api. {n} is replaced by the number of the stream."`
 	Play     []string      `placeholder:"URL" sep:"none" help:"Where to play: rtmp://, http://….flv, ws://….flv or http://….m3u8, also with TLS; llhls+http://….m3u8 for low latency. May be repeated: viewers are spread evenly. {n} as above. Default: by --proto."`
-	PlayOnly bool          `help:"Publish nothing: play what is there."`
-	Proto    []string      `default:"rtmp" enum:"rtmp,flv,ws,hls,llhls" help:"What to play by where --play is not given: rtmp, flv, ws, hls or llhls (low latency), or several with commas."`
-	Room     string        `default:"bench" help:"The room to publish to where --publish is not given; with several streams, bench1 and so on."`
-	API      string        `name:"api" placeholder:"URL" help:"The operator's HTTP of the livego. By default that of the settings."`
-	Viewers  int           `short:"n" default:"100" help:"How many viewers."`
-	Streams  int           `default:"1" help:"How many streams to publish."`
-	Join     time.Duration `default:"2s" help:"Over which time the viewers come."`
-	Settle   time.Duration `default:"2s" help:"How long the streams run before the first viewer. What a server gathers of a stream by itself counts as its viewers' memory where this is too short: give a minute to measure that."`
-	Duration time.Duration `short:"d" default:"20s" help:"How long to measure once they have come."`
+	PlayOnly bool          `help:"Publish nothing; play existing streams."`
+	Proto    []string      `default:"rtmp" enum:"rtmp,flv,ws,hls,llhls" help:"Protocols to play if --play is not given: rtmp, flv, ws, hls or llhls (low latency), separated by commas."`
+	Room     string        `default:"bench" help:"The room to publish to if --publish is not given; with several streams bench1, bench2 and so on."`
+	API      string        `name:"api" placeholder:"URL" help:"The operator's HTTP of livego. Default: from the settings."`
+	Viewers  int           `short:"n" default:"100" help:"Number of viewers."`
+	Streams  int           `default:"1" help:"Number of streams to publish."`
+	Join     time.Duration `default:"2s" help:"Time over which the viewers join."`
+	Settle   time.Duration `default:"2s" help:"How long the streams run before the first viewer. Memory that a server fills after that counts as its viewers': use a minute to measure memory."`
+	Duration time.Duration `short:"d" default:"20s" help:"How long to measure after all have joined."`
 
-	File    string        `placeholder:"FLV" help:"A file to publish in a loop instead of the built-in stream."`
-	Bitrate int           `default:"2670" placeholder:"KBIT" help:"kbit/s of the built-in stream, sound included."`
-	FPS     int           `default:"30" help:"Frames a second of it."`
-	GOP     time.Duration `name:"gop" default:"2s" help:"From key frame to key frame."`
+	File    string        `placeholder:"FLV" help:"A file to publish in a loop, instead of the built-in stream."`
+	Bitrate int           `default:"2670" placeholder:"KBIT" help:"Bitrate of the built-in stream in kbit/s, with audio."`
+	FPS     int           `default:"30" help:"Frame rate of the built-in stream."`
+	GOP     time.Duration `name:"gop" default:"2s" help:"Keyframe interval of the built-in stream."`
 
-	PID      []int `name:"pid" help:"Processes of the server under test, for CPU and memory. Default: who listens at the addresses, on this machine."`
-	RecvBuf  int   `name:"recv-buffer" placeholder:"BYTES" help:"Receive buffer of a viewer. Default: half a second of the stream; -1 leaves it to the system, which hides delay."`
-	Check    int   `default:"50" help:"Every which viewer compares all bytes of the picture with what was sent; 0: none."`
+	PID      []int `name:"pid" help:"Processes of the server under test, for CPU and memory. Default: the processes on this machine that listen at the addresses."`
+	RecvBuf  int   `name:"recv-buffer" placeholder:"BYTES" help:"Receive buffer of a viewer. Default: half a second of the stream; -1: the system's default, which hides delay."`
+	Check    int   `default:"50" help:"Every Nth viewer compares all video bytes with those that were sent; 0: none."`
 	Insecure bool  `help:"Accept any certificate."`
 	JSON     bool  `name:"json" help:"Write the result as JSON."`
 }
 
 // Help is shown by livego bench --help.
 func (benchCmd) Help() string {
-	return `Publishes a test stream to a server and plays it many times over, and tells what arrived, how late, and what it cost. Examples:
+	return `Publishes a test stream to a server, plays it with many viewers, and reports what arrived, how late,
+and how much CPU and memory it took. Examples:
 
   livego bench --viewers 500                       # against the livego on this machine
   livego bench --viewers 500 --proto flv,hls
   livego bench --publish rtmp://host/live/x --play rtmp://host/live/x --play http://host:8080/live/x.flv
 
-The exit code is 1 when the run failed, when viewers or frames were lost, and when the bench itself was the bottleneck.`
+The exit code is 1 if the run failed, if viewers or frames were lost, or if the bench itself was the bottleneck.`
 }
 
-// Run measures, shows where it is on stderr, and writes the result to stdout.
+// Run measures, shows the progress on stderr, and writes the result to stdout.
 func (c benchCmd) Run(e *env) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -87,11 +88,12 @@ func (c benchCmd) Run(e *env) error {
 	return nil
 }
 
-// options turns flags into addresses, with those of a livego on this machine where none are given.
+// options converts the flags to options. Without --publish and --play it uses the addresses of a
+// livego on this machine.
 func (c benchCmd) options(ctx context.Context, e *env) (bench.Options, error) {
 	if c.Viewers < 1 || c.Streams < 1 || c.Duration <= 0 || c.Settle < 0 || c.Join < 0 || c.Check < 0 {
 		return bench.Options{}, &failure{exitUsage,
-			errors.New("--viewers, --streams and --duration must be above zero, --settle, --join and --check not below")}
+			errors.New("--viewers, --streams and --duration must be positive, and --settle, --join and --check not negative")}
 	}
 	o := bench.Options{
 		Bitrate: c.Bitrate * 1000, FPS: c.FPS, GOP: c.GOP, File: c.File,
@@ -126,7 +128,7 @@ func (c benchCmd) options(ctx context.Context, e *env) (bench.Options, error) {
 	return o, nil
 }
 
-// roomPattern returns the name of the room, or of each.
+// roomPattern returns the name of the room; with several streams it contains {n}.
 func (c benchCmd) roomPattern() string {
 	if c.Streams == 1 {
 		return c.Room
@@ -138,7 +140,7 @@ func expandNumber(pattern string, n int) string {
 	return strings.ReplaceAll(pattern, "{n}", fmt.Sprint(n))
 }
 
-// Where a livego on this machine is played by default.
+// Default addresses of a livego on this machine, by protocol.
 var (
 	defaultPlay = map[string]string{
 		bench.RTMP: "rtmp://127.0.0.1:1935/live/", bench.FLV: "http://127.0.0.1:7001/live/",
@@ -148,8 +150,8 @@ var (
 	playSuffix = map[string]string{bench.FLV: ".flv", bench.WS: ".flv", bench.HLS: ".m3u8", bench.LLHLS: ".m3u8"}
 )
 
-// fetchKey asks a livego for the key of a room: the one at an address, or with none that of the
-// settings, with the token of its data directory, which is nobody else's business.
+// fetchKey requests the stream key of a room from the livego at the URL api, or at that of the
+// settings if api is "". Only the latter gets the admin token in the data directory.
 func (e *env) fetchKey(ctx context.Context, api, room string) (string, error) {
 	o := &apiClient{base: strings.TrimSuffix(api, "/"), client: &http.Client{Timeout: apiTimeout}}
 	if api == "" {
@@ -162,18 +164,18 @@ func (e *env) fetchKey(ctx context.Context, api, room string) (string, error) {
 	var answer struct{ Data string }
 	err := o.call(ctx, http.MethodGet, "/control/get?room="+url.QueryEscape(room), nil, &answer)
 	if _, away := errors.AsType[*net.OpError](err); away {
-		return "", fmt.Errorf("no livego to ask for a key: is it running? (%w)", err)
+		return "", fmt.Errorf("cannot reach livego to get a stream key: is it running? (%w)", err)
 	}
 	if err != nil {
-		return "", fmt.Errorf("asking for a key of room %s: %w", room, err)
+		return "", fmt.Errorf("get the stream key of room %s: %w", room, err)
 	}
 	return answer.Data, nil
 }
 
-// A progress shows where a run is: a bar on a terminal, else a line now and then.
+// A progress shows the progress of a run: a bar on a terminal, otherwise lines.
 type progress struct {
 	out   io.Writer
-	bar   *progressbar.ProgressBar // nil: lines
+	bar   *progressbar.ProgressBar // nil for lines
 	stage string
 	last  time.Time
 }
@@ -201,7 +203,7 @@ func (p *progress) update(s bench.Progress) {
 	}
 	if p.bar != nil {
 		p.bar.Describe(text)
-		_ = p.bar.Set(int(s.Done * (barSteps - 1))) // it only draws; full, it would be over
+		_ = p.bar.Set(int(s.Done * (barSteps - 1))) // draws only; a full bar would finish
 		return
 	}
 	if s.Stage != p.stage || time.Since(p.last) >= every {
@@ -212,6 +214,6 @@ func (p *progress) update(s bench.Progress) {
 
 func (p *progress) end() {
 	if p.bar != nil {
-		_ = p.bar.Clear() // it only draws
+		_ = p.bar.Clear() // draws only
 	}
 }

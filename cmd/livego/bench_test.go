@@ -18,7 +18,7 @@ import (
 	"livego/internal/tools/bench"
 )
 
-// freePort returns a port that nobody listened on a moment ago.
+// freePort returns a port that was free a moment ago.
 func freePort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -29,7 +29,7 @@ func freePort(t *testing.T) string {
 	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
 }
 
-// TestBench measures a real server by the real command.
+// TestBench measures a real server with the real command.
 func TestBench(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("the server is stopped by a signal")
@@ -39,7 +39,7 @@ func TestBench(t *testing.T) {
 	for log.Scan() && !strings.Contains(log.Text(), "ready") {
 	}
 	ended := make(chan struct{})
-	go func() { // it must not wait for a reader
+	go func() { // the server must not wait for a reader
 		defer close(ended)
 		for log.Scan() {
 		}
@@ -70,7 +70,7 @@ func TestBench(t *testing.T) {
 	if (code == 0) != (len(r.Failures()) == 0) {
 		t.Errorf("exit code %d with %q", code, r.Failures())
 	}
-	// How many have joined by the time of the report is the machine's affair.
+	// The number of viewers in the first report depends on the machine.
 	joining := regexp.MustCompile(`(?m)^joining, \d+ of 20 viewers$`)
 	if !joining.MatchString(stderr.String()) || !strings.Contains(stderr.String(), "\nmeasuring, 20 of 20 viewers\n") {
 		t.Errorf("progress:\n%s", &stderr)
@@ -102,9 +102,9 @@ func TestBenchOptions(t *testing.T) {
 		{"elsewhere", func(c *benchCmd) { c.Publish, c.Play = "rtmp://h/a/x", []string{"rtmp://h/a/x", "http://h/x.flv"} },
 			"rtmp://h/a/x", "rtmp://h/a/x http://h/x.flv"},
 		{"play only", func(c *benchCmd) { c.PlayOnly = true }, "", "rtmp://127.0.0.1:1935/live/bench"},
-		{"refused", func(c *benchCmd) { c.Room = "bad" }, "asking for a key of room bad: the server says: a bad name", ""},
-		{"no livego", func(c *benchCmd) { c.API = "http://127.0.0.1:1" }, "no livego to ask for a key", ""},
-		{"no viewers", func(c *benchCmd) { c.Viewers = 0 }, "--viewers, --streams and --duration must be above zero", ""},
+		{"refused", func(c *benchCmd) { c.Room = "bad" }, "get the stream key of room bad: server error: a bad name", ""},
+		{"no livego", func(c *benchCmd) { c.API = "http://127.0.0.1:1" }, "cannot reach livego to get a stream key", ""},
+		{"no viewers", func(c *benchCmd) { c.Viewers = 0 }, "--viewers, --streams and --duration must be positive", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cmd := base

@@ -9,12 +9,16 @@ import (
 
 type checkCmd struct{}
 
-// Run loads the settings as the server would, and starts nothing.
+// Run loads and validates the settings as the server does.
 func (checkCmd) Run(e *env) error {
-	if _, err := e.load(); err != nil {
+	cfg, err := e.load()
+	if err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(e.stdout, "the settings are good")
+	for _, d := range cfg.Deprecated { // serve logs them
+		fmt.Fprintf(e.stderr, "livego: warning: setting %s is deprecated: use %s\n", d.Old, d.New)
+	}
+	_, err = fmt.Fprintln(e.stdout, "the settings are valid")
 	return err
 }
 

@@ -16,20 +16,20 @@ import (
 	"livego/internal/domain"
 )
 
-// keysTimeout bounds a command: an import of many keys takes its time.
+// keysTimeout is the time limit of a command: an import of many keys takes minutes.
 const keysTimeout = 10 * time.Minute
 
 type keysCmd struct {
-	List        keysListCmd        `cmd:"" help:"List the keys, without their secrets."`
-	Make        keysMakeCmd        `cmd:"" help:"Make a further key of a room, and print it."`
-	Reset       keysResetCmd       `cmd:"" help:"Give a room a new default key, and print it."`
-	Revoke      keysRevokeCmd      `cmd:"" help:"Revoke a key, or all of a room. A publisher that uses it is disconnected."`
-	EndSessions keysEndSessionsCmd `cmd:"" help:"Disconnect all viewers of a room. To watch a private room again they need a valid token."`
-	Export      keysExportCmd      `cmd:"" help:"Write every key, with its secret, to a file."`
-	Import      keysImportCmd      `cmd:"" help:"Store the keys of a file, or those that an earlier server left in a Redis."`
+	List        keysListCmd        `cmd:"" help:"List keys without their secrets."`
+	Make        keysMakeCmd        `cmd:"" help:"Create a further key of a room and print it."`
+	Reset       keysResetCmd       `cmd:"" help:"Replace the default key of a room and print the new one."`
+	Revoke      keysRevokeCmd      `cmd:"" help:"Revoke a key, or all keys of a room, and disconnect the publisher."`
+	EndSessions keysEndSessionsCmd `cmd:"" help:"Disconnect all viewers of a room. They need a valid token to watch a private room again."`
+	Export      keysExportCmd      `cmd:"" help:"Write all keys with their secrets to a file."`
+	Import      keysImportCmd      `cmd:"" help:"Import keys from a file, or from the Redis of an earlier server."`
 }
 
-// keyManager is where keys are managed: a running server, or a store that no server holds.
+// keyManager manages keys: on a running server, or in a store that no server has open.
 type keyManager interface {
 	list(ctx context.Context, room string) ([]domain.Key, error)
 	add(ctx context.Context, k domain.Key) (domain.Key, error)
@@ -42,8 +42,8 @@ type keyManager interface {
 	close() error
 }
 
-// withKeys calls fn with the keys of the settings: through the server where one answers at
-// api_addr, else on the store itself.
+// withKeys calls fn with the key manager for the settings: the server at api_addr if it is running,
+// else the store itself.
 func (e *env) withKeys(fn func(context.Context, keyManager) error) error {
 	cfg, err := e.load()
 	if err != nil {
@@ -56,14 +56,14 @@ func (e *env) withKeys(fn func(context.Context, keyManager) error) error {
 	if !o.isRunning(ctx) {
 		store, err := app.OpenKeys(cfg)
 		if err != nil {
-			return fmt.Errorf("no server answers at api_addr (%s), and the store itself: %w", cfg.APIAddr, err)
+			return fmt.Errorf("no server responds at api_addr (%s), and the store cannot be opened: %w", cfg.APIAddr, err)
 		}
 		k = &directKeys{store}
 	}
 	return errors.Join(userError(fn(ctx, k)), k.close())
 }
 
-// userError returns err as a person is told.
+// userError returns err without internal details, for the user.
 func userError(err error) error {
 	if err == nil || domain.KindOf(err) == domain.Internal {
 		return err
@@ -72,13 +72,13 @@ func userError(err error) error {
 }
 
 type keysListCmd struct {
-	Room string `arg:"" optional:"" help:"Of this room only."`
+	Room string `arg:"" optional:"" help:"Only keys of this room."`
 }
 
 // Run prints a table.
 func (c keysListCmd) Run(e *env) error {
-	return e.withKeys(func(ctx context.Context, ring keyManager) error {
-		keys, err := ring.list(ctx, c.Room)
+	return e.withKeys(func(ctx context.Context, manager keyManager) error {
+		keys, err := manager.list(ctx, c.Room)
 		if err != nil {
 			return err
 		}
@@ -108,11 +108,11 @@ func formatTime(t time.Time) string {
 }
 
 type keysMakeCmd struct {
-	Room    string `arg:"" help:"The room, which need not be there."`
-	Label   string `help:"What tells the key from the room's others; none for the default key."`
-	App     string `help:"The only app that it is good for."`
-	Role    string `enum:"primary,backup" default:"primary" help:"primary or backup: the encoder that steps in."`
-	Expires string `help:"When it ends: a time such as 2030-01-31T12:00:00Z, or a duration from now such as 24h." placeholder:"TIME"`
+	Room    string `arg:"" help:"The room, which need not exist."`
+	Label   string `help:"A name that is unique among the room's keys; none for the default key."`
+	App     string `help:"The only app that the key is valid for."`
+	Role    string `enum:"primary,backup" default:"primary" help:"primary, or backup for an encoder that takes over when the primary is idle or gone."`
+	Expires string `help:"When the key expires: a time such as 2030-01-31T12:00:00Z, or a duration such as 24h." placeholder:"TIME"`
 }
 
 // Run prints the key and nothing else, for scripts.
@@ -121,8 +121,8 @@ func (c keysMakeCmd) Run(e *env) error {
 	if err != nil {
 		return &failure{exitUsage, err}
 	}
-	return e.withKeys(func(ctx context.Context, ring keyManager) error {
-		made, err := ring.add(ctx, k)
+	return e.withKeys(func(ctx context.Context, manager keyManager) error {
+		made, err := manager.add(ctx, k)
 		if domain.KindOf(err) == domain.Conflict && k.Label == "" {
 			return fmt.Errorf("%s\n  livego keys make %s --label=NAME\n  livego keys reset %s", domain.Reason(err), k.Room,
 				k.Room)
@@ -138,7 +138,7 @@ func (c keysMakeCmd) Run(e *env) error {
 func (c keysMakeCmd) key(now time.Time) (domain.Key, error) {
 	j := keyexport.Key{Room: c.Room, App: c.App, Label: c.Label, Role: c.Role}
 	if c.Expires != "" && c.Label == "" {
-		return domain.Key{}, errors.New("the default key does not expire: give this one a --label")
+		return domain.Key{}, errors.New("the default key cannot expire: add --label")
 	}
 	if c.Expires != "" {
 		at, err := time.Parse(time.RFC3339, c.Expires)
@@ -146,7 +146,7 @@ func (c keysMakeCmd) key(now time.Time) (domain.Key, error) {
 			at, err = now.Add(d), nil
 		}
 		if err != nil || !at.After(now) {
-			return domain.Key{}, errors.New("--expires must be a time to come such as 2030-01-31T12:00:00Z, or a duration " +
+			return domain.Key{}, errors.New("--expires must be a future time such as 2030-01-31T12:00:00Z, or a duration " +
 				"such as 24h")
 		}
 		j.Expires = &at
@@ -157,8 +157,8 @@ func (c keysMakeCmd) key(now time.Time) (domain.Key, error) {
 
 type keysResetCmd struct {
 	Room  string        `arg:"" help:"The room."`
-	App   string        `help:"The app whose default key is meant."`
-	Grace time.Duration `help:"How long the old key stays good, and who publishes with it connected." placeholder:"60s"`
+	App   string        `help:"The app of the default key."`
+	Grace time.Duration `help:"How long the old key stays valid and its publisher connected." placeholder:"60s"`
 }
 
 // Run prints the new key and nothing else.
@@ -166,8 +166,8 @@ func (c keysResetCmd) Run(e *env) error {
 	if err := domain.CheckRoom(c.Room); err != nil {
 		return &failure{exitUsage, userError(err)}
 	}
-	return e.withKeys(func(ctx context.Context, ring keyManager) error {
-		secret, err := ring.reset(ctx, c.App, c.Room, c.Grace)
+	return e.withKeys(func(ctx context.Context, manager keyManager) error {
+		secret, err := manager.reset(ctx, c.App, c.Room, c.Grace)
 		if err != nil {
 			return err
 		}
@@ -177,35 +177,35 @@ func (c keysResetCmd) Run(e *env) error {
 }
 
 type keysRevokeCmd struct {
-	ID   string `arg:"" optional:"" help:"The id of the key, from the list; not the key."`
-	Room string `help:"All keys of this room; its stream ends."`
+	ID   string `arg:"" optional:"" help:"The ID of the key from the list, not the key itself."`
+	Room string `help:"Revoke all keys of this room and end its stream."`
 }
 
-// Run revokes.
+// Run revokes one key, or all of a room.
 func (c keysRevokeCmd) Run(e *env) error {
 	if (c.ID == "") == (c.Room == "") {
-		return &failure{exitUsage, errors.New("say which: the id of a key, or --room")}
+		return &failure{exitUsage, errors.New("name a key by its ID, or use --room")}
 	}
-	return e.withKeys(func(ctx context.Context, ring keyManager) error {
+	return e.withKeys(func(ctx context.Context, manager keyManager) error {
 		if c.Room != "" {
-			return ring.deleteRoom(ctx, c.Room)
+			return manager.deleteRoom(ctx, c.Room)
 		}
-		return ring.revoke(ctx, c.ID)
+		return manager.revoke(ctx, c.ID)
 	})
 }
 
 type keysEndSessionsCmd struct {
 	Room string `arg:"" help:"The room."`
-	App  string `help:"In this app only."`
+	App  string `help:"Only viewers of this app."`
 }
 
-// Run ends the sessions and says how many.
+// Run ends the sessions and prints their number.
 func (c keysEndSessionsCmd) Run(e *env) error {
 	if err := domain.CheckRoom(c.Room); err != nil {
 		return &failure{exitUsage, userError(err)}
 	}
-	return e.withKeys(func(ctx context.Context, ring keyManager) error {
-		ended, err := ring.endSessions(ctx, c.App, c.Room)
+	return e.withKeys(func(ctx context.Context, manager keyManager) error {
+		ended, err := manager.endSessions(ctx, c.App, c.Room)
 		if err != nil {
 			return err
 		}
@@ -215,13 +215,13 @@ func (c keysEndSessionsCmd) Run(e *env) error {
 }
 
 type keysExportCmd struct {
-	File string `arg:"" optional:"" help:"The file to make, for its owner alone; it must not be there. None or -: standard output."`
+	File string `arg:"" optional:"" help:"The new file, which only its owner can read. None or -: standard output."`
 }
 
-// Run writes the file, or leaves none.
+// Run writes the file. After an error it removes the file.
 func (c keysExportCmd) Run(e *env) error {
-	return e.withKeys(func(ctx context.Context, ring keyManager) error {
-		keys, err := ring.exportKeys(ctx)
+	return e.withKeys(func(ctx context.Context, manager keyManager) error {
+		keys, err := manager.exportKeys(ctx)
 		if err != nil {
 			return err
 		}
@@ -241,35 +241,35 @@ func (c keysExportCmd) Run(e *env) error {
 }
 
 type keysImportCmd struct {
-	File      string   `arg:"" optional:"" help:"A file of keys. None or -: standard input."`
-	FromRedis string   `name:"from-redis" help:"Take the keys that an earlier server of this name left in the Redis at this address, instead of a file's." placeholder:"URL"`
-	Rename    []string `sep:"none" help:"With --from-redis: take the room OLD over as NEW; for names that are refused now. May be given several times." placeholder:"OLD=NEW"`
+	File      string   `arg:"" optional:"" help:"A key file. None or -: standard input."`
+	FromRedis string   `name:"from-redis" help:"Import from the Redis of an earlier server of this name at this address, not from a file." placeholder:"URL"`
+	Rename    []string `sep:"none" help:"With --from-redis: import the room OLD as NEW, for names that are not valid. May be repeated." placeholder:"OLD=NEW"`
 }
 
-// Run stores keys as they are, and says what came of it. Keys that were not taken make it fail.
+// Run stores keys unchanged and prints how many. It fails if keys were refused.
 func (c keysImportCmd) Run(e *env) error {
 	keys, refused, err := c.keys(e)
 	if err != nil {
 		return userError(err)
 	}
 	var report keyexport.Report
-	err = e.withKeys(func(ctx context.Context, ring keyManager) (err error) {
-		report, err = ring.importKeys(ctx, keys)
+	err = e.withKeys(func(ctx context.Context, manager keyManager) (err error) {
+		report, err = manager.importKeys(ctx, keys)
 		return err
 	})
 	fmt.Fprintf(e.stderr, "livego: %d keys added, %d were there already\n", report.Added, report.Same)
 	for _, r := range append(refused, report.Refused...) {
-		err = errors.Join(err, errors.New("not taken: "+r))
+		err = errors.Join(err, errors.New("not imported: "+r))
 	}
 	return err
 }
 
-// keys returns the keys to store, and what is said of those that cannot be.
+// keys returns the keys to store, and a message for each key that cannot be stored.
 func (c keysImportCmd) keys(e *env) (keys []domain.Key, refused []string, err error) {
 	if c.FromRedis == "" {
 		if len(c.Rename) > 0 {
 			return nil, nil, &failure{exitUsage,
-				errors.New("--rename goes with --from-redis: in a file of keys, change the name")}
+				errors.New("--rename needs --from-redis: in a key file, edit the room name")}
 		}
 		in, name := io.Reader(os.Stdin), "standard input"
 		if c.File != "" && c.File != "-" {
@@ -304,7 +304,7 @@ func (c keysImportCmd) keys(e *env) (keys []domain.Key, refused []string, err er
 	return renameRooms(found, names)
 }
 
-// parseRenames reads --rename: the new name of each room, by the old one. A new name has no "=", an old one may.
+// parseRenames parses --rename: new names by old name. A new name has no "=", an old one may.
 func parseRenames(list []string) (map[string]string, error) {
 	names := map[string]string{}
 	for _, pair := range list {
@@ -324,10 +324,10 @@ func parseRenames(list []string) (map[string]string, error) {
 	return names, nil
 }
 
-// renameRooms returns the keys of an earlier server with the new names of their rooms, and what is
-// said of rooms whose name is refused.
+// renameRooms returns the keys of an earlier server with the new names of their rooms, and a
+// message for each room whose name is invalid.
 func renameRooms(found []domain.Key, names map[string]string) (keys []domain.Key, refused []string, err error) {
-	used := map[string]string{} // new name -> old name
+	used := map[string]string{} // old names by new name
 	for _, k := range found {
 		old := k.Room
 		if to, ok := names[old]; ok {
@@ -340,7 +340,7 @@ func renameRooms(found []domain.Key, names map[string]string) (keys []domain.Key
 			continue
 		}
 		if other, ok := used[k.Room]; ok {
-			return nil, nil, fmt.Errorf("the rooms %q and %q would both be called %s", other, old, k.Room)
+			return nil, nil, fmt.Errorf("rooms %q and %q would both be named %s", other, old, k.Room)
 		}
 		used[k.Room] = old
 		keys = append(keys, k)
@@ -351,15 +351,15 @@ func renameRooms(found []domain.Key, names map[string]string) (keys []domain.Key
 	return keys, refused, nil
 }
 
-// shellQuote returns s as a word of the shell.
+// shellQuote returns s as a quoted word of the shell.
 func shellQuote(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return strconv.Quote(s) // for $'...' of some shells; no shell has a better way
+		return strconv.Quote(s) // for $'...' of some shells; POSIX shells have no better way
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// directKeys is the store itself.
+// directKeys manages the keys of a store without a server.
 type directKeys struct{ keys app.Keys }
 
 func (s *directKeys) list(ctx context.Context, room string) ([]domain.Key, error) {
@@ -386,7 +386,7 @@ func (s *directKeys) deleteRoom(ctx context.Context, room string) error {
 }
 
 func (s *directKeys) endSessions(context.Context, string, string) (int, error) {
-	return 0, errors.New("no server answers at api_addr: there are no sessions")
+	return 0, errors.New("no server responds at api_addr: there are no sessions")
 }
 
 func (s *directKeys) exportKeys(ctx context.Context) ([]domain.Key, error) { return s.keys.Dump(ctx) }

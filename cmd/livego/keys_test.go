@@ -9,21 +9,21 @@ import (
 	"livego/internal/domain"
 )
 
-// TestRenameRooms gives rooms of an earlier server new names.
+// TestRenameRooms renames rooms of an earlier server.
 func TestRenameRooms(t *testing.T) {
 	found := []domain.Key{{Room: "a=b", Secret: "1"}, {Room: "it's", Secret: "2"}, {Room: "movie", Secret: "3"},
 		{Room: "tab\there", Secret: "4"}}
 	for _, c := range []struct {
 		name    string
 		rename  []string
-		want    string // room:secret of each that is taken
+		want    string // room:secret of each key
 		refused []string
 		err     string
 	}{
 		{"nothing", nil, "movie:3", []string{"--rename 'a=b=NEW'", `--rename 'it'\''s=NEW'`, `--rename "tab\there=NEW"`}, ""},
 		{"one", []string{"a=b=ab"}, "ab:1 movie:3", []string{"it's", "tab"}, ""},
 		{"all", []string{"a=b=ab", "it's=its", "tab\there=tab", "movie=film"}, "ab:1 its:2 film:3 tab:4", nil, ""},
-		{"to one that is there", []string{"a=b=movie"}, "", nil, `the rooms "a=b" and "movie" would both be called movie`},
+		{"to one that is there", []string{"a=b=movie"}, "", nil, `rooms "a=b" and "movie" would both be named movie`},
 		{"of none", []string{"x=y"}, "", nil, `--rename: this Redis has no room "x" with a key`},
 		{"to a bad name", []string{"a=b=a b"}, "", nil, `--rename: room name "a b" has a character`},
 		{"without =", []string{"movie"}, "", nil, `--rename: "movie" is not of the form OLD=NEW`},

@@ -1,5 +1,5 @@
-// Livego is a live streaming server: RTMP in; RTMP, HTTP-FLV and HLS out. This package is its command line: it turns
-// arguments into settings, runs one command, and turns the outcome into an exit code.
+// Livego is a live streaming server: RTMP in; RTMP, HTTP-FLV and HLS out. This package is its
+// command line: it parses the arguments and settings, runs one command, and sets the exit code.
 package main
 
 import (
@@ -19,36 +19,36 @@ import (
 // Exit codes.
 const (
 	exitOK     = 0
-	exitFailed = 1 // the server could not start, or could not go on
-	exitUsage  = 2 // wrong arguments, or wrong settings
+	exitFailed = 1 // the command or the server failed
+	exitUsage  = 2 // invalid arguments or settings
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 
-// commands are what can be typed after livego.
+// commands are the subcommands of livego.
 type commands struct {
-	Serve       serveCmd   `cmd:"" default:"1" help:"Run the server. This is what livego does without a command."`
-	CheckConfig checkCmd   `cmd:"" name:"check-config" help:"Look for mistakes in the settings, and exit."`
-	Keys        keysCmd    `cmd:"" help:"List, make, revoke, export and import push keys."`
-	Token       tokenCmd   `cmd:"" help:"Make a token to watch, to publish or to manage."`
+	Serve       serveCmd   `cmd:"" default:"1" help:"Run the server. This is the default command."`
+	CheckConfig checkCmd   `cmd:"" name:"check-config" help:"Check the settings and exit."`
+	Keys        keysCmd    `cmd:"" help:"List, create, revoke, export and import stream keys."`
+	Token       tokenCmd   `cmd:"" help:"Make a token for viewers, publishers or operators."`
 	Push        pushCmd    `cmd:"" help:"Play files as a live stream: to a room of this livego, or to any RTMP server."`
-	Probe       probeCmd   `cmd:"" help:"Tell what is in a file or a live stream, and what is wrong with it."`
-	Bench       benchCmd   `cmd:"" help:"Measure a server: publish a stream, play it many times over."`
-	Version     versionCmd `cmd:"" help:"Tell what was built, and exit."`
+	Probe       probeCmd   `cmd:"" help:"Report the content and the problems of a file or a live stream."`
+	Bench       benchCmd   `cmd:"" help:"Measure a server: publish a stream and play it with many viewers."`
+	Version     versionCmd `cmd:"" help:"Print the version and exit."`
 	Help        helpCmd    `cmd:"" help:"Show the help of a command."`
 
-	CheckConfigFlag bool `name:"check-config" help:"The same as the command."`
-	VersionFlag     bool `name:"version" short:"v" help:"The same as the command."`
+	CheckConfigFlag bool `name:"check-config" help:"Same as the command."`
+	VersionFlag     bool `name:"version" short:"v" help:"Same as the command."`
 }
 
-// An env is what a command has of the world.
+// An env holds the environment of a command.
 type env struct {
-	flags          map[string]string // settings given as flags, by key
+	flags          map[string]string // settings in flags, by key
 	environ        []string
 	stdout, stderr io.Writer
 }
 
-// failure is an error that has its exit code.
+// failure is an error with an exit code.
 type failure struct {
 	code int
 	err  error
@@ -57,8 +57,8 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// run runs one command and returns the exit code. Errors go to stderr, a line each; what is
-// indented in one is to be copied.
+// run runs one command and returns the exit code. It writes errors to stderr, with the prefix
+// "livego: " on each line that is not indented; indented lines are commands to copy.
 func run(args, environ []string, stdout, stderr io.Writer) int {
 	err := parse(args, environ, stdout, stderr)
 	if err == nil {
@@ -90,10 +90,10 @@ func parse(args, environ []string, stdout, stderr io.Writer) error {
 		kong.Writers(stdout, stderr),
 		kong.Help(printHelp),
 		kong.ConfigureHelp(kong.HelpOptions{FlagsLast: true, NoAppDescFormat: true, WrapUpperBound: 120}),
-		kong.Exit(func(int) { helped = true }), // --help calls it, and goes on
+		kong.Exit(func(int) { helped = true }), // called by --help, after which Parse continues
 	)
 	if err != nil {
-		return err // a mistake in the structs above
+		return err // the structs above are wrong
 	}
 	if len(args) > 0 && args[0] == "help" {
 		asked := slices.DeleteFunc(slices.Clone(args[1:]), func(a string) bool { return a == "--help" || a == "-h" })
@@ -116,19 +116,19 @@ func parse(args, environ []string, stdout, stderr io.Writer) error {
 	return ctx.Run(e)
 }
 
-// helpCmd is in the list of commands, and is not run: parse makes --help of it.
+// helpCmd is only listed: parse turns it into --help.
 type helpCmd struct {
 	Command []string `arg:"" optional:"" help:"The command, such as keys make."`
 }
 
-// Run says how to ask: flags came before.
+// Run reports the wrong order: flags came before the command.
 func (c helpCmd) Run(*env) error {
-	return &failure{exitUsage, errors.New(strings.TrimSpace("help comes first: livego help " +
+	return &failure{exitUsage, errors.New(strings.TrimSpace("help must come first: livego help " +
 		strings.Join(c.Command, " ")))}
 }
 
-// printHelp prints the help of a command with the flags of its own. Those of the settings, which
-// each command takes, are in the help of livego and of serve, which is what they are for.
+// printHelp prints the help of a command with its own flags. The settings, which every command
+// accepts, are listed in the help of livego and of serve only.
 func printHelp(o kong.HelpOptions, ctx *kong.Context) error {
 	command := ctx.Selected()
 	if command == nil || command.Name == "serve" {
@@ -145,11 +145,11 @@ func printHelp(o kong.HelpOptions, ctx *kong.Context) error {
 		return err
 	}
 	_, err := fmt.Fprintln(ctx.Stdout,
-		"\nIt also takes the settings of the server, such as --config_file and --data_dir: see livego serve --help.")
+		"\nIt also accepts the settings of the server, such as --config_file and --data_dir: see livego serve --help.")
 	return err
 }
 
-// load reads the settings of all sources, and writes warnings to stderr.
+// load loads the settings and writes warnings to stderr.
 func (e *env) load() (config.Config, error) {
 	cfg, warnings, err := config.Load(config.Sources{Flags: e.flags, Env: e.environ})
 	for _, w := range warnings {
@@ -161,18 +161,40 @@ func (e *env) load() (config.Config, error) {
 	return cfg, nil
 }
 
-// settingFlags returns a pointer to a struct with a flag for each setting, which stays nil when it
-// is not given. Kong takes its flags from structs; this one is made from the table of settings, so
-// that none is forgotten.
+// A settingFlag is a flag for a setting, named by its key or its deprecated key.
+type settingFlag struct {
+	config.Setting
+	name string
+}
+
+// flagTable returns the flags for all settings, in the order of the fields of settingFlags.
+func flagTable() []settingFlag {
+	var all []settingFlag
+	for _, s := range config.Settings() {
+		all = append(all, settingFlag{s, s.Key})
+		if s.Old != "" {
+			all = append(all, settingFlag{s, s.Old})
+		}
+	}
+	return all
+}
+
+// settingFlags returns a pointer to a struct with a flag for each setting, which is nil unless
+// given. Kong reads flags from structs; this one is built from the table of settings, so that it is
+// complete.
 func settingFlags() reflect.Value {
 	var fields []reflect.StructField
-	for i, s := range config.Settings() {
+	for i, s := range flagTable() {
 		f := reflect.StructField{Name: fmt.Sprint("F", i), Type: reflect.TypeFor[*string]()}
 		help := s.Help
 		if s.Default != "" && s.Default != "false" {
 			help += " [" + s.Default + "]"
 		}
-		f.Tag = reflect.StructTag(fmt.Sprintf(`name:%q help:%q group:%q placeholder:"X"`, s.Key, help, s.Group+":"))
+		tag := fmt.Sprintf(`name:%q help:%q group:%q placeholder:"X"`, s.name, help, s.Group+":")
+		if s.name == s.Old {
+			tag += ` hidden:""`
+		}
+		f.Tag = reflect.StructTag(tag)
 		if s.Bool {
 			f.Type = reflect.TypeFor[*bool]()
 		}
@@ -181,22 +203,22 @@ func settingFlags() reflect.Value {
 	return reflect.New(reflect.StructOf(fields))
 }
 
-// givenFlags returns the flags that were, by key.
+// givenFlags returns the given flags by name.
 func givenFlags(settings reflect.Value) map[string]string {
 	flags := map[string]string{}
-	for i, s := range config.Settings() {
+	for i, s := range flagTable() {
 		if v := settings.Elem().Field(i); !v.IsNil() {
-			flags[s.Key] = fmt.Sprint(v.Elem().Interface())
+			flags[s.name] = fmt.Sprint(v.Elem().Interface())
 		}
 	}
 	return flags
 }
 
-// normalizeFlags returns args with --rtmp-addr written as --rtmp_addr, which is the name of the flag.
+// normalizeFlags returns args with --rtmp-addr replaced by --rtmp_addr, the name of the flag.
 func normalizeFlags(args []string) []string {
 	known := map[string]bool{}
-	for _, s := range config.Settings() {
-		known[s.Key] = true
+	for _, s := range flagTable() {
+		known[s.name] = true
 	}
 	out := make([]string, len(args))
 	for i, arg := range args {
@@ -214,15 +236,16 @@ func normalizeFlags(args []string) []string {
 
 const quickStart = `A live streaming server: one stream in, any number of viewers out.
 
-The tour, in three steps:
+Quick start:
 
-  1. Run livego, and ask it for the key of a room; the key is for pushing, the room's name for watching:
+  1. Run livego, and get the stream key of a room:
        curl 'http://localhost:8090/control/get?room=movie'
-  2. Push with the key, from OBS or ffmpeg:
+  2. Publish with the key, from OBS or ffmpeg:
        ffmpeg -re -i demo.flv -c copy -f flv rtmp://localhost:1935/live/KEY
-  3. Watch by the name of the room:
+  3. Watch at the name of the room:
        rtmp://localhost:1935/live/movie
        http://localhost:7001/live/movie.flv
        http://localhost:7002/live/movie.m3u8
 
-Settings are flags, environment variables (--rtmp_addr is LIVEGO_RTMP_ADDR) or lines of livego.yaml (rtmp_addr: ":1935").`
+Settings are flags, environment variables (LIVEGO_RTMP_ADDR for --rtmp_addr) or lines of livego.yaml
+(rtmp_addr: ":1935").`

@@ -18,7 +18,7 @@ import (
 	"livego/internal/ops/config"
 )
 
-// asMain makes the test binary livego itself.
+// asMain makes the test binary run as livego.
 const asMain = "GO_TEST_LIVEGO"
 
 func TestMain(m *testing.M) {
@@ -28,7 +28,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestCommands runs command lines that start no server, in a directory with a good and a bad file.
+// TestCommands runs command lines that start no server, in a directory with valid and invalid
+// settings files.
 func TestCommands(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for name, text := range map[string]string{"good.yaml": "level: debug\n",
@@ -39,15 +40,15 @@ func TestCommands(t *testing.T) {
 		}
 	}
 	const (
-		good    = "the settings are good\n"
+		good    = "the settings are valid\n"
 		visible = "is visible to every user of this machine in the list of processes: use "
 	)
 	for _, c := range []struct {
 		args   string
 		env    []string
 		code   int
-		stdout string // it begins with
-		stderr string // it is
+		stdout string // prefix
+		stderr string // exact
 	}{
 		{"check-config", nil, 0, good, ""},
 		{"--check-config", nil, 0, good, ""},
@@ -59,9 +60,12 @@ func TestCommands(t *testing.T) {
 		{"check-config", []string{"LIVEGO_JWT_SECRET_FILE=secret"}, 0, good, ""},
 		{"token manage", []string{"LIVEGO_JWT_SECRET_FILE=secret"}, 0, "eyJ", ""},
 		{"token play live/movie --ip=", []string{"LIVEGO_TOKEN_SECRET_FILE=secret"}, 2, "",
-			"livego: --ip is empty: name an address, or leave it out\n"},
+			"livego: --ip is empty: set an address, or remove the flag\n"},
 		{"check-config --jwt.secret 0123456789abcdef", nil, 0, good,
 			"livego: warning: --jwt.secret " + visible + "LIVEGO_JWT_SECRET_FILE\n"},
+		{"check-config --gather=50ms", nil, 0, good, "livego: warning: setting gather is deprecated: use batch_window\n"},
+		{"check-config --gather=50ms --batch-window=50ms", nil, 2, "",
+			"livego: --gather: deprecated name of batch_window, which is set too: remove gather\n"},
 		{"check-config --redis_addr localhost:6379", nil, 0, good, ""},
 		{"check-config", []string{"LIVEGO_JWT_SECRET=0123456789abcdef"}, 0, good, ""},
 		{"check-config", []string{"LIVEGO_X=1", "LIVEGO_PORT=tcp://10.0.0.1:1"}, 0, good,
@@ -80,7 +84,7 @@ func TestCommands(t *testing.T) {
 		{"keys revoke", nil, 2, "", "livego: say which: the id of a key, or --room\n"},
 		{"keys make ../x", nil, 2, "", "livego: room name \"../x\" has a character outside A-Z a-z 0-9 . _ -\n"},
 		{"keys make movie --label=x --expires=yesterday", nil, 2, "",
-			"livego: --expires must be a time to come such as 2030-01-31T12:00:00Z, or a duration such as 24h\n"},
+			"livego: --expires must be a future time such as 2030-01-31T12:00:00Z, or a duration such as 24h\n"},
 		{"--hsl_addr :1", nil, 2, "", "livego: unknown flag --hsl_addr, did you mean \"--hls_addr\"? (see livego --help)\n"},
 		{"fly", nil, 2, "", "livego: unexpected argument fly (see livego --help)\n"},
 		{"version", nil, 0, "livego " + app.Version() + " ", ""},
@@ -91,7 +95,7 @@ func TestCommands(t *testing.T) {
 		{"help", nil, 0, "Usage: livego", ""},
 		{"help help", nil, 0, "Usage: livego help", ""},
 		{"help keys make", nil, 0, "Usage: livego keys make <room>", ""},
-		{"--level=debug help keys", nil, 2, "", "livego: help comes first: livego help keys\n"},
+		{"--level=debug help keys", nil, 2, "", "livego: help must come first: livego help keys\n"},
 		{"keys import utf16.yaml", nil, 1, "", "livego: utf16.yaml: the file is UTF-16: save it as UTF-8\n"},
 		{"help keys make --help", nil, 0, "Usage: livego keys make <room>", ""},
 		{"help --help", nil, 0, "Usage: livego <command>", ""},
@@ -103,9 +107,9 @@ func TestCommands(t *testing.T) {
 				"  livego keys make movie --label=NAME\n  livego keys reset movie\n"},
 		{"keys export - --api_addr=127.0.0.1:1", nil, 0, "{\n", ""},
 		{"bench --viewers 0", nil, 2, "",
-			"livego: --viewers, --streams and --duration must be above zero, --settle, --join and --check not below\n"},
-		{"push film.mp4", nil, 2, "", "livego: push takes one file or more, and at the end the room or the address to " +
-			"push to\n"},
+			"livego: --viewers, --streams and --duration must be positive, and --settle, --join and --check not negative\n"},
+		{"push film.mp4", nil, 2, "",
+			"livego: push needs one or more files, and then a room or an RTMP address\n"},
 		{"push --times 0 film.mp4 movie", nil, 2, "", "livego: --times must be 1 or more\n"},
 		{"push film.mp4 not/a/room", nil, 2, "",
 			"livego: not/a/room: the last argument must be a room or an address (rtmp://host/app/key)\n"},
@@ -140,7 +144,7 @@ func TestHelpShowsQuickStart(t *testing.T) {
 	}
 }
 
-// TestHelpIsPrintedOnce asks for help twice in one command line, which shows it once.
+// TestHelpIsPrintedOnce requests help twice in one command line.
 func TestHelpIsPrintedOnce(t *testing.T) {
 	for _, args := range []string{"help --help", "help push -h"} {
 		var stdout strings.Builder
@@ -151,8 +155,7 @@ func TestHelpIsPrintedOnce(t *testing.T) {
 	}
 }
 
-// TestHelpOfCommands holds the help of each command to its own flags: the settings are in the help
-// of livego and of serve.
+// TestHelpOfCommands checks that the help of a command lists its own flags but not the settings.
 func TestHelpOfCommands(t *testing.T) {
 	for command, own := range map[string]string{
 		"check-config": "Usage: livego check-config", "keys": "keys import", "keys make": "--label",
@@ -182,7 +185,7 @@ func TestHelpOfCommands(t *testing.T) {
 }
 
 func TestSupervise(t *testing.T) {
-	lost := errors.New("the disk is gone")
+	lost := errors.New("disk failed")
 	drain := func(ctx context.Context) error { <-ctx.Done(); return nil }
 	over := make(chan struct{})
 	defer close(over)
@@ -195,8 +198,8 @@ func TestSupervise(t *testing.T) {
 	}{
 		{"fails", func(context.Context) error { return lost }, 0, lost.Error()},
 		{"drains", drain, 1, ""},
-		{"fails while draining", func(ctx context.Context) error { <-ctx.Done(); return lost }, 1, lost.Error()},
-		{"is told twice", hang, 2, "stopped at once by a second signal"},
+		{"fails during shutdown", func(ctx context.Context) error { <-ctx.Done(); return lost }, 1, lost.Error()},
+		{"two signals", hang, 2, "stopped at once by a second signal"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			signals := make(chan os.Signal, 2)
@@ -214,7 +217,7 @@ func TestSupervise(t *testing.T) {
 	}
 }
 
-// startLivego starts this binary as livego, with listeners on free ports.
+// startLivego runs this binary as livego, with listeners on free ports.
 func startLivego(t *testing.T, args ...string) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{
@@ -222,7 +225,7 @@ func startLivego(t *testing.T, args ...string) (*exec.Cmd, *bufio.Scanner) {
 		"--data_dir=" + filepath.Join(t.TempDir(), "data"),
 	}, args...)...)
 	cmd.Dir = t.TempDir()
-	cmd.Env = []string{asMain + "=1"} // nothing of ours to warn about
+	cmd.Env = []string{asMain + "=1"} // without variables that lead to warnings
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -233,15 +236,15 @@ func startLivego(t *testing.T, args ...string) (*exec.Cmd, *bufio.Scanner) {
 	return cmd, bufio.NewScanner(stderr)
 }
 
-// TestSignal stops a real server.
+// TestSignal stops a real server by a signal.
 func TestSignal(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("no SIGTERM")
 	}
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
 		cmd, log := startLivego(t)
-		if !log.Scan() { // it has begun, and takes signals
-			t.Fatal("it said nothing")
+		if !log.Scan() { // it is running and handles signals
+			t.Fatal("no log output")
 		}
 		if err := cmd.Process.Signal(s); err != nil {
 			t.Fatal(err)
@@ -251,6 +254,25 @@ func TestSignal(t *testing.T) {
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("after %v: %v, want exit code 0", s, err)
 		}
+	}
+}
+
+// TestDeprecatedSettingIsLogged starts a server with a deprecated flag: the log has one warning.
+func TestDeprecatedSettingIsLogged(t *testing.T) {
+	cmd, log := startLivego(t, "--gather=10ms", "--log_format=text")
+	warnings := 0
+	for log.Scan() {
+		if strings.Contains(log.Text(), `level=WARN msg="setting is deprecated" old=gather new=batch_window`) {
+			warnings++
+		}
+		if strings.Contains(log.Text(), "ready") {
+			break
+		}
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	if warnings != 1 {
+		t.Errorf("%d warnings, want 1", warnings)
 	}
 }
 
@@ -268,6 +290,6 @@ func TestPortInUse(t *testing.T) {
 	_ = cmd.Wait()
 	if code := cmd.ProcessState.ExitCode(); code != exitFailed || !strings.HasPrefix(last, "livego: ") ||
 		!strings.Contains(last, l.Addr().String()) {
-		t.Errorf("exit code %d, saying %q", code, last)
+		t.Errorf("exit code %d, last line %q", code, last)
 	}
 }

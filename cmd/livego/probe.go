@@ -17,32 +17,34 @@ import (
 	"livego/internal/tools/probe"
 )
 
-// Exit codes of probe and push, beside those of all commands.
+// Exit codes of probe and push, besides the common ones.
 const (
-	exitRemarks    = 3 // it can be played, but not everywhere or not well
-	exitUnplayable = 4 // it cannot be played as it is
+	exitRemarks    = 3 // playable, but not everywhere or not well
+	exitUnplayable = 4 // not playable as it is
 )
 
-// errReported is the error of a command that has said all there is to say.
+// errReported is the error of a command that has already printed its errors.
 var errReported = errors.New("")
 
 type probeCmd struct {
-	Sources []string `arg:"" name:"source" help:"Files, addresses of live streams (rtmp://, http://….flv, http://….m3u8), or rooms of the livego on this machine."`
+	Sources []string `arg:"" name:"source" help:"Files, URLs of live streams (rtmp://, http://….flv, http://….m3u8), or rooms of the livego on this machine."`
 
-	JSON bool   `name:"json" help:"Write what was found as JSON: an array with an object for each source."`
-	All  bool   `help:"Look at all of a large file; without it at the first minute of one above 256 MB."`
-	RTMP string `name:"rtmp" default:"rtmp://127.0.0.1:1935/live" placeholder:"URL" help:"Where the rooms of the livego on this machine are played."`
+	JSON bool   `name:"json" help:"Write the report as JSON: an array with an object for each source."`
+	All  bool   `help:"Inspect the whole file. Otherwise only the first minute of a file above 256 MB is inspected."`
+	RTMP string `name:"rtmp" default:"rtmp://127.0.0.1:1935/live" placeholder:"URL" help:"The base URL at which rooms of the livego on this machine are played."`
 }
 
 // Help is shown by livego probe --help.
 func (probeCmd) Help() string {
-	return `Tells what is in a file or a live stream, which outputs can carry it, and what viewers would meet; and for what is wrong the ffmpeg command that mends it. Examples:
+	return `Reports the content of a file or a live stream, which outputs support it, and what viewers would
+notice; and for each problem the ffmpeg command that repairs it. Examples:
 
   livego probe film.mp4
   livego probe --json *.mp4
   livego probe movie                          # the room, live on this machine
 
-The exit code is 0 when all is fine, 3 when something plays with remarks, 4 when something cannot be played as it is.`
+The exit code is 0 if there are no remarks, 3 if something is playable with remarks, 4 if something is not
+playable as it is.`
 }
 
 // Run probes each source.
@@ -90,8 +92,8 @@ func (c probeCmd) Run(e *env) error {
 	return nil
 }
 
-// convertCommand returns the ffmpeg command that makes a file that livego reads of the one that err is about,
-// "" where none does.
+// convertCommand returns the ffmpeg command that converts a file of an unsupported format, which
+// err reports; "" if there is none.
 func convertCommand(path string, err error) string {
 	if foreign, ok := errors.AsType[*source.UnsupportedContainerError](err); ok {
 		return probe.ConvertCommand(path, foreign)
@@ -99,7 +101,7 @@ func convertCommand(path string, err error) string {
 	return ""
 }
 
-// withCommand returns err with the command that mends what it is about, if there is one.
+// withCommand returns err with the command that fixes it, if there is one.
 func withCommand(err error, command string) error {
 	if command == "" {
 		return err
@@ -117,7 +119,8 @@ func exitCodeOf(verdict string) int {
 	return exitUnplayable
 }
 
-// probe looks at one source. Live streams have so long for it: some servers let who asks for nothing wait for ever.
+// probe inspects one source. Live streams have a time limit: some servers send nothing while no
+// publisher is connected.
 func (c probeCmd) probe(ctx context.Context, name string) (*probe.Report, error) {
 	const patience = 30 * time.Second
 	address := c.address(name)
@@ -130,19 +133,19 @@ func (c probeCmd) probe(ctx context.Context, name string) (*probe.Report, error)
 	s, err := source.OpenAny(ctx, address)
 	switch {
 	case err != nil && address != name:
-		return nil, fmt.Errorf("%s is no file, and as a room it does not play: %w", name, err)
+		return nil, fmt.Errorf("%s is not a file, and cannot be played as a room: %w", name, err)
 	case err != nil:
 		return nil, err
 	}
 	defer s.Close()
 	r, err := probe.Inspect(ctx, s, probe.Options{All: c.All})
 	if err != nil && ctx.Err() != nil && whole.Err() == nil {
-		err = fmt.Errorf("%s: nothing came in %v: is anybody publishing?", s.Name, patience)
+		err = fmt.Errorf("%s: no data for %v: is the stream live?", s.Name, patience)
 	}
 	return r, err
 }
 
-// address returns the address of a room where name is one, and no file.
+// address returns the address of a room if name is a room, not a file.
 func (c probeCmd) address(name string) string {
 	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) && isRoom(name) {
 		return strings.TrimSuffix(c.RTMP, "/") + "/" + name
@@ -150,7 +153,7 @@ func (c probeCmd) address(name string) string {
 	return name
 }
 
-// isRoom reports whether a name could be that of a room rather than of a file.
+// isRoom reports whether name can be a room rather than a file.
 func isRoom(name string) bool {
 	return domain.CheckRoom(name) == nil && !strings.Contains(name, ".")
 }

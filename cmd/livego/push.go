@@ -24,17 +24,17 @@ import (
 )
 
 type pushCmd struct {
-	Sources []string `arg:"" name:"source" help:"Files, or lists of files (files.txt, as for ffmpeg's concat); the last argument is where to: a room of the livego on this machine, or an RTMP address with its key."`
+	Sources []string `arg:"" name:"source" help:"Files, or lists of files (files.txt, as for ffmpeg's concat), and last the target: a room of the livego on this machine, or an RTMP URL with a stream key."`
 
-	Loop      bool          `help:"Begin anew at the end, until stopped."`
-	Times     int           `default:"1" placeholder:"N" help:"Play all of it N times."`
-	Start     string        `placeholder:"TIME" help:"Where to begin: seconds, or 1:02:03."`
-	Speed     float64       `default:"1" placeholder:"X" help:"How fast to send; 1 is real time."`
-	Retry     time.Duration `default:"5m" help:"How long to try for a server that was lost, before giving up; 0s: not at all."`
-	Tracks    string        `placeholder:"WHICH" help:"Which tracks to send: all, or numbers as ffmpeg's -map has them, v:0,a:1. Without it the first of each kind."`
-	Transcode bool          `help:"Have ffmpeg encode tracks that RTMP cannot carry."`
-	API       string        `name:"api" placeholder:"URL" help:"The operator's HTTP of the livego that is asked for the key of a room. By default that of the settings, with its token."`
-	RTMP      string        `name:"rtmp" default:"rtmp://127.0.0.1:1935/live" placeholder:"URL" help:"Where the rooms of the livego on this machine are pushed."`
+	Loop      bool          `help:"Repeat everything until stopped."`
+	Times     int           `default:"1" placeholder:"N" help:"Play everything N times."`
+	Start     string        `placeholder:"TIME" help:"Where to start: seconds, or 1:02:03."`
+	Speed     float64       `default:"1" placeholder:"X" help:"Speed; 1 is real time."`
+	Retry     time.Duration `default:"5m" help:"How long to try to reconnect; 0s: not at all."`
+	Tracks    string        `placeholder:"WHICH" help:"Tracks to send: all, or numbers as in ffmpeg's -map, v:0,a:1. Default: the first of each kind."`
+	Transcode bool          `help:"Encode tracks that RTMP does not support with ffmpeg."`
+	API       string        `name:"api" placeholder:"URL" help:"The operator's HTTP of the livego that has the stream key of the room. Default: from the settings, with the admin token."`
+	RTMP      string        `name:"rtmp" default:"rtmp://127.0.0.1:1935/live" placeholder:"URL" help:"The base URL at which rooms of the livego on this machine are published."`
 }
 
 // Help is shown by livego push --help.
@@ -45,10 +45,11 @@ func (pushCmd) Help() string {
   livego push --loop one.mp4 two.flv movie
   livego push files.txt rtmp://host/live/KEY
 
-The exit code is 0 when all has been played or it was stopped by Ctrl-C, 1 when the server refused the stream or was lost for good, 4 when a file cannot be played.`
+The exit code is 0 if everything was played or Ctrl-C stopped it, 1 if the server refused the
+stream or the connection was lost for good, 4 if a file cannot be played.`
 }
 
-// Run pushes, and shows where it is on stderr.
+// Run pushes, and shows the progress on stderr.
 func (c pushCmd) Run(e *env) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -90,12 +91,12 @@ func (c pushCmd) Run(e *env) error {
 	return c.withExitCode(ctx, err)
 }
 
-// options turns arguments into what is played.
+// options converts the arguments to options.
 func (c pushCmd) options() (*playout.Options, error) {
 	usage := func(format string, args ...any) error { return &failure{exitUsage, fmt.Errorf(format, args...)} }
 	switch {
 	case len(c.Sources) < 2:
-		return nil, usage("push takes one file or more, and at the end the room or the address to push to")
+		return nil, usage("push needs one or more files, and then a room or an RTMP address")
 	case c.Speed < 0.1 || c.Speed > 100:
 		return nil, usage("--speed must be from 0.1 to 100")
 	case c.Times < 1:
@@ -115,7 +116,7 @@ func (c pushCmd) options() (*playout.Options, error) {
 		return nil, usage("--tracks: %w", err)
 	}
 	if c.Transcode && !o.Tracks.IsDefault() {
-		return nil, usage("--transcode takes the first track of each kind: it does not go with --tracks")
+		return nil, usage("--transcode and --tracks cannot be combined")
 	}
 	if o.Entries, err = playout.Entries(c.Sources[:len(c.Sources)-1]); err != nil {
 		return nil, &failure{exitUnplayable, err}
@@ -123,8 +124,8 @@ func (c pushCmd) options() (*playout.Options, error) {
 	return o, nil
 }
 
-// target returns the address to publish to: as it stands, or with the key of a room. Of a room it returns too
-// where that is watched.
+// target returns the address to publish to. For a room it contains the stream key, and watch lists
+// the addresses at which the room can be watched.
 func (c pushCmd) target(ctx context.Context, e *env) (target string, watch []string, err error) {
 	name := c.Sources[len(c.Sources)-1]
 	if strings.HasPrefix(name, "rtmp://") || strings.HasPrefix(name, "rtmps://") {
@@ -140,7 +141,7 @@ func (c pushCmd) target(ctx context.Context, e *env) (target string, watch []str
 	}
 	base := strings.TrimSuffix(c.RTMP, "/")
 	watch = []string{base + "/" + name}
-	if c.API != "" { // whose settings are not known
+	if c.API != "" { // a server with other settings
 		return base + "/" + key, watch, nil
 	}
 	cfg, err := e.load()
@@ -150,7 +151,7 @@ func (c pushCmd) target(ctx context.Context, e *env) (target string, watch []str
 	return base + "/" + key, append(watch, watchURLs(cfg, path.Base(base), name)...), nil
 }
 
-// watchURLs returns where a room is watched by HTTP on this machine.
+// watchURLs returns the HTTP addresses of a room on this machine.
 func watchURLs(cfg config.Config, app, room string) (addresses []string) {
 	i := slices.IndexFunc(cfg.Apps, func(a config.App) bool { return a.Name == app })
 	if i < 0 {
@@ -176,18 +177,18 @@ func watchURLs(cfg config.Config, app, room string) (addresses []string) {
 }
 
 const (
-	warnFiles    = 8                // of a list that are looked at before it is played,
-	warnDuration = 20 * time.Second // and how much of each
+	warnFiles    = 8                // number of files that are probed before the push starts
+	warnDuration = 20 * time.Second // how much of each file is probed
 )
 
-// warnCodes are the remarks of probe that viewers of a push will notice. The others are about what push
-// handles or refuses itself.
+// warnCodes are the remarks of probe that viewers of a push will notice. push handles or refuses
+// the others itself.
 var warnCodes = map[string]bool{
 	"gop": true, "rotation": true, "no-audio": true, "late-key": true, "no-key": true, "edit-list": true,
 	"profile": true, "offset": true, "sample-rate": true, "large-frame": true, "ts": true, "unusable-track": true,
 }
 
-// warnRemarks warns of what viewers of the first files will notice, as probe would.
+// warnRemarks prints the remarks of probe for the first files that viewers will notice.
 func (c pushCmd) warnRemarks(ctx context.Context, e *env, o *playout.Options) error {
 	seen := map[string]bool{}
 	for _, entry := range o.Entries {
@@ -202,7 +203,7 @@ func (c pushCmd) warnRemarks(ctx context.Context, e *env, o *playout.Options) er
 			return ctx.Err()
 		}
 		if err != nil {
-			continue // it shows when it is played
+			continue // reported when the file is played
 		}
 		warned := false
 		for _, m := range r.Remarks {
@@ -212,7 +213,7 @@ func (c pushCmd) warnRemarks(ctx context.Context, e *env, o *playout.Options) er
 			}
 		}
 		if warned {
-			fmt.Fprintf(e.stderr, "warning: livego probe %s shows the command that mends it\n", probe.ShellQuote(entry.Path))
+			fmt.Fprintf(e.stderr, "warning: livego probe %s shows the command that repairs it\n", probe.ShellQuote(entry.Path))
 		}
 	}
 	return nil
@@ -228,16 +229,17 @@ func inspect(ctx context.Context, path string, o probe.Options) (*probe.Report, 
 	return probe.Inspect(ctx, s, o)
 }
 
-// withExitCode gives an error its exit code, and to a codec that cannot be carried the command that mends it.
+// withExitCode returns err with its exit code. For an unsupported codec it adds the command that
+// fixes it.
 func (c pushCmd) withExitCode(ctx context.Context, err error) error {
 	codec, ok := errors.AsType[*playout.CodecError](err)
 	switch {
 	case err == nil:
 		return nil
 	case ok:
-		advice := "mend it by:"
+		advice := "repair the file:"
 		if playout.HasFFmpeg() {
-			advice = "--transcode has ffmpeg encode it while it plays; or mend it by:"
+			advice = "use --transcode to encode it while it plays, or repair the file:"
 		}
 		return &failure{exitUnplayable, fmt.Errorf("%w\n%s\n  %s", err, advice, repairCommand(ctx, codec.Path))}
 	}
@@ -250,7 +252,7 @@ func (c pushCmd) withExitCode(ctx context.Context, err error) error {
 	return err
 }
 
-// repairCommand returns what probe would say.
+// repairCommand returns the command that probe suggests.
 func repairCommand(ctx context.Context, path string) string {
 	r, err := inspect(ctx, path, probe.Options{})
 	if err != nil {
@@ -259,11 +261,11 @@ func repairCommand(ctx context.Context, path string) string {
 	return r.RepairCommand
 }
 
-// pushProgress shows where a push is: a bar on a terminal, else a line now and then.
+// pushProgress shows the progress of a push: a bar on a terminal, otherwise lines.
 type pushProgress struct {
 	out   io.Writer
 	o     *playout.Options
-	bar   *progressbar.ProgressBar // nil: lines
+	bar   *progressbar.ProgressBar // nil for lines
 	entry int
 	round int
 	last  time.Time
@@ -288,7 +290,7 @@ func (p *pushProgress) update(s playout.Progress) {
 		if s.Length > 0 {
 			done = min(1, s.At.Seconds()/s.Length.Seconds())
 		}
-		_ = p.bar.Set(int(done * (barSteps - 1))) // it only draws; full, it would be over
+		_ = p.bar.Set(int(done * (barSteps - 1))) // draws only; a full bar would finish
 		return
 	}
 	if s.Entry != p.entry || s.Round != p.round || (s.Attempts > 0) != p.lost || time.Since(p.last) >= every {
@@ -297,7 +299,7 @@ func (p *pushProgress) update(s playout.Progress) {
 	}
 }
 
-// text describes where a push is.
+// text describes the current position.
 func (p *pushProgress) text(s playout.Progress) string {
 	words := filepath.Base(p.o.Entries[s.Entry].Path)
 	if n := len(p.o.Entries); n > 1 {
@@ -311,20 +313,20 @@ func (p *pushProgress) text(s playout.Progress) string {
 		words += " of " + probe.FormatClock(s.Length.Seconds())
 	}
 	if s.Attempts > 0 {
-		return fmt.Sprintf("%s, the server is lost: attempt %d to reach it", words, s.Attempts)
+		return fmt.Sprintf("%s, connection lost: reconnect attempt %d", words, s.Attempts)
 	}
 	return fmt.Sprintf("%s, %.0f kbit/s, %d ms late", words, s.Rate/1000, s.Late.Milliseconds())
 }
 
 func (p *pushProgress) warn(text string) {
 	if p.bar != nil {
-		_ = p.bar.Clear() // it only draws
+		_ = p.bar.Clear() // draws only
 	}
 	fmt.Fprintf(p.out, "warning: %s\n", text)
 }
 
 func (p *pushProgress) end() {
 	if p.bar != nil {
-		_ = p.bar.Clear() // it only draws
+		_ = p.bar.Clear() // draws only
 	}
 }

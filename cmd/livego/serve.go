@@ -14,12 +14,12 @@ import (
 	"livego/internal/ops/logging"
 )
 
-// logFlushTimeout is how long the end of the process waits for a log that is not being read.
+// logFlushTimeout is how long the process waits at its end for a blocked log.
 const logFlushTimeout = time.Second
 
 type serveCmd struct{}
 
-// Run serves until a signal asks to stop or something the server needs is lost.
+// Run serves until a signal or a fatal error.
 func (serveCmd) Run(e *env) error {
 	cfg, err := e.load()
 	if err != nil {
@@ -29,10 +29,13 @@ func (serveCmd) Run(e *env) error {
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), logFlushTimeout)
 		defer cancel()
-		_ = sink.Close(ctx) // a log that nobody reads is no reason to fail
+		_ = sink.Close(ctx) // a blocked log is not an error
 	}()
-	return serve(cfg, logging.New(sink,
-		logging.Options{Level: cfg.Level, Format: cfg.LogFormat, TTY: isTerminal(e.stderr)}))
+	log := logging.New(sink, logging.Options{Level: cfg.Level, Format: cfg.LogFormat, TTY: isTerminal(e.stderr)})
+	for _, d := range cfg.Deprecated {
+		log.Warn("setting is deprecated", "old", d.Old, "new", d.New)
+	}
+	return serve(cfg, log)
 }
 
 // serve runs the server until SIGINT or SIGTERM.
@@ -47,8 +50,8 @@ func serve(cfg config.Config, log *slog.Logger) error {
 	return supervise(a.Run, signals)
 }
 
-// supervise calls run until it returns. The first signal ends its context, so that it drains; the
-// second is not waited for.
+// supervise calls run until it returns. The first signal ends its context, for a graceful shutdown;
+// after the second it returns at once.
 func supervise(run func(context.Context) error, signals <-chan os.Signal) error {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -68,7 +71,7 @@ func supervise(run func(context.Context) error, signals <-chan os.Signal) error 
 	}
 }
 
-// isTerminal reports whether f is a character device: a person is likely to be reading.
+// isTerminal reports whether w is a character device, and so probably read by a person.
 func isTerminal(w any) bool {
 	f, ok := w.(*os.File)
 	if !ok {

@@ -11,9 +11,9 @@ import (
 )
 
 type tokenCmd struct {
-	Play    tokenPlayCmd    `cmd:"" help:"Make a token to watch a stream."`
-	Publish tokenPublishCmd `cmd:"" help:"Make a token to publish a stream, whose room must have a key."`
-	Manage  tokenManageCmd  `cmd:"" help:"Make a token for the operator's HTTP, by jwt.secret."`
+	Play    tokenPlayCmd    `cmd:"" help:"Make a token for viewers of a stream."`
+	Publish tokenPublishCmd `cmd:"" help:"Make a token for a publisher. The room must have a stream key."`
+	Manage  tokenManageCmd  `cmd:"" help:"Make a token for the operator's HTTP with jwt.secret."`
 }
 
 type tokenPlayCmd struct{ tokenStream }
@@ -26,15 +26,15 @@ type tokenPublishCmd struct{ tokenStream }
 // Run prints the token and nothing else.
 func (c tokenPublishCmd) Run(e *env) error { return c.print(e, domain.Publish) }
 
-// tokenStream makes tokens by token.secret.
+// tokenStream makes tokens with token.secret.
 type tokenStream struct {
 	Stream  string        `arg:"" help:"The stream, such as live/movie; live/* is every room of an app."`
-	For     time.Duration `default:"1h" help:"How long it is good. [1h]" placeholder:"DURATION"`
-	IP      *string       `help:"The only address that it is good from."`
-	Viewers int           `help:"How many may watch with it at a time."`
-	Once    bool          `help:"A token that is good one time."`
-	Session time.Duration `help:"How long a session that starts with it may last. [token.session]" placeholder:"DURATION"`
-	Signed  bool          `help:"A token for a signed URL, shorter than a JWT."`
+	For     time.Duration `default:"1h" help:"Lifetime of the token. [1h]" placeholder:"DURATION"`
+	IP      *string       `help:"The only address that the token is valid from."`
+	Viewers int           `help:"Maximum number of viewers at a time."`
+	Once    bool          `help:"Make a token that is valid once."`
+	Session time.Duration `help:"Maximum duration of a session that starts with the token. [token.session]" placeholder:"DURATION"`
+	Signed  bool          `help:"Make a token for a signed URL, which is shorter than a JWT."`
 }
 
 func (c tokenStream) print(e *env, action domain.Action) error {
@@ -44,12 +44,12 @@ func (c tokenStream) print(e *env, action domain.Action) error {
 	}
 	app, room, ok := strings.Cut(c.Stream, "/")
 	if !ok {
-		return &failure{exitUsage, errors.New("name the stream as app/room, such as live/movie")}
+		return &failure{exitUsage, errors.New("the stream must be app/room, such as live/movie")}
 	}
 	ip := ""
 	if c.IP != nil {
-		if ip = *c.IP; ip == "" { // of a script that does not know it: the token would be good from everywhere
-			return &failure{exitUsage, errors.New("--ip is empty: name an address, or leave it out")}
+		if ip = *c.IP; ip == "" { // a script passed an unknown address: the token would be valid from everywhere
+			return &failure{exitUsage, errors.New("--ip is empty: set an address, or remove the flag")}
 		}
 	}
 	mint := auth.TokenIssuer{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge}
@@ -66,7 +66,7 @@ func (c tokenStream) print(e *env, action domain.Action) error {
 
 type tokenManageCmd struct {
 	Role string        `enum:"read,operate,admin" default:"read" help:"read, operate or admin. [read]"`
-	For  time.Duration `default:"1h" help:"How long it is good. [1h]" placeholder:"DURATION"`
+	For  time.Duration `default:"1h" help:"Lifetime of the token. [1h]" placeholder:"DURATION"`
 }
 
 // Run prints the token and nothing else.
@@ -76,12 +76,12 @@ func (c tokenManageCmd) Run(e *env) error {
 		return err
 	}
 	if cfg.JWT.Secret == "" {
-		return &failure{exitUsage, errors.New("jwt.secret is not set; without it there is the admin token only")}
+		return &failure{exitUsage, errors.New("jwt.secret is not set: only the admin token is accepted")}
 	}
 	if c.For < time.Second {
 		return &failure{exitUsage, errors.New("--for must be at least 1s")}
 	}
-	rights, _ := auth.ParseRights(c.Role) // kong has seen to it
+	rights, _ := auth.ParseRights(c.Role) // kong checks the enum
 	token, err := auth.SignOperator(cfg.JWT.Secret, cfg.JWT.Algorithm, rights, time.Now().Add(c.For))
 	if err != nil {
 		return err

@@ -211,7 +211,7 @@ func TestManyViewersFromOneAddress(t *testing.T) {
 	} else {
 		t.Parallel()
 	}
-	s := start(t, "--limit_loopback=true", "--gather=50ms")
+	s := start(t, "--limit_loopback=true", "--batch_window=50ms")
 	bench := harness.Livego(t, t.TempDir(), nil, "bench", "--publish", s.RTMP(s.streamKey(t, "school")), "--bitrate",
 		"100", "--gop", "1s",
 		"--play", s.HLS("school"), "--play", s.HLS("school"), "--play", "llhls+"+s.HLS("school"), "--play", s.FLV("school"),

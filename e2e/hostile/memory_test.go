@@ -91,7 +91,7 @@ func TestLowMemory(t *testing.T) {
 		t.Errorf("/readyz returns %d %s", status, body)
 	}
 	for _, line := range []string{": new publishers are refused\"", ": new publishers and viewers are refused\"",
-		"there is enough memory again"} {
+		"memory is sufficient again"} {
 		s.WithT(t).AwaitLog(longTimeout, line)
 		if n := strings.Count(s.Stdout()+s.Stderr(), line); n > 3 {
 			t.Errorf("the log has %d times %q", n, line)

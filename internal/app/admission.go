@@ -17,10 +17,10 @@ import (
 	"livego/internal/domain"
 )
 
-// From which share of the memory that there may be nobody new is let in, in percent, and below
-// which he is again. Who publishes holds up to ring_size and as much of HLS, a viewer some
-// kilobytes: so publishers are refused first. A stream comes and goes by some percent, hence the
-// distance between the two.
+// Admission control by memory: from which use of the memory limit new publishers and new viewers
+// are refused, in percent. A publisher needs up to ring_size and as much for HLS, a viewer only
+// some kilobytes, so publishers are refused first. Below the limit minus hysteresisPercent they are
+// admitted again; the start and end of a stream change the use by some percent.
 const (
 	publisherLimitPercent = 85
 	viewerLimitPercent    = 90
@@ -28,14 +28,15 @@ const (
 )
 
 const (
-	// memoryCheckInterval is how old what is known of the memory may be. To look takes some ten
-	// microseconds, and is done only when somebody asks.
+	// memoryCheckInterval is the maximum age of the known memory use. A check takes some ten
+	// microseconds, and happens only on demand.
 	memoryCheckInterval = 250 * time.Millisecond
-	// maxGCAge is how old the last collection of garbage may be where it matters what of the heap lives.
+	// maxGCAge is the maximum age of the last garbage collection if the decision depends on the
+	// live heap.
 	maxGCAge = 5 * time.Second
 )
 
-// A admissionLevel says who is refused.
+// An admissionLevel says which new clients are refused.
 type admissionLevel int32
 
 const (
@@ -44,62 +45,64 @@ const (
 	refuseEveryone
 )
 
-// A admission knows how much of the admission that there may be is in use, and refuses who would
-// take more. What counts is what no collection gives back: the heap that lived at the last one,
-// stacks and what the runtime needs for itself, against its soft limit; and with the kernel's
-// admission for sockets, against the control group's. What the process has from the system would be
-// the wrong measure: the runtime lets garbage grow up to the soft limit before it collects, so a
-// server with little to do stands near it for minutes. And what lived at the last collection may be
-// long gone, or be half of what lives now: where the answer depends on it, and that collection is
-// not of late, one is made.
+// An admission measures how much of the memory limit is in use, and refuses new clients near the
+// limit.
 //
-// Nothing is looked at unless somebody asks to be let in, or whether the server is ready. Without a
-// limit nobody is refused. It is safe for concurrent use.
+// It counts memory that no garbage collection frees: the live heap of the last collection, stacks
+// and the runtime's own memory, against the soft limit of the runtime; together with the kernel's
+// memory for sockets, against the limit of the control group. The resident memory would be
+// misleading: the runtime lets garbage grow up to the soft limit before it collects, so a server
+// with little to do stays near the limit for minutes. The live heap of an old collection may be
+// wrong in both directions. If the decision depends on it and the collection is older than
+// maxGCAge, a new one is made.
+//
+// The memory is measured only when a client wants to publish or play, or for /readyz. Without a
+// memory limit no client is refused. An admission is safe for concurrent use.
 type admission struct {
 	read    func() usage
 	collect func()
-	isLive  func(domain.Name) bool // a stream that is there: it takes no more when its encoder is back
+	isLive  func(domain.Name) bool // reports whether a stream exists: the return of its publisher needs no more memory
 	log     *slog.Logger
 
-	current   atomic.Int32 // a shortage
-	mu        sync.Mutex   // of who looks; who finds it taken goes by what is known
-	checkedAt time.Time    // of the last look
+	current   atomic.Int32 // an admissionLevel
+	mu        sync.Mutex   // held by the goroutine that measures; others use the last result
+	checkedAt time.Time    // time of the last measurement
 }
 
-// usage is how much memory is in use, in bytes.
+// usage is the memory in use, in bytes.
 type usage struct {
-	softLimit   int64     // limit of the runtime, math.MaxInt64 for none
-	cgroupLimit int64     // limit of the control cgroupLimit, math.MaxInt64 for none
-	inUse       uint64    // by the runtime, with the garbage that is not collected yet
-	live        uint64    // of that, by the last collection
-	lastGC      time.Time // when that was
-	kernel      uint64    // for the sockets and the like of the control group, 0 when it does not say
+	softLimit   int64     // of the runtime; math.MaxInt64 for none
+	cgroupLimit int64     // of the control group; math.MaxInt64 for none
+	inUse       uint64    // by the runtime, including garbage
+	live        uint64    // by the runtime, without garbage, as of lastGC
+	lastGC      time.Time // time of the last garbage collection
+	kernel      uint64    // of the control group for sockets and the like; 0 if unknown
 }
 
-// share returns how much of what there may be is taken in percent, where the runtime needs so much.
+// share returns the use of the memory limit in percent if the runtime needs that many bytes.
 func (u usage) share(runtime uint64) float64 {
 	return 100 * max(float64(runtime)/float64(u.softLimit), float64(runtime+u.kernel)/float64(u.cgroupLimit))
 }
 
-// endedStreamsPercent is how much of the memory streams that have ended may hold, in percent.
-// Nobody is refused for those.
+// endedStreamsPercent is how much of the memory limit ended streams may keep for late viewers. They
+// do not count for admission.
 const endedStreamsPercent = 10
 
-// endedStreamsLimit returns how many bytes that is, 0 where there is no limit.
+// endedStreamsLimit returns that in bytes, 0 if there is no memory limit.
 func endedStreamsLimit(g cgroup) int {
 	limit := min(g.limit, debug.SetMemoryLimit(-1))
 	if limit == math.MaxInt64 {
 		return 0
 	}
-	return int(min(limit/100*endedStreamsPercent, 256<<20)) // which is what they have without a limit
+	return int(min(limit/100*endedStreamsPercent, 256<<20)) // the default without a memory limit
 }
 
 func newAdmission(g cgroup, known func(domain.Name) bool, log *slog.Logger) *admission {
 	return &admission{read: func() usage { return readUsage(g) }, collect: runtime.GC, isLive: known, log: log}
 }
 
-// wrap returns a check that comes after next, which may grant another room: a publisher who comes
-// back to his stream is let in.
+// wrap returns an authorization step that calls next and then checks the memory. A publisher that
+// returns to its stream is always admitted. next may grant another room than requested.
 func (m *admission) wrap(next func(context.Context, domain.AuthRequest, domain.Grant) (domain.Grant,
 	error)) func(context.Context, domain.AuthRequest, domain.Grant) (domain.Grant, error) {
 	return func(ctx context.Context, r domain.AuthRequest, grant domain.Grant) (domain.Grant, error) {
@@ -110,7 +113,7 @@ func (m *admission) wrap(next func(context.Context, domain.AuthRequest, domain.G
 		if r.Action == domain.Publish {
 			err = m.checkPublisher(grant.Name)
 		} else if m.level(time.Now()) >= refuseEveryone {
-			err = domain.Errorf(domain.Unavailable, "the server is short of memory: new viewers are refused for now")
+			err = domain.Errorf(domain.Unavailable, "server is short of memory: new viewers are refused")
 		}
 		if err != nil {
 			return domain.Grant{}, err
@@ -119,15 +122,15 @@ func (m *admission) wrap(next func(context.Context, domain.AuthRequest, domain.G
 	}
 }
 
-// checkPublisher returns why name may not be published at present, nil where it may.
+// checkPublisher returns an error if name may not be published because memory is short.
 func (m *admission) checkPublisher(name domain.Name) error {
 	if m.level(time.Now()) >= refuseNewPublishers && !m.isLive(name) {
-		return domain.Errorf(domain.Unavailable, "the server is short of memory: new publishers are refused for now")
+		return domain.Errorf(domain.Unavailable, "server is short of memory: new publishers are refused")
 	}
 	return nil
 }
 
-// level returns who is refused at present.
+// level returns which new clients are refused now.
 func (m *admission) level(now time.Time) admissionLevel {
 	if m.mu.TryLock() {
 		defer m.mu.Unlock()
@@ -139,7 +142,7 @@ func (m *admission) level(now time.Time) admissionLevel {
 	return admissionLevel(m.current.Load())
 }
 
-// update finds out anew. Caller holds m.mu.
+// update measures the memory use and sets the level. The caller holds m.mu.
 func (m *admission) update(now time.Time) {
 	was := admissionLevel(m.current.Load())
 	u := m.read()
@@ -148,7 +151,7 @@ func (m *admission) update(now time.Time) {
 		m.collect()
 		u = m.read()
 	}
-	if short > admitAll { // else all that is in use, alive or not, leaves enough
+	if short > admitAll { // otherwise there is enough memory even with the garbage
 		short = was.next(u.share(min(u.live, u.inUse)))
 	}
 	m.current.Store(int32(short))
@@ -159,7 +162,7 @@ func (m *admission) update(now time.Time) {
 		min(u.softLimit, u.cgroupLimit)}
 	switch short {
 	case admitAll:
-		m.log.Info("there is enough memory again", attrs...)
+		m.log.Info("memory is sufficient again", attrs...)
 	case refuseNewPublishers:
 		m.log.Warn("memory is short: new publishers are refused", attrs...)
 	case refuseEveryone:
@@ -167,7 +170,7 @@ func (m *admission) update(now time.Time) {
 	}
 }
 
-// next returns who is refused at so many percent, after was.
+// next returns the level for a use in percent, after the level was.
 func (was admissionLevel) next(percent float64) admissionLevel {
 	from := func(refuse float64, s admissionLevel) bool {
 		if was >= s {
@@ -184,7 +187,7 @@ func (was admissionLevel) next(percent float64) admissionLevel {
 	return admitAll
 }
 
-// What the runtime has besides the heap's objects and gives back to nobody.
+// runtimeOverhead lists the runtime's memory besides heap objects, which no collection frees.
 var runtimeOverhead = [...]string{
 	"/memory/classes/heap/stacks:bytes", "/memory/classes/os-stacks:bytes", "/memory/classes/metadata/mcache/inuse:bytes",
 	"/memory/classes/metadata/mspan/inuse:bytes", "/memory/classes/metadata/other:bytes",
@@ -192,7 +195,7 @@ var runtimeOverhead = [...]string{
 	"/memory/classes/other:bytes",
 }
 
-// readUsage looks at the runtime and at g.
+// readUsage measures the memory of the runtime and of g.
 func readUsage(g cgroup) usage {
 	u := usage{softLimit: debug.SetMemoryLimit(-1), cgroupLimit: g.limit}
 	if u.softLimit == math.MaxInt64 && u.cgroupLimit == math.MaxInt64 {
@@ -217,11 +220,11 @@ func readUsage(g cgroup) usage {
 	return u
 }
 
-// kernelStats are the lines of memory.stat for what the kernel holds and can't give up. (cgroup v2:
-// there is more, which it can.)
+// kernelStats are the lines of memory.stat for kernel memory that cannot be reclaimed (cgroup
+// version 2).
 var kernelStats = [...]string{"sock", "kernel_stack", "pagetables", "sec_pagetables", "percpu", "slab_unreclaimable"}
 
-// kernel returns how much the kernel holds for the processes of g.
+// kernel returns the kernel's memory for the processes of g, in bytes.
 func (g cgroup) kernel() uint64 {
 	if g.stat == nil {
 		return 0
@@ -239,7 +242,7 @@ func (g cgroup) kernel() uint64 {
 	return total
 }
 
-// memoryStat returns how to read memory.stat at path, nil where there is none of version 2.
+// memoryStat returns a function that reads memory.stat at path, nil if the file does not exist.
 func memoryStat(root fs.FS, path string) func() []byte {
 	if _, err := fs.Stat(root, path); err != nil {
 		return nil

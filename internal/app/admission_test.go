@@ -14,12 +14,13 @@ import (
 	"livego/internal/domain"
 )
 
-// admissionFixture is a memory of 1000 bytes, in which what is read is set by a test.
+// admissionFixture is an admission with a memory limit of 1000 bytes and a memory use that the test
+// sets.
 type admissionFixture struct {
 	*admission
 	usage       usage
-	collections int    // times
-	liveAfterGC uint64 // what a collection finds
+	collections int    // number of garbage collections
+	liveAfterGC uint64 // live heap after a garbage collection
 	now         time.Time
 }
 
@@ -37,13 +38,13 @@ func newAdmissionFixture() *admissionFixture {
 	return b
 }
 
-// nextLevel returns who is refused, a second later.
+// nextLevel returns the level one second later.
 func (b *admissionFixture) nextLevel() admissionLevel {
 	b.now = b.now.Add(time.Second)
 	return b.level(b.now)
 }
 
-// TestAdmissionLevels goes up and down with what lives: each border has a distance between refusing and not.
+// TestAdmissionLevels raises and lowers the memory use: each level has a hysteresis.
 func TestAdmissionLevels(t *testing.T) {
 	b := newAdmissionFixture()
 	for _, step := range []struct {
@@ -65,15 +66,15 @@ func TestAdmissionLevels(t *testing.T) {
 	}
 }
 
-// TestGarbageRefusesNobody has a heap that is full of what nobody needs: nobody is refused for
-// that, nor let in for what was known before the heap grew, and collections are far between.
+// TestGarbageRefusesNobody fills the heap with garbage: no client is refused because of it, none is
+// admitted because of an outdated measurement, and collections are rare.
 func TestGarbageRefusesNobody(t *testing.T) {
 	b := newAdmissionFixture()
 	b.usage.inUse, b.usage.live, b.liveAfterGC = 980, 400, 400
 	if got := b.nextLevel(); got != admitAll || b.collections != 1 {
 		t.Errorf("with 400 of 980 alive: %d after %d collections", got, b.collections)
 	}
-	for range 3 { // it grows again at once
+	for range 3 { // garbage accumulates again
 		b.usage.inUse = 980
 		if got := b.nextLevel(); got != admitAll || b.collections != 1 {
 			t.Errorf("with 400 of 980 alive, a moment later: %d after %d collections", got, b.collections)
@@ -85,13 +86,13 @@ func TestGarbageRefusesNobody(t *testing.T) {
 		t.Errorf("with 920 of 980 alive, and 400 before: %d after %d collections", got, b.collections)
 	}
 	b.now = b.now.Add(maxGCAge)
-	b.liveAfterGC = 100 // they have gone, and nothing is collected by itself
+	b.liveAfterGC = 100 // the clients are gone, but no collection has run
 	if got := b.nextLevel(); got != admitAll || b.collections != 3 {
 		t.Errorf("when they have gone: %d after %d collections", got, b.collections)
 	}
 }
 
-// TestLevelIsCached does not look again within a moment, and not at all while somebody else does.
+// TestLevelIsCached checks that measurements have a minimum distance, and that one runs at a time.
 func TestLevelIsCached(t *testing.T) {
 	b := newAdmissionFixture()
 	if got := b.level(b.now); got != admitAll {
@@ -99,20 +100,20 @@ func TestLevelIsCached(t *testing.T) {
 	}
 	b.usage.inUse, b.usage.live, b.usage.lastGC = 990, 990, b.now
 	if got := b.level(b.now.Add(memoryCheckInterval - 1)); got != admitAll {
-		t.Error("it looks all the time")
+		t.Error("measured before the interval")
 	}
 	if got := b.level(b.now.Add(memoryCheckInterval)); got != refuseEveryone {
-		t.Error("it does not look any more")
+		t.Error("not measured after the interval")
 	}
 	b.mu.Lock()
 	b.usage.inUse, b.usage.live = 1, 1
 	if got := b.level(b.now.Add(time.Hour)); got != refuseEveryone {
-		t.Error("two look at once")
+		t.Error("measured while another goroutine measures")
 	}
 	b.mu.Unlock()
 }
 
-// TestUsageShare counts what the kernel holds against the control group, and only there.
+// TestUsageShare checks that kernel memory counts against the control group only.
 func TestUsageShare(t *testing.T) {
 	for name, c := range map[string]struct {
 		u    usage
@@ -146,7 +147,7 @@ func TestUsageShare(t *testing.T) {
 	}
 }
 
-// TestReadUsage reads the runtime of this process: what lives is found, and gone when it is.
+// TestReadUsage measures the memory of this process before, during and after a large allocation.
 func TestReadUsage(t *testing.T) {
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(1 << 40))
 	g := cgroup{limit: math.MaxInt64}
@@ -171,15 +172,15 @@ func TestReadUsage(t *testing.T) {
 	}
 }
 
-// TestAdmission refuses publishers and viewers in so many words, but not who comes back to his
-// stream, and leaves alone who was refused before.
+// TestAdmission refuses new publishers and viewers, but not a publisher that returns to its stream.
+// An earlier refusal is passed on.
 func TestAdmission(t *testing.T) {
 	yes := func(_ context.Context, _ domain.AuthRequest, g domain.Grant) (domain.Grant, error) { return g, nil }
 	for _, c := range []struct {
 		alive  uint64
 		action domain.Action
 		room   string
-		want   string // in the refusal, "" for none
+		want   string // part of the error, "" for none
 	}{
 		{800, domain.Publish, "movie", ""}, {860, domain.Publish, "movie", "new publishers"},
 		{860, domain.Publish, "there", ""}, {860, domain.Play, "movie", ""},
@@ -200,6 +201,6 @@ func TestAdmission(t *testing.T) {
 	}
 	if _, err := newAdmissionFixture().wrap(no)(t.Context(), domain.AuthRequest{},
 		domain.Grant{}); domain.KindOf(err) != domain.Denied {
-		t.Errorf("who was refused before: %v", err)
+		t.Errorf("an earlier refusal: %v", err)
 	}
 }

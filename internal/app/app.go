@@ -1,5 +1,6 @@
-// Package app builds a server from a Config and runs it: it is the one place where stores, the hub
-// and the edges meet. It holds no logic of its own beyond the order in which they start and stop.
+// Package app builds a server from a Config and runs it. It is the one place where stores, the hub
+// and the edges are wired together. Its own logic is limited to the order of start and stop,
+// admission control and the batching window.
 package app
 
 import (
@@ -36,7 +37,7 @@ import (
 	"livego/internal/stream"
 )
 
-// A store is where rooms, keys and numbers are kept.
+// A store keeps rooms, stream keys, sequence numbers and one-time tokens.
 type store interface {
 	domain.KeyStore
 	domain.Counter
@@ -44,7 +45,8 @@ type store interface {
 	Close() error
 }
 
-// An App is a server whose listeners are bound. Run serves; Close gives up what New took if Run is never called.
+// An App is a server whose listeners are bound. Run serves and then closes it; call Close if Run is
+// never called.
 type App struct {
 	cfg       config.Config
 	log       *slog.Logger
@@ -60,21 +62,21 @@ type App struct {
 	sequences *segment.SequenceAllocator
 	engine    *fanout.Engine
 	audit     auth.Audit
-	cgroup    cgroup // that leaves the least memory to this process
+	cgroup    cgroup // the control group with the lowest memory limit
 	admission *admission
 	cert      *certificate     // nil without TLS, and with ACME
-	acme      *acme.Manager    // nil without
-	jwks      *auth.JWKS       // nil without
-	outbox    *webhook.Outbox  // nil without
-	record    *record.Recorder // nil without
+	acme      *acme.Manager    // nil if off
+	jwks      *auth.JWKS       // nil if off
+	outbox    *webhook.Outbox  // nil if off
+	record    *record.Recorder // nil if off
 
 	listeners
 	cpuLoad  cpuLoad
 	stopping atomic.Bool
 }
 
-// New opens the store and binds every listener before any is served, so that a server either starts
-// whole or not at all.
+// New opens the store and binds every listener. It serves nothing yet, so that a server either
+// starts completely or not at all.
 func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	a := &App{cfg: cfg, log: log}
 	defer func() {
@@ -96,7 +98,7 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	if a.store, err = openStore(cfg, log); err != nil {
 		return nil, err
 	}
-	door, err := openAdminAuth(cfg)
+	adminAuth, err := openAdminAuth(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -104,12 +106,12 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.FLVArchive { // a mistake in the path comes to light now
+	if cfg.FLVArchive { // report a wrong path at start
 		if err := os.MkdirAll(cfg.FLVDir, record.DirMode(cfg.RecordMode.Perm())); err != nil {
 			return nil, fmt.Errorf("flv_dir: %w", err)
 		}
 	}
-	if err := a.build(door, tokens); err != nil {
+	if err := a.build(adminAuth, tokens); err != nil {
 		return nil, err
 	}
 	if cfg.Hook.Events != "" {
@@ -118,7 +120,7 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 			Timeout: cfg.Hook.Timeout, Log: log,
 		})
 		if err != nil {
-			return nil, fmt.Errorf("the outbox of hook.events: %w", err)
+			return nil, fmt.Errorf("hook.events: open outbox: %w", err)
 		}
 	}
 	if len(cfg.ACME.Domains) > 0 {
@@ -127,7 +129,7 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	return a, nil
 }
 
-// openAdminAuth returns what guards the operator's HTTP.
+// openAdminAuth returns the authenticator of the operator's HTTP.
 func openAdminAuth(cfg config.Config) (*auth.AdminAuth, error) {
 	o := auth.AdminOptions{
 		Hosts: cfg.APIHosts, JWTSecret: cfg.JWT.Secret, JWTAlgorithm: cfg.JWT.Algorithm, JWTStrict: cfg.JWT.Strict,
@@ -150,8 +152,8 @@ func openAdminAuth(cfg config.Config) (*auth.AdminAuth, error) {
 	return auth.NewAdminAuth(cfg.DataDir, o)
 }
 
-// build makes the graph.
-func (a *App) build(door *auth.AdminAuth, tokens auth.TokenOptions) (err error) {
+// build creates the hub, the edges and the handlers, and connects them.
+func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err error) {
 	cfg, apps := a.cfg, appsByName(a.cfg.Apps)
 	a.sequences = segment.NewSequenceAllocator(a.store)
 	gops := cfg.GopNum
@@ -167,7 +169,7 @@ func (a *App) build(door *auth.AdminAuth, tokens auth.TokenOptions) (err error) 
 	})
 	a.cgroup = controlGroup(os.DirFS("/"))
 	a.admission = newAdmission(a.cgroup, a.hub.Has, a.log)
-	inner := auth.NewStreamAuth(a.store, auth.Options{
+	streamAuth := auth.NewStreamAuth(a.store, auth.Options{
 		Apps: authApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
 		Tokens: tokens, Private: cfg.Private, OneTimeTokens: a.store,
 		Webhook: a.admission.wrap(webhook.NewAuthorizer(webhook.AuthorizerOptions{
@@ -175,37 +177,38 @@ func (a *App) build(door *auth.AdminAuth, tokens auth.TokenOptions) (err error) 
 			IsLive: a.hub.Has, Log: a.log,
 		}).Authorize),
 	})
-	gate := a.audit.Wrap(inner)
+	authorizer := a.audit.Wrap(streamAuth)
 	engine, err := fanout.NewEngine(runtime.GOMAXPROCS(0))
 	if err != nil {
-		a.log.Warn("each viewer gets a goroutine", "err", err)
+		a.log.Warn("epoll is unavailable: each viewer uses a goroutine", "err", err)
 	}
 	a.engine = engine
-	fanning := fanout.Options{
+	fanoutOptions := fanout.Options{
 		WriteTimeout: cfg.WriteTimeout, PingInterval: 15 * time.Second, LingerTimeout: time.Second,
 		MaxLatency: cfg.MaxLatency,
 		RingTime:   cfg.RingTime, RingBytes: int(cfg.RingSize), GOPs: gops, Log: a.log,
 	}
-	a.rtmp = edgertmp.New(a.hub, gate, edgertmp.Options{
+	a.rtmp = edgertmp.New(a.hub, authorizer, edgertmp.Options{
 		Conn: rtmp.Options{
 			HandshakeTimeout: cfg.HandshakeTimeout, CommandTimeout: cfg.CommandTimeout,
-			WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage), CheckApp: inner.CheckApp,
+			WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage), CheckApp: streamAuth.CheckApp,
 			HTTPReply: rtmpPortReply(a.viewerListeners),
 		},
 		ReadTimeout: cfg.ReadTimeout, PlayWait: cfg.PlayWait, Drain: cfg.ShutdownTimeout, GOPs: gops,
-		Engine: a.engine, Fanout: fanning, Log: a.log,
+		Engine: a.engine, Fanout: fanoutOptions, Log: a.log,
 	})
-	a.hls = hls.New(a.hub, gate, hls.Options{
+	a.hls = hls.New(a.hub, authorizer, hls.Options{
 		Segment: cfg.HLSSegment, Part: cfg.HLSPart, TrackWait: cfg.TrackWait, Window: cfg.HLSWindow,
 		KeepAfterEnd: cfg.HLSKeepAfterEnd, KeepBytes: endedStreamsLimit(a.cgroup), FirstWait: cfg.HLSStartWait,
 		SessionTimeout: cfg.HLSSessionTimeout, AnswerTimeout: cfg.AnswerTimeout, LimitLoopback: cfg.LimitLoopback,
 		Apps:     func(app string) bool { return apps[app].HLS },
-		Private:  func(name domain.Name) bool { return cfg.Hook.OnPlay != "" || inner.Private(name) },
+		Private:  func(name domain.Name) bool { return cfg.Hook.OnPlay != "" || streamAuth.Private(name) },
 		MarkUsed: a.sequences.MarkUsed, Log: a.log,
 	})
 	a.viewers = &viewerHandler{
-		flv: edgeflv.New(a.hub, gate, edgeflv.Options{
-			WriteTimeout: cfg.WriteTimeout, PlayWait: cfg.PlayWait, GOPs: gops, Engine: a.engine, Fanout: fanning, Log: a.log,
+		flv: edgeflv.New(a.hub, authorizer, edgeflv.Options{
+			WriteTimeout: cfg.WriteTimeout, PlayWait: cfg.PlayWait, GOPs: gops, Engine: a.engine, Fanout: fanoutOptions,
+			Log: a.log,
 		}),
 		hls:  a.hls,
 		apps: apps, proxies: a.proxies, writeTimeout: cfg.WriteTimeout,
@@ -220,7 +223,7 @@ func (a *App) build(door *auth.AdminAuth, tokens auth.TokenOptions) (err error) 
 		recordings = a.record.Recordings
 	}
 	a.api = api.New(api.Options{
-		Hub: a.hub, Keys: a.store, Relays: a.relays, EndSessions: a.endSessions, Auth: door, Audit: &a.audit, Log: a.log,
+		Hub: a.hub, Keys: a.store, Relays: a.relays, EndSessions: a.endSessions, Auth: adminAuth, Audit: &a.audit, Log: a.log,
 		Apps:        apiApps(cfg.Apps),
 		TokenIssuer: auth.TokenIssuer{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
 		RTMP:        "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
@@ -232,7 +235,7 @@ func (a *App) build(door *auth.AdminAuth, tokens auth.TokenOptions) (err error) 
 	return nil
 }
 
-// relayOptions returns what relays may do.
+// relayOptions returns the options of the relay manager.
 func (a *App) relayOptions() relay.Options {
 	cfg := a.cfg
 	o := relay.Options{
@@ -258,8 +261,8 @@ func (a *App) relayOptions() relay.Options {
 	return o
 }
 
-// endSessions ends the sessions of those who watch a room, or may, on every protocol, and returns
-// how many watched or waited.
+// endSessions ends the viewers' sessions of a room on every protocol. It returns how many viewers
+// were watching or waiting.
 func (a *App) endSessions(app, room string) int {
 	n := a.hub.EndViewers(app, room,
 		domain.CodeErrorf(domain.Denied, domain.SessionEnded, "session ended by the operator"))
@@ -267,21 +270,21 @@ func (a *App) endSessions(app, room string) int {
 	return n
 }
 
-// recordingFinished tells of a recording that is finished.
+// recordingFinished reports a finished recording to the webhook.
 func (a *App) recordingFinished(r domain.Recording) {
 	if a.outbox != nil {
 		a.outbox.RecordingFinished(r)
 	}
 }
 
-// tlsConfig returns how TLS is served, nil where it is not.
+// tlsConfig returns the configuration of the TLS listeners, nil if there are none.
 func (a *App) tlsConfig() (_ *tls.Config, err error) {
 	cfg := a.cfg
 	if !cfg.ServesTLS() {
 		return nil, nil
 	}
 	if len(cfg.ACME.Domains) > 0 {
-		// there is one once it is served
+		// set before the first connection is served
 		get := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return a.acme.GetCertificate(hello) }
 		return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: get}, nil
 	}
@@ -291,7 +294,8 @@ func (a *App) tlsConfig() (_ *tls.Config, err error) {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: a.cert.get}, nil
 }
 
-// newACME returns who gets certificates, and shares them with the servers that share the keys.
+// newACME returns the manager of ACME certificates. Servers with one Redis share their
+// certificates.
 func (a *App) newACME() *acme.Manager {
 	c := a.cfg.ACME
 	o := acme.Options{
@@ -304,7 +308,7 @@ func (a *App) newACME() *acme.Manager {
 	return acme.New(o)
 }
 
-// tokenOptions returns which tokens are good, with a look at the files that hold keys.
+// tokenOptions returns how tokens are verified. It reads the key files.
 func (a *App) tokenOptions() (auth.TokenOptions, error) {
 	t := a.cfg.Token
 	o := auth.TokenOptions{
@@ -343,8 +347,8 @@ func (a *App) ready() error {
 	return nil
 }
 
-// Run serves until ctx ends or a listener fails. Viewers then see the end of their streams, and
-// have until the shutdown timeout to take it.
+// Run serves until ctx ends or a listener fails. Viewers then receive the end of their streams, for
+// up to shutdown_timeout.
 func (a *App) Run(ctx context.Context) error {
 	defer a.Close()
 	ctx, fail := context.WithCancelCause(ctx)
@@ -417,7 +421,7 @@ func (a *App) Run(ctx context.Context) error {
 	return nil
 }
 
-// stop ends all streams and lets viewers take the end.
+// stop ends all streams and waits until viewers have received the end, for up to shutdown_timeout.
 func (a *App) stop(servers []webServer) {
 	a.log.Info("stopping")
 	a.stopping.Store(true)
@@ -440,7 +444,7 @@ func (a *App) stop(servers []webServer) {
 	}
 }
 
-// Close gives up the listeners and the store.
+// Close closes the listeners and the store.
 func (a *App) Close() {
 	a.listeners.close()
 	if a.limits != nil {
@@ -456,7 +460,7 @@ func (a *App) Close() {
 	}
 	if a.store != nil {
 		if err := a.store.Close(); err != nil {
-			a.log.Error("closing the store", "err", err)
+			a.log.Error("cannot close the store", "err", err)
 		}
 	}
 }
@@ -465,11 +469,11 @@ func (a *App) logReady() {
 	for _, l := range a.all() {
 		a.log.Info("listening", "what", l.service, "addr", l.Addr().String())
 	}
-	a.log.Info("ready: ask for a push key with GET " + scheme(a.cfg.UseAPIHTTPS) + displayAddr(a.apiListeners[0].Addr()) +
+	a.log.Info("ready: get a stream key with GET " + scheme(a.cfg.UseAPIHTTPS) + displayAddr(a.apiListeners[0].Addr()) +
 		"/control/get?room=movie")
 }
 
-// displayAddr returns addr as a person on this machine types it.
+// displayAddr returns addr as a user of this machine types it.
 func displayAddr(addr net.Addr) string {
 	host, port, err := net.SplitHostPort(addr.String())
 	if err != nil {
@@ -495,7 +499,7 @@ func scheme(secure bool) string {
 	return "http://"
 }
 
-// baseURL returns the address of a listener, "" where it is not on.
+// baseURL returns the base URL of a listener, "" if it is off.
 func baseURL(on bool, scheme, addr string) string {
 	if !on {
 		return ""

@@ -9,42 +9,44 @@ import (
 	"livego/internal/ops/config"
 )
 
-// How long frames are gathered. Not at all for a few viewers, where nothing is to be saved; then a
-// millisecond for each ten, up to 45 ms, where a viewer costs a third of what he costs by the frame
-// and half of all frames are still seen within 40 ms. A server whose processors are busy otherwise,
-// with many streams, gathers for few viewers too.
+// Batching windows for batch_window: auto. There is none for a few viewers, where it would save
+// little. From batchMinViewers on it is 1 ms for every ten viewers, up to 45 ms: there a viewer
+// costs a third of the processor time of frame-by-frame writes, and half of all frames still arrive
+// within 40 ms. A server that is busy for other reasons, such as many streams, also batches for few
+// viewers.
 const (
 	maxBatchWindow       = 45 * time.Millisecond
 	batchMinViewers      = 50 // viewers of one stream by one protocol
 	batchWindowPerViewer = time.Millisecond / 10
-	minBatchLoad         = 0.5 // of the processors
-	maxBatchLoad         = 0.9 // at which frames are gathered as long as for hundreds of viewers
-	// Nobody sees sound before the picture, and there is more of it: from audioBatchLoad of the
-	// processors on, and where there are many viewers, it waits for the window that the next picture
-	// opens, as long as pictures come that often.
+	minBatchLoad         = 0.5 // share of the processors from which the load sets a window
+	maxBatchLoad         = 0.9 // share of the processors at which the window is the longest
+	// A player shows audio with the picture, and there are more audio frames than pictures. From
+	// audioBatchLoad of the processors or batchMinViewers viewers on, audio therefore waits for the
+	// next picture and its window, if pictures come that often.
 	audioBatchLoad      = 0.25
 	maxAudioBatchWindow = 2 * maxBatchWindow
 )
 
-// batchWindow returns how long frames are gathered for those who watch by a protocol, for a number
-// of them, and how long sound waits for the picture.
-func batchWindow(g config.BatchWindow, l *cpuLoad) func(string, int) (window, sound time.Duration) {
-	if !g.Auto {
-		return func(string, int) (_, _ time.Duration) { return g.Fixed, 2 * g.Fixed }
+// batchWindow returns a function from a protocol and its number of viewers to their batching
+// window, and to how long audio waits for the next picture.
+func batchWindow(setting config.BatchWindow, l *cpuLoad) func(string, int) (window, audio time.Duration) {
+	if !setting.Auto {
+		return func(string, int) (_, _ time.Duration) { return setting.Fixed, 2 * setting.Fixed }
 	}
-	return func(proto string, viewers int) (_, sound time.Duration) {
-		if viewers == 0 { // parts of the server, who choose themselves
+	return func(proto string, viewers int) (_, audio time.Duration) {
+		if viewers == 0 { // subscribers inside the server, which batch by themselves
 			return 0, 0
 		}
 		busy := l.share()
 		if viewers >= batchMinViewers || busy >= audioBatchLoad {
-			sound = maxAudioBatchWindow
+			audio = maxAudioBatchWindow
 		}
-		return autoBatchWindow(viewers, busy), sound
+		return autoBatchWindow(viewers, busy), audio
 	}
 }
 
-// autoBatchWindow is the rule: what many viewers save, or what a busy server needs, whichever is longer.
+// autoBatchWindow returns the window for a number of viewers or that for a load, whichever is
+// longer.
 func autoBatchWindow(viewers int, busy float64) time.Duration {
 	byLoad := time.Duration((busy - minBatchLoad) / (maxBatchLoad - minBatchLoad) * float64(maxBatchWindow))
 	byViewers := time.Duration(0)
@@ -54,20 +56,20 @@ func autoBatchWindow(viewers int, busy float64) time.Duration {
 	return min(maxBatchWindow, max(0, byLoad, byViewers)).Truncate(time.Millisecond)
 }
 
-// A cpuLoad is how busy this process keeps its processors.
+// A cpuLoad measures how busy this process keeps the processors.
 type cpuLoad struct {
-	permille atomic.Uint64 // share in 1/1000
+	permille atomic.Uint64 // share of the processors, in 1/1000
 }
 
-// share returns the share of the processors in use, 0 to 1, over the last seconds.
+// share returns the share of the processors in use over the last seconds, from 0 to 1.
 func (l *cpuLoad) share() float64 { return float64(l.permille.Load()) / 1000 }
 
-// loadInterval is how often the load is looked at. A second has hundreds of frames; half of what
-// one shows is kept from before, so that the window, which has an effect on what it goes by,
-// settles.
+// loadInterval is how often the load is measured. Each second has hundreds of frames. Each
+// measurement is averaged with the previous value, because the window affects the load, and would
+// oscillate.
 const loadInterval = time.Second
 
-// run looks at the load until ctx ends.
+// run measures the load until ctx ends.
 func (l *cpuLoad) run(ctx context.Context) {
 	tick := time.NewTicker(loadInterval)
 	defer tick.Stop()

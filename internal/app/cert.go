@@ -10,19 +10,19 @@ import (
 	"time"
 )
 
-// certCheckInterval is how often it is looked whether the files of the certificate have changed.
+// certCheckInterval is how often the certificate files are checked for changes.
 const certCheckInterval = 2 * time.Second
 
-// A certificate is a pair of files that is read again when it changes.
+// A certificate is a certificate file and a key file, which are reloaded when they change.
 type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
 
 	pair      atomic.Pointer[tls.Certificate]
-	lastState string // what the files looked like when they were last read; for the goroutine of run
+	lastState string // state of the files at the last load; used by run only
 }
 
-// loadCertificate reads the files.
+// loadCertificate loads the files.
 func loadCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
 	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
 	c.lastState = c.fileState()
@@ -34,24 +34,25 @@ func loadCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, 
 	return c, nil
 }
 
-// get is for tls.Config.GetCertificate.
+// get implements tls.Config.GetCertificate.
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.pair.Load(), nil }
 
-// fileState returns what tells one state of the files from another. They may be links to a
-// directory that is replaced as a whole.
+// fileState returns a text that changes with the files, "" if one of them is missing. It follows
+// symbolic links, because a whole directory may be replaced.
 func (c *certificate) fileState() string {
 	state := ""
 	for _, name := range []string{c.certFile, c.keyFile} {
 		info, err := os.Stat(name)
 		if err != nil {
-			return "" // in the middle of a change, or gone: what is in memory is good
+			return "" // during a replacement, or deleted: keep the loaded pair
 		}
 		state += fmt.Sprint(info.Size(), info.ModTime().UnixNano(), ";")
 	}
 	return state
 }
 
-// run reads the files again when they have changed, until ctx ends. What is no certificate is not taken.
+// run reloads the files after a change, until ctx ends. It keeps the loaded pair if the new files
+// are invalid.
 func (c *certificate) run(ctx context.Context) {
 	t := time.NewTicker(certCheckInterval)
 	defer t.Stop()
@@ -73,9 +74,9 @@ func (c *certificate) reloadIfChanged() {
 	c.lastState = now
 	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {
-		c.log.Error("the certificate has changed and cannot be used: the old one stays", "err", err)
+		c.log.Error("changed certificate is invalid: keeping the old one", "err", err)
 		return
 	}
 	c.pair.Store(&pair)
-	c.log.Info("a new certificate is in use", "not after", pair.Leaf.NotAfter)
+	c.log.Info("certificate reloaded", "not_after", pair.Leaf.NotAfter)
 }

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// writePair writes a certificate with that serial number, as of at.
+// writePair writes a certificate with a serial number and its key, with the modification time at.
 func writePair(t *testing.T, cert, key string, serial int64, at time.Time) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -41,7 +41,8 @@ func writePair(t *testing.T, cert, key string, serial int64, at time.Time) {
 	}
 }
 
-// TestCertificateReload changes the files of a certificate: a good pair is taken, anything else is not.
+// TestCertificateReload checks that a valid pair of changed files is loaded, and an invalid one is
+// not.
 func TestCertificateReload(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "crt"), filepath.Join(dir, "key")
@@ -56,7 +57,7 @@ func TestCertificateReload(t *testing.T) {
 		c.reloadIfChanged()
 		pair, err := c.get(nil)
 		if err != nil || pair.Leaf.SerialNumber.Int64() != want {
-			t.Errorf("it serves certificate %v, %v; want %d", pair.Leaf.SerialNumber, err, want)
+			t.Errorf("serving certificate %v, %v; want %d", pair.Leaf.SerialNumber, err, want)
 		}
 	}
 	serves(1)
@@ -70,7 +71,7 @@ func TestCertificateReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	serves(2)
-	writePair(t, cert, filepath.Join(dir, "other"), 3, now.Add(2*time.Second)) // a key that does not belong to it
+	writePair(t, cert, filepath.Join(dir, "other"), 3, now.Add(2*time.Second)) // a key of another certificate
 	writePair(t, filepath.Join(dir, "another"), key, 4, now.Add(2*time.Second))
 	serves(2)
 	writePair(t, cert, key, 5, now.Add(3*time.Second))

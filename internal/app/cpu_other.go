@@ -4,5 +4,6 @@ package app
 
 import "time"
 
-// cpuTime is not known here: frames are gathered by the number of viewers alone.
+// cpuTime returns 0: the processor time is not known on this system, and the batching window
+// depends on the number of viewers only.
 func cpuTime() time.Duration { return 0 }

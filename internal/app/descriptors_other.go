@@ -2,5 +2,5 @@
 
 package app
 
-// descriptorLimit returns how many descriptorLimit the process may have; 0 for any number.
+// descriptorLimit returns how many file descriptors the process may open; 0 for no limit.
 func descriptorLimit() int { return unlimitedDescriptors }

@@ -41,23 +41,23 @@ func gcPercent(live uint64) int {
 	return gcSmall
 }
 
-// memoryShare is how much of what its control groups leave to the process the runtime may take, in
-// percent, before it collects more often rather than grow: the kernel counts its sockets and files
-// too, and kills who has more than all.
+// memoryShare is the soft memory limit of the runtime, in percent of the control group's limit. Near
+// it the runtime collects garbage more often instead of growing. The rest is for sockets and files,
+// which the kernel counts too: it kills a process that exceeds the group's limit.
 const memoryShare = 85
 
-// A cgroup is the control cgroup that leaves the least memory to this process.
+// A cgroup is the control group that limits the memory of this process the most.
 type cgroup struct {
 	limit int64         // in bytes; math.MaxInt64 for none
-	stat  func() []byte // its memory.stat, nil where there is none of version 2
+	stat  func() []byte // reads its memory.stat; nil if it is not of version 2
 }
 
-// controlGroup returns which of the control groups of this process, the groups above included,
-// leaves the least. root is the root of the file system. (Linux, cgroups(7): memory.max in version
+// controlGroup returns the control group with the lowest memory limit, of those of this process and
+// of their parents. root is the root of the file system. (Linux, cgroups(7): memory.max in version
 // 2, memory.limit_in_bytes in version 1.)
 func controlGroup(root fs.FS) cgroup {
 	least := cgroup{limit: math.MaxInt64}
-	text, _ := fs.ReadFile(root, "proc/self/cgroup") // elsewhere than on Linux there is none
+	text, _ := fs.ReadFile(root, "proc/self/cgroup") // exists on Linux only
 	for line := range strings.Lines(string(text)) {
 		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
 		controllers, name, ok := strings.Cut(rest, ":")
@@ -70,11 +70,13 @@ func controlGroup(root fs.FS) cgroup {
 		case controllers != "":
 			continue
 		}
-		// A container may see the group of the machine and the files of its own.
+		// A container may see the path of the group on the host, but only the files of its own
+		// group.
 		for name = path.Clean("/" + name); ; name = path.Dir(name) {
 			text, err := fs.ReadFile(root, path.Join(dir, name, file))
 			n, parseErr := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-			if err == nil && parseErr == nil && n > 0 && n < least.limit && n < 1<<60 { // version 1 says no limit by a huge one
+			// version 1 has a huge number for no limit
+			if err == nil && parseErr == nil && n > 0 && n < least.limit && n < 1<<60 {
 				least = cgroup{limit: n}
 				if controllers == "" {
 					least.stat = memoryStat(root, path.Join(dir, name, "memory.stat"))
@@ -88,9 +90,8 @@ func controlGroup(root fs.FS) cgroup {
 	return least
 }
 
-// tuneGC sets how often garbage is collected by how much lives, until ctx ends, and how much memory
-// there may be by limit, that of the control groups. GOGC and GOMEMLIMIT in the environment have
-// the last word.
+// tuneGC sets GOGC by the size of the live heap until ctx ends, and the memory limit of the runtime
+// by that of the control group. GOGC and GOMEMLIMIT in the environment take precedence.
 func tuneGC(ctx context.Context, limit int64) {
 	if os.Getenv("GOMEMLIMIT") == "" && limit < math.MaxInt64 {
 		defer debug.SetMemoryLimit(debug.SetMemoryLimit(limit / 100 * memoryShare))

@@ -7,11 +7,11 @@ import (
 	"testing"
 )
 
-// TestCgroupMemoryLimit reads how much memory the control groups of a process leave to it.
+// TestCgroupMemoryLimit reads the memory limit from control groups of different layouts.
 func TestCgroupMemoryLimit(t *testing.T) {
 	const none = math.MaxInt64
 	for name, c := range map[string]struct {
-		files map[string]string // below the root of the file system
+		files map[string]string // path below the root of the file system
 		want  int64
 	}{
 		"no groups": {nil, none},

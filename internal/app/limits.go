@@ -10,15 +10,16 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// limiters bound the connections of a server. The operator's are apart, so that no viewer can keep the operator out.
+// limiters bound the connections of a server. The operator's connections have their own limiter, so
+// that viewers cannot lock the operator out.
 type limiters struct{ public, operator *netx.Limiter }
 
 func newLimiters(cfg config.Config, proxies netx.Proxies, log *slog.Logger) *limiters {
-	once := logging.Limiter{Interval: time.Second}
+	limiter := logging.Limiter{Interval: time.Second}
 	o := netx.LimitOptions{
 		PerAddress: cfg.ConnsPerIP, Loopback: cfg.LimitLoopback, Idle: cfg.ConnIdle, Burst: cfg.ConnBurst, Proxies: proxies,
 		Report: func(remote net.Addr, reason string) {
-			if suppressed, ok := once.Allow(reason); ok {
+			if suppressed, ok := limiter.Allow(reason); ok {
 				log.Warn("connection refused or closed", "reason", reason, "remote", remote, "suppressed", suppressed)
 			}
 		},
@@ -36,14 +37,13 @@ func (l *limiters) close() {
 	l.operator.Close()
 }
 
-// Shares of the descriptors of the process, of which all that is left is for viewers.
-// reservedDescriptors are files that are open in any case, or for a moment: listeners, the store,
-// the log, hooks, certificates.
+// Shares of the process's file descriptors; viewers get the rest. reservedDescriptors is for files
+// that are always open or open briefly: listeners, the store, the log, webhooks, certificates.
 const (
 	reservedDescriptors    = 64
-	shareOfRecordings      = 8  // an eighth: a file for each stream, and connections of relays
-	shareOfPublishers      = 8  // as many as are recorded; more take from what viewers have
-	shareOfUndecided       = 16 // RTMP that neither publishes nor plays yet: each is that only for seconds
+	shareOfRecordings      = 8  // an eighth: one file for each stream, and connections of relays
+	shareOfPublishers      = 8  // as many as recordings; further publishers use the viewers' share
+	shareOfUndecided       = 16 // RTMP connections that neither publish nor play yet, which takes seconds
 	shareOfOperator        = 16
 	minShare               = 16
 	maxOperatorDescriptors = 1024
@@ -51,7 +51,7 @@ const (
 	unlimitedDescriptors   = 0
 )
 
-// divideDescriptors divides n descriptors; 0 stands for any number.
+// divideDescriptors divides n descriptors; n 0 means no limit.
 func divideDescriptors(n int) (public netx.Descriptors, operator int) {
 	if n == unlimitedDescriptors {
 		return netx.Descriptors{}, 0

@@ -11,16 +11,16 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// A listener is a bound address and what it is for.
+// A listener is a bound listener and the name of its service.
 type listener struct {
 	net.Listener
 	service string
-	secure  bool // it speaks TLS
+	secure  bool // speaks TLS
 }
 
 func (l listener) String() string { return l.service + " on " + l.Addr().String() }
 
-// listeners are all of a server, bound.
+// listeners are all listeners of a server, bound.
 type listeners struct {
 	rtmpListeners, viewerListeners, apiListeners, acmeListeners []listener
 }
@@ -35,8 +35,8 @@ func (ls *listeners) close() {
 	}
 }
 
-// bind binds what cfg asks for; cert is for those that speak TLS. The error names the protocol, the
-// setting and the address.
+// bind binds the listeners of cfg; cert is for those that speak TLS. The error names the protocol,
+// the setting and the address.
 func (ls *listeners) bind(cfg config.Config, cert *tls.Config, limits *limiters) error {
 	for _, l := range []struct {
 		to        *[]listener

@@ -17,20 +17,20 @@ import (
 	"livego/internal/stream"
 )
 
-// TestTimestampsOverSixtyDays has an encoder send for sixty days across the places where some clock
-// on the way has its end, and looks at what comes out as RTMP, FLV and MPEG-TS: the time of each
-// frame is the encoder's, and nothing marks the place. Between the places it sends a keyframe now
-// and then, with gaps that are just kept.
+// TestTimestampsOverSixtyDays publishes for sixty days, across the points at which a clock of some
+// format wraps, and checks RTMP, FLV and MPEG-TS: each frame keeps the encoder's timestamp, and
+// there is no discontinuity. Between these points it sends a few keyframes, with the largest gaps
+// that are kept.
 func TestTimestampsOverSixtyDays(t *testing.T) {
 	const (
 		days   = 60 * 24 * time.Hour
-		dense  = 5 * time.Second // on either side of an edge
+		dense  = 5 * time.Second // before and after an edge
 		sparse = 9 * time.Second
 	)
 	edges := []time.Duration{
 		0xffffff * time.Millisecond,                                  // 24 bits of RTMP and FLV: 4 h 39 m
 		((1 << 33) * time.Second / 90000).Truncate(time.Millisecond), // PTS of MPEG-TS: 26 h 30 m
-		(1 << 31) * time.Millisecond,                                 // 24.9 d, where a signed clock ends
+		(1 << 31) * time.Millisecond,                                 // 24.9 d, where a signed 32-bit clock ends
 		(1 << 32) * time.Millisecond,                                 // 49.7 d
 		days,
 	}
@@ -49,7 +49,7 @@ func TestTimestampsOverSixtyDays(t *testing.T) {
 		l.checkTS(edge)
 	}
 	if l.frames < 500_000 {
-		t.Errorf("only %d frames came", l.frames)
+		t.Errorf("only %d frames were received", l.frames)
 	}
 }
 
@@ -61,7 +61,7 @@ type longRun struct {
 	sub     *stream.Subscriber
 	started time.Time
 	frames  int
-	dense   []*media.Frame // those around the edge
+	dense   []*media.Frame // frames around the edge
 }
 
 func newLongRun(t *testing.T) *longRun {
@@ -84,11 +84,11 @@ func newLongRun(t *testing.T) *longRun {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.sub.Leave)
-	l.readFrames(0) // the first ones
+	l.readFrames(0) // the first frames
 	return l
 }
 
-// message gives one message to the demuxer, as the encoder sends it at that time.
+// message passes a message to the demuxer, as the encoder sends it at that time.
 func (l *longRun) message(typ uint8, at time.Duration, body []byte) []*media.Frame {
 	l.t.Helper()
 	fs, err := l.demux.Message(typ, uint32(at.Milliseconds()), body, l.started.Add(at))
@@ -110,7 +110,7 @@ func (l *longRun) publish(typ uint8, at time.Duration, body []byte) {
 func (l *longRun) video(at time.Duration, key bool) {
 	l.t.Helper()
 	if at == 0 {
-		return // was sent
+		return // already sent
 	}
 	body := []byte("\x27\x01\x00\x00\x00\x00\x00\x00\x02\x41\x9a")
 	if key {
@@ -126,7 +126,7 @@ func (l *longRun) audio(at time.Duration) {
 	l.readFrames(at)
 }
 
-// readFrames takes what the viewer gets, which was sent at that time.
+// readFrames checks the frames that the viewer receives, which were sent at that time.
 func (l *longRun) readFrames(at time.Duration) {
 	l.t.Helper()
 	var buf [4]*media.Frame
@@ -137,21 +137,21 @@ func (l *longRun) readFrames(at time.Duration) {
 	for _, f := range buf[:n] {
 		l.frames++
 		if f.DTS != at || f.PTS != at || f.Discontinuity != 0 {
-			l.t.Fatalf("what was sent at %v has DTS %v, PTS %v, discontinuity %d", at, f.DTS, f.PTS, f.Discontinuity)
+			l.t.Fatalf("the frame of %v has DTS %v, PTS %v, discontinuity %d", at, f.DTS, f.PTS, f.Discontinuity)
 		}
 		want := uint32(at.Milliseconds())
 		if got := l.rtmpTime(f); got != want {
-			l.t.Fatalf("what was sent at %v leaves by RTMP at %d ms, want %d", at, got, want)
+			l.t.Fatalf("the frame of %v has the RTMP timestamp %d ms, want %d", at, got, want)
 		}
 		if got := l.flvTime(f); got != want {
-			l.t.Fatalf("what was sent at %v leaves by FLV at %d ms, want %d", at, got, want)
+			l.t.Fatalf("the frame of %v has the FLV timestamp %d ms, want %d", at, got, want)
 		}
 		l.dense = append(l.dense, f)
 	}
 }
 
-// rtmpTime returns the time stamp of f on the wire: a type 0 chunk, with an extended time stamp
-// where 24 bits are too few (RTMP 1.0, 5.3.1.3).
+// rtmpTime returns the timestamp of f on the wire: a type 0 chunk, with an extended timestamp if 24
+// bits are too few (RTMP 1.0 section 5.3.1.3).
 func (l *longRun) rtmpTime(f *media.Frame) uint32 {
 	head, payload := flv.Dialect{}.TagBody(f)
 	h := rtmp.Header{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f), StreamID: 1}
@@ -177,8 +177,8 @@ func (l *longRun) flvTime(f *media.Frame) uint32 {
 	return got.Timestamp
 }
 
-// checkTS makes a segment of the frames around an edge and looks at the times of its PES packets,
-// which count 90 kHz in 33 bits.
+// checkTS makes a segment of the frames around an edge and checks the timestamps of its PES
+// packets, which count 90 kHz in 33 bits.
 func (l *longRun) checkTS(edge time.Duration) {
 	l.t.Helper()
 	var video, audio *media.Track
@@ -191,7 +191,7 @@ func (l *longRun) checkTS(edge time.Duration) {
 	}
 	segment, left := ts.AppendSegment(nil, video, audio, l.dense)
 	if left != 0 {
-		l.t.Fatalf("around %v: %d frames have no place", edge, left)
+		l.t.Fatalf("around %v: %d frames were not muxed", edge, left)
 	}
 	last := map[int]int64{}
 	steps := 0
@@ -216,7 +216,8 @@ func (l *longRun) checkTS(edge time.Duration) {
 
 var errNoPES = errors.New("no PES packet begins here")
 
-// pesTime returns the PTS of the PES packet that begins in a packet of MPEG-TS (ISO/IEC 13818-1, 2.4.3.7).
+// pesTime returns the PTS of the PES packet that starts in an MPEG-TS packet (ISO/IEC 13818-1
+// section 2.4.3.7).
 func pesTime(packet []byte) (int64, error) {
 	payload := packet[4:]
 	if packet[3]&0x20 != 0 { // adaptation field

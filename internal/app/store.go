@@ -10,7 +10,8 @@ import (
 	"livego/internal/ops/redisurl"
 )
 
-// openStore opens what cfg asks for: a file of the data directory, or a Redis, which need not be there yet.
+// openStore opens the store of cfg: a file in the data directory, or a Redis, which may be
+// unavailable for now.
 func openStore(cfg config.Config, log *slog.Logger) (store, error) {
 	if cfg.RedisAddr == "" {
 		s, err := bolt.Open(cfg.DataDir)
@@ -23,6 +24,6 @@ func openStore(cfg config.Config, log *slog.Logger) (store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redis_addr: %w", err)
 	}
-	log.Info("keys are kept in a Redis", "where", addr.String())
+	log.Info("keys are stored in Redis", "where", addr.String())
 	return redis.Open(redis.Options{Address: addr, NoVerify: !cfg.EnableTLSVerify, Cache: cfg.RedisCache, Log: log}), nil
 }

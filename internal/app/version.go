@@ -5,11 +5,10 @@ import (
 	"strings"
 )
 
-// release is the version that this source leads to. It stands for a build of which the Go tool does
-// not know a version: one of a working copy, not of a tagged module.
+// release is the version of builds for which the Go tool knows none: those of a working copy.
 const release = "0.1.0-dev"
 
-// Version returns what was built: the version of the module, else the release with the commit, where that is known.
+// Version returns the version of the module, or else the release and the commit if known.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -21,31 +21,32 @@ import (
 	"livego/internal/proto/http1"
 )
 
-// maxURL is the longest request target that is looked at, in bytes.
+// maxURL is the maximum length of a request target, in bytes.
 const maxURL = 4 << 10
 
-// bodyWait is how long an answer to a request with a body, which nobody here reads, waits for that
-// body: net/http takes what is left of it before it closes, and would wait for ever for a sender
-// who does not send.
+// bodyWait is how long the response to a request with a body waits for the body, which the server
+// does not use. Without it net/http, which reads the rest of a body before it closes, would wait
+// without a limit.
 const bodyWait = time.Second
 
-// maxHTTP2Streams is how many requests of one connection by HTTP/2 are under way at a time: the
-// least that RFC 9113 section 5.1.2 recommends. Each may hold its header in memory while the client
-// takes no answer.
+// maxHTTP2Streams is the maximum number of concurrent requests of an HTTP/2 connection: the minimum
+// that RFC 9113 section 5.1.2 recommends. Each may keep its header in memory while the client reads
+// no response.
 const maxHTTP2Streams = 100
 
-// viewerHandler is the one handler behind every viewerHandler' listener.
+// viewerHandler is the HTTP handler of all viewers' listeners.
 type viewerHandler struct {
 	flv          *edgeflv.Server
 	hls          *hls.Server
 	apps         map[string]config.App
 	proxies      netx.Proxies
-	writeTimeout time.Duration // the longest time without write progress
+	writeTimeout time.Duration // maximum time without write progress
 
-	// No WaitGroup: viewers who saw the end come again at once, and one that is added to while it wakes who waits panics.
+	// There is no WaitGroup: viewers whose stream ended return at once, and WaitGroup.Add
+	// concurrent with Wait panics when the counter is zero.
 	mu        sync.Mutex
-	openEnded int           // answers without an end that are under way
-	idle      chan struct{} // closed when there is none; nil when nobody waits for that
+	openEnded int           // number of open-ended responses in progress
+	idle      chan struct{} // closed when openEnded becomes 0; nil if nothing waits
 }
 
 func (v *viewerHandler) streamStarted() {
@@ -63,7 +64,8 @@ func (v *viewerHandler) streamEnded() {
 	}
 }
 
-// waitIdle waits until there are no viewers of endless answers, or ctx ends. It is for one goroutine.
+// waitIdle waits until no open-ended responses are in progress, or ctx ends. Only one goroutine may
+// call it.
 func (v *viewerHandler) waitIdle(ctx context.Context) {
 	v.mu.Lock()
 	idle := make(chan struct{})
@@ -79,10 +81,10 @@ func (v *viewerHandler) waitIdle(ctx context.Context) {
 	}
 }
 
-// ServeHTTP routes /{app}/{room}.flv, by HTTP and by WebSocket, /{app}/{room}.m3u8 and what the
-// latter leads to. Media is for every page of the web, without credentials.
+// ServeHTTP routes /{app}/{room}.flv, over HTTP and WebSocket, and /{app}/{room}.m3u8 with the
+// resources of HLS. CORS allows pages of every site, without credentials.
 func (v *viewerHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if _, own := w.(*http1.Response); own { // the front sees to progress by itself
+	if _, own := w.(*http1.Response); own { // http1 limits the time without progress itself
 		v.serve(w, r)
 		return
 	}
@@ -104,12 +106,12 @@ func (v *viewerHandler) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h["Access-Control-Allow-Origin"] = anyOrigin
 	h["X-Content-Type-Options"] = noSniff
-	if r.ContentLength != 0 { // nor -1, of a length not known
-		h.Set("Connection", "close") // where the body ends, and what is behind it, is not looked at
+	if r.ContentLength != 0 { // -1 for an unknown length
+		h.Set("Connection", "close") // the rest of the connection cannot be trusted
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyWait))
 	}
 	if r.URL.Host != "" || !strings.HasPrefix(r.URL.Path, "/") {
-		http.Error(w, "this is no proxy: ask for a path", http.StatusBadRequest)
+		http.Error(w, "not a proxy: the request target must be a path", http.StatusBadRequest)
 		return
 	}
 	switch r.Method {
@@ -123,12 +125,12 @@ func (v *viewerHandler) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	default:
 		h.Set("Allow", "GET, HEAD, OPTIONS")
-		h.Set("Connection", "close") // whatever body there is stays unread
-		http.Error(w, "only GET and HEAD are served here", http.StatusMethodNotAllowed)
+		h.Set("Connection", "close") // the body is not read
+		http.Error(w, "method not allowed: use GET or HEAD", http.StatusMethodNotAllowed)
 		return
 	}
 	if r.ContentLength != 0 {
-		http.Error(w, "a request here has no body", http.StatusBadRequest)
+		http.Error(w, "request body not allowed", http.StatusBadRequest)
 		return
 	}
 	if err := httpx.CheckHost(r.Host); err != nil {
@@ -143,9 +145,9 @@ func (v *viewerHandler) serve(w http.ResponseWriter, r *http.Request) {
 	v.route(w, r)
 }
 
-// assignConn makes the connection of r, which a proxy has passed on, one of its client until done
-// is called. A connection by HTTP/2 carries the requests of many clients at once, and stays one of
-// the proxy.
+// assignConn counts the connection of r for its client instead of the proxy that forwarded it,
+// until done is called. An HTTP/2 connection carries requests of many clients, and counts for the
+// proxy.
 func (v *viewerHandler) assignConn(r *http.Request) (done func(), err error) {
 	if r.ProtoMajor != 1 {
 		return func() {}, nil
@@ -153,7 +155,7 @@ func (v *viewerHandler) assignConn(r *http.Request) (done func(), err error) {
 	return netx.AssignClient(netx.ConnOf(r.Context()), netx.ClientAddr(r))
 }
 
-// Values of headers that all answers share: they are never modified.
+// Header values that all responses share. They are never modified.
 var (
 	anyOrigin      = []string{"*"}
 	noSniff        = []string{"nosniff"}
@@ -161,16 +163,17 @@ var (
 )
 
 const (
-	// maxCORSHeaders and maxCORSHeader bound what an answer repeats of a preflight request: names, and bytes of one.
+	// maxCORSHeaders and maxCORSHeader limit what a response repeats of a preflight request: the
+	// number of names, and the bytes of each.
 	maxCORSHeaders = 32
 	maxCORSHeader  = 128
-	// defaultCORSHeaders is what players send besides what every page may send.
+	// defaultCORSHeaders are the headers that players send besides the CORS-safelisted ones.
 	defaultCORSHeaders = "Authorization, Range"
 )
 
-// allowedHeaders returns which headers a page may send that has asked for some: those, since * does
-// not stand for Authorization, nor for any with old browsers. What is no name of a header is left
-// out.
+// allowedHeaders returns the value of Access-Control-Allow-Headers for a preflight request: the
+// requested names, because * does not include Authorization and old browsers do not support it.
+// Invalid names are left out.
 func allowedHeaders(asked []string) string {
 	var names []string
 	for _, line := range asked {
@@ -187,7 +190,7 @@ func allowedHeaders(asked []string) string {
 	return strings.Join(names, ", ")
 }
 
-// isToken reports whether s is a token (RFC 9110 section 5.6.2), as the name of a header is.
+// isToken reports whether s is a token (RFC 9110 section 5.6.2), as header names are.
 func isToken(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(c rune) bool {
 		return (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') &&
@@ -205,7 +208,7 @@ func (v *viewerHandler) route(w http.ResponseWriter, r *http.Request) {
 	app, known := v.apps[path[0]]
 	switch {
 	case !known && len(path) > 1:
-		http.Error(w, "there is no such application here", http.StatusNotFound)
+		http.Error(w, "no such app", http.StatusNotFound)
 	case len(path) == 2 && strings.HasSuffix(path[1], ".flv") && app.FLV:
 		v.streamStarted()
 		defer v.streamEnded()
@@ -216,7 +219,7 @@ func (v *viewerHandler) route(w http.ResponseWriter, r *http.Request) {
 	case len(path) == 2 && strings.HasSuffix(path[1], ".m3u8") && app.HLS, len(path) == 3 && app.HLS:
 		v.hls.ServeHTTP(w, r)
 	default:
-		http.Error(w, "nothing is here: watch at /APP/ROOM.flv or /APP/ROOM.m3u8", http.StatusNotFound)
+		http.Error(w, "not found: streams are at /APP/ROOM.flv and /APP/ROOM.m3u8", http.StatusNotFound)
 	}
 }
 
@@ -227,26 +230,26 @@ const crossdomain = `<?xml version="1.0"?>
 </cross-domain-policy>
 `
 
-// progressWriter lets an answer take as long as it takes while the client takes it, or until a
-// deadline for all of it. Whatever the answer is: a client that asks and takes nothing would hold
-// its connection, or the streams of one by HTTP/2, without end.
+// progressWriter extends the write deadline while the client makes progress, or until a deadline
+// for the whole response. Without it a client that requests and reads nothing would hold its
+// connection, or its HTTP/2 streams, without a limit.
 type progressWriter struct {
 	http.ResponseWriter
 	rc       *http.ResponseController
 	timeout  time.Duration
-	deadline time.Time // zero: no deadline
-	hijacked bool      // the connection, by the handler
+	deadline time.Time // zero for none
+	hijacked bool      // by the handler
 }
 
-// SetWriteDeadline has the client take all of the answer by t, whatever its progress. The zero time
-// is for an answer that goes on later.
+// SetWriteDeadline sets a deadline for the whole response, whatever the progress. A zero t means
+// none.
 func (p *progressWriter) SetWriteDeadline(t time.Time) error {
 	p.deadline = t
 	return p.rc.SetWriteDeadline(t)
 }
 
 func (p *progressWriter) Write(b []byte) (int, error) {
-	const piece = 64 << 10 // small enough that a viewer on a line of 64 kbit/s shows progress
+	const piece = 64 << 10 // small enough that a viewer with 64 kbit/s makes progress
 	total := 0
 	for {
 		p.extendDeadline()
@@ -258,16 +261,16 @@ func (p *progressWriter) Write(b []byte) (int, error) {
 	}
 }
 
-// extendDeadline gives the client time to take something.
+// extendDeadline gives the client the timeout from now on.
 func (p *progressWriter) extendDeadline() {
 	deadline := time.Now().Add(p.timeout)
 	if !p.deadline.IsZero() && p.deadline.Before(deadline) {
 		deadline = p.deadline
 	}
-	_ = p.rc.SetWriteDeadline(deadline) // of a connection that fails anyway
+	_ = p.rc.SetWriteDeadline(deadline) // the connection fails anyway
 }
 
-// finish gives the client time to take what net/http sends after the handler.
+// finish gives the client time to read what net/http sends after the handler.
 func (p *progressWriter) finish() {
 	if !p.hijacked {
 		p.extendDeadline()
@@ -280,17 +283,17 @@ func (p *progressWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return p.rc.Hijack()
 }
 
-// Unwrap is for http.ResponseController.
+// Unwrap implements the interface of http.ResponseController.
 func (p *progressWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
-// A webServer is an http.Server, or one with a front.
+// A webServer is an http.Server or an http1.Server.
 type webServer interface {
 	Serve(net.Listener) error
 	Shutdown(context.Context) error
 	Close() error
 }
 
-// http1Server returns the server of l, a viewers' listener of plain TCP.
+// http1Server returns the HTTP/1.1 server of l, a plain TCP listener for viewers.
 func (a *App) http1Server(l listener) *http1.Server {
 	return http1.New(a.viewerServer(), http1.Options{
 		Bypass: func(path string) bool { return strings.HasSuffix(path, ".flv") }, StallTimeout: a.cfg.WriteTimeout,
@@ -298,7 +301,7 @@ func (a *App) http1Server(l listener) *http1.Server {
 	})
 }
 
-// viewerServer returns the HTTP server of one viewers' listener.
+// viewerServer returns the net/http server of a viewers' listener.
 func (a *App) viewerServer() *http.Server {
 	srv := a.server(a.viewers)
 	srv.DisableGeneralOptionsHandler = true
@@ -310,7 +313,7 @@ func (a *App) viewerServer() *http.Server {
 	return srv
 }
 
-// tcpHijacker gives who takes a connection over the TCP connection itself.
+// tcpHijacker makes Hijack return the TCP connection itself.
 type tcpHijacker struct{ http.ResponseWriter }
 
 // Hijack implements http.Hijacker.
@@ -319,7 +322,7 @@ func (w tcpHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return http1.TCPConn(c), rw, err
 }
 
-// Unwrap is for http.ResponseController.
+// Unwrap implements the interface of http.ResponseController.
 func (w tcpHijacker) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // apiServer returns the HTTP server of the operator.
@@ -332,13 +335,13 @@ func (a *App) apiServer() *http.Server {
 		netx.SetUnsentLimit(c, netx.MaxUnsent)
 		return netx.WithConn(peeruser.WithConn(ctx, netx.Socket(c)), c)
 	}
-	srv.ReadTimeout = 2 * a.cfg.HeaderTimeout // its bodies are small
-	srv.WriteTimeout = 2 * time.Minute        // its answers too, but for profiles, which take as long as is asked for
+	srv.ReadTimeout = 2 * a.cfg.HeaderTimeout // request bodies are small
+	srv.WriteTimeout = 2 * time.Minute        // so are responses, except for profiles, which take as long as requested
 	return srv
 }
 
-// acmeServer returns the HTTP server of an authority's questions. It is open to everybody, and what
-// it takes and gives is small.
+// acmeServer returns the HTTP server for ACME HTTP-01 challenges. It is public; requests and
+// responses are small.
 func (a *App) acmeServer() *http.Server {
 	srv := a.server(a.acme.Handler())
 	srv.ReadTimeout, srv.WriteTimeout = 2*a.cfg.HeaderTimeout, a.cfg.WriteTimeout
@@ -356,7 +359,7 @@ func (a *App) server(h http.Handler) *http.Server {
 	}
 }
 
-// recoverPanics keeps a panic to its request, as net/http does, but says so in the log.
+// recoverPanics limits a panic to its request, as net/http does, and logs it.
 func (a *App) recoverPanics(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {

@@ -26,8 +26,8 @@ import (
 	"livego/internal/stream"
 )
 
-// TestInvalidViewerRequests holds requests that are none of a viewer's to their replies. Whoever
-// reads them in another way than we do must find nothing behind them.
+// TestInvalidViewerRequests checks the responses to requests that no viewer sends. A proxy that
+// parses them differently must find nothing behind them (request smuggling).
 func TestInvalidViewerRequests(t *testing.T) {
 	for _, c := range []struct {
 		name, method, target string
@@ -56,7 +56,7 @@ func TestInvalidViewerRequests(t *testing.T) {
 	}
 }
 
-// TestCORSPreflight is what browsers are told before a page's request with headers of its own.
+// TestCORSPreflight checks the responses to preflight requests.
 func TestCORSPreflight(t *testing.T) {
 	var many []string
 	for i := range 40 {
@@ -98,8 +98,8 @@ func TestCORSPreflight(t *testing.T) {
 	}
 }
 
-// TestRequestBodyNeverArrives has requests announce a body and send none: they are answered, and
-// the connection is closed.
+// TestRequestBodyNeverArrives sends requests that announce a body and send none: each gets a
+// response, and the connection is closed.
 func TestRequestBodyNeverArrives(t *testing.T) {
 	srv := httptest.NewServer(&viewerHandler{writeTimeout: 10 * time.Second})
 	t.Cleanup(srv.Close)
@@ -118,7 +118,7 @@ func TestRequestBodyNeverArrives(t *testing.T) {
 			}
 			br := bufio.NewReader(c)
 			if line, err := br.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 ") {
-				t.Fatalf("answer %q, %v", line, err)
+				t.Fatalf("response %q, %v", line, err)
 			}
 			if _, err := io.Copy(io.Discard, br); err != nil {
 				t.Errorf("the connection stays: %v", err)
@@ -127,7 +127,8 @@ func TestRequestBodyNeverArrives(t *testing.T) {
 	}
 }
 
-// TestViewersThatReadNothing has clients ask for what is short, again and again, and take no answer: each is closed.
+// TestViewersThatReadNothing sends many requests with short responses and reads none: each
+// connection is closed.
 func TestViewersThatReadNothing(t *testing.T) {
 	v := &viewerHandler{writeTimeout: 100 * time.Millisecond,
 		apps: map[string]config.App{"live": {Name: "live", HLS: true}}}
@@ -158,8 +159,7 @@ func TestViewersThatReadNothing(t *testing.T) {
 	}
 }
 
-// TestHTTP2Streams is how many requests a connection by HTTP/2 may have under way, as the server
-// says in its first frame.
+// TestHTTP2Streams checks the limit of concurrent HTTP/2 streams in the server's SETTINGS frame.
 func TestHTTP2Streams(t *testing.T) {
 	a := &App{log: slog.New(slog.DiscardHandler), viewers: new(viewerHandler)}
 	for name, own := range map[string]*http.Server{"viewers": a.viewerServer(), "operator": a.apiServer()} {
@@ -177,7 +177,7 @@ func TestHTTP2Streams(t *testing.T) {
 		if _, err := io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"); err != nil {
 			t.Fatal(err)
 		}
-		var head [9]byte // length, type 4 of SETTINGS, flags, stream
+		var head [9]byte // length, type 4 (SETTINGS), flags, stream
 		if _, err := io.ReadFull(c, head[:]); err != nil || head[3] != 4 {
 			t.Fatalf("%s: frame %x, %v", name, head, err)
 		}
@@ -192,14 +192,14 @@ func TestHTTP2Streams(t *testing.T) {
 	}
 }
 
-// TestViewersArriveDuringWaitIdle has viewers come and go while the server waits for them, as they
-// do when a stream has ended.
+// TestViewersArriveDuringWaitIdle starts and ends viewers while waitIdle waits, as happens when a
+// stream ends.
 func TestViewersArriveDuringWaitIdle(t *testing.T) {
 	v := new(viewerHandler)
 	v.streamStarted()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	v.waitIdle(ctx) // gives up
+	v.waitIdle(ctx) // returns because ctx has ended
 	v.streamEnded()
 
 	var wg sync.WaitGroup
@@ -220,19 +220,19 @@ func TestViewersArriveDuringWaitIdle(t *testing.T) {
 	v.waitIdle(context.Background())
 }
 
-// testAuthorizer may watch everything but the room private, for which it takes a token.
+// testAuthorizer allows every room; the room private needs a token.
 type testAuthorizer struct{}
 
 func (testAuthorizer) Authorize(_ context.Context, r domain.AuthRequest) (domain.Grant, error) {
 	name, err := domain.ParseName(r.App, r.Name)
 	if err == nil && r.Name == "private" && r.Token != "good" {
-		err = domain.Errorf(domain.Denied, "this token is not good here: %w", domain.ErrUnauthenticated)
+		err = domain.Errorf(domain.Denied, "token is not valid for this room: %w", domain.ErrUnauthenticated)
 	}
 	return domain.Grant{Name: name}, err
 }
 
-// TestHTTP1MatchesNetHTTP has every kind of request that players make answered with the front and
-// without, and compares the bytes.
+// TestHTTP1MatchesNetHTTP sends every kind of player request to http1 and to net/http, and compares
+// the bytes of the responses.
 func TestHTTP1MatchesNetHTTP(t *testing.T) {
 	a := newHLSApp(t)
 	plain, fronted := startServer(t, a.viewerServer()), startServer(t, a.http1Server(listener{}))
@@ -272,7 +272,7 @@ func TestHTTP1MatchesNetHTTP(t *testing.T) {
 					want, got := rawRequest(t, plain, method, target, fields...), rawRequest(t, fronted, method, target, fields...)
 					seen[strings.Fields(want)[1]] = true
 					if want != got {
-						t.Errorf("%s %.80s %q: net/http answers\n%.600s\nthe front\n%.600s", method, target, fields, want, got)
+						t.Errorf("%s %.80s %q: net/http responds\n%.600s\nhttp1 responds\n%.600s", method, target, fields, want, got)
 					}
 				}
 			}
@@ -280,7 +280,7 @@ func TestHTTP1MatchesNetHTTP(t *testing.T) {
 	}
 	for _, status := range []string{"200", "204", "206", "304", "400", "401", "403", "404", "405", "414", "416"} {
 		if !seen[status] {
-			t.Errorf("nothing is answered with %s", status)
+			t.Errorf("no response has the status %s", status)
 		}
 	}
 	if got := rawRequest(t, fronted, "GET", part); !strings.Contains(got, "403 Forbidden") {
@@ -288,10 +288,10 @@ func TestHTTP1MatchesNetHTTP(t *testing.T) {
 	}
 }
 
-// BenchmarkHLS has one player ask for what players ask for most, with the front and without.
+// BenchmarkHLS measures the most frequent requests of a player, with http1 and with net/http.
 func BenchmarkHLS(b *testing.B) {
 	a := newHLSApp(b)
-	for name, srv := range map[string]webServer{"front": a.http1Server(listener{}), "nethttp": a.viewerServer()} {
+	for name, srv := range map[string]webServer{"http1": a.http1Server(listener{}), "nethttp": a.viewerServer()} {
 		addr := startServer(b, srv)
 		index := "/live/" + regexp.MustCompile(`\S+index\.m3u8\?s=\S+`).FindString(rawRequest(b, addr, "GET",
 			"/live/movie.m3u8"))
@@ -333,7 +333,7 @@ func BenchmarkHLS(b *testing.B) {
 	}
 }
 
-// newHLSApp returns an App of which only HLS is there, with two rooms.
+// newHLSApp returns an App that serves only HLS, with two rooms.
 func newHLSApp(t testing.TB) *App {
 	t.Helper()
 	hub := stream.NewHub(stream.Options{MaxLatency: time.Hour,
@@ -359,7 +359,8 @@ func newHLSApp(t testing.TB) *App {
 	video := &media.Track{
 		Kind: media.Video, Codec: media.H264, Timescale: 90000, RFC6381: "avc1.42c00d", Width: 176, Height: 144,
 		FrameRate: 25,
-		Config:    []byte("\x01\x42\xC0\x0D\xFF\xE1\x00\x0A\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x01\x00\x04\x68\xCE\x0F\xC8"),
+		Config: []byte("\x01\x42\xC0\x0D\xFF\xE1\x00\x0A\x67\x42\xC0\x0D\xDA\x05\x07\xEC" +
+			"\x04\x40\x01\x00\x04\x68\xCE\x0F\xC8"),
 	}
 	for _, room := range []string{"movie", "private"} {
 		p, err := hub.Publish(ctx, domain.Name{App: "live", Room: room}, stream.PublishOptions{Proto: "test"})
@@ -381,7 +382,7 @@ func newHLSApp(t testing.TB) *App {
 	return a
 }
 
-// startServer returns the address where srv serves until the test ends.
+// startServer serves until the test ends, and returns the address.
 func startServer(t testing.TB, srv webServer) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -397,8 +398,8 @@ func startServer(t testing.TB, srv webServer) string {
 	return ln.Addr().String()
 }
 
-// rawRequest returns the answer to a request on a connection of its own as it came, but for the
-// date and what is made up anew each time.
+// rawRequest sends a request on a new connection and returns the raw response, with the varying
+// parts replaced: the date, sessions and boundaries.
 func rawRequest(t testing.TB, addr, method, target string, fields ...string) string {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
@@ -420,7 +421,7 @@ func rawRequest(t testing.TB, addr, method, target string, fields ...string) str
 		t.Errorf("%s %s: %v", method, target, err)
 	}
 	answer := regexp.MustCompile(`Date: [^\r]*`).ReplaceAllString(all.String(), "Date: now")
-	if !strings.Contains(target, "token=") { // who shows one goes on with the session
+	if !strings.Contains(target, "token=") { // a response to a token has its own session
 		answer = regexp.MustCompile(`(m3u8\?s=)\S{20,}`).ReplaceAllString(answer, "${1}session")
 	}
 	return regexp.MustCompile(`[0-9a-f]{60}`).ReplaceAllString(answer, "boundary")

@@ -9,8 +9,8 @@ import (
 	"livego/internal/ops/logging"
 )
 
-// rtmpPortReply returns what a client that speaks HTTP is sent on a port of RTMP: where the ports
-// of HTTP are. viewers are their listeners.
+// rtmpPortReply returns the response to an HTTP request on an RTMP port. It lists the HTTP ports;
+// viewers are their listeners.
 func rtmpPortReply(viewers []listener) []byte {
 	var text strings.Builder
 	text.WriteString("This port speaks RTMP, not HTTP. This server serves viewers by HTTP on other ports:\n")
@@ -30,13 +30,14 @@ func rtmpPortReply(viewers []listener) []byte {
 		"X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n%s", text.Len(), text.String())
 }
 
-// logWrongProtocol returns what logs clients of l, a listener of HTTP, that speak another protocol: each once a second.
+// logWrongProtocol returns a function that logs clients of the HTTP listener l that speak another
+// protocol, once a second for each protocol.
 func (a *App) logWrongProtocol(l listener) func(protocol string, client net.Addr) {
-	once := &logging.Limiter{Interval: time.Second}
+	limiter := &logging.Limiter{Interval: time.Second}
 	return func(protocol string, client net.Addr) {
-		if _, ok := once.Allow(protocol); ok {
+		if _, ok := limiter.Allow(protocol); ok {
 			a.log.Warn("connection closed", "proto", "http", "remote", client.String(),
-				"reason", fmt.Sprintf("the client speaks %s on a port of HTTP: %s has its own port", protocol, protocol),
+				"reason", fmt.Sprintf("the client speaks %s on an HTTP port: %s has its own port", protocol, protocol),
 				"listener", l.String())
 		}
 	}

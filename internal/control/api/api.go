@@ -1,6 +1,6 @@
-// Package api is the operator's HTTP: the /control and /stat routes that scripts and pages rely on,
-// /api/v1, static files, health, profiles and a plain page of what is live. It sees the hub and the
-// keys. It knows no media protocol, and who may ask is decided by the Door it is given.
+// Package api serves the operator's HTTP: the /control and /stat routes that scripts use, /api/v1,
+// static files, health checks, profiles and a page that lists the live streams. It knows the hub
+// and the key store, but no media protocol. Options.Auth decides which requests are allowed.
 package api
 
 import (
@@ -18,68 +18,71 @@ import (
 	"livego/internal/stream"
 )
 
-// Options of the operator's HTTP. What has no remark must be set.
+// Options configure the operator's HTTP. Fields without a remark are required.
 type Options struct {
 	Hub  *stream.Hub
 	Keys domain.KeyStore
-	// Relays move streams between this server and others. Start and Stop return the URL as it may be shown.
+	// Relays push and pull streams to and from other servers. Start and Stop return the URL without
+	// its secrets.
 	Relays interface {
 		Start(context.Context, domain.Relay) (shown string, err error)
 		Stop(domain.Relay) (shown string, err error)
 		List() []domain.RelayStatus
 	}
-	// Auth decides who may ask. Every request passes it except /healthz and /readyz, which tell nothing.
+	// Auth authenticates and authorizes requests: all except /healthz and /readyz, which reveal
+	// nothing.
 	Auth interface {
 		Authorize(*http.Request, auth.Access) error
 		Login(r *http.Request, credential string) (auth.Session, error)
 		Logout(r *http.Request, csrf string) error
 		Session(*http.Request) (auth.Session, bool)
 	}
-	// EndSessions ends the sessions of those who watch a room, or may, in app or for "" in every one,
-	// and returns how many watched or waited.
+	// EndSessions ends the viewers' sessions of a room, in one app or for "" in every app. It
+	// returns how many viewers were watching or waiting.
 	EndSessions func(app, room string) int
-	// TokenIssuer makes tokens; without a secret it makes none.
+	// Mint makes tokens. Without a secret it makes none.
 	TokenIssuer auth.TokenIssuer
-	// Audit has who was refused, at the gate and here.
+	// Audit lists refused requests: of publishers, viewers and operators.
 	Audit *auth.Audit
 	Log   *slog.Logger
-	// Recordings returns what is recorded, and was lately; nil where nothing is.
+	// Recordings returns the current and the latest recordings; nil if recording is off.
 	Recordings func() []domain.Recording
 
-	Apps []App // that may be published to, the main one first; may be empty
+	Apps []App // apps that accept publishers, the main app first; may be empty
 
-	// Base URLs of the listeners that the page links to: "rtmp://[::]:1935", "http://127.0.0.1:7001".
-	// A host that stands for every address, or is missing, means the host by which the page was asked
-	// for. "" where there is no such listener.
+	// RTMP, FLV and HLS are base URLs of the listeners that the page links to: "rtmp://[::]:1935",
+	// "http://127.0.0.1:7001". A missing or unspecified host stands for the host of the request. ""
+	// means that there is no such listener.
 	RTMP, FLV, HLS string
-	RTMPS, HTTPS   string // the same by TLS; HTTPS has both FLV and HLS
-	// PublicURL is where a proxy serves all this. When it is set, every link starts with it, or with
-	// its host where it is of RTMP.
+	RTMPS, HTTPS   string // the same over TLS; HTTPS serves both FLV and HLS
+	// PublicURL is the URL at which a proxy serves the viewers' and the operator's HTTP. When it is
+	// set, every HTTP link starts with it, and every RTMP link has its host.
 	PublicURL string
 
-	// StaticsDir holds the files of /statics/. Where there is no such directory the files of the binary are served.
+	// StaticsDir holds the files of /statics/. If the directory does not exist, the files in the
+	// binary are served.
 	StaticsDir string
-	// Ready tells why the server cannot serve, nil when it can; nil stands for a server that always can.
+	// Ready returns why the server cannot serve, or nil. A nil func means always ready.
 	Ready   func() error
 	Pprof   bool   // serve /debug/pprof/
 	Version string // shown on the page
 }
 
-// An App is one app of the configuration and by what it may be watched over HTTP.
+// An App is a configured app, with the HTTP protocols that serve its viewers.
 type App struct {
 	Name     string
 	FLV, HLS bool
-	Relays   bool // has relays
+	Relays   bool // relays are allowed
 }
 
 // New returns the handler of the operator's HTTP.
 //
-// /control and /stat answer {"status":int,"data":any} with the same HTTP status: 400 for arguments
-// that break a rule, 403 from the door and for relays that may not be, 404, 405, 409, 413 for a
-// body above 64 KiB, 414 for a URL above 4 KiB, 415 for a coded body, 429 for too many relays, 502
-// for one whose other end cannot be reached, and 503 while the key store is away. /api/v1 answers
-// in JSON, and with problems of RFC 9457: 401 without a good credential, 403 with one that does not
-// allow enough.
+// /control and /stat answer {"status":int,"data":any} with the same HTTP status: 400 for invalid
+// arguments, 403 for requests and relays that are not allowed, 404, 405, 409, 413 for a body above
+// 64 KiB, 414 for a URL above 4 KiB, 415 for a compressed body, 429 for too many relays, 502 for a
+// relay whose other end cannot be reached, and 503 while the key store is unavailable. /api/v1
+// answers in JSON, with problem details (RFC 9457): 401 without a valid credential, 403 with one
+// that lacks rights.
 func New(o Options) http.Handler {
 	s := &server{Options: o, mux: http.NewServeMux(), page: newPage(),
 		refusalLimiter: logging.Limiter{Interval: time.Second}}
@@ -103,7 +106,7 @@ type server struct {
 	Options
 	mux            *http.ServeMux
 	page           *page
-	refusalLimiter logging.Limiter // of log lines about who is turned away at the door
+	refusalLimiter logging.Limiter // limits the log lines about refused requests
 }
 
 // ServeHTTP implements http.Handler.
@@ -144,7 +147,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func serveHealth(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") }
 
-// serveReady does not say what is missing: anybody may ask.
+// serveReady does not say what is missing: the route needs no credential.
 func (s *server) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if s.Ready != nil && s.Ready() != nil {
 		writeText(w, http.StatusServiceUnavailable, "not ready")
@@ -153,7 +156,8 @@ func (s *server) serveReady(w http.ResponseWriter, _ *http.Request) {
 	writeText(w, http.StatusOK, "ok")
 }
 
-// routeProfiles serves the profiles of net/http/pprof, except the command line: flags may hold secrets.
+// routeProfiles serves the profiles of net/http/pprof, except the command line: flags may hold
+// secrets.
 func (s *server) routeProfiles() {
 	s.mux.HandleFunc("/debug/pprof/", pprof.Index)
 	s.mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
@@ -161,7 +165,7 @@ func (s *server) routeProfiles() {
 	s.mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 }
 
-// app returns the configured app of that name; false when there is none.
+// app returns the configured app of that name, and false if there is none.
 func (s *server) app(name string) (App, bool) {
 	i := slices.IndexFunc(s.Apps, func(a App) bool { return a.Name == name })
 	if i < 0 {

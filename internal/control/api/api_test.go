@@ -15,11 +15,11 @@ import (
 	"livego/internal/domain"
 )
 
-// newAuthFixture gives a scene the real door, and returns the admin token.
+// newAuthFixture returns a fixture with the real authentication, and the admin token.
 func newAuthFixture(t *testing.T) (*fixture, string) {
 	t.Helper()
 	dir := t.TempDir()
-	door, err := auth.NewAdminAuth(dir, auth.AdminOptions{SessionTime: time.Hour})
+	adminAuth, err := auth.NewAdminAuth(dir, auth.AdminOptions{SessionTime: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +27,7 @@ func newAuthFixture(t *testing.T) (*fixture, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newFixture(t, func(o *Options) { o.Auth, o.Pprof = door, true }), strings.TrimSpace(string(token))
+	return newFixture(t, func(o *Options) { o.Auth, o.Pprof = adminAuth, true }), strings.TrimSpace(string(token))
 }
 
 func wantStatus(t *testing.T, w *httptest.ResponseRecorder, want int) {
@@ -37,7 +37,7 @@ func wantStatus(t *testing.T, w *httptest.ResponseRecorder, want int) {
 	}
 }
 
-// TestUnauthorizedRequests tries who gets in at every route.
+// TestUnauthorizedRequests sends requests without a valid credential to every route.
 func TestUnauthorizedRequests(t *testing.T) {
 	const outside = "Remote: 198.51.100.9:4000"
 	s, token := newAuthFixture(t)
@@ -50,16 +50,16 @@ func TestUnauthorizedRequests(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		headers []string
-		embeds  bool // the files that pages of every site may load
+		embeds  bool // static files, which pages of every site may load
 	}{
-		{"P01 no credential", []string{outside}, false},
-		{"P01 wrong credential", []string{outside, "Authorization: Bearer " + domain.NewSecret()}, false},
-		{"P01 cross-site from outside", []string{outside, "Sec-Fetch-Site: cross-site"}, false},
-		{"P07 cross-site", []string{"Sec-Fetch-Site: cross-site"}, true},
-		{"P07 foreign origin", []string{"Origin: https://attacker.tld"}, false},
-		{"P07 null origin", []string{"Origin: null"}, true},
-		{"P08 rebinding", []string{"Host: attacker.tld"}, false},
-		{"P24 forged X-Forwarded-For", []string{outside, "X-Forwarded-For: 127.0.0.1"}, false},
+		{"no credential", []string{outside}, false},
+		{"wrong credential", []string{outside, "Authorization: Bearer " + domain.NewSecret()}, false},
+		{"cross-site from outside", []string{outside, "Sec-Fetch-Site: cross-site"}, false},
+		{"cross-site", []string{"Sec-Fetch-Site: cross-site"}, true},
+		{"foreign origin", []string{"Origin: https://attacker.tld"}, false},
+		{"null origin", []string{"Origin: null"}, true},
+		{"rebinding", []string{"Host: attacker.tld"}, false},
+		{"forged X-Forwarded-For", []string{outside, "X-Forwarded-For: 127.0.0.1"}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, route := range routes {
@@ -89,7 +89,7 @@ func TestUnauthorizedRequests(t *testing.T) {
 	}
 }
 
-// TestPreflightAllowsNoOrigin has no origin told that it may do anything (P09).
+// TestPreflightAllowsNoOrigin checks that no preflight response allows an origin.
 func TestPreflightAllowsNoOrigin(t *testing.T) {
 	s, _ := newAuthFixture(t)
 	for _, origin := range []string{"https://attacker.tld", "null", "http://localhost:8090"} {
@@ -105,8 +105,9 @@ func TestPreflightAllowsNoOrigin(t *testing.T) {
 	}
 }
 
-// TestSandboxedStaticFiles lets what is in the sandbox of /statics/ load further files, and nothing
-// else. A browser does not tell its requests from those of a foreign page in a sandbox.
+// TestSandboxedStaticFiles checks that pages in the sandbox of /statics/ can load further static
+// files and nothing else. A browser's requests from them look like those of a foreign sandboxed
+// page.
 func TestSandboxedStaticFiles(t *testing.T) {
 	s, _ := newAuthFixture(t)
 	cross, null := "Sec-Fetch-Site: cross-site", "Origin: null"
@@ -149,7 +150,7 @@ func TestSandboxedStaticFiles(t *testing.T) {
 	}
 }
 
-// TestSecurityHeaders finds what protects the browser in every answer.
+// TestSecurityHeaders checks the headers that protect browsers in every response.
 func TestSecurityHeaders(t *testing.T) {
 	s := newFixture(t, nil)
 	for _, target := range []string{"/", "/control/get", "/stat/livestat", "/statics/", "/statics/nothing", "/healthz",
@@ -159,7 +160,7 @@ func TestSecurityHeaders(t *testing.T) {
 			t.Errorf("%s: Content-Security-Policy %q", target, csp)
 		}
 		referrer := "no-referrer"
-		if target == "/" { // has forms, which must show their origin
+		if target == "/" { // has forms, whose requests must show their origin
 			referrer = "same-origin"
 		}
 		for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "Referrer-Policy": referrer} {
@@ -173,7 +174,7 @@ func TestSecurityHeaders(t *testing.T) {
 	}
 }
 
-// TestRoutes tries methods and addresses on what is and what is not there.
+// TestRoutes sends requests with different methods to known and unknown routes.
 func TestRoutes(t *testing.T) {
 	s := newFixture(t, nil)
 	for _, c := range []struct {
@@ -183,21 +184,21 @@ func TestRoutes(t *testing.T) {
 	}{
 		{"unknown", "GET", "/nothing", 404, `{"status":404,"data":"no such route"}`},
 		{"unknown below control", "GET", "/control/", 404, `{"status":404,"data":"no such route"}`},
-		{"P26 pprof switched off", "GET", "/debug/pprof/", 404, "no such route\n"},
-		{"P26 expvar", "GET", "/debug/vars", 404, "no such route\n"},
-		{"N01 unclean", "GET", "/statics/../control/get?room=a", 404, ""},
-		{"N01 encoded", "GET", "/statics/%2e%2e/control/get?room=a", 404, ""},
-		{"N02 double slash", "GET", "//control/get?room=a", 404, ""},
-		{"W05 trace", "TRACE", "/", 405, ""},
-		{"W05 connect", "CONNECT", "/control/get?room=a", 405, ""},
+		{"pprof switched off", "GET", "/debug/pprof/", 404, "no such route\n"},
+		{"expvar", "GET", "/debug/vars", 404, "no such route\n"},
+		{"unclean", "GET", "/statics/../control/get?room=a", 404, ""},
+		{"encoded", "GET", "/statics/%2e%2e/control/get?room=a", 404, ""},
+		{"double slash", "GET", "//control/get?room=a", 404, ""},
+		{"trace", "TRACE", "/", 405, ""},
+		{"connect", "CONNECT", "/control/get?room=a", 405, ""},
 		{"post to the page", "POST", "/", 405, ""},
-		{"P03 head", "HEAD", "/control/get?room=a", 405, ""},
-		{"P03 put", "PUT", "/control/get?room=a", 405, ""},
-		{"P03 patch", "PATCH", "/control/get?room=a", 405, ""},
-		{"P03 trace", "TRACE", "/control/get?room=a", 405, ""},
-		{"P03 options", "OPTIONS", "/control/get?room=a", 405, ""},
-		{"P03 head of statistics", "HEAD", "/stat/livestat", 405, ""},
-		{"W02 long URL", "GET", "/control/get?room=" + strings.Repeat("a", 4<<10), 414,
+		{"head", "HEAD", "/control/get?room=a", 405, ""},
+		{"put", "PUT", "/control/get?room=a", 405, ""},
+		{"patch", "PATCH", "/control/get?room=a", 405, ""},
+		{"trace", "TRACE", "/control/get?room=a", 405, ""},
+		{"options", "OPTIONS", "/control/get?room=a", 405, ""},
+		{"head of statistics", "HEAD", "/stat/livestat", 405, ""},
+		{"long URL", "GET", "/control/get?room=" + strings.Repeat("a", 4<<10), 414,
 			`{"status":414,"data":"the URL is longer than 4 KiB"}`},
 		{"health", "GET", "/healthz", 200, "ok\n"},
 		{"health by HEAD", "HEAD", "/healthz", 200, ""},
@@ -221,7 +222,7 @@ func TestRoutes(t *testing.T) {
 	wantStatus(t, w, 200)
 }
 
-// TestReadyzHidesReason gives nothing away of what is missing.
+// TestReadyzHidesReason checks that /readyz does not reveal what is missing.
 func TestReadyzHidesReason(t *testing.T) {
 	var missing error
 	s := newFixture(t, func(o *Options) { o.Ready = func() error { return missing } })
@@ -235,7 +236,8 @@ func TestReadyzHidesReason(t *testing.T) {
 	wantStatus(t, s.get("/healthz"), 200)
 }
 
-// TestProfilesWithoutCommandLine are those of the runtime, without the command line that flags may have put secrets in.
+// TestProfilesWithoutCommandLine checks that /debug/pprof/ leaves out the command line, whose flags
+// may hold secrets.
 func TestProfilesWithoutCommandLine(t *testing.T) {
 	s := newFixture(t, func(o *Options) { o.Pprof = true })
 	wantStatus(t, s.get("/debug/pprof/"), 200)

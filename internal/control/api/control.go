@@ -10,7 +10,8 @@ import (
 	"livego/internal/domain"
 )
 
-// getKey serves /control/get?room=R[&app=A]: the room's default key, made when absent.
+// getKey serves /control/get?room=R[&app=A]: it returns the room's default key, and creates it if
+// it does not exist.
 func (s *server) getKey(r *http.Request, args url.Values) (any, error) {
 	app, room, err := s.roomAndApp(r, args)
 	if err != nil {
@@ -27,9 +28,9 @@ func (s *server) getKey(r *http.Request, args url.Values) (any, error) {
 	return key.Secret, nil
 }
 
-// resetKey serves /control/reset?room=R[&app=A][&all=1|&grace=60s]: a new key. Who publishes with
-// an old one is disconnected, at once or when the grace is over; the stream is held for the new
-// one.
+// resetKey serves /control/reset?room=R[&app=A][&all=1|&grace=60s]: it returns a new key. A
+// publisher with an old key is disconnected, at once or after the grace period, and the stream is
+// held for the new key.
 func (s *server) resetKey(r *http.Request, args url.Values) (any, error) {
 	app, room, err := s.roomAndApp(r, args)
 	if err != nil {
@@ -47,14 +48,14 @@ func (s *server) resetKey(r *http.Request, args url.Values) (any, error) {
 		return nil, err
 	}
 	if all && grace > 0 {
-		return nil, domain.Errorf(domain.Invalid, "all and grace exclude each other")
+		return nil, domain.Errorf(domain.Invalid, "all and grace cannot be combined")
 	}
 	key, revoked, err := s.Keys.Rotate(uncanceledContext(r), app, room, domain.Rotation{RevokeOthers: all, Grace: grace})
 	if err != nil {
 		return nil, s.storeError("reset", app, room, err)
 	}
 	if grace > 0 {
-		// a hub that is closed by then has nobody to disconnect
+		// a closed hub has no publishers left to disconnect
 		time.AfterFunc(grace, func() { s.Hub.Revoke(revoked, false) })
 	} else {
 		s.Hub.Revoke(revoked, false)
@@ -63,9 +64,9 @@ func (s *server) resetKey(r *http.Request, args url.Values) (any, error) {
 	return key.Secret, nil
 }
 
-// deleteRoom serves /control/delete?room=R[&app=A]. Who publishes with a key of the room, or
-// without any where none is asked for, is disconnected and the stream ends. An app that is
-// configured no longer may still have keys to delete.
+// deleteRoom serves /control/delete?room=R[&app=A]. It disconnects the publisher, also one without
+// a key (rtmp_noauth), and ends the stream. An app that is no longer configured may still have keys
+// to delete.
 func (s *server) deleteRoom(r *http.Request, args url.Values) (any, error) {
 	app, room, err := s.roomAndApp(r, args)
 	if err != nil {
@@ -84,7 +85,7 @@ func (s *server) deleteRoom(r *http.Request, args url.Values) (any, error) {
 	return "Ok", nil
 }
 
-// roomAndApp returns the room that a request is about, and the app or "" for all.
+// roomAndApp returns the room of a request, and its app or "" for all apps.
 func (s *server) roomAndApp(r *http.Request, args url.Values) (app, room string, err error) {
 	room, _, err = argument(args, "room")
 	if err != nil {
@@ -103,18 +104,19 @@ func (s *server) roomAndApp(r *http.Request, args url.Values) (app, room string,
 	return app, room, err
 }
 
-// checkConfigured refuses to make a key for an app that nobody can publish to.
+// checkConfigured returns an error for an app that is not configured: a key for it would be
+// useless.
 func (s *server) checkConfigured(app string) error {
 	if _, ok := s.app(app); app != "" && !ok {
-		return domain.Errorf(domain.NotFound, "no app %q is configured", app)
+		return domain.Errorf(domain.NotFound, "app %q is not configured", app)
 	}
 	return nil
 }
 
-// maxGrace is the longest time for which a key that was replaced may stay good.
+// maxGrace is the longest grace period of a replaced key.
 const maxGrace = 24 * time.Hour
 
-// graceArgument returns the argument grace: a duration, or seconds; 0 when absent.
+// graceArgument returns the argument grace, a duration or a number of seconds; 0 if absent.
 func graceArgument(args url.Values) (time.Duration, error) {
 	value, given, err := argument(args, "grace")
 	if err != nil || !given {
@@ -125,12 +127,12 @@ func graceArgument(args url.Values) (time.Duration, error) {
 		d, err = time.Duration(n)*time.Second, nil
 	}
 	if err != nil || d < 0 || d > maxGrace {
-		return 0, domain.Errorf(domain.Invalid, "grace must be a duration such as 60s, up to 24h")
+		return 0, domain.Errorf(domain.Invalid, "invalid grace: must be a duration such as 60s, up to 24h")
 	}
 	return d, nil
 }
 
-// boolArgument returns an argument that switches something on, false when absent.
+// boolArgument returns a boolean argument, false if absent.
 func boolArgument(args url.Values, name string) (bool, error) {
 	value, given, err := argument(args, name)
 	if err != nil || !given {
@@ -143,11 +145,12 @@ func boolArgument(args url.Values, name string) (bool, error) {
 	return on, nil
 }
 
-// uncanceledContext returns a context that outlives the client. Were a store to stop half-way
-// because he hung up, a key could be revoked without anybody here knowing whom to disconnect.
+// uncanceledContext returns the context of r without its cancellation. If a store stopped half-way
+// because the client disconnected, a key could be revoked and its publisher stay connected.
 func uncanceledContext(r *http.Request) context.Context { return context.WithoutCancel(r.Context()) }
 
-// storeError turns an error of the key store into the client's, and logs what is not his fault.
+// storeError returns the client's error for an error of the key store, and logs those that are not
+// the client's fault.
 func (s *server) storeError(action, app, room string, err error) error {
 	kind := domain.KindOf(err)
 	switch kind {

@@ -15,7 +15,7 @@ import (
 	"livego/internal/stream"
 )
 
-// dataOf returns the data of an envelope whose status is that of w.
+// dataOf returns the data of an envelope. It checks that the envelope has the status of w.
 func dataOf(t testing.TB, w *httptest.ResponseRecorder) string {
 	t.Helper()
 	var e struct {
@@ -26,7 +26,7 @@ func dataOf(t testing.TB, w *httptest.ResponseRecorder) string {
 		t.Fatalf("%v in %q", err, w.Body)
 	}
 	if e.Status != w.Code || w.Header().Get("Content-Type") != "application/json" {
-		t.Errorf("status %d in an envelope of %d, type %q", w.Code, e.Status, w.Header().Get("Content-Type"))
+		t.Errorf("HTTP status %d, envelope status %d, type %q", w.Code, e.Status, w.Header().Get("Content-Type"))
 	}
 	return e.Data
 }
@@ -45,10 +45,10 @@ func TestControlKeys(t *testing.T) {
 	}
 	first := key("/control/get?room=movie")
 	if key("/control/get?room=movie") != first {
-		t.Error("the second get gave another key")
+		t.Error("the second get returned another key")
 	}
 	if key("/control/get?room=Movie") == first {
-		t.Error("N09: Movie and movie are one room")
+		t.Error("Movie and movie are one room")
 	}
 	bound := key("/control/get?room=movie&app=live")
 	if bound == first {
@@ -77,7 +77,7 @@ func TestControlKeys(t *testing.T) {
 	}
 }
 
-// TestArgumentsInQueryAndForm sends the arguments in every way that scripts do.
+// TestArgumentsInQueryAndForm sends the arguments in the query and in a form, by every method.
 func TestArgumentsInQueryAndForm(t *testing.T) {
 	s := newFixture(t, nil)
 	const form = "Content-Type: application/x-www-form-urlencoded; charset=UTF-8"
@@ -94,58 +94,58 @@ func TestArgumentsInQueryAndForm(t *testing.T) {
 
 const formType = "application/x-www-form-urlencoded"
 
-// badArguments are requests to /control/get that must be refused and leave nothing behind.
+// badArguments are invalid requests to /control/get, which must create no key.
 var badArguments = []struct {
 	name, query, body, mediaType string
 	want                         int
 }{
-	{"P04 no room", "", "", "", 400},
-	{"P04 empty", "room=", "", "", 400},
-	{"P04 empty in body", "", "room=", formType, 400},
-	{"P04 twice", "room=a&room=b", "", "", 400},
-	{"P04 twice the same", "room=a&room=a", "", "", 400},
-	{"P04 query and body", "room=a", "room=b", formType, 400},
-	{"P04 brackets", "room[]=a", "", "", 400},
+	{"no room", "", "", "", 400},
+	{"empty", "room=", "", "", 400},
+	{"empty in body", "", "room=", formType, 400},
+	{"twice", "room=a&room=b", "", "", 400},
+	{"twice the same", "room=a&room=a", "", "", 400},
+	{"query and body", "room=a", "room=b", formType, 400},
+	{"brackets", "room[]=a", "", "", 400},
 	{"app empty", "room=a&app=", "", "", 400},
 	{"app twice", "room=a&app=live&app=quiet", "", "", 400},
 	{"app unknown", "room=a&app=nowhere", "", "", 404},
 	{"app reserved", "room=a&app=control", "", "", 400},
-	{"P05 not UTF-8", "room=%ff%fe", "", "", 400},
-	{"P05 NUL", "room=a%00", "", "", 400},
-	{"P05 JSON", "", `{"room":"a"}`, "application/json", 400},
-	{"P05 deep JSON", "room=a", strings.Repeat("[", 10_000), "application/json", 400},
-	{"P05 large JSON", "", `{"room":"` + strings.Repeat("a", 100_000) + `"}`, "application/json", 413},
-	{"P05 large value", "", "room=" + strings.Repeat("a", 1<<20), formType, 413},
-	{"P05 body of no type", "room=a", "b=1", "", 400},
-	{"P05 bad escape", "room=%zz", "", "", 400},
-	{"P05 bad escape in body", "", "room=%zz", formType, 400},
+	{"not UTF-8", "room=%ff%fe", "", "", 400},
+	{"NUL", "room=a%00", "", "", 400},
+	{"JSON", "", `{"room":"a"}`, "application/json", 400},
+	{"deep JSON", "room=a", strings.Repeat("[", 10_000), "application/json", 400},
+	{"large JSON", "", `{"room":"` + strings.Repeat("a", 100_000) + `"}`, "application/json", 413},
+	{"large value", "", "room=" + strings.Repeat("a", 1<<20), formType, 413},
+	{"body of no type", "room=a", "b=1", "", 400},
+	{"bad escape", "room=%zz", "", "", 400},
+	{"bad escape in body", "", "room=%zz", formType, 400},
 	{"semicolon", "room=a;app=live", "", "", 400},
-	{"N01 parent", "room=..", "", "", 400},
-	{"N01 path", "room=..%2f..%2fvictim", "", "", 400},
-	{"N01 inner path", "room=a%2f..%2f..%2fb", "", "", 400},
-	{"N01 dots", "room=....%2f%2f", "", "", 400},
-	{"N01 dot", "room=.", "", "", 400},
-	{"N01 hidden", "room=.hidden", "", "", 400},
-	{"N02 encoded twice", "room=%252e%252e%252f", "", "", 400},
-	{"N02 backslash", "room=..%5cx", "", "", 400},
-	{"N02 drive", "room=C:%5c", "", "", 400},
-	{"N02 absolute", "room=/etc", "", "", 400},
-	{"N03 line break", "room=x%0d%0a%23EXTINF", "", "", 400},
-	{"N03 escape", "room=%1b[2J", "", "", 400},
-	{"N03 delete", "room=a%7f", "", "", 400},
-	{"N05 129 bytes", "room=" + strings.Repeat("a", 129), "", "", 400},
-	{"N05 long in body", "", "room=" + strings.Repeat("a", 60_000), formType, 400},
-	{"N06 markup", "room=%3Cimg+src%3Dx+onerror%3Dalert(1)%3E", "", "", 400},
-	{"N06 quotes", "room='%22%3E%3Cscript%3E", "", "", 400},
-	{"N06 template", "room={{.}}", "", "", 400},
-	{"N06 format", "room=%25n%25s", "", "", 400},
-	{"N07 device", "room=CON", "", "", 400},
-	{"N07 device with extension", "room=aux.x", "", "", 400},
-	{"N07 trailing dot", "room=a.", "", "", 400},
-	{"N07 trailing space", "room=a+", "", "", 400},
-	{"N07 colon", "room=a:b", "", "", 400},
-	{"N07 format name", "room=x.flv", "", "", 400},
-	{"N12 key-shaped", "room=" + strings.Repeat("aB3", 16), "", "", 400},
+	{"parent", "room=..", "", "", 400},
+	{"path", "room=..%2f..%2fvictim", "", "", 400},
+	{"inner path", "room=a%2f..%2f..%2fb", "", "", 400},
+	{"dots", "room=....%2f%2f", "", "", 400},
+	{"dot", "room=.", "", "", 400},
+	{"hidden", "room=.hidden", "", "", 400},
+	{"encoded twice", "room=%252e%252e%252f", "", "", 400},
+	{"backslash", "room=..%5cx", "", "", 400},
+	{"drive", "room=C:%5c", "", "", 400},
+	{"absolute", "room=/etc", "", "", 400},
+	{"line break", "room=x%0d%0a%23EXTINF", "", "", 400},
+	{"escape", "room=%1b[2J", "", "", 400},
+	{"delete", "room=a%7f", "", "", 400},
+	{"129 bytes", "room=" + strings.Repeat("a", 129), "", "", 400},
+	{"long in body", "", "room=" + strings.Repeat("a", 60_000), formType, 400},
+	{"markup", "room=%3Cimg+src%3Dx+onerror%3Dalert(1)%3E", "", "", 400},
+	{"quotes", "room='%22%3E%3Cscript%3E", "", "", 400},
+	{"template", "room={{.}}", "", "", 400},
+	{"format", "room=%25n%25s", "", "", 400},
+	{"device", "room=CON", "", "", 400},
+	{"device with extension", "room=aux.x", "", "", 400},
+	{"trailing dot", "room=a.", "", "", 400},
+	{"trailing space", "room=a+", "", "", 400},
+	{"colon", "room=a:b", "", "", 400},
+	{"format name", "room=x.flv", "", "", 400},
+	{"key-shaped", "room=" + strings.Repeat("aB3", 16), "", "", 400},
 }
 
 func TestBadArguments(t *testing.T) {
@@ -156,7 +156,7 @@ func TestBadArguments(t *testing.T) {
 				w := s.do("POST", route+"?"+c.query, c.body, "Content-Type: "+c.mediaType)
 				wantStatus(t, w, c.want)
 				if dataOf(t, w) == "" {
-					t.Error("no reason is given")
+					t.Error("the response has no reason")
 				}
 			}
 			if n := s.keys.count(); n != 0 {
@@ -167,11 +167,11 @@ func TestBadArguments(t *testing.T) {
 	wantStatus(t, s.get("/control/reset?room=a&all=perhaps"), 400)
 	wantStatus(t, s.do("POST", "/control/get?room=a", "", "Content-Encoding: gzip"), 415)
 	if strings.ContainsAny(s.log.String(), "\x00\x1b\x7f") {
-		t.Errorf("P23: raw control characters in the log: %q", s.log)
+		t.Errorf("raw control characters in the log: %q", s.log)
 	}
 }
 
-// TestUsageWithoutRoom answers a request without a room as it always was.
+// TestUsageWithoutRoom checks that a request without a room gets the documented usage text.
 func TestUsageWithoutRoom(t *testing.T) {
 	s := newFixture(t, nil)
 	for _, route := range []string{"/control/get", "/control/reset", "/control/delete"} {
@@ -208,8 +208,8 @@ func FuzzArguments(f *testing.F) {
 	})
 }
 
-// TestResetAndDeleteDisconnectPublisher disconnects who publishes with the old key before the
-// answer is out: reset holds the stream, delete ends it.
+// TestResetAndDeleteDisconnectPublisher checks that the publisher with the old key is disconnected
+// before the response is sent. A reset holds the stream, a delete ends it.
 func TestResetAndDeleteDisconnectPublisher(t *testing.T) {
 	name := domain.Name{App: "live", Room: "movie"}
 	for _, c := range []struct {
@@ -227,7 +227,7 @@ func TestResetAndDeleteDisconnectPublisher(t *testing.T) {
 			p := s.publish(name, key)
 			other := s.publish(domain.Name{App: "live", Room: "other"}, domain.KeyRef{ID: "another", Generation: 1})
 
-			// A client that hangs up must not stop half of it.
+			// The operation must finish although the client has disconnected.
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			r := httptest.NewRequest(http.MethodGet, c.target, nil).WithContext(ctx)
@@ -241,14 +241,14 @@ func TestResetAndDeleteDisconnectPublisher(t *testing.T) {
 				t.Error("the publisher is still connected")
 			}
 			if domain.KindOf(p.Err()) != domain.Denied {
-				t.Errorf("it was told %v", p.Err())
+				t.Errorf("the publisher's error is %v", p.Err())
 			}
 			if other.Err() != nil {
 				t.Errorf("another publisher was disconnected: %v", other.Err())
 			}
 			in, ok := s.hub.Info(name)
 			if ok != c.held || in.Held != c.held {
-				t.Errorf("the stream is there: %v, held: %v; want %v", ok, in.Held, c.held)
+				t.Errorf("stream exists: %v, held: %v; want %v", ok, in.Held, c.held)
 			}
 			_, err := s.hub.Publish(t.Context(), name, stream.PublishOptions{Grant: domain.Grant{Key: key}})
 			if domain.KindOf(err) != domain.Denied {
@@ -258,8 +258,8 @@ func TestResetAndDeleteDisconnectPublisher(t *testing.T) {
 	}
 }
 
-// TestDeleteEndsStreamWithoutKey ends what is published without a key, where none is asked for
-// (rtmp_noauth), and says so.
+// TestDeleteEndsStreamWithoutKey deletes a room whose stream was published without a key
+// (rtmp_noauth).
 func TestDeleteEndsStreamWithoutKey(t *testing.T) {
 	for _, withKey := range []bool{false, true} {
 		s := newFixture(t, nil)
@@ -276,7 +276,7 @@ func TestDeleteEndsStreamWithoutKey(t *testing.T) {
 			t.Errorf("delete: %d %s", w.Code, w.Body)
 		}
 		if _, ok := s.hub.Info(name); ok || p.Err() == nil || other.Err() != nil {
-			t.Errorf("the stream is there: %v; publishers: %v, %v", ok, p.Err(), other.Err())
+			t.Errorf("stream exists: %v; publishers: %v, %v", ok, p.Err(), other.Err())
 		}
 		if w := s.get("/control/delete?room=movie"); w.Code != 404 {
 			t.Errorf("delete again: %d", w.Code)
@@ -284,7 +284,8 @@ func TestDeleteEndsStreamWithoutKey(t *testing.T) {
 	}
 }
 
-// TestStoreErrors never takes a failure for success, and tells nobody what went wrong inside.
+// TestStoreErrors checks that store errors are never reported as success, and that their text stays
+// internal.
 func TestStoreErrors(t *testing.T) {
 	s := newFixture(t, nil)
 	for _, c := range []struct {
@@ -292,7 +293,7 @@ func TestStoreErrors(t *testing.T) {
 		err  error
 		want string
 	}{
-		{"P17 unavailable", domain.Errorf(domain.Unavailable, "dial 10.0.0.1: refused"),
+		{"unavailable", domain.Errorf(domain.Unavailable, "dial 10.0.0.1: refused"),
 			`{"status":503,"data":"key store unavailable"}`},
 		{"internal", errors.New("/secret/path: input/output error"), `{"status":500,"data":"internal error"}`},
 	} {
@@ -309,7 +310,7 @@ func TestStoreErrors(t *testing.T) {
 	}
 }
 
-// TestControlLog has one line for each control action, and no key and no query in it.
+// TestControlLog checks that each control action is logged in one line, without keys and queries.
 func TestControlLog(t *testing.T) {
 	s := newFixture(t, nil)
 	first := dataOf(t, s.get("/control/get?room=movie&jwt=canary"))
@@ -333,7 +334,7 @@ func TestControlLog(t *testing.T) {
 	}
 }
 
-// TestConcurrentControl changes one room from many sides (F94).
+// TestConcurrentControl changes one room from many goroutines.
 func TestConcurrentControl(t *testing.T) {
 	s := newFixture(t, func(o *Options) { o.Log = discard() })
 	var wg sync.WaitGroup

@@ -19,7 +19,7 @@ import (
 	"livego/internal/stream"
 )
 
-// A fixture is the operator's HTTP with a hub, keys in memory and a log to read.
+// A fixture is the operator's HTTP with a hub, keys in memory and a log in memory.
 type fixture struct {
 	t       testing.TB
 	hub     *stream.Hub
@@ -30,7 +30,7 @@ type fixture struct {
 	ended   []string // rooms, "app/room", whose sessions were ended
 }
 
-// allowAll lets everybody in.
+// allowAll authorizes every request.
 type allowAll struct{}
 
 func (allowAll) Authorize(*http.Request, auth.Access) error { return nil }
@@ -40,7 +40,7 @@ func (allowAll) Login(*http.Request, string) (auth.Session, error) {
 func (allowAll) Logout(*http.Request, string) error         { return nil }
 func (allowAll) Session(*http.Request) (auth.Session, bool) { return auth.Session{}, false }
 
-// newFixture returns a scene; change may alter its Options first.
+// newFixture returns a fixture. If change is not nil, it can modify the Options first.
 func newFixture(t testing.TB, change func(*Options)) *fixture {
 	t.Helper()
 	s := &fixture{t: t, hub: stream.NewHub(stream.Options{Hold: 20 * time.Second}), keys: &memKeys{}, log: &bytes.Buffer{}}
@@ -63,7 +63,8 @@ func newFixture(t testing.TB, change func(*Options)) *fixture {
 	return s
 }
 
-// do serves a request; headers are "Name: value", of which "Host" and "Remote" are what they say.
+// do serves a request. headers are "Name: value"; "Host" and "Remote" set the host and the remote
+// address.
 func (s *fixture) do(method, target, body string, headers ...string) *httptest.ResponseRecorder {
 	s.t.Helper()
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
@@ -82,7 +83,7 @@ func (s *fixture) do(method, target, body string, headers ...string) *httptest.R
 	s.handler.ServeHTTP(w, r)
 	if w.Header().Get("Content-Type") == "application/json" {
 		if !strings.HasSuffix(w.Body.String(), "}\n") {
-			s.t.Errorf("%s %s: the answer does not end its line: %q", method, target, w.Body)
+			s.t.Errorf("%s %s: the response does not end with a line break: %q", method, target, w.Body)
 		}
 		w.Body.Truncate(max(0, w.Body.Len()-1))
 	}
@@ -94,7 +95,7 @@ func (s *fixture) get(target string, headers ...string) *httptest.ResponseRecord
 	return s.do("GET", target, "", headers...)
 }
 
-// publish makes name live by key and writes one frame of video and one of audio.
+// publish publishes name with key and writes one video and one audio frame.
 func (s *fixture) publish(name domain.Name, key domain.KeyRef) *stream.Publisher {
 	s.t.Helper()
 	p, err := s.hub.Publish(context.Background(), name, stream.PublishOptions{
@@ -127,7 +128,7 @@ func (s *fixture) publish(name domain.Name, key domain.KeyRef) *stream.Publisher
 	return p
 }
 
-// watch adds a viewer who was given that many bytes.
+// watch adds a viewer that was sent that many bytes.
 func (s *fixture) watch(name domain.Name, proto, url string, video, audio int) *stream.Viewer {
 	s.t.Helper()
 	v, err := s.hub.Join(name, stream.ViewerOptions{Proto: proto, Remote: "192.0.2.8:6000", URL: url})
@@ -139,7 +140,7 @@ func (s *fixture) watch(name domain.Name, proto, url string, video, audio int) *
 	return v
 }
 
-// fakeRelays remembers the last relay that it was asked for, and fails with fail.
+// fakeRelays records the last call, and returns err.
 type fakeRelays struct {
 	lastCall string
 	err      error
@@ -160,7 +161,7 @@ func (f *fakeRelays) List() []domain.RelayStatus {
 		State: "running"}}
 }
 
-// memKeys are keys in memory. With fail set every call fails with it.
+// memKeys is a key store in memory. If err is set, every call returns it.
 type memKeys struct {
 	mu   sync.Mutex
 	keys []domain.Key
@@ -169,7 +170,7 @@ type memKeys struct {
 
 var _ domain.KeyStore = (*memKeys)(nil)
 
-// lookup calls fn with the index of the key of that place, -1 for none, unless calls are to fail.
+// lookup calls fn with the index of a key, -1 for none. If m.err is set, it returns that instead.
 func (m *memKeys) lookup(app, room, label string, fn func(i int) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -180,7 +181,7 @@ func (m *memKeys) lookup(app, room, label string, fn func(i int) error) error {
 		func(k domain.Key) bool { return k.App == app && k.Room == room && k.Label == label }))
 }
 
-// remove removes the keys that match. Caller holds m.mu.
+// remove removes the keys that match. The caller holds m.mu.
 func (m *memKeys) remove(match func(domain.Key) bool) (refs []domain.KeyRef) {
 	m.keys = slices.DeleteFunc(m.keys, func(k domain.Key) bool {
 		if match(k) {

@@ -13,36 +13,38 @@ import (
 
 const (
 	keysPath = v1 + "/keys"
-	// maxImport is how many keys one request imports.
+	// maxImport is the maximum number of keys in one import request.
 	maxImport = 200
 )
 
-// routeKeys serves the keys of rooms. They are named by their IDs, so that no secret stands in a URL.
+// routeKeys registers the routes for stream keys. Requests name keys by ID, so that no URL contains
+// a secret.
 func (s *server) routeKeys(api huma.API) {
-	huma.Register(api, operation("GET", keysPath, "list-keys", "The keys, without their secrets, by room, app and label"),
+	huma.Register(api, operation("GET", keysPath, "list-keys", "List keys without their secrets, by room, app and label"),
 		s.listKeys)
-	make := operation("POST", keysPath, "make-key", "Make a further key of a room", http.StatusConflict,
+	make := operation("POST", keysPath, "make-key", "Create a further key of a room", http.StatusConflict,
 		http.StatusTooManyRequests)
 	make.DefaultStatus = http.StatusCreated
 	huma.Register(api, make, s.makeKey)
 	huma.Register(api, operation("DELETE", keysPath+"/{id}", "revoke-key",
-		"Revoke a key: who publishes with it is disconnected", http.StatusNotFound), s.revokeKey)
-	huma.Register(api, operation("GET", keysPath+"/export", "export-keys", "Every key with its secret (role admin)"),
+		"Revoke a key and disconnect its publisher", http.StatusNotFound), s.revokeKey)
+	huma.Register(api, operation("GET", keysPath+"/export", "export-keys",
+		"Export all keys with their secrets (role admin)"),
 		s.exportKeys)
-	huma.Register(api, operation("POST", keysPath+"/import", "import-keys", "Store keys as they are (role admin)"),
+	huma.Register(api, operation("POST", keysPath+"/import", "import-keys", "Import keys unchanged (role admin)"),
 		s.importKeys)
 }
 
 type listInput struct {
-	Room  string `query:"room" maxLength:"128" doc:"Of this room only."`
-	After string `query:"after" maxLength:"128" doc:"Of the rooms whose names come after this one."`
-	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Of so many rooms at most."`
+	Room  string `query:"room" maxLength:"128" doc:"Only keys of this room."`
+	After string `query:"after" maxLength:"128" doc:"Only rooms whose names sort after this one."`
+	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Maximum number of rooms."`
 }
 
 type keyList struct {
 	Body struct {
 		Keys []keyexport.Key `json:"keys"`
-		Next string          `json:"next,omitempty" doc:"What to ask for as after to get the next; absent at the end."`
+		Next string          `json:"next,omitempty" doc:"Value of after for the next page; absent on the last page."`
 	}
 }
 
@@ -66,7 +68,7 @@ func (s *server) listKeys(ctx context.Context, in *listInput) (*keyList, error) 
 	out.Body.Keys = []keyexport.Key{}
 	rooms, last := 0, ""
 	for _, k := range keys {
-		k.Secret = "" // whatever the store thinks
+		k.Secret = "" // also if the store returned it
 		out.Body.Keys = append(out.Body.Keys, keyexport.FromDomain(k))
 		if k.Room != last {
 			rooms, last = rooms+1, k.Room
@@ -80,11 +82,11 @@ func (s *server) listKeys(ctx context.Context, in *listInput) (*keyList, error) 
 
 type makeInput struct {
 	Body struct {
-		Room    string     `json:"room" maxLength:"128" doc:"The room, which need not be there."`
-		App     string     `json:"app,omitempty" maxLength:"128" doc:"The only app that the key is good for. Absent: every app."`
-		Label   string     `json:"label,omitempty" maxLength:"128" doc:"What tells it from the room's other keys. Absent: the default key."`
-		Role    string     `json:"role,omitempty" enum:"primary,backup" doc:"backup: its encoder steps in when the main one is silent."`
-		Expires *time.Time `json:"expires,omitempty" doc:"When it ends. Absent: never."`
+		Room    string     `json:"room" maxLength:"128" doc:"The room, which need not exist."`
+		App     string     `json:"app,omitempty" maxLength:"128" doc:"The only app that the key is valid for. Absent: every app."`
+		Label   string     `json:"label,omitempty" maxLength:"128" doc:"A name that is unique among the room's keys. Absent: the default key."`
+		Role    string     `json:"role,omitempty" enum:"primary,backup" doc:"backup: its encoder takes over when the primary encoder is idle or gone."`
+		Expires *time.Time `json:"expires,omitempty" doc:"When the key expires. Absent: never."`
 	}
 }
 
@@ -96,11 +98,11 @@ func (s *server) makeKey(ctx context.Context, in *makeInput) (*oneKey, error) {
 	switch {
 	case err != nil:
 	case k.Label == domain.FormerLabel:
-		err = domain.Errorf(domain.Invalid, "the label %s is for keys that were replaced", domain.FormerLabel)
+		err = domain.Errorf(domain.Invalid, "the label %s is reserved for replaced keys", domain.FormerLabel)
 	case k.Label == "" && !k.Expires.IsZero():
-		err = domain.Errorf(domain.Invalid, "the default key does not expire: give this one a label")
+		err = domain.Errorf(domain.Invalid, "the default key cannot expire: set a label")
 	case !k.Expires.IsZero() && !k.Expires.After(time.Now()):
-		err = domain.Errorf(domain.Invalid, "expires is in the past")
+		err = domain.Errorf(domain.Invalid, "invalid expires: in the past")
 	default:
 		err = s.checkConfigured(k.App)
 	}
@@ -116,7 +118,7 @@ func (s *server) makeKey(ctx context.Context, in *makeInput) (*oneKey, error) {
 }
 
 type revokeInput struct {
-	ID string `path:"id" maxLength:"64" doc:"The id of the key, which is not the key."`
+	ID string `path:"id" maxLength:"64" doc:"The ID of the key, not the key itself."`
 }
 
 func (s *server) revokeKey(ctx context.Context, in *revokeInput) (*struct{}, error) {
@@ -177,7 +179,7 @@ func (s *server) importKeys(ctx context.Context, in *importInput) (*importOutput
 	if err != nil {
 		return nil, humaError(s.storeError("import", "", "", err))
 	}
-	s.Log.Info("control", "action", "import keys", "added", report.Added, "there already", report.Same, "refused",
+	s.Log.Info("control", "action", "import keys", "added", report.Added, "already_present", report.Same, "refused",
 		len(report.Refused))
 	return &importOutput{report}, nil
 }

@@ -57,7 +57,7 @@ func TestKeysV1(t *testing.T) {
 	select {
 	case <-p.Done():
 	case <-time.After(10 * time.Second):
-		t.Error("who publishes with a revoked key stays")
+		t.Error("the publisher with a revoked key stays connected")
 	}
 	if w := s.do("DELETE", "/api/v1/keys/"+made.ID, ""); w.Code != 404 {
 		t.Errorf("revoke again: %d", w.Code)
@@ -77,7 +77,7 @@ func TestKeysV1(t *testing.T) {
 		}
 	}
 	if got := other.get("/control/get?room=movie").Body.String(); !strings.Contains(got, keys[0].Secret) {
-		t.Errorf("after the import get answers %s", got)
+		t.Errorf("get after the import: %s", got)
 	}
 	if strings.Contains(s.log.String()+other.log.String(), keys[0].Secret) {
 		t.Error("the log has the key")
@@ -102,7 +102,8 @@ func TestKeysV1Pages(t *testing.T) {
 	}
 }
 
-// TestV1InvalidRequests sends what breaks a rule. Nothing is made, and no answer repeats what was sent.
+// TestV1InvalidRequests sends invalid requests. They must change nothing, and no response repeats
+// the input.
 func TestV1InvalidRequests(t *testing.T) {
 	s := newFixture(t, nil)
 	const canary = "c4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n4ry"
@@ -111,35 +112,35 @@ func TestV1InvalidRequests(t *testing.T) {
 		headers                  []string
 		status                   int
 	}{
-		{"P02 GET on a change", "GET", "/api/v1/keys/import", "", nil, 405},
-		{"P03 PUT", "PUT", "/api/v1/keys", "{}", []string{jsonContent}, 405},
-		{"P03 PATCH", "PATCH", "/api/v1/keys/x", "{}", []string{jsonContent}, 405},
-		{"P03 TRACE", "TRACE", "/api/v1/keys", "", nil, 405},
-		{"P03 override", "GET", "/api/v1/keys", "", []string{"X-HTTP-Method-Override: DELETE"}, 200},
+		{"GET on a change", "GET", "/api/v1/keys/import", "", nil, 405},
+		{"PUT", "PUT", "/api/v1/keys", "{}", []string{jsonContent}, 405},
+		{"PATCH", "PATCH", "/api/v1/keys/x", "{}", []string{jsonContent}, 405},
+		{"TRACE", "TRACE", "/api/v1/keys", "", nil, 405},
+		{"override", "GET", "/api/v1/keys", "", []string{"X-HTTP-Method-Override: DELETE"}, 200},
 		{"no route", "GET", "/api/v1/nothing", "", nil, 404},
-		{"P04 twice", "GET", "/api/v1/keys?room=a&room=b", "", nil, 400},
+		{"twice", "GET", "/api/v1/keys?room=a&room=b", "", nil, 400},
 		{"unknown argument", "GET", "/api/v1/keys?" + canary + "=1", "", nil, 400},
-		{"P04 array", "GET", "/api/v1/keys?room[]=a", "", nil, 400},
-		{"P04 no room", "POST", "/api/v1/keys", `{}`, []string{jsonContent}, 400},
-		{"P05 empty room", "POST", "/api/v1/keys", `{"room":""}`, []string{jsonContent}, 400},
-		{"P05 bad room", "POST", "/api/v1/keys", `{"room":"../x"}`, []string{jsonContent}, 400},
-		{"P05 NUL", "POST", "/api/v1/keys", `{"room":"a\u0000"}`, []string{jsonContent}, 400},
-		{"P05 no UTF-8", "POST", "/api/v1/keys", "{\"room\":\"\xff\"}", []string{jsonContent}, 400},
-		{"P05 depth", "POST", "/api/v1/keys", strings.Repeat(`[`, 10000), []string{jsonContent}, 400},
-		{"P05 depth, whole", "POST", "/api/v1/keys", strings.Repeat(`[`, 10000) + strings.Repeat(`]`, 10000),
+		{"array", "GET", "/api/v1/keys?room[]=a", "", nil, 400},
+		{"no room", "POST", "/api/v1/keys", `{}`, []string{jsonContent}, 400},
+		{"empty room", "POST", "/api/v1/keys", `{"room":""}`, []string{jsonContent}, 400},
+		{"bad room", "POST", "/api/v1/keys", `{"room":"../x"}`, []string{jsonContent}, 400},
+		{"NUL", "POST", "/api/v1/keys", `{"room":"a\u0000"}`, []string{jsonContent}, 400},
+		{"no UTF-8", "POST", "/api/v1/keys", "{\"room\":\"\xff\"}", []string{jsonContent}, 400},
+		{"depth", "POST", "/api/v1/keys", strings.Repeat(`[`, 10000), []string{jsonContent}, 400},
+		{"depth, whole", "POST", "/api/v1/keys", strings.Repeat(`[`, 10000) + strings.Repeat(`]`, 10000),
 			[]string{jsonContent}, 400},
-		{"P05 duplicate member", "POST", "/api/v1/keys", `{"room":"a","room":"b"}`, []string{jsonContent}, 400},
-		{"P05 1e400", "POST", "/api/v1/keys/import", `{"keys":[{"room":"a","generation":1e400}]}`, []string{jsonContent},
+		{"duplicate member", "POST", "/api/v1/keys", `{"room":"a","room":"b"}`, []string{jsonContent}, 400},
+		{"1e400", "POST", "/api/v1/keys/import", `{"keys":[{"room":"a","generation":1e400}]}`, []string{jsonContent},
 			400},
-		{"P05 trailing data", "POST", "/api/v1/keys", `{"room":"a"}{}`, []string{jsonContent}, 400},
-		{"P05 BOM", "POST", "/api/v1/keys", "\ufeff" + `{"room":"a"}`, []string{jsonContent}, 400},
-		{"P05 unknown field", "POST", "/api/v1/keys", `{"room":"a","` + canary + `":"` + canary + `"}`, []string{jsonContent},
+		{"trailing data", "POST", "/api/v1/keys", `{"room":"a"}{}`, []string{jsonContent}, 400},
+		{"BOM", "POST", "/api/v1/keys", "\ufeff" + `{"room":"a"}`, []string{jsonContent}, 400},
+		{"unknown field", "POST", "/api/v1/keys", `{"room":"a","` + canary + `":"` + canary + `"}`, []string{jsonContent},
 			400},
-		{"P05 wrong type", "POST", "/api/v1/keys", `{"room":["` + canary + `"]}`, []string{jsonContent}, 400},
-		{"P05 null", "POST", "/api/v1/keys", `null`, []string{jsonContent}, 400},
-		{"P05 no body", "POST", "/api/v1/keys", ``, []string{jsonContent}, 400},
-		{"P05 NaN", "POST", "/api/v1/keys/import", `{"keys":[{"room":"a","generation":NaN}]}`, []string{jsonContent}, 400},
-		{"P05 100 KB", "POST", "/api/v1/keys", `{"room":"` + strings.Repeat("a", 100<<10) + `"}`, []string{jsonContent}, 413},
+		{"wrong type", "POST", "/api/v1/keys", `{"room":["` + canary + `"]}`, []string{jsonContent}, 400},
+		{"null", "POST", "/api/v1/keys", `null`, []string{jsonContent}, 400},
+		{"no body", "POST", "/api/v1/keys", ``, []string{jsonContent}, 400},
+		{"NaN", "POST", "/api/v1/keys/import", `{"keys":[{"room":"a","generation":NaN}]}`, []string{jsonContent}, 400},
+		{"100 KB", "POST", "/api/v1/keys", `{"room":"` + strings.Repeat("a", 100<<10) + `"}`, []string{jsonContent}, 413},
 		{"a form", "POST", "/api/v1/keys", `room=a`, []string{"Content-Type: application/x-www-form-urlencoded"}, 415},
 		{"bad role", "POST", "/api/v1/keys", `{"room":"a","role":"` + canary + `"}`, []string{jsonContent}, 400},
 		{"reserved label", "POST", "/api/v1/keys", `{"room":"a","label":"~"}`, []string{jsonContent}, 400},
@@ -154,12 +155,12 @@ func TestV1InvalidRequests(t *testing.T) {
 			[]string{jsonContent}, 400},
 		{"import of too many", "POST", "/api/v1/keys/import",
 			`{"keys":[` + strings.Repeat(`{"room":"a"},`, 200) + `{"room":"a"}]}`, []string{jsonContent}, 400},
-		{"P19 limit", "GET", "/api/v1/keys?limit=-1", "", nil, 400},
-		{"P19 limit", "GET", "/api/v1/keys?limit=1000000000", "", nil, 400},
-		{"P19 limit", "GET", "/api/v1/keys?limit=abc", "", nil, 400},
-		{"P19 cursor", "GET", "/api/v1/keys?after=../x", "", nil, 400},
-		{"P20 id", "DELETE", "/api/v1/keys/..%2Fx", "", nil, 404},
-		{"P20 long id", "DELETE", "/api/v1/keys/" + strings.Repeat("x", 65), "", nil, 400},
+		{"limit", "GET", "/api/v1/keys?limit=-1", "", nil, 400},
+		{"limit", "GET", "/api/v1/keys?limit=1000000000", "", nil, 400},
+		{"limit", "GET", "/api/v1/keys?limit=abc", "", nil, 400},
+		{"cursor", "GET", "/api/v1/keys?after=../x", "", nil, 400},
+		{"id", "DELETE", "/api/v1/keys/..%2Fx", "", nil, 404},
+		{"long id", "DELETE", "/api/v1/keys/" + strings.Repeat("x", 65), "", nil, 400},
 		{"a key in the place of an id", "DELETE", "/api/v1/keys/" + canary, "", nil, 404},
 		{"grace", "GET", "/control/reset?room=a&grace=soon", "", nil, 400},
 		{"grace", "GET", "/control/reset?room=a&grace=-1s", "", nil, 400},
@@ -170,11 +171,11 @@ func TestV1InvalidRequests(t *testing.T) {
 			w := s.do(c.method, c.path, c.body, c.headers...)
 			wantStatus(t, w, c.status)
 			if strings.Contains(w.Body.String(), canary) || strings.Contains(s.log.String(), canary) {
-				t.Errorf("what was sent is repeated: %s", w.Body)
+				t.Errorf("the response or the log repeats the input: %s", w.Body)
 			}
 			if c.status >= 400 && strings.HasPrefix(c.path, "/api/") &&
 				w.Header().Get("Content-Type") != "application/problem+json" {
-				t.Errorf("a refusal is %s: %s", w.Header().Get("Content-Type"), w.Body)
+				t.Errorf("the error response is %s: %s", w.Header().Get("Content-Type"), w.Body)
 			}
 		})
 	}
@@ -183,7 +184,7 @@ func TestV1InvalidRequests(t *testing.T) {
 	}
 }
 
-// TestV1Unauthorized tells 401 from 403.
+// TestV1Unauthorized checks when a request gets 401 and when 403.
 func TestV1Unauthorized(t *testing.T) {
 	s, token := newAuthFixture(t)
 	const outside = "Remote: 198.51.100.9:4000"
@@ -200,22 +201,23 @@ func TestV1Unauthorized(t *testing.T) {
 	}
 }
 
-// TestRefusedPathIsNotLogged keeps what a stranger has made up out of the log: it may be a key in the wrong place.
+// TestRefusedPathIsNotLogged checks that unknown paths of refused requests are not logged: such a
+// path may contain a key.
 func TestRefusedPathIsNotLogged(t *testing.T) {
 	const canary = "c4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n4ry"
 	for _, path := range []string{"/" + canary, "/api/v1/" + canary, "/api/v1/keys/" + canary, "/control/" + canary,
 		"/statics/" + canary, "/control/get/" + canary} {
-		s, _ := newAuthFixture(t) // one each: lines are limited to one a second
+		s, _ := newAuthFixture(t) // one for each path: the log has one line a second
 		if w := s.get(path, "Remote: 198.51.100.9:4000"); w.Code != 401 && w.Code != 403 {
 			t.Errorf("%s: %d", path, w.Code)
 		}
 		if log := s.log.String(); strings.Contains(log, canary) || !strings.Contains(log, "request refused") {
-			t.Errorf("%s: the log says %s", path, log)
+			t.Errorf("%s: log %s", path, log)
 		}
 	}
 }
 
-// TestDeniedEvents lists who was refused, without what he showed.
+// TestDeniedEvents lists refused requests, without the credentials that they showed.
 func TestDeniedEvents(t *testing.T) {
 	s, token := newAuthFixture(t)
 	const outside = "Remote: 198.51.100.9:4000"
@@ -269,17 +271,17 @@ func FuzzCheckDuplicateMembers(f *testing.F) {
 		if checkDuplicateMembers(b) != nil || json.Unmarshal(b, &v) != nil {
 			return
 		}
-		once, err := json.Marshal(v) // a member that was there twice is there once
+		normalized, err := json.Marshal(v) // a duplicate member is there once
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n, kept := members(b), members(once); n != kept {
+		if n, kept := members(b), members(normalized); n != kept {
 			t.Errorf("%q: %d members, and %d remain", b, n, kept)
 		}
 	})
 }
 
-// members counts the colons of JSON that are not within strings.
+// members counts the colons of a JSON text outside of strings.
 func members(b []byte) (n int) {
 	inside := false
 	for i := 0; i < len(b); i++ {

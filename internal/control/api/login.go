@@ -13,14 +13,14 @@ import (
 	"livego/internal/domain"
 )
 
-// showsLogin reports whether the form to log in is the answer to r, which was refused with err: a
-// browser asks for something to look at, and lacks a credential, which it cannot show in a header.
+// showsLogin reports whether the response to r, which was refused with err, is the login form: for
+// a browser that loads a page without a credential, which it cannot send in a header.
 func (s *server) showsLogin(r *http.Request, err error) bool {
 	return errors.Is(err, auth.ErrCredential) && r.Method == http.MethodGet && isLoginTarget(r.URL.Path) &&
 		strings.Contains(r.Header.Get("Accept"), "text/html")
 }
 
-// isLoginTarget reports whether a browser may go to a path after it has logged in.
+// isLoginTarget reports whether a browser may be redirected to p after login.
 func isLoginTarget(p string) bool {
 	if p != "/" && path.Clean(p) != strings.TrimSuffix(p, "/") || strings.ContainsAny(p, "\\\r\n") {
 		return false
@@ -28,17 +28,17 @@ func isLoginTarget(p string) bool {
 	return p == "/" || strings.HasPrefix(p, "/statics/") || strings.HasPrefix(p, "/debug/pprof/")
 }
 
-// loginData is what the form shows.
+// loginData is the data of the login template.
 type loginData struct {
 	pageData
-	Root  string // leads from the page to /, also where a proxy serves that below a path of its own
-	Next  string // the path to go to
-	Hint  string // why a credential is needed, where it is not plain
+	Root  string // relative path from the page to /, which also works below a proxy's path prefix
+	Next  string // path to redirect to after login
+	Hint  string // why a credential is needed, if that is not obvious
 	Wrong string // why the last attempt failed
-	Plain bool   // the token would cross the network in plain text
+	Plain bool   // the token would be sent over the network in plain text
 }
 
-// writeLogin answers with the form to log in.
+// writeLogin writes the login form.
 func (s *server) writeLogin(w http.ResponseWriter, r *http.Request, d loginData) {
 	ip, _ := netip.ParseAddr(hostname(r.Host))
 	d.pageData = pageData{CSS: s.page.css, Icon: s.page.icon, Version: s.Version}
@@ -47,9 +47,10 @@ func (s *server) writeLogin(w http.ResponseWriter, r *http.Request, d loginData)
 	s.writePage(w, r, s.page.login, http.StatusForbidden, d)
 }
 
-// serveLogin opens a session for the credential of a form, and leads back to where the form was shown.
+// serveLogin opens a session for the credential in a form, and redirects to the page that showed
+// the form.
 func (s *server) serveLogin(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodGet || r.Method == http.MethodHead { // a page that is loaded again after a failure
+	if r.Method == http.MethodGet || r.Method == http.MethodHead { // a page that is reloaded after a failure
 		redirect(w, "/")
 		return
 	}
@@ -73,14 +74,14 @@ func (s *server) serveLogin(w http.ResponseWriter, r *http.Request) {
 	redirect(w, next)
 }
 
-// redirect leads a browser from /login or /logout to a path of ours, as seen from there: a proxy
-// may serve all this below a path of its own.
+// redirect redirects a browser from /login or /logout to a path of this server. The location is
+// relative, because a proxy may serve this below a path prefix.
 func redirect(w http.ResponseWriter, path string) {
 	w.Header().Set("Location", "."+(&url.URL{Path: path}).EscapedPath())
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// serveLogout ends the session that the request comes with.
+// serveLogout ends the session of the request.
 func (s *server) serveLogout(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		redirect(w, "/")
@@ -98,14 +99,14 @@ func (s *server) serveLogout(w http.ResponseWriter, r *http.Request) {
 	redirect(w, "/")
 }
 
-// form returns the fields of a form that was sent by POST.
+// form returns the fields of a form sent by POST.
 func (s *server) form(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", "GET, HEAD, POST")
 		return nil, errMethod
 	}
-	if r.URL.RawQuery != "" { // nothing of this belongs into an address
-		return nil, domain.Errorf(domain.Invalid, "the fields must be in the body")
+	if r.URL.RawQuery != "" { // credentials do not belong in URLs
+		return nil, domain.Errorf(domain.Invalid, "form fields must be in the body")
 	}
 	if err := limitBody(w, r); err != nil {
 		return nil, err
@@ -116,24 +117,24 @@ func (s *server) form(w http.ResponseWriter, r *http.Request) (url.Values, error
 	}
 	for name := range args {
 		if _, _, err := argument(args, name); err != nil {
-			return nil, domain.Errorf(domain.Invalid, "a field is given twice")
+			return nil, domain.Errorf(domain.Invalid, "duplicate form field")
 		}
 	}
 	return args, nil
 }
 
-// setCookie has the browser keep a session for so long, or drop it.
+// setCookie sets the session cookie for a duration, or deletes it if keep is negative.
 func (s *server) setCookie(w http.ResponseWriter, r *http.Request, value string, keep time.Duration) {
 	http.SetCookie(w, &http.Cookie{
 		Name: auth.SessionCookie, Value: value, Path: "/", MaxAge: int(keep.Seconds()),
 		HttpOnly: true, SameSite: http.SameSiteStrictMode,
-		// A browser sends the origin of a form, with the scheme that it sees in front of a proxy.
+		// A browser sends the origin of a form with the scheme that it used to reach the proxy.
 		Secure: scheme(r) == "https" || strings.HasPrefix(r.Header.Get("Origin"), "https://"),
 	})
 }
 
-// scheme returns the scheme by which a browser has asked. A proxy that ends TLS says so; it is
-// believed for links and cookies, which are for the browser alone.
+// scheme returns the scheme of the browser's request. It trusts X-Forwarded-Proto of any client,
+// because links and cookies affect only that client.
 func scheme(r *http.Request) string {
 	if r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https") {
 		return "https"

@@ -18,12 +18,13 @@ const (
 	form        = "Content-Type: application/x-www-form-urlencoded"
 )
 
-// TestLoginForm shows a browser from outside where to log in, and everybody else what was refused.
+// TestLoginForm checks that a browser from another machine gets the login form, and other clients
+// an error.
 func TestLoginForm(t *testing.T) {
 	s, _ := newAuthFixture(t)
 	for _, c := range []struct {
 		target, accept string
-		want           string // as what the page leads to /login; "" for no form
+		want           string // the form's action; "" for no form
 	}{
 		{"/", asBrowser, "./login"},
 		{"/statics/", asBrowser, "./../login"},
@@ -45,7 +46,7 @@ func TestLoginForm(t *testing.T) {
 	}
 	w := s.get("/", fromOutside, publicHost, asBrowser, "Sec-Fetch-Site: cross-site")
 	if wantStatus(t, w, 403); strings.Contains(w.Body.String(), "<form") {
-		t.Error("another site's page gets the form")
+		t.Error("a page of another site gets the form")
 	}
 	if body := s.get("/", fromOutside, publicHost, asBrowser).Body.String(); !strings.Contains(body, "plain HTTP") {
 		t.Error("no warning of plain HTTP")
@@ -55,11 +56,11 @@ func TestLoginForm(t *testing.T) {
 		t.Error("a warning of plain HTTP over TLS")
 	}
 	if body := s.get("/", "Host: studio", asBrowser).Body.String(); !strings.Contains(body, "api_hosts") {
-		t.Error("the form does not say what this machine's name lacks")
+		t.Error("the form does not name api_hosts")
 	}
 }
 
-// TestLogin goes through a session: in, look, change, out.
+// TestLogin logs in, reads, changes something, and logs out.
 func TestLogin(t *testing.T) {
 	s, token := newAuthFixture(t)
 	post := func(path, body string, headers ...string) (status int, cookie, location string) {
@@ -81,7 +82,8 @@ func TestLogin(t *testing.T) {
 	sent := "Cookie: " + shown
 	page := s.get("/", fromOutside, publicHost, sent)
 	wantStatus(t, page, 200)
-	csrf := regexp.MustCompile(`<meta name="csrf-token" content="([0-9A-Za-z]{48})">`).FindStringSubmatch(page.Body.String())
+	csrfTag := regexp.MustCompile(`<meta name="csrf-token" content="([0-9A-Za-z]{48})">`)
+	csrf := csrfTag.FindStringSubmatch(page.Body.String())
 	if csrf == nil || !strings.Contains(page.Body.String(), `action="logout"`) ||
 		strings.Contains(page.Body.String(), token) {
 		t.Fatalf("the page: %s", page.Body)
@@ -103,7 +105,7 @@ func TestLogin(t *testing.T) {
 	}
 	wantStatus(t, s.get("/stat/livestat", fromOutside, publicHost, sent), 403)
 
-	// What goes wrong.
+	// Invalid logins.
 	if w := s.do("POST", "/login", "credential=guess&next=/", fromOutside, publicHost, form); w.Code != 403 ||
 		!strings.Contains(w.Body.String(), `role="alert"`) || w.Header().Get("Set-Cookie") != "" {
 		t.Errorf("a wrong credential: %d %s", w.Code, w.Body)
@@ -145,7 +147,8 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// TestSecureCookie marks the cookie where the browser sees TLS, at this server or in front of it.
+// TestSecureCookie checks that the cookie is marked Secure if the browser used TLS to this server
+// or to a proxy.
 func TestSecureCookie(t *testing.T) {
 	s, token := newAuthFixture(t)
 	for _, c := range []struct {
@@ -162,7 +165,7 @@ func TestSecureCookie(t *testing.T) {
 	}
 }
 
-// TestLinksBehindProxy shows the addresses by which a browser has come, and with a public URL that one.
+// TestLinksBehindProxy checks that links have the address that the browser used, or public_url.
 func TestLinksBehindProxy(t *testing.T) {
 	w := newFixture(t, nil).get("/", publicHost, "X-Forwarded-Proto: https")
 	wantText(t, text(w.Body.String()), "https://live.example:8443/control/get?room=movie",

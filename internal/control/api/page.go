@@ -36,9 +36,9 @@ var (
 	icon []byte
 )
 
-// A page is the template of / with what does not change. Style and script are part of the page, so
-// that it works where each request needs a token; its policy names them by their digests, so that
-// nothing else runs.
+// A page holds the templates and the parts that do not change. Style and script are inline, so that
+// the page works where each request needs a token; the policy allows them by their digests, so that
+// no other script runs.
 type page struct {
 	main, login *template.Template
 	policy      string
@@ -62,30 +62,30 @@ func newPage() *page {
 	}
 }
 
-// pageData is what the template shows.
+// pageData is the data of the page's template.
 type pageData struct {
 	CSS     template.CSS
 	JS      template.JS
 	Icon    template.URL
 	Version string
 	Streams []streamData
-	Tour    *quickStartData // nil where no app may be published to
-	Tokens  bool            // can be made
-	Keys    bool            // can be shown
-	CSRF    string          // of the session, "" where the browser needs none
+	Tour    *quickStartData // nil if no app accepts publishers
+	Tokens  bool            // the page has the form that makes tokens
+	Keys    bool            // the page has the form that shows a key
+	CSRF    string          // token of the session, "" if the browser needs none
 }
 
-// streamData is one live stream in words.
+// streamData is a live stream as the page shows it.
 type streamData struct {
 	Name    string
 	Held    bool
-	Up      string // how long it has been live
+	Up      string // time since the stream started
 	Tracks  []trackData
-	Skipped uint64 // what of the encoder reaches no viewer
-	From    string // who publishes: "rtmp from 192.0.2.7, OBS 30"
+	Skipped uint64 // frames and messages of the publisher that no viewer receives
+	From    string // the publisher: "rtmp from 192.0.2.7, OBS 30"
 	Viewers int
-	Protos  string // the viewers' protocols: "2 rtmp, 1 hls"
-	Lag     string // how far the slowest viewer is behind, "" when none is
+	Protos  string // viewers by protocol: "2 rtmp, 1 hls"
+	Lag     string // delay of the slowest viewer, "" if all are up to date
 	Links   []link
 }
 
@@ -100,10 +100,10 @@ type link struct {
 	URL   template.URL
 }
 
-// quickStartData are the three steps of the beginning.
+// quickStartData is the data of the quick start: three steps to a first stream.
 type quickStartData struct {
 	GetKey string // URL
-	Server string // what goes before the key
+	Server string // RTMP URL without the key
 	Watch  []link
 }
 
@@ -122,7 +122,7 @@ func (s *server) servePage(w http.ResponseWriter, r *http.Request) {
 	s.writePage(w, r, s.page.main, http.StatusOK, data)
 }
 
-// writePage answers with a page.
+// writePage executes a template as the response.
 func (s *server) writePage(w http.ResponseWriter, r *http.Request, t *template.Template, status int, data any) {
 	var body bytes.Buffer
 	if err := t.Execute(&body, data); err != nil {
@@ -132,8 +132,8 @@ func (s *server) writePage(w http.ResponseWriter, r *http.Request, t *template.T
 	}
 	w.Header().Set("Content-Security-Policy", s.page.policy)
 	w.Header().Set("Cross-Origin-Opener-Policy", "same-origin")
-	// With no-referrer a browser sends "Origin: null" with the page's own forms, and by plain HTTP
-	// nothing else tells whose they are.
+	// With no-referrer a browser would send "Origin: null" with the page's own forms, which over
+	// plain HTTP is all that identifies them.
 	w.Header().Set("Referrer-Policy", "same-origin")
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
@@ -225,7 +225,7 @@ func channelLayout(channels int) string {
 	return fmt.Sprintf("%d channels", channels)
 }
 
-// describePublisher tells who publishes.
+// describePublisher returns the protocol, host and encoder of a publisher.
 func describePublisher(c stream.ConnInfo, m *media.Meta) string {
 	s := c.Proto
 	if host, _, err := net.SplitHostPort(c.Remote); err == nil {
@@ -237,7 +237,7 @@ func describePublisher(c stream.ConnInfo, m *media.Meta) string {
 	return s
 }
 
-// formatProtocols says how many viewers there are by each protocol, the most watched first.
+// formatProtocols returns the number of viewers by protocol, the largest first.
 func formatProtocols(count map[string]int) string {
 	names := slices.Collect(maps.Keys(count))
 	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b)) })
@@ -247,7 +247,7 @@ func formatProtocols(count map[string]int) string {
 	return strings.Join(names, ", ")
 }
 
-// links returns the URLs by which name may be watched, as seen from who asked for host.
+// links returns the URLs at which name can be watched, as seen from a client that requested host.
 func (s *server) links(app App, name domain.Name, host string) []link {
 	var links []link
 	add := func(on bool, label, u string) {
@@ -262,14 +262,15 @@ func (s *server) links(app App, name domain.Name, host string) []link {
 	add(true, "RTMP", s.rtmpURL(s.RTMP, host, name.App, name.Room))
 	add(app.FLV, "FLV", joinURL(flv, host, name.App, name.Room+".flv"))
 	add(app.HLS, "HLS", joinURL(hls, host, name.App, name.Room+".m3u8"))
-	// By TLS too, where it is served: behind the others, which scripts may count on.
+	// URLs over TLS come last: scripts may rely on the order of the others.
 	add(true, "RTMPS", s.rtmpURL(s.RTMPS, host, name.App, name.Room))
 	add(app.FLV, "FLV by HTTPS", joinURL(https, host, name.App, name.Room+".flv"))
 	add(app.HLS, "HLS by HTTPS", joinURL(https, host, name.App, name.Room+".m3u8"))
 	return links
 }
 
-// rtmpURL is joinURL for a listener of RTMP. With a public URL it is on the host of that, on the port of the listener.
+// rtmpURL is joinURL for an RTMP listener. With a public URL it has the host of that and the port
+// of the listener.
 func (s *server) rtmpURL(base, requestHost string, parts ...string) string {
 	u, err := url.Parse(base)
 	public, publicErr := url.Parse(s.PublicURL)
@@ -280,8 +281,8 @@ func (s *server) rtmpURL(base, requestHost string, parts ...string) string {
 	return u.JoinPath(parts...).String()
 }
 
-// joinURL returns base with a path; its host, where it stands for every address, is that of the
-// request. "" for no base.
+// joinURL returns base with a path. An unspecified host is replaced by that of the request. It
+// returns "" for an empty base.
 func joinURL(base, requestHost string, parts ...string) string {
 	u, err := url.Parse(base)
 	if err != nil || base == "" {
@@ -307,7 +308,7 @@ func hostname(host string) string {
 	return strings.Trim(host, "[]")
 }
 
-// formatDuration returns a duration as people say it.
+// formatDuration returns d as text, such as "1 h 30 min".
 func formatDuration(d time.Duration) string {
 	switch m, h := int(d.Minutes()), int(d.Hours()); {
 	case m < 1:
@@ -321,7 +322,7 @@ func formatDuration(d time.Duration) string {
 	}
 }
 
-// formatBitrate returns a bit formatBitrate as people say it, "" for none.
+// formatBitrate returns a bitrate as text, such as "2.5 Mbit/s"; "" for none.
 func formatBitrate(kbps float64) string {
 	switch {
 	case kbps < 1:

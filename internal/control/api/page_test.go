@@ -14,7 +14,7 @@ import (
 	"livego/internal/stream"
 )
 
-// text returns what a reader of the page sees, in one line.
+// text returns the visible text of a page, in one line.
 func text(page string) string {
 	page = regexp.MustCompile(`(?s)<(style|script)>.*?</(style|script)>|<[^>]*>`).ReplaceAllString(page, " ")
 	return strings.Join(strings.Fields(html.UnescapeString(page)), " ")
@@ -45,16 +45,16 @@ func TestEmptyPage(t *testing.T) {
 		`<a href="rtmp://localhost:1935/live/movie"`)
 }
 
-// TestPageWithoutApps has no advice for a server that takes no streams.
+// TestPageWithoutApps checks that the quick start is missing if no app accepts publishers.
 func TestPageWithoutApps(t *testing.T) {
 	w := newFixture(t, func(o *Options) { o.Apps = nil }).get("/")
 	wantStatus(t, w, 200)
 	if got := text(w.Body.String()); strings.Contains(got, "three steps") {
-		t.Errorf("the page has the tour: %s", got)
+		t.Errorf("the page has the quick start: %s", got)
 	}
 }
 
-// TestLivePage shows what is live, and what strangers wrote as text (P25).
+// TestLivePage checks that the page shows live streams, and escapes markup from clients.
 func TestLivePage(t *testing.T) {
 	s := newFixture(t, nil)
 	movie, quiet := domain.Name{App: "live", Room: "movie"}, domain.Name{App: "quiet", Room: "radio"}
@@ -70,17 +70,18 @@ func TestLivePage(t *testing.T) {
 		"AAC · 44.1 kHz · stereo · ",
 		"rtmp from 192.0.2.7, OBS <b>30</b>", "2 hls, 1 rtmp", "quiet/radio waiting for the encoder", "0 viewers")
 	if strings.Contains(body, "<b>30") || strings.Contains(body, "<script>alert") {
-		t.Error("somebody else's markup is part of the page")
+		t.Error("markup from a client is part of the page")
 	}
 	if strings.Contains(got, "radio.flv") || strings.Contains(got, "radio.m3u8") {
 		t.Error("the page links to what the app does not serve")
 	}
 	if strings.Contains(body, "<details open>") {
-		t.Error("the tour is open though something is live")
+		t.Error("the quick start is open although a stream is live")
 	}
 }
 
-// TestPagePolicy finds style and script named by their digests, so that they, and nothing else, take effect.
+// TestPagePolicy checks that the policy allows the page's style and script by their digests, and
+// nothing else.
 func TestPagePolicy(t *testing.T) {
 	w := newFixture(t, nil).get("/")
 	policy := w.Header().Get("Content-Security-Policy")

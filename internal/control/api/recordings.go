@@ -10,14 +10,14 @@ import (
 type recording struct {
 	App      string    `json:"app"`
 	Room     string    `json:"room"`
-	File     string    `json:"file,omitempty" doc:"Below flv_dir. Absent while there is none."`
+	File     string    `json:"file,omitempty" doc:"Path below flv_dir. Absent while there is no file."`
 	Started  time.Time `json:"started"`
 	Bytes    int64     `json:"bytes"`
 	Duration float64   `json:"duration" doc:"In seconds."`
-	Gaps     int       `json:"gaps" doc:"How often something of the stream is not in the file."`
+	Gaps     int       `json:"gaps" doc:"Number of gaps, in which frames are missing from the file."`
 	State    string    `json:"state" enum:"recording,stalled,waiting,finished"`
-	Reason   string    `json:"reason,omitempty" enum:"ended,changed,failed,mended" doc:"Why it is finished."`
-	Error    string    `json:"error,omitempty" doc:"What the disk says."`
+	Reason   string    `json:"reason,omitempty" enum:"ended,changed,failed,mended" doc:"Why the file is finished."`
+	Error    string    `json:"error,omitempty" doc:"The error of the file system."`
 }
 
 type recordingList struct {

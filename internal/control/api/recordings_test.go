@@ -7,7 +7,7 @@ import (
 	"livego/internal/domain"
 )
 
-// TestRecordings lists what is recorded; an empty list where nothing is.
+// TestRecordings lists recordings; the list is empty if nothing is recorded.
 func TestRecordings(t *testing.T) {
 	if w := newFixture(t, nil).get("/api/v1/recordings"); w.Code != 200 || w.Body.String() != `{"recordings":[]}` {
 		t.Errorf("%d %s", w.Code, w.Body)
@@ -23,8 +23,10 @@ func TestRecordings(t *testing.T) {
 		}
 	})
 	const want = `{"recordings":[` +
-		`{"app":"live","room":"full","started":"1970-01-01T00:00:02Z","bytes":0,"duration":0,"gaps":0,"state":"waiting","error":"write: no space left on device"},` +
-		`{"app":"live","room":"movie","file":"live/movie_1.flv","started":"1970-01-01T00:00:01Z","bytes":7,"duration":1.5,"gaps":2,"state":"finished","reason":"ended"}]}`
+		`{"app":"live","room":"full","started":"1970-01-01T00:00:02Z","bytes":0,"duration":0,"gaps":0,` +
+		`"state":"waiting","error":"write: no space left on device"},` +
+		`{"app":"live","room":"movie","file":"live/movie_1.flv","started":"1970-01-01T00:00:01Z",` +
+		`"bytes":7,"duration":1.5,"gaps":2,"state":"finished","reason":"ended"}]}`
 	if w := s.get("/api/v1/recordings"); w.Code != 200 || w.Body.String() != want {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}

@@ -11,7 +11,8 @@ import (
 	"livego/internal/domain"
 )
 
-// relay serves /control/push and /control/pull: oper=start|stop&app=A&name=N&url=U. Without oper it starts.
+// relay serves /control/push and /control/pull: oper=start|stop&app=A&name=N&url=U. Without oper it
+// starts the relay.
 func (s *server) relay(direction string) func(*http.Request, url.Values) (any, error) {
 	return func(r *http.Request, args url.Values) (any, error) {
 		oper, w, err := s.relayOf(direction, r.URL.Path, args)
@@ -35,7 +36,7 @@ func (s *server) relay(direction string) func(*http.Request, url.Values) (any, e
 	}
 }
 
-// relayOf returns what a request is about.
+// relayOf returns the operation and the relay of a request.
 func (s *server) relayOf(direction, path string, args url.Values) (oper string, w domain.Relay, err error) {
 	w.Direction = direction
 	for name, to := range map[string]*string{"oper": &oper, "app": &w.Name.App, "name": &w.Name.Room, "url": &w.URL} {
@@ -44,7 +45,7 @@ func (s *server) relayOf(direction, path string, args url.Values) (oper string, 
 		}
 	}
 	if oper == "" {
-		oper = "start" // as scripts for the earlier server of this name have it
+		oper = "start" // compatible with scripts for the earlier server of this name
 	}
 	if oper != "start" && oper != "stop" || w.Name.App == "" || w.Name.Room == "" || w.URL == "" {
 		return "", w, domain.Errorf(domain.Invalid, "url: %s?oper=start|stop&app=<APP>&name=<ROOM_NAME>&url=<URL>", path)
@@ -56,14 +57,14 @@ func (s *server) relayOf(direction, path string, args url.Values) (oper string, 
 		return "", w, err
 	}
 	if app, _ := s.app(w.Name.App); !app.Relays {
-		return "", w, domain.Errorf(domain.Denied, "app %q has no relays: server says api: false", w.Name.App)
+		return "", w, domain.Errorf(domain.Denied, "relays are disabled for app %q (api: false)", w.Name.App)
 	}
 	return oper, w, nil
 }
 
-// routeRelays serves what is known of relays.
+// routeRelays registers the route that lists relays.
 func (s *server) routeRelays(api huma.API) {
-	huma.Register(api, operation("GET", v1+"/relays", "list-relays", "The relays, by stream"), s.listRelays)
+	huma.Register(api, operation("GET", v1+"/relays", "list-relays", "List relays by stream"), s.listRelays)
 }
 
 type relayList struct {

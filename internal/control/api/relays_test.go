@@ -13,7 +13,7 @@ func TestRelays(t *testing.T) {
 		name, target string
 		fail         error
 		status       int
-		asked, data  string // a part of the answer
+		asked, data  string // part of the response
 	}{
 		{"push", "/control/push?oper=start&app=live&name=movie" + there, nil, 200, "start push live/movie rtmp://h/a/s3cret",
 			`"data":"<h1>push url start rtmp://h/a/*** ok</h1></br>"`},
@@ -55,7 +55,7 @@ func TestRelays(t *testing.T) {
 			wantStatus(t, w, tt.status)
 			if !strings.Contains(w.Body.String(), tt.data) || !strings.HasPrefix(relays.lastCall, tt.asked) || tt.asked == "" &&
 				relays.lastCall != "" {
-				t.Errorf("answers %s, asked for %q", w.Body, relays.lastCall)
+				t.Errorf("response %s, relay call %q", w.Body, relays.lastCall)
 			}
 			if strings.Contains(s.log.String()+w.Body.String(), "s3cret") {
 				t.Errorf("the URL is shown: %s %s", s.log, w.Body)
@@ -64,7 +64,9 @@ func TestRelays(t *testing.T) {
 	}
 	w := newFixture(t, nil).get("/api/v1/relays")
 	wantStatus(t, w, 200)
-	if want := `{"relays":[{"direction":"push","app":"live","room":"movie","url":"rtmp://h/a/***","state":"running","since":"0001-01-01T00:00:00Z","attempts":0}]}`; w.Body.String() != want {
+	const want = `{"relays":[{"direction":"push","app":"live","room":"movie","url":"rtmp://h/a/***","state":"running",` +
+		`"since":"0001-01-01T00:00:00Z","attempts":0}]}`
+	if w.Body.String() != want {
 		t.Errorf("the list is %s, want %s", w.Body, want)
 	}
 }

@@ -18,16 +18,16 @@ import (
 const (
 	maxURL  = 4 << 10  // bytes of the request target
 	maxBody = 64 << 10 // bytes
-	// maxDiscard is how much of a body that is too long is read: who is still sending when we close
-	// does not get to read why.
+	// maxDiscard is how much of an oversized body is read and dropped: a client that is still
+	// sending when the connection closes may not receive the response.
 	maxDiscard = 2 << 20
 )
 
-// policy is the Content-Security-Policy of everything that does not set its own.
+// policy is the Content-Security-Policy of responses that do not set their own.
 const policy = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
-// setSecurityHeaders sets the headers of every answer. There are none of CORS but for the
-// operator's own files, whose sandbox makes their origin null: no other origin has business here.
+// setSecurityHeaders sets the headers of every response. It sets no CORS headers: no other origin
+// may use the API. Sandboxed static files, whose origin is null, are the exception (authorize).
 func setSecurityHeaders(h http.Header) {
 	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -35,12 +35,13 @@ func setSecurityHeaders(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 }
 
-// requiredAccess is the one table of what a request requires. What is not in it can be read.
+// requiredAccess returns what access a request needs: the one table for it. Requests that it does
+// not list need the role read.
 func requiredAccess(r *http.Request) auth.Access {
 	is := func(prefix string) bool { return strings.HasPrefix(r.URL.Path, prefix) }
 	switch {
 	case is(keysPath + "/export"), is(keysPath + "/import"):
-		return auth.Access{Rights: auth.Admin, Credential: true} // every secret at once
+		return auth.Access{Rights: auth.Admin, Credential: true} // all secrets at once
 	case is("/debug/"):
 		return auth.Access{Rights: auth.Admin, Safe: true}
 	case is("/control/"), is(v1) && r.Method != http.MethodGet && r.Method != http.MethodHead:
@@ -54,8 +55,8 @@ func requiredAccess(r *http.Request) auth.Access {
 	}
 }
 
-// loggablePath returns the path of a request that was refused, if it is one of ours: anything else
-// may be anything, a secret too.
+// loggablePath returns the path of a refused request if it is a known route, else "": an unknown
+// path may contain a secret.
 func loggablePath(path string) string {
 	for _, p := range []string{
 		"/control/get", "/control/reset", "/control/delete", "/control/push", "/control/pull", "/stat/livestat", "/statics/",
@@ -70,27 +71,29 @@ func loggablePath(path string) string {
 	return ""
 }
 
-// authorize asks the door and refuses what no route takes. The door comes first: who may not ask
-// learns nothing of the rest.
+// authorize checks that the client may make the request, and that its path and body are acceptable.
+// Authorization comes first, so that other errors reveal nothing to unauthorized clients.
 func (s *server) authorize(w http.ResponseWriter, r *http.Request) error {
 	need := requiredAccess(r)
 	if err := s.Auth.Authorize(r, need); err != nil {
 		s.logRefusal(r, err)
 		return err
 	}
-	// as that of the operator's own files is, in their sandbox
+	// as for sandboxed static files
 	if need.CrossSiteEmbed && r.Header.Get("Origin") == "null" {
 		w.Header().Set("Access-Control-Allow-Origin", "null")
 		w.Header().Set("Vary", "Origin")
 	}
-	// The mux would redirect to the clean path, and what asks for such a path is no browser that follows a link.
+	// The mux would redirect to the clean path; only attackers and broken clients request an
+	// unclean one.
 	if p := r.URL.Path; p != "/" && path.Clean(p) != strings.TrimSuffix(p, "/") {
 		return errNoRoute
 	}
 	return limitBody(w, r)
 }
 
-// limitBody refuses bodies that are compressed or too long, and bounds what is read of the others.
+// limitBody refuses bodies that are compressed or too long, and limits how much of the others is
+// read.
 func limitBody(w http.ResponseWriter, r *http.Request) error {
 	if c := r.Header.Get("Content-Encoding"); c != "" && c != "identity" {
 		return errCompressed
@@ -103,7 +106,7 @@ func limitBody(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// logRefusal writes to the audit and the log that r was refused.
+// logRefusal adds a refused request to the audit and to the log.
 func (s *server) logRefusal(r *http.Request, err error) {
 	path, reason := loggablePath(r.URL.Path), domain.Reason(err)
 	s.Audit.Add(auth.Refusal{Action: "manage", Path: path, Proto: "http", Remote: r.RemoteAddr, Reason: reason})
@@ -112,9 +115,9 @@ func (s *server) logRefusal(r *http.Request, err error) {
 	}
 }
 
-// enveloped serves a documented route. Scripts use it with GET and POST, some with DELETE; of the
-// other methods HEAD and OPTIONS must have no effect, and PUT, PATCH and TRACE promise what these
-// routes do not do.
+// enveloped serves a documented route. Scripts use GET and POST, and some DELETE. The other methods
+// are refused: HEAD and OPTIONS must have no effect, and these routes do not implement PUT, PATCH
+// and TRACE.
 func (s *server) enveloped(h func(*http.Request, url.Values) (any, error)) http.Handler {
 	return allowMethods(func(w http.ResponseWriter, r *http.Request) {
 		args, err := arguments(r)
@@ -139,7 +142,7 @@ func readOnly(h http.HandlerFunc) http.Handler {
 	return allowMethods(h, http.MethodGet, http.MethodHead)
 }
 
-// allowMethods refuses every method but these.
+// allowMethods refuses requests by other methods.
 func allowMethods(h http.HandlerFunc, methods ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !slices.Contains(methods, r.Method) {
@@ -151,12 +154,12 @@ func allowMethods(h http.HandlerFunc, methods ...string) http.Handler {
 	})
 }
 
-// arguments returns what r says in its query and its form body, whatever its method. An argument in
-// both counts as given twice.
+// arguments returns the arguments in the query and the form body of r, for every method. An
+// argument in both counts as given twice.
 func arguments(r *http.Request) (url.Values, error) {
 	args, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, domain.Errorf(domain.Invalid, "the query is malformed")
+		return nil, domain.Errorf(domain.Invalid, "malformed query")
 	}
 	body, err := io.ReadAll(r.Body)
 	var tooLong *http.MaxBytesError
@@ -164,7 +167,7 @@ func arguments(r *http.Request) (url.Values, error) {
 	case errors.As(err, &tooLong):
 		return nil, errLongBody
 	case err != nil:
-		return nil, domain.Errorf(domain.Invalid, "the body is incomplete")
+		return nil, domain.Errorf(domain.Invalid, "incomplete body")
 	case len(body) == 0:
 		return args, nil
 	}
@@ -174,7 +177,7 @@ func arguments(r *http.Request) (url.Values, error) {
 	}
 	form, err := url.ParseQuery(string(body))
 	if err != nil {
-		return nil, domain.Errorf(domain.Invalid, "the form is malformed")
+		return nil, domain.Errorf(domain.Invalid, "malformed form")
 	}
 	for name, values := range form {
 		args[name] = append(args[name], values...)
@@ -182,7 +185,7 @@ func arguments(r *http.Request) (url.Values, error) {
 	return args, nil
 }
 
-// argument returns the only value of the argument name; given is false when it is absent.
+// argument returns the only value of an argument; given is false if it is absent.
 func argument(args url.Values, name string) (value string, given bool, err error) {
 	switch values := args[name]; len(values) {
 	case 0:

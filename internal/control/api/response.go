@@ -12,7 +12,7 @@ import (
 	"livego/internal/ops/httpx"
 )
 
-// A httpError is an error that no domain.Kind has a status for.
+// An httpError is an error whose HTTP status no domain.Kind stands for.
 type httpError struct {
 	status  int
 	message string
@@ -22,13 +22,13 @@ func (e *httpError) Error() string { return e.message }
 
 var (
 	errNoRoute    = &httpError{http.StatusNotFound, "no such route"}
-	errMethod     = &httpError{http.StatusMethodNotAllowed, "this method has no meaning here"}
+	errMethod     = &httpError{http.StatusMethodNotAllowed, "method not allowed"}
 	errLongURL    = &httpError{http.StatusRequestURITooLong, "the URL is longer than 4 KiB"}
 	errLongBody   = &httpError{http.StatusRequestEntityTooLarge, "the body is larger than 64 KiB"}
 	errCompressed = &httpError{http.StatusUnsupportedMediaType, "the body must not be compressed (Content-Encoding)"}
 )
 
-// statusOf is the one table from an error to an HTTP status.
+// statusOf returns the HTTP status of an error: the one table for it.
 func statusOf(err error) int {
 	var ref *httpError
 	if errors.As(err, &ref) {
@@ -37,7 +37,7 @@ func statusOf(err error) int {
 	return httpx.Status(err)
 }
 
-// clientMessage returns what the client is told of err.
+// clientMessage returns the text of err for the client.
 func clientMessage(err error) string {
 	var ref *httpError
 	if errors.As(err, &ref) {
@@ -46,8 +46,8 @@ func clientMessage(err error) string {
 	return domain.Reason(err)
 }
 
-// writeError answers with err: in the envelope, as a problem below /api/v1, or as text where people
-// and their browsers look.
+// writeError writes err in the envelope, as problem details below /api/v1, or as text for routes
+// that browsers open.
 func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if strings.HasPrefix(r.URL.Path, v1) {
 		writeProblem(w, err)
@@ -65,7 +65,7 @@ func isTextRoute(path string) bool {
 		strings.HasPrefix(path, "/statics/") || strings.HasPrefix(path, "/debug/")
 }
 
-// writeEnvelope writes the envelope that every answer of /control and /stat comes in.
+// writeEnvelope writes the JSON envelope of /control and /stat.
 func writeEnvelope(w http.ResponseWriter, status int, data any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
@@ -75,30 +75,31 @@ func writeEnvelope(w http.ResponseWriter, status int, data any) {
 	}{status, data})
 }
 
-// writeJSON writes data in a line. Scripts read < and > as they are. No browser executes them:
-// every answer names its type and forbids to guess another (harden).
+// writeJSON writes data as one line of JSON. It does not escape < and >, for scripts that compare
+// text. Browsers do not execute the response, because it has a content type and nosniff
+// (setSecurityHeaders).
 func writeJSON(w io.Writer, data any) {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(data) // data is always of ours, and plain; a client that hangs up misses it
+	_ = e.Encode(data) // data can always be encoded; a disconnected client needs no error
 }
 
-// A streamedJSON is data of an envelope that writes itself as JSON, piece by piece.
+// streamedJSON writes the data of an envelope as JSON, piece by piece.
 type streamedJSON func(io.Writer) error
 
-// streamEnvelope writes the envelope around data as it comes. An error means that the client has
-// left: there is nobody to tell.
+// streamEnvelope writes the envelope around data as it is produced. An error of data means that the
+// client has disconnected, and is dropped.
 func streamEnvelope(w http.ResponseWriter, data streamedJSON) {
 	w.Header().Set("Content-Type", "application/json")
 	b := bufio.NewWriterSize(w, streamBufferSize)
-	_, _ = b.WriteString(`{"status":200,"data":`) // its error comes again at the next write
+	_, _ = b.WriteString(`{"status":200,"data":`) // the next write returns the error again
 	if data(b) == nil {
 		_, _ = b.WriteString("}\n")
 		_ = b.Flush()
 	}
 }
 
-// streamBufferSize is how many bytes of a streamed answer are written at once.
+// streamBufferSize is the size of the writes of a streamed response, in bytes.
 const streamBufferSize = 32 << 10
 
 func writeText(w http.ResponseWriter, status int, text string) {

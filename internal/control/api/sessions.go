@@ -9,7 +9,7 @@ import (
 	"livego/internal/domain"
 )
 
-// routeSessions serves the sessions of viewers.
+// routeSessions registers the route that ends viewers' sessions.
 func (s *server) routeSessions(api huma.API) {
 	huma.Register(api, operation("DELETE", v1+"/sessions", "end-sessions",
 		"End the sessions of a room's viewers: they are disconnected, and need a valid token to watch a private room again",
@@ -18,7 +18,7 @@ func (s *server) routeSessions(api huma.API) {
 
 type endSessionsInput struct {
 	Room string `query:"room" required:"true" maxLength:"128"`
-	App  string `query:"app" maxLength:"128" doc:"In this app only. Absent: in every app."`
+	App  string `query:"app" maxLength:"128" doc:"Only viewers of this app. Absent: of every app."`
 }
 
 type endedSessions struct {

@@ -5,13 +5,14 @@ import (
 	"testing"
 )
 
-// TestEndSessions ends the sessions of rooms: by the call, and by the deletion of the room. A reset ends none.
+// TestEndSessions checks that the sessions of a room are ended by the API and by deletion of the
+// room, but not by a reset.
 func TestEndSessions(t *testing.T) {
 	s := newFixture(t, nil)
 	for _, c := range []struct {
 		method, target string
 		status         int
-		ended          string // "" for nothing
+		ended          string // "" for none
 	}{
 		{"DELETE", "/api/v1/sessions?room=movie", 200, "/movie"},
 		{"DELETE", "/api/v1/sessions?room=movie&app=live", 200, "live/movie"},

@@ -16,9 +16,10 @@ import (
 	"livego/internal/stream"
 )
 
-// connStats is one publisher or player. Names and order are the documented interface's; what is new stands behind them.
+// connStats are the statistics of one publisher or player. The names and the order of the first
+// fields are documented and must not change; new fields come after them.
 type connStats struct {
-	Key             string `json:"key"` // the stream, "app/room": never a push key
+	Key             string `json:"key"` // the stream, "app/room"; never a stream key
 	URL             string `json:"url"`
 	StreamID        uint64 `json:"stream_id"`
 	VideoTotalBytes uint64 `json:"video_total_bytes"`
@@ -26,24 +27,25 @@ type connStats struct {
 	AudioTotalBytes uint64 `json:"audio_total_bytes"`
 	AudioSpeed      uint64 `json:"audio_speed"` // kbit/s
 
-	// BatchWindowMS is of a publisher: how long its frames are gathered before they are written to
-	// viewers, in ms, for each protocol that somebody watches by.
+	// BatchWindowMS is for publishers: the current batching window in ms, by protocol of the
+	// viewers.
 	BatchWindowMS map[string]int64 `json:"gather_ms,omitzero"`
-	// ArrivalTimestamps is of a publisher whose time stamps are of no use.
+	// ArrivalPaced is for publishers: the encoder's timestamps are unusable, and frames are
+	// timestamped by arrival.
 	ArrivalTimestamps bool `json:"arrival_paced,omitzero"`
-	// Of a publisher: what of it reaches no viewer, by reason, and the tracks that are unusable as a whole.
+	// For publishers: frames and messages that reach no viewer, by reason, and the unusable tracks.
 	Skipped      map[media.SkipReason]uint64 `json:"skipped,omitzero"`
 	SilentFrames uint64                      `json:"silent_frames,omitzero"`
 	Unusable     []unusableTrack             `json:"unusable_tracks,omitzero"`
 
-	// Of a player.
+	// For players.
 	Proto  string  `json:"proto,omitzero"`       // rtmp, flv, ws or hls
-	Delay  *int64  `json:"delay_ms,omitzero"`    // ms from the newest frame to the last that has left for him; not of HLS
-	Queued *int    `json:"queue_bytes,omitzero"` // what the kernel holds for him of that; not of HLS
-	Skips  *uint64 `json:"skips,omitzero"`       // of a publisher: of all players there were
+	Delay  *int64  `json:"delay_ms,omitzero"`    // from the newest frame to the last one sent; not for HLS
+	Queued *int    `json:"queue_bytes,omitzero"` // bytes of that in the kernel's send buffer; not for HLS
+	Skips  *uint64 `json:"skips,omitzero"`       // for a publisher: of all its players so far
 }
 
-// unusableTrack is a track that a publisher sends and no viewer gets.
+// unusableTrack is a track that is published but not sent to viewers.
 type unusableTrack struct {
 	Kind   string `json:"kind"`
 	Track  uint8  `json:"track"`
@@ -67,13 +69,12 @@ func (s *server) liveStat(_ *http.Request, args url.Values) (any, error) {
 	return s.liveStats([]domain.Name{in.Name}), nil
 }
 
-// statBatch is how many viewers are copied at once: 64 KiB of them.
+// statBatch is the number of viewers that are copied at once, which takes 64 KiB.
 const statBatch = 256
 
-// liveStats returns the data of /stat/livestat for names, {"publishers":[...],"players":[...]},
-// each list null when it is empty: the documented interface has it so. It is encoded as it is read
-// from the hub: a server may have any number of players, and neither the document nor a copy of
-// what it says is ever in memory as a whole.
+// liveStats returns the data of /stat/livestat, {"publishers":[...],"players":[...]}; an empty list
+// is null, as documented. The data is encoded while it is read from the hub, so that memory does
+// not grow with the number of players.
 func (s *server) liveStats(names []domain.Name) streamedJSON {
 	return func(w io.Writer) error {
 		list := func(name string, fill func(add func(connStats) error) error) error {
@@ -114,9 +115,9 @@ func (s *server) liveStats(names []domain.Name) streamedJSON {
 			return err
 		}
 		if err := list(`,"players"`, func(add func(connStats) error) error {
-			piece := make([]stream.ConnInfo, statBatch)
+			buf := make([]stream.ConnInfo, statBatch)
 			for _, name := range names {
-				for c := range s.viewers(name, piece) {
+				for c := range s.viewers(name, buf) {
 					if err := add(playerStats(name, c)); err != nil {
 						return err
 					}
@@ -131,23 +132,23 @@ func (s *server) liveStats(names []domain.Name) streamedJSON {
 	}
 }
 
-// viewers returns those of name, of which it copies as many as piece holds at a time. What is
-// returned is valid until the next.
-func (s *server) viewers(name domain.Name, piece []stream.ConnInfo) iter.Seq[*stream.ConnInfo] {
+// viewers iterates over the viewers of name. It copies as many as fit into buf at a time; a yielded
+// value is valid until the next one.
+func (s *server) viewers(name domain.Name, buf []stream.ConnInfo) iter.Seq[*stream.ConnInfo] {
 	return func(yield func(*stream.ConnInfo) bool) {
-		for after, n := uint64(0), len(piece); n == len(piece); {
-			n = s.Hub.Viewers(name, after, piece)
-			for i := range piece[:n] {
-				if !yield(&piece[i]) {
+		for after, n := uint64(0), len(buf); n == len(buf); {
+			n = s.Hub.Viewers(name, after, buf)
+			for i := range buf[:n] {
+				if !yield(&buf[i]) {
 					return
 				}
-				after = piece[i].ID
+				after = buf[i].ID
 			}
 		}
 	}
 }
 
-// findStream returns the stream that the argument room, "app/room", names.
+// findStream returns the stream "app/room" that the argument room names.
 func (s *server) findStream(room string) (stream.Info, error) {
 	notFound := domain.Errorf(domain.NotFound, "room not found or inactive")
 	app, room, ok := strings.Cut(room, "/")
@@ -203,8 +204,8 @@ func statsOf(name domain.Name, c *stream.ConnInfo) connStats {
 	}
 }
 
-// redactURL returns raw without anything that may be secret. The edges promise to have left that
-// out; this is where it would come to light.
+// redactURL returns raw without secrets. The edges leave secrets out already; this is a second
+// check.
 func redactURL(raw string, name domain.Name) string {
 	u, err := url.Parse(raw)
 	if err != nil {

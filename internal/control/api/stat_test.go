@@ -22,7 +22,8 @@ func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 const (
 	moviePublisher = `{"key":"live/movie","url":"rtmp://localhost:1935/live/movie","stream_id":1,` +
-		`"video_total_bytes":312500,"video_speed":2500,"audio_total_bytes":16000,"audio_speed":128,"gather_ms":{"flv":0,"hls":0},"skips":1}`
+		`"video_total_bytes":312500,"video_speed":2500,"audio_total_bytes":16000,"audio_speed":128,` +
+		`"gather_ms":{"flv":0,"hls":0},"skips":1}`
 	moviePlayers = `{"key":"live/movie","url":"http://127.0.0.1:7001/live/movie.flv","stream_id":3,` +
 		`"video_total_bytes":125000,"video_speed":1000,"audio_total_bytes":0,"audio_speed":0,` +
 		`"proto":"flv","delay_ms":80,"queue_bytes":16427,"skips":1},` +
@@ -32,11 +33,11 @@ const (
 		`"video_total_bytes":312500,"video_speed":2500,"audio_total_bytes":16000,"audio_speed":128,"gather_ms":{},"skips":0}`
 )
 
-// TestLiveStat compares /stat/livestat byte for byte with the documented shape.
+// TestLiveStat compares /stat/livestat byte for byte with the documented format.
 func TestLiveStat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFixture(t, nil)
-		defer s.hub.Close() // in the bubble, with its timers
+		defer s.hub.Close() // inside the synctest bubble, because of the hub's timers
 		check := func(target string, status int, want string) {
 			t.Helper()
 			w := s.get(target)
@@ -65,7 +66,7 @@ func TestLiveStat(t *testing.T) {
 			`{"status":200,"data":{"publishers":[`+otherPublisher+`],"players":null}}`)
 
 		p.End(stream.Lost)
-		// at the rate that he got
+		// at the bitrate that the viewer received
 		check("/stat/livestat?room=live/movie", 200,
 			`{"status":200,"data":{"publishers":null,"players":[`+
 				strings.Replace(moviePlayers, `"delay_ms":80`, `"delay_ms":161`, 1)+`]}}`)
@@ -77,7 +78,8 @@ func TestLiveStat(t *testing.T) {
 	})
 }
 
-// TestLiveStatManyViewers reads the document of a stream with more viewers than are copied at once.
+// TestLiveStatManyViewers reads the statistics of a stream with more viewers than are copied at
+// once.
 func TestLiveStatManyViewers(t *testing.T) {
 	if size := statBatch * int(reflect.TypeFor[stream.ConnInfo]().Size()); size > 64<<10 {
 		t.Errorf("%d bytes are copied at once, want 64 KiB at most", size)
@@ -113,7 +115,7 @@ func TestLiveStatManyViewers(t *testing.T) {
 	}
 }
 
-// TestInvalidHostHeader has a page's address in the Host header: nothing repeats it.
+// TestInvalidHostHeader checks that no response repeats an invalid Host header.
 func TestInvalidHostHeader(t *testing.T) {
 	s := newFixture(t, nil)
 	for _, host := range []string{"a'onmouseover=alert(1)", "a<b>", strings.Repeat("a", 15<<10)} {
@@ -129,15 +131,15 @@ func TestInvalidHostHeader(t *testing.T) {
 func TestLiveStatBadRoom(t *testing.T) {
 	s := newFixture(t, nil)
 	for name, query := range map[string]string{
-		"P04 empty": "room=", "P04 twice": "room=live/a&room=live/b",
-		"N01 path": "room=live/../x", "N01 parent": "room=..", "N01 no room": "room=live/", "N01 no app": "room=/movie",
-		"N02 absolute": "room=//host/x", "N03 NUL": "room=live/a%00", "N06 markup": "room=live/%3Cscript%3E",
+		"empty": "room=", "twice": "room=live/a&room=live/b",
+		"path": "room=live/../x", "parent": "room=..", "no room": "room=live/", "no app": "room=/movie",
+		"absolute": "room=//host/x", "NUL": "room=live/a%00", "markup": "room=live/%3Cscript%3E",
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := s.get("/stat/livestat?" + query)
 			wantStatus(t, w, 400)
 			if dataOf(t, w) == "" {
-				t.Error("no reason is given")
+				t.Error("the response has no reason")
 			}
 		})
 	}
@@ -160,7 +162,8 @@ func TestRedactURL(t *testing.T) {
 	}
 }
 
-// TestLiveStatUnderChurn asks while streams come and go (P22): the race detector and the hub's locks are what is tried.
+// TestLiveStatUnderChurn reads statistics while streams start and end, for the race detector and to
+// find lock contention.
 func TestLiveStatUnderChurn(t *testing.T) {
 	s := newFixture(t, func(o *Options) { o.Log = discard() })
 	var wg sync.WaitGroup
@@ -178,7 +181,7 @@ func TestLiveStatUnderChurn(t *testing.T) {
 		if w.Code != http.StatusOK || !strings.HasPrefix(w.Body.String(), `{"status":200,"data":{"publishers":`) {
 			t.Errorf("%d %.100s", w.Code, w.Body)
 		}
-		if d := time.Since(start); d > 5*time.Second { // what is no lock is far below
+		if d := time.Since(start); d > 5*time.Second { // far more than without lock contention
 			t.Errorf("took %v", d)
 		}
 		s.get("/")
@@ -186,7 +189,7 @@ func TestLiveStatUnderChurn(t *testing.T) {
 	wg.Wait()
 }
 
-// TestSkippedFrames shows what of a publisher reaches no viewer, in the statistics and on the page.
+// TestSkippedFrames checks that the statistics and the page show frames that reach no viewer.
 func TestSkippedFrames(t *testing.T) {
 	s := newFixture(t, nil)
 	name, skips := domain.Name{App: "live", Room: "movie"}, &media.Skips{}

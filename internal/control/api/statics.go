@@ -13,20 +13,20 @@ import (
 //go:embed static
 var builtin embed.FS
 
-// staticPolicy is the Content-Security-Policy of the operator's own files. What their pages load is
-// their affair: a player that fetches from the viewers' ports must work. They are of another origin
-// than the API, so that a script in them, and all that it loads from elsewhere, cannot use it as
-// the operator. Every other freedom of a page is theirs. Nobody else may frame them.
+// staticPolicy is the Content-Security-Policy of the operator's own files. They may load whatever
+// they need: a player must be able to fetch from the viewers' ports. The sandbox gives them another
+// origin than the API, so that their scripts, and scripts from elsewhere that they load, cannot use
+// it as the operator. No other site may frame them.
 const staticPolicy = "sandbox allow-scripts allow-forms allow-modals allow-popups allow-downloads allow-presentation " +
 	"allow-pointer-lock allow-orientation-lock; base-uri 'self'; frame-ancestors 'none'"
 
-// maxRanges is how many ranges of a file one request may ask for; one that asks for more gets all
-// of it (RFC 9110 §14.2).
+// maxRanges is how many ranges a request may ask for; a request with more gets the whole file (RFC
+// 9110 section 14.2).
 const maxRanges = 8
 
-// serveStatic serves the files of /statics/: those of StaticsDir where it exists, else the
-// binary's. There are no listings, and no file whose name or directory begins with a dot. Links
-// that lead out of the directory are not followed.
+// serveStatic serves the files of /statics/, from StaticsDir if it exists, else from the binary.
+// There are no directory listings, hidden files and directories are not served, and links out of
+// the directory are not followed.
 func (s *server) serveStatic(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(r.URL.Path, "/statics/")
 	if name == "" || strings.HasSuffix(name, "/") {
@@ -56,11 +56,12 @@ func (s *server) openStatic(name string) (io.ReadSeekCloser, fs.FileInfo, error)
 	if err != nil {
 		return openRegular(builtin, "static/"+name)
 	}
-	defer func() { _ = root.Close() }() // an open file outlives it
+	defer func() { _ = root.Close() }() // an open file stays usable
 	return openRegular(root.FS(), name)
 }
 
-// openRegular looks before it opens: to open a named pipe would wait for who writes to it.
+// openRegular opens a regular file. It checks the type first, because opening a named pipe would
+// block until a writer opens it.
 func openRegular(fsys fs.FS, name string) (io.ReadSeekCloser, fs.FileInfo, error) {
 	info, err := fs.Stat(fsys, name)
 	if err != nil {
@@ -73,6 +74,6 @@ func openRegular(fsys fs.FS, name string) (io.ReadSeekCloser, fs.FileInfo, error
 	if err != nil {
 		return nil, nil, err
 	}
-	// Files of a directory and of an embed.FS can seek.
+	// Files of os.Root.FS and embed.FS implement io.Seeker.
 	return f.(io.ReadSeekCloser), info, nil
 }

@@ -16,7 +16,7 @@ import (
 
 const tokensPath = v1 + "/tokens"
 
-// routeTokens serves tokens. They are not kept: who makes one has it.
+// routeTokens registers the route that makes tokens. The server does not store them.
 func (s *server) routeTokens(api huma.API) {
 	make := operation("POST", tokensPath, "make-token", "Make a token to watch or to publish a stream",
 		http.StatusNotFound, http.StatusConflict)
@@ -30,12 +30,12 @@ type tokenInput struct {
 		Action  string `json:"action" enum:"play,publish"`
 		App     string `json:"app" maxLength:"128"`
 		Room    string `json:"room" maxLength:"128" doc:"* is every room of the app."`
-		For     string `json:"for,omitempty" maxLength:"32" default:"1h" doc:"How long it is good: 90s, 30m, 12h."`
-		IP      string `json:"ip,omitempty" minLength:"1" maxLength:"64" doc:"The only address that it is good from."`
-		Viewers int    `json:"viewers,omitempty" minimum:"0" maximum:"1000000" doc:"How many may watch with it at a time."`
-		Once    bool   `json:"once,omitempty" doc:"It is good one time."`
-		Session string `json:"session,omitempty" maxLength:"32" doc:"How long a session that starts with it may last: 90m, 12h. Absent: as token.session says."`
-		Signed  bool   `json:"signed,omitempty" doc:"For a signed URL, shorter than a JWT."`
+		For     string `json:"for,omitempty" maxLength:"32" default:"1h" doc:"Lifetime of the token: 90s, 30m, 12h."`
+		IP      string `json:"ip,omitempty" minLength:"1" maxLength:"64" doc:"The only address that the token is valid from."`
+		Viewers int    `json:"viewers,omitempty" minimum:"0" maximum:"1000000" doc:"Maximum number of viewers at a time."`
+		Once    bool   `json:"once,omitempty" doc:"The token is valid once."`
+		Session string `json:"session,omitempty" maxLength:"32" doc:"Maximum duration of a session that starts with the token: 90m, 12h. Absent: token.session."`
+		Signed  bool   `json:"signed,omitempty" doc:"Make a token for a signed URL, which is shorter than a JWT."`
 	}
 }
 
@@ -49,7 +49,7 @@ type madeToken struct {
 	Body struct {
 		Token   string    `json:"token"`
 		Expires time.Time `json:"expires"`
-		URLs    []string  `json:"urls" doc:"Where it is good, as seen from who asked. None for every room."`
+		URLs    []string  `json:"urls" doc:"URLs with the token, as seen from the client. Empty if room is *."`
 	}
 }
 
@@ -61,11 +61,11 @@ func (s *server) makeToken(ctx context.Context, in *tokenInput) (*madeToken, err
 	}
 	var err error
 	if w.Lifetime, err = time.ParseDuration(b.For); err != nil {
-		return nil, humaError(domain.Errorf(domain.Invalid, "for must be a time, such as 90s, 30m or 12h"))
+		return nil, humaError(domain.Errorf(domain.Invalid, "invalid for: must be a duration such as 90s, 30m or 12h"))
 	}
 	if b.Session != "" {
 		if w.Session, err = time.ParseDuration(b.Session); err != nil || w.Session == 0 {
-			return nil, humaError(domain.Errorf(domain.Invalid, "session must be a time, such as 90m or 12h"))
+			return nil, humaError(domain.Errorf(domain.Invalid, "invalid session: must be a duration such as 90m or 12h"))
 		}
 	}
 	out := new(madeToken)
@@ -92,7 +92,8 @@ func (s *server) makeToken(ctx context.Context, in *tokenInput) (*madeToken, err
 	return out, nil
 }
 
-// checkDefaultKey finds the key that a token to publish is tied to.
+// checkDefaultKey returns an error if the room has no valid default key, to which a publish token
+// is tied.
 func (s *server) checkDefaultKey(ctx context.Context, app, room string) error {
 	keys, err := s.Keys.List(ctx, room)
 	if err != nil {
@@ -100,7 +101,7 @@ func (s *server) checkDefaultKey(ctx context.Context, app, room string) error {
 	}
 	if !slices.ContainsFunc(keys, func(k domain.Key) bool { return k.Label == "" && k.ValidFor(app, time.Now()) }) {
 		return domain.Errorf(domain.NotFound,
-			"the room has no key, to which a token to publish is tied: /control/get makes it")
+			"room has no stream key, which a publish token needs: create it with /control/get")
 	}
 	return nil
 }

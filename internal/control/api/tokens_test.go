@@ -20,11 +20,11 @@ type tokenResponse struct {
 	URLs    []string
 }
 
-// TestTokensV1 makes tokens, and has the gate judge them.
+// TestTokensV1 makes tokens, and checks that the authorizer accepts them.
 func TestTokensV1(t *testing.T) {
 	s := newFixture(t, func(o *Options) { o.TokenIssuer = testTokens })
 	s.get("/control/get?room=movie")
-	gate := auth.NewStreamAuth(s.keys, auth.Options{
+	authorizer := auth.NewStreamAuth(s.keys, auth.Options{
 		Apps: map[string]auth.App{"live": {Live: true}, "quiet": {Live: true}}, Private: []string{"*"},
 		Tokens: auth.TokenOptions{Secret: testTokens.Secret, MaxAge: testTokens.MaxAge},
 	})
@@ -53,7 +53,7 @@ func TestTokensV1(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			made := decode[tokenResponse](t, s.do("POST", "/api/v1/tokens", c.body, jsonContent), 201)
 			if d := time.Until(made.Expires); d > c.life || d < c.life-10*time.Second {
-				t.Errorf("it is good for %v, want %v", d, c.life)
+				t.Errorf("lifetime %v, want %v", d, c.life)
 			}
 			var urls []string
 			for _, u := range made.URLs {
@@ -66,23 +66,23 @@ func TestTokensV1(t *testing.T) {
 				t.Errorf("URLs %v, want %v", urls, c.urls)
 			}
 			c.r.Token = made.Token
-			if _, err := gate.Authorize(t.Context(), c.r); err != nil {
-				t.Errorf("the gate says %v", err)
+			if _, err := authorizer.Authorize(t.Context(), c.r); err != nil {
+				t.Errorf("not authorized: %v", err)
 			}
 			if strings.Contains(s.log.String(), made.Token) {
 				t.Error("the log has the token")
 			}
 		})
 	}
-	once := decode[tokenResponse](t,
+	oneTime := decode[tokenResponse](t,
 		s.do("POST", "/api/v1/tokens", `{"action":"play","app":"live","room":"movie","once":true}`, jsonContent), 201)
-	if _, err := gate.Authorize(t.Context(),
-		domain.AuthRequest{App: "live", Name: "movie", Token: once.Token}); domain.KindOf(err) != domain.Denied {
-		t.Errorf("a gate that cannot remember takes a token that is good once: %v", err)
+	if _, err := authorizer.Authorize(t.Context(),
+		domain.AuthRequest{App: "live", Name: "movie", Token: oneTime.Token}); domain.KindOf(err) != domain.Denied {
+		t.Errorf("a one-time token is accepted without a token store: %v", err)
 	}
 }
 
-// TestTokenURLsWithTLS names the listeners of TLS too, where they are on, behind those that were there before.
+// TestTokenURLsWithTLS checks that the URLs of enabled TLS listeners come after the others.
 func TestTokenURLsWithTLS(t *testing.T) {
 	const rtmp, flv, hls = "rtmp://localhost:1935/live/movie", "http://localhost:7001/live/movie.flv",
 		"http://localhost:7002/live/movie.m3u8"
@@ -128,7 +128,7 @@ func TestTokenURLsWithTLS(t *testing.T) {
 	}
 }
 
-// TestInvalidTokenRequests makes none.
+// TestInvalidTokenRequests checks that invalid requests get no token.
 func TestInvalidTokenRequests(t *testing.T) {
 	s := newFixture(t, func(o *Options) { o.TokenIssuer = testTokens })
 	const play = `{"action":"play","app":"live","room":"movie"`
@@ -181,14 +181,14 @@ func TestInvalidTokenRequests(t *testing.T) {
 	}
 }
 
-// TestTokensRequireOperateRole makes tokens for who may operate, and for nobody else.
+// TestTokensRequireOperateRole checks that only the roles operate and admin can make tokens.
 func TestTokensRequireOperateRole(t *testing.T) {
 	const secret = "the secret of operators"
-	door, err := auth.NewAdminAuth(t.TempDir(), auth.AdminOptions{JWTSecret: secret, JWTAlgorithm: "HS256"})
+	adminAuth, err := auth.NewAdminAuth(t.TempDir(), auth.AdminOptions{JWTSecret: secret, JWTAlgorithm: "HS256"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newFixture(t, func(o *Options) { o.TokenIssuer, o.Auth = testTokens, door })
+	s := newFixture(t, func(o *Options) { o.TokenIssuer, o.Auth = testTokens, adminAuth })
 	play, _, err := testTokens.Issue(auth.TokenRequest{App: "live", Room: "movie", Lifetime: time.Hour}, time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -209,7 +209,8 @@ func TestTokensRequireOperateRole(t *testing.T) {
 	}
 }
 
-// TestTokensWithUnreachableStore makes tokens to watch, and none to publish.
+// TestTokensWithUnreachableStore checks that play tokens can be made without the store, and publish
+// tokens cannot.
 func TestTokensWithUnreachableStore(t *testing.T) {
 	s := newFixture(t, func(o *Options) { o.TokenIssuer, o.Keys = testTokens, unreachableKeys{} })
 	for action, status := range map[string]int{"play": 201, "publish": 503} {
@@ -220,19 +221,19 @@ func TestTokensWithUnreachableStore(t *testing.T) {
 	}
 }
 
-// unreachableKeys is a store that is out of reach.
+// unreachableKeys is a key store that is unavailable.
 type unreachableKeys struct{ domain.KeyStore }
 
 func (unreachableKeys) List(context.Context, string) ([]domain.Key, error) {
 	return nil, domain.Errorf(domain.Unavailable, "key store unavailable")
 }
 
-// TestPageShowsTokenForm where there is a secret.
+// TestPageShowsTokenForm checks that the page has the token form if token.secret is set.
 func TestPageShowsTokenForm(t *testing.T) {
 	for secret, want := range map[string]bool{"": false, testTokens.Secret: true} {
 		w := newFixture(t, func(o *Options) { o.TokenIssuer.Secret = secret }).get("/")
 		if got := strings.Contains(w.Body.String(), `<form id="token"`); got != want {
-			t.Errorf("with the secret %q the form is there: %v", secret, got)
+			t.Errorf("with the secret %q the page has the form: %v", secret, got)
 		}
 		if secret != "" && strings.Contains(w.Body.String(), secret) {
 			t.Error("the page has the secret")

@@ -16,15 +16,15 @@ import (
 	"livego/internal/domain"
 )
 
-// v1 begins the path of every route of the interface that programs are written for.
+// v1 is the path prefix of the versioned API.
 const v1 = "/api/v1"
 
-// routeV1 serves /api/v1. Its description, in OpenAPI 3.1, is made from the types of what goes in and out.
+// routeV1 serves /api/v1. The OpenAPI 3.1 description is generated from the input and output types.
 func (s *server) routeV1() {
 	config := huma.DefaultConfig("livego", s.Version)
-	// the page of the docs would load from elsewhere
+	// the documentation page would load scripts from other sites
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = v1+"/openapi", "", ""
-	// nor does an answer point to its schema
+	// responses do not link to their schema
 	config.CreateHooks = nil
 	config.RejectUnknownQueryParameters = true
 	config.Formats = map[string]huma.Format{"application/json": strictJSON(), "json": strictJSON()}
@@ -37,10 +37,10 @@ func (s *server) routeV1() {
 	s.routeTokens(api)
 	s.routeRelays(api)
 	s.routeSessions(api)
-	huma.Register(api, operation("GET", v1+"/events", "list-events", "Who was refused lately, the newest first"),
+	huma.Register(api, operation("GET", v1+"/events", "list-events", "List recently refused requests, newest first"),
 		s.listEvents)
 	huma.Register(api, operation("GET", v1+"/recordings", "list-recordings",
-		"What is recorded, and the last files that were finished, the newest first"), s.listRecordings)
+		"List current recordings and the latest finished files, newest first"), s.listRecordings)
 	s.mux.HandleFunc(v1+"/", func(w http.ResponseWriter, r *http.Request) {
 		for name, values := range r.URL.Query() {
 			if len(values) > 1 {
@@ -53,7 +53,7 @@ func (s *server) routeV1() {
 }
 
 type eventsInput struct {
-	Type  string `query:"type" enum:"denied" default:"denied" doc:"Of what kind: there is one."`
+	Type  string `query:"type" enum:"denied" default:"denied" doc:"Type of the events."`
 	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 }
 
@@ -69,7 +69,7 @@ func (s *server) listEvents(_ context.Context, in *eventsInput) (*eventList, err
 	return out, nil
 }
 
-// operation describes a route.
+// operation returns the description of a route.
 func operation(method, path, id, summary string, errors ...int) huma.Operation {
 	return huma.Operation{
 		OperationID: id, Method: method, Path: path, Summary: summary, MaxBodyBytes: maxBody,
@@ -78,12 +78,12 @@ func operation(method, path, id, summary string, errors ...int) huma.Operation {
 	}
 }
 
-// problemWriter has the libraries' answers be those of the rest: 400 where a request breaks a rule,
-// and a problem where the mux knows no route or method, of which it speaks in plain text.
+// problemWriter adapts responses of huma and the mux: 422 becomes 400, and the mux's plain-text 404
+// and 405 become problem details.
 type problemWriter struct {
 	http.ResponseWriter
 	r           *http.Request
-	discardBody bool // the body that follows is not ours
+	discardBody bool // drop the mux's body
 }
 
 func (w *problemWriter) WriteHeader(status int) {
@@ -110,7 +110,7 @@ func (w *problemWriter) Write(b []byte) (int, error) {
 	return w.ResponseWriter.Write(b)
 }
 
-// redactInput keeps what was sent out of an error: it may be a secret in the wrong place.
+// redactInput removes the client's input from an error: it may be a secret.
 func redactInput(_ huma.Context, _ string, v any) (any, error) {
 	e, ok := v.(*huma.ErrorModel)
 	if !ok {
@@ -122,13 +122,13 @@ func redactInput(_ huma.Context, _ string, v any) (any, error) {
 	for _, d := range e.Errors {
 		d.Value = nil
 		if strings.HasPrefix(d.Message, "un") { // unexpected property, unknown query parameter
-			d.Location = "" // a name that the sender made up
+			d.Location = "" // the name is input too
 		}
 	}
 	return e, nil
 }
 
-// strictJSON reads a body as its sender must have meant it: no member twice, and nothing behind it.
+// strictJSON decodes JSON that is unambiguous: no duplicate members and no trailing data.
 func strictJSON() huma.Format {
 	return huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: func(data []byte, v any) error {
 		if err := checkDuplicateMembers(data); err != nil {
@@ -138,13 +138,13 @@ func strictJSON() huma.Format {
 	}}
 }
 
-var errJSON = errors.New("the body is no JSON, or has a member twice")
+var errJSON = errors.New("invalid JSON body, or a duplicate member")
 
-// checkDuplicateMembers looks for members that are there twice.
+// checkDuplicateMembers returns an error if an object has a member twice.
 func checkDuplicateMembers(data []byte) error {
 	type level struct {
-		members map[string]bool // nil in an array
-		value   bool            // a member's value comes next
+		members map[string]bool // nil for an array
+		value   bool            // the next token is a member's value
 	}
 	var open []level
 	d := json.NewDecoder(bytes.NewReader(data))
@@ -186,10 +186,10 @@ func checkDuplicateMembers(data []byte) error {
 	}
 }
 
-// maxDepth is how deep the JSON of a request may be.
+// maxDepth is the maximum nesting depth of JSON in a request.
 const maxDepth = 32
 
-// writeProblem writes err as RFC 9457 has it.
+// writeProblem writes err as problem details (RFC 9457).
 func writeProblem(w http.ResponseWriter, err error) {
 	status := statusOf(err)
 	if status == http.StatusForbidden && !errors.Is(err, auth.ErrRights) {
@@ -201,8 +201,8 @@ func writeProblem(w http.ResponseWriter, err error) {
 	writeJSON(w, huma.ErrorModel{Status: status, Title: http.StatusText(status), Detail: clientMessage(err)})
 }
 
-// humaError returns err as the library wants it.
+// humaError returns err as an error of huma.
 func humaError(err error) error { return huma.NewError(statusOf(err), clientMessage(err)) }
 
-// withoutCancel is uncanceledContext for what has a context only.
+// withoutCancel is uncanceledContext for a context.
 func withoutCancel(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }

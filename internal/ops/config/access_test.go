@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestWeakSecrets refuses a secret that can be guessed where others reach the operator's HTTP, and
-// warns of it and of secrets that are the same.
+// TestWeakSecrets checks that a weak secret is refused if the operator's HTTP is reachable from
+// other machines, and that weak and reused secrets lead to a warning.
 func TestWeakSecrets(t *testing.T) {
 	t.Chdir(t.TempDir())
 	const long, other = "a secret of more than sixteen", "another one of more than sixteen"
@@ -15,7 +15,7 @@ func TestWeakSecrets(t *testing.T) {
 		name     string
 		env      []string
 		err      string
-		warnings []string // what each starts with
+		warnings []string // prefixes
 	}{
 		{"one letter on loopback", []string{"LIVEGO_JWT_SECRET=x"}, "", []string{"jwt.secret: is shorter than 16"}},
 		{"one letter on localhost", []string{"LIVEGO_JWT_SECRET=x", "LIVEGO_API_ADDR=localhost:8090"}, "",
@@ -64,7 +64,7 @@ func errorText(err error) string {
 	return err.Error()
 }
 
-// TestAccessSettings tries what says who may use the operator's HTTP.
+// TestAccessSettings checks the settings for access to the operator's HTTP.
 func TestAccessSettings(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, c := range []struct{ env, err string }{

@@ -1,7 +1,7 @@
 // Package config holds the server's settings as plain typed values. One table, the tags of Config,
-// makes the defaults, the checks, the flags and their help, and docs/settings.md: a new setting is
-// one line of it. The package knows how settings are written and which values can be; what they do
-// is the business of those who get them.
+// defines the defaults, the checks, the flags with their help, and docs/settings.md: a new setting
+// is one line in it. The package knows how settings are written and which values are valid; what
+// they do is up to their users.
 package config
 
 import (
@@ -13,153 +13,160 @@ import (
 	"time"
 )
 
-// Config is every setting of a server. Get one from Default or Load; a zero Config is none.
+// Config holds every setting of a server. Get one from Default or Load; the zero Config is not
+// valid.
 //
-// The tags: key is the name in the file (a dot parts a block from its member); default is written
-// as in the file; min and max bound numbers, times and sizes; oneof lists the values that are
-// allowed; group, which begins a group, holds for the fields that follow; secret keeps the value
-// out of all output and lets it come from a file ("url": a URL that may hold a password); nonempty
-// forbids "".
+// The tags: key is the name in the file, with a dot between a block and its member; old is a
+// deprecated name of the setting; default is written as in the file; min and max limit numbers,
+// durations and sizes; oneof lists the allowed values; group starts a group, which includes the
+// fields that follow; secret keeps the value out of all output and lets it come from a file ("url":
+// a URL that may contain a password); nonempty forbids "".
 type Config struct {
-	ConfigFile string `key:"config_file" default:"livego.yaml" group:"General" help:"The file with the settings. It need not exist unless it is named here."`
-	DataDir    string `key:"data_dir" default:"./livego-data" nonempty:"true" help:"The directory of what must last: room keys and the admin token. Made when absent."`
-	Level      string `key:"level" default:"info" oneof:"trace,debug,info,warn,warning,error" help:"The least important messages that are logged."`
-	LogFormat  string `key:"log_format" default:"auto" oneof:"auto,text,json" help:"How messages are written: auto is coloured on a terminal and text elsewhere."`
+	ConfigFile string `key:"config_file" default:"livego.yaml" group:"General" help:"The settings file. It may be missing unless it is named here."`
+	DataDir    string `key:"data_dir" default:"./livego-data" nonempty:"true" help:"The directory for stream keys, the admin token and other data that must last. Created if missing."`
+	Level      string `key:"level" default:"info" oneof:"trace,debug,info,warn,warning,error" help:"The minimum level of log messages."`
+	LogFormat  string `key:"log_format" default:"auto" oneof:"auto,text,json" help:"The format of log messages: auto is colored text on a terminal and plain text elsewhere."`
 
-	ShutdownTimeout time.Duration `key:"shutdown_timeout" default:"30s" min:"0s" max:"10m" help:"How long a server that was told to stop lets viewers finish."`
+	ShutdownTimeout time.Duration `key:"shutdown_timeout" default:"30s" min:"0s" max:"10m" help:"How long a graceful shutdown waits for viewers to receive the rest."`
 
-	RTMPAddr    string `key:"rtmp_addr" default:":1935" group:"Listeners" help:"Where RTMP is served: encoders and players."`
-	HTTPFLVAddr string `key:"httpflv_addr" default:":7001" help:"Where viewers' HTTP is served, for HTTP-FLV by custom."`
-	HLSAddr     string `key:"hls_addr" default:":7002" help:"Where viewers' HTTP is served, for HLS by custom."`
-	APIAddr     string `key:"api_addr" default:"127.0.0.1:8090" help:"Where the operator's HTTP is served. Outside of loopback it requires the admin token or a JWT."`
-	PublicURL   string `key:"public_url" help:"Where a proxy serves viewers' HTTP and the operator's HTTP to the outside: https://live.example.com. Every link that is shown or returned starts with it; links of RTMP have its host."`
-	EnableRTMPS bool   `key:"enable_rtmps" default:"false" help:"Serve RTMP over TLS too."`
-	RTMPSAddr   string `key:"rtmps_addr" default:":1936" help:"Where RTMP over TLS is served."`
-	EnableHTTPS bool   `key:"enable_https" default:"false" help:"Serve viewers over HTTPS and HTTP/2 too."`
-	HTTPSAddr   string `key:"https_addr" default:":7443" help:"Where viewers' HTTPS is served."`
+	RTMPAddr    string `key:"rtmp_addr" default:":1935" group:"Listeners" help:"The address for RTMP: encoders and players."`
+	HTTPFLVAddr string `key:"httpflv_addr" default:":7001" help:"The address for viewers' HTTP, by convention for HTTP-FLV."`
+	HLSAddr     string `key:"hls_addr" default:":7002" help:"The address for viewers' HTTP, by convention for HLS."`
+	APIAddr     string `key:"api_addr" default:"127.0.0.1:8090" help:"The address for the operator's HTTP. Clients from other machines need the admin token or a JWT."`
+	PublicURL   string `key:"public_url" help:"The public URL of a proxy for viewers' HTTP and the operator's HTTP: https://live.example.com. All links start with it; RTMP links have its host."`
+	EnableRTMPS bool   `key:"enable_rtmps" default:"false" help:"Serve RTMP over TLS as well."`
+	RTMPSAddr   string `key:"rtmps_addr" default:":1936" help:"The address for RTMP over TLS."`
+	EnableHTTPS bool   `key:"enable_https" default:"false" help:"Serve viewers over HTTPS and HTTP/2 as well."`
+	HTTPSAddr   string `key:"https_addr" default:":7443" help:"The address for viewers' HTTPS."`
 	UseHLSHTTPS bool   `key:"use_hls_https" default:"false" help:"Serve HTTPS instead of HTTP on hls_addr."`
 	UseAPIHTTPS bool   `key:"use_api_https" default:"false" help:"Serve HTTPS instead of HTTP on api_addr."`
-	RTMPSCert   string `key:"rtmps_cert" default:"server.crt" help:"The certificate chain in PEM, for all that is served over TLS."`
-	RTMPSKey    string `key:"rtmps_key" default:"server.key" help:"The private key in PEM that belongs to rtmps_cert."`
+	RTMPSCert   string `key:"rtmps_cert" default:"server.crt" help:"The certificate chain in PEM, for all TLS listeners."`
+	RTMPSKey    string `key:"rtmps_key" default:"server.key" help:"The private key of rtmps_cert in PEM."`
 	ACME        struct {
-		Domains  []string `key:"domains" help:"Get certificates for these names by ACME, in place of rtmps_cert. It says yes to the terms of the authority. Port 80 of each name must lead here."`
-		Email    string   `key:"email" help:"Where the authority writes to when something is wrong."`
-		CA       string   `key:"ca" default:"https://acme-v02.api.letsencrypt.org/directory" help:"The directory of the authority."`
-		HTTPPort int      `key:"http_port" default:"80" min:"1" max:"65535" help:"Where the authority's questions are answered: what port 80 of the names leads to."`
+		Domains  []string `key:"domains" help:"Get certificates for these domain names by ACME, instead of rtmps_cert. This accepts the terms of the authority. Port 80 of each name must lead to this server."`
+		Email    string   `key:"email" help:"The contact address for problems with the certificates."`
+		CA       string   `key:"ca" default:"https://acme-v02.api.letsencrypt.org/directory" help:"The directory URL of the certificate authority."`
+		HTTPPort int      `key:"http_port" default:"80" min:"1" max:"65535" help:"The port for HTTP-01 challenges, to which port 80 of the domains leads."`
 	} `key:"acme"`
-	EnableTLSVerify bool `key:"enable_tls_verify" default:"true" help:"Check the certificates of servers that this one connects to."`
+	EnableTLSVerify bool `key:"enable_tls_verify" default:"true" help:"Verify the certificates of servers that this server connects to."`
 
-	RedisAddr  string        `key:"redis_addr" secret:"url" group:"Key store" help:"A Redis or Valkey (6.2 or newer) to keep rooms and keys in, for several servers to share, in place of a file in data_dir: host:port, or a URL. See docs/keys.md."`
-	RedisPwd   string        `key:"redis_pwd" secret:"true" help:"Its password, where the URL has none."`
-	RedisCache time.Duration `key:"redis_cache" default:"0s" min:"0s" max:"1m" help:"How long a key that was used still publishes while the Redis is away. 0: not at all. A key that was revoked meanwhile elsewhere may publish for so long."`
+	RedisAddr  string        `key:"redis_addr" secret:"url" group:"Key store" help:"A Redis or Valkey (6.2 or newer) for rooms and keys that several servers share, instead of a file in data_dir: host:port, or a URL. See docs/keys.md."`
+	RedisPwd   string        `key:"redis_pwd" secret:"true" help:"The password of Redis, if the URL has none."`
+	RedisCache time.Duration `key:"redis_cache" default:"0s" min:"0s" max:"1m" help:"How long a used key stays valid for publishing while Redis is unavailable. 0: not at all. A key that another server revoked meanwhile stays valid for that long."`
 
-	RTMPNoAuth    bool          `key:"rtmp_noauth" default:"false" group:"Access" help:"Let anybody publish by room name, without a key."`
-	APIHosts      []string      `key:"api_hosts" help:"Host names, besides localhost, by which the operator's HTTP may be reached without a credential from this machine."`
-	AdminToken    string        `key:"admin_token" secret:"true" help:"The token that allows everything at the operator's HTTP, at least 16 characters, in place of the one in data_dir."`
-	APIAllow      []string      `key:"api_allow" help:"Addresses and ranges (192.168.1.0/24) that may use the operator's HTTP without a credential, keys included. Browsers there only read by plain HTTP. Not with jwt.secret."`
-	APIAllowUsers []string      `key:"api_allow_users" help:"System accounts of this machine, such as www-data, whose requests to the operator's HTTP need no credential. A proxy that runs as one of them makes everybody who can reach it the operator."`
+	RTMPNoAuth    bool          `key:"rtmp_noauth" default:"false" group:"Access" help:"Allow publishing by room name, without a key."`
+	APIHosts      []string      `key:"api_hosts" help:"Host names, besides localhost, at which this machine may use the operator's HTTP without a credential."`
+	AdminToken    string        `key:"admin_token" secret:"true" help:"The admin token, which allows everything at the operator's HTTP, instead of the one in data_dir. At least 16 characters."`
+	APIAllow      []string      `key:"api_allow" help:"Addresses and ranges (192.168.1.0/24) that may use the operator's HTTP without a credential, including keys. Their browsers can only read over plain HTTP. Not with jwt.secret."`
+	APIAllowUsers []string      `key:"api_allow_users" help:"System accounts of this machine, such as www-data, that need no credential for the operator's HTTP. If a proxy runs as one of them, all its clients are operators."`
 	APISession    time.Duration `key:"api_session" default:"12h" min:"1m" max:"720h" help:"How long a browser stays logged in to the operator's page."`
 	JWT           struct {
-		Secret    string `key:"secret" secret:"true" help:"The secret of the JWTs for the operator's HTTP, at least 16 characters. When set, every request needs a JWT or the admin token."`
-		Algorithm string `key:"algorithm" default:"HS256" oneof:"HS256,HS384,HS512" help:"The only algorithm that such a JWT may have."`
-		Strict    bool   `key:"strict" default:"false" help:"Refuse JWTs without the claims exp and role. Without this they are valid for as long as the secret, and for everything."`
+		Secret    string `key:"secret" secret:"true" help:"The secret for JWTs of the operator's HTTP, at least 16 characters. If set, every request needs a JWT or the admin token."`
+		Algorithm string `key:"algorithm" default:"HS256" oneof:"HS256,HS384,HS512" help:"The only accepted algorithm of these JWTs."`
+		Strict    bool   `key:"strict" default:"false" help:"Refuse JWTs without the claims exp and role. Otherwise such a JWT does not expire, and allows everything."`
 	} `key:"jwt"`
-	Private []string `key:"private" help:"What takes a token to watch: apps (live), rooms (live/movie), or * for everything."`
+	Private []string `key:"private" help:"Streams that need a token to watch: apps (live), rooms (live/movie), or * for all."`
 	Token   struct {
-		Secret    string        `key:"secret" secret:"true" help:"The secret of tokens to publish and to watch: JWTs by HS256, and signed URLs. At least 16 characters; livego token makes tokens with it."`
-		Previous  string        `key:"previous" secret:"true" help:"The secret before, whose tokens stay good while it stands here."`
-		PublicKey string        `key:"public_key" help:"A file with the Ed25519 public key, in PEM, of tokens by EdDSA."`
-		JWKSURL   string        `key:"jwks_url" help:"Where the RSA keys of tokens by RS256 are published (JWKS, RFC 7517), by https."`
-		Issuer    string        `key:"issuer" help:"What the claim iss of a JWT must be."`
-		Audience  string        `key:"audience" help:"What the claim aud of a JWT must be."`
-		MaxAge    time.Duration `key:"max_age" default:"24h" min:"1m" max:"8760h" help:"How far in the future a token may expire."`
-		Viewers   int           `key:"viewers" default:"0" min:"0" help:"How many may watch with one token at a time, where it does not say. 0: any number."`
-		Session   time.Duration `key:"session" default:"24h" min:"1s" max:"8760h" help:"How long a session that starts with a token may last; the claim session of the token can make it shorter. The end of the token itself only limits when a session may start."`
+		Secret    string        `key:"secret" secret:"true" help:"The secret for publish and play tokens: JWTs with HS256, and signed URLs. At least 16 characters; livego token makes tokens with it."`
+		Previous  string        `key:"previous" secret:"true" help:"The previous secret. Its tokens stay valid while it is set."`
+		PublicKey string        `key:"public_key" help:"A file with an Ed25519 public key, in PEM, for tokens with EdDSA."`
+		JWKSURL   string        `key:"jwks_url" help:"The https URL of the RSA keys (JWKS, RFC 7517) for tokens with RS256."`
+		Issuer    string        `key:"issuer" help:"The required value of the claim iss."`
+		Audience  string        `key:"audience" help:"The required value of the claim aud."`
+		MaxAge    time.Duration `key:"max_age" default:"24h" min:"1m" max:"8760h" help:"The maximum time until a token expires."`
+		Viewers   int           `key:"viewers" default:"0" min:"0" help:"How many viewers may use a token at a time, if the token sets no limit. 0: no limit."`
+		Session   time.Duration `key:"session" default:"24h" min:"1s" max:"8760h" help:"The maximum duration of a session that starts with a token; the claim session of the token can shorten it. The expiry of the token only limits when a session may start."`
 	} `key:"token"`
 	Hook struct {
-		OnPublish string        `key:"on_publish" secret:"url" help:"A URL that is asked before somebody publishes; without a yes nobody does. See docs/keys.md."`
-		OnPlay    string        `key:"on_play" secret:"url" help:"A URL that is asked before somebody watches."`
-		Events    string        `key:"events" secret:"url" help:"A URL that receives events: streams that start, are held, resume and end, and recordings."`
-		Viewers   bool          `key:"viewers" default:"false" help:"Tell it of viewers who come and go too."`
-		Secret    string        `key:"secret" secret:"true" help:"The secret that signs what these URLs are sent. At least 16 characters."`
-		Timeout   time.Duration `key:"timeout" default:"3s" min:"100ms" max:"30s" help:"How long they may take to answer."`
+		OnPublish string        `key:"on_publish" secret:"url" help:"A webhook URL that must allow each publisher. See docs/keys.md."`
+		OnPlay    string        `key:"on_play" secret:"url" help:"A webhook URL that must allow each viewer."`
+		Events    string        `key:"events" secret:"url" help:"A webhook URL for events: streams that start, are held, resume and end, and recordings."`
+		Viewers   bool          `key:"viewers" default:"false" help:"Also send events when viewers come and go."`
+		Secret    string        `key:"secret" secret:"true" help:"The secret that signs requests to webhooks. At least 16 characters."`
+		Timeout   time.Duration `key:"timeout" default:"3s" min:"100ms" max:"30s" help:"How long a webhook may take to respond."`
 	} `key:"hook"`
-	AuthFailures   int           `key:"auth_failures" default:"10" min:"0" help:"Wrong keys or credentials a minute from one address before further tries are slowed down. 0: no limit."`
-	ConnsPerIP     int           `key:"conns_per_ip" default:"64" min:"0" help:"Idle connections from one address, by RTMP or to viewers' HTTP: those that have delivered no media for conn_idle, or none yet; and connections to the operator's HTTP. At the limit the oldest is closed. 0: no limit."`
-	ConnIdle       time.Duration `key:"conn_idle" default:"1m" min:"1s" max:"1h" help:"For how long, or three segments if that is longer, a connection that has delivered media does not count as idle."`
-	ConnBurst      time.Duration `key:"conn_burst" default:"1s" min:"0s" max:"1m" help:"For how long new connections of one address beyond conns_per_ip are kept, at most 16 times as many: viewers of one school that arrive at the same time."`
-	TrustedProxies []string      `key:"trusted_proxies" help:"Addresses and ranges (10.0.0.0/8) of proxies whose X-Forwarded-For or PROXY protocol header names the client: limits, tokens that are bound to an address, logs and hooks use the address in it. No request becomes local by that."`
-	ProxyProtocol  []string      `key:"proxy_protocol" help:"Listeners to which trusted_proxies connect with a header of the PROXY protocol, version 1 or 2: rtmp, rtmps, httpflv, hls, https, api. Connections of others have none."`
-	LimitLoopback  bool          `key:"limit_loopback" default:"false" help:"Apply the limits by address to this machine too."`
+	AuthFailures   int           `key:"auth_failures" default:"10" min:"0" help:"How many wrong keys or credentials per minute from one address are accepted without delay. 0: no limit."`
+	ConnsPerIP     int           `key:"conns_per_ip" default:"64" min:"0" help:"The maximum number of idle connections per address, over RTMP or to viewers' HTTP: those that delivered no media for conn_idle, or none yet; and of connections to the operator's HTTP. At the limit the oldest is closed. 0: no limit."`
+	ConnIdle       time.Duration `key:"conn_idle" default:"1m" min:"1s" max:"1h" help:"After what time without media, or three segments if that is longer, a connection counts as idle."`
+	ConnBurst      time.Duration `key:"conn_burst" default:"1s" min:"0s" max:"1m" help:"How long new connections beyond conns_per_ip are kept, up to 16 times as many: for many viewers at one address that arrive at the same time."`
+	TrustedProxies []string      `key:"trusted_proxies" help:"Addresses and ranges (10.0.0.0/8) of proxies whose X-Forwarded-For or PROXY protocol header names the client. Limits, address-bound tokens, logs and webhooks use that address. It never makes a request local."`
+	ProxyProtocol  []string      `key:"proxy_protocol" help:"Listeners that expect a PROXY protocol header (version 1 or 2) from trusted_proxies: rtmp, rtmps, httpflv, hls, https, api. Connections from other addresses have none."`
+	LimitLoopback  bool          `key:"limit_loopback" default:"false" help:"Apply the limits per address to this machine too."`
 
-	PublishHold      time.Duration `key:"publish_hold" default:"20s" min:"0s" max:"2m" group:"Publishing" help:"How long a stream waits for an encoder that was lost; viewers stay."`
-	PublishHoldClean time.Duration `key:"publish_hold_clean" default:"0s" min:"0s" max:"2m" help:"How long a stream waits for the next encoder when one has said goodbye."`
-	Takeover         string        `key:"takeover" default:"idle" oneof:"idle,always,never" help:"When a second encoder with the key of a live stream takes it over: when the first is idle, always or never."`
-	PublishIdle      time.Duration `key:"publish_idle" default:"2s" min:"100ms" max:"1m" help:"An encoder that has sent nothing for so long is idle."`
-	BackupReturn     time.Duration `key:"backup_return" default:"10s" min:"100ms" max:"10m" help:"How long the main encoder must be well before it takes over from its backup."`
-	RAPWait          time.Duration `key:"rap_wait" default:"10s" min:"100ms" max:"1m" help:"A video without a point to start at for so long is started where the encoder says."`
-	TrackWait        time.Duration `key:"track_wait" default:"2s" min:"0s" max:"30s" help:"How long the start of a stream waits for tracks that were announced."`
-	MaxMessage       Bytes         `key:"max_message" default:"8MiB" min:"64KiB" max:"1GiB" help:"The largest audio or video message that is taken."`
+	PublishHold      time.Duration `key:"publish_hold" default:"20s" min:"0s" max:"2m" group:"Publishing" help:"How long a stream and its viewers are held after its encoder was lost."`
+	PublishHoldClean time.Duration `key:"publish_hold_clean" default:"0s" min:"0s" max:"2m" help:"How long a stream is held after its encoder ended it."`
+	Takeover         string        `key:"takeover" default:"idle" oneof:"idle,always,never" help:"When a second encoder with the key of a live stream takes over: if the first is idle, always or never."`
+	PublishIdle      time.Duration `key:"publish_idle" default:"2s" min:"100ms" max:"1m" help:"After what time without data an encoder is idle."`
+	BackupReturn     time.Duration `key:"backup_return" default:"10s" min:"100ms" max:"10m" help:"How long the primary encoder must be healthy before it takes over from its backup."`
+	RAPWait          time.Duration `key:"rap_wait" default:"10s" min:"100ms" max:"1m" help:"After what time without a keyframe a video starts at the frames that the encoder marks as keyframes."`
+	TrackWait        time.Duration `key:"track_wait" default:"2s" min:"0s" max:"30s" help:"How long the start of a stream waits for announced tracks."`
+	MaxMessage       Bytes         `key:"max_message" default:"8MiB" min:"64KiB" max:"1GiB" help:"The maximum size of an audio or video message."`
 
-	GopNum      int           `key:"gop_num" default:"1" min:"0" group:"Viewing" help:"At which keyframe, counted back from the newest, viewers start. 0: at the live edge."`
-	Latency     string        `key:"latency" default:"gop" oneof:"gop,live-edge" help:"How viewers start: gop at a keyframe, with a picture at once; live-edge with audio now and video at the next keyframe."`
-	PlayWait    time.Duration `key:"play_wait" default:"30s" min:"0s" max:"24h" help:"How long a player waits for a stream that is not live. 0: without a limit."`
-	MaxLatency  time.Duration `key:"max_latency" default:"4s" min:"500ms" max:"5m" help:"How far a viewer may fall behind before it is moved to a newer keyframe."`
-	BatchWindow BatchWindow   `key:"gather" default:"auto" max:"200ms" help:"How long frames are gathered at most before they are written to viewers: longer costs less. Nobody waits for a picture that comes later than that, and sound waits for the picture, at most twice as long. auto: the longer, the more viewers, and the busier the server."`
-	RingTime    time.Duration `key:"ring_time" default:"30s" min:"1s" max:"10m" help:"How much of a stream is held in memory for viewers, at most."`
-	RingSize    Bytes         `key:"ring_size" default:"64MiB" min:"1MiB" max:"64GiB" help:"How many bytes of a stream are held in memory for viewers, at most."`
+	GopNum      int           `key:"gop_num" default:"1" min:"0" group:"Viewing" help:"The keyframe at which viewers start, counted back from the newest. 0: at the live edge."`
+	Latency     string        `key:"latency" default:"gop" oneof:"gop,live-edge" help:"How viewers start: gop at a keyframe, with an immediate picture; live-edge with audio now and video at the next keyframe."`
+	PlayWait    time.Duration `key:"play_wait" default:"30s" min:"0s" max:"24h" help:"How long a player waits for a stream that is not live. 0: no limit."`
+	MaxLatency  time.Duration `key:"max_latency" default:"4s" min:"500ms" max:"5m" help:"How far a viewer may fall behind before it skips to a newer keyframe."`
+	BatchWindow BatchWindow   `key:"batch_window" old:"gather" default:"auto" max:"200ms" help:"The batching window: how long frames are collected at most before they are written to viewers. A longer window needs less processor time. A window ends early if the next picture would come after its end; audio waits for the next picture, at most twice as long. auto: the more viewers and the higher the load, the longer."`
+	RingTime    time.Duration `key:"ring_time" default:"30s" min:"1s" max:"10m" help:"The maximum duration of a stream that is held in memory for viewers."`
+	RingSize    Bytes         `key:"ring_size" default:"64MiB" min:"1MiB" max:"64GiB" help:"The maximum size of a stream that is held in memory for viewers."`
 
-	HLSSegment        time.Duration `key:"hls_segment" default:"2s" min:"500ms" max:"6s" group:"HLS" help:"How long a segment is to be; it ends at the next keyframe."`
-	HLSPart           time.Duration `key:"hls_part" default:"200ms" min:"0s" max:"1s" help:"How long a part of a segment is to be, for low latency; it is a whole number of frames. 0: no parts."`
-	HLSWindow         int           `key:"hls_window" default:"8" min:"8" max:"1000" help:"How many segments' worth of time a playlist lists."`
-	HLSKeepAfterEnd   bool          `key:"hls_keep_after_end" default:"false" help:"Keep the playlist of a stream that has ended until it is published again."`
+	HLSSegment        time.Duration `key:"hls_segment" default:"2s" min:"500ms" max:"6s" group:"HLS" help:"The intended duration of a segment; it ends at the next keyframe."`
+	HLSPart           time.Duration `key:"hls_part" default:"200ms" min:"0s" max:"1s" help:"The intended duration of a part for low-latency HLS; a part is a whole number of frames. 0: no parts."`
+	HLSWindow         int           `key:"hls_window" default:"8" min:"8" max:"1000" help:"The length of a playlist, in segments."`
+	HLSKeepAfterEnd   bool          `key:"hls_keep_after_end" default:"false" help:"Keep the playlist of an ended stream until it is published again."`
 	HLSStartWait      time.Duration `key:"hls_start_wait" default:"10s" min:"0s" max:"1m" help:"How long a request for a playlist waits for the first segment."`
-	HLSSessionTimeout time.Duration `key:"hls_session_timeout" default:"30s" min:"1s" max:"10m" help:"A viewer who has asked for nothing for so long is counted as gone."`
+	HLSSessionTimeout time.Duration `key:"hls_session_timeout" default:"30s" min:"1s" max:"10m" help:"After what time without requests a viewer is gone."`
 
-	RelayAllow []string `key:"relay_allow" group:"Relays" help:"Addresses, ranges (10.0.0.0/8) and host names on private networks and this machine, to which relays may go that the operator's HTTP starts. Those of static_push may in any case."`
-	RelayMax   int      `key:"relay_max" default:"100" min:"0" help:"Relays that the operator's HTTP may start at a time."`
+	RelayAllow []string `key:"relay_allow" group:"Relays" help:"Addresses, ranges (10.0.0.0/8) and host names in private networks and on this machine, to which relays of the operator's HTTP may connect. Those of static_push always may."`
+	RelayMax   int      `key:"relay_max" default:"100" min:"0" help:"The maximum number of relays that the operator's HTTP may run at a time."`
 
-	ReadTimeout      time.Duration `key:"read_timeout" default:"10s" min:"1s" max:"2m" group:"Connections" help:"The longest time without a whole message from an encoder before it counts as lost."`
-	WriteTimeout     time.Duration `key:"write_timeout" default:"10s" min:"100ms" max:"2m" help:"A viewer who has taken nothing for so long is ended."`
-	AnswerTimeout    time.Duration `key:"answer_timeout" default:"30s" min:"1s" max:"1h" help:"How long a viewer may take for a playlist, a segment or a part by HLS, or four times what it plays if that is longer."`
-	HandshakeTimeout time.Duration `key:"handshake_timeout" default:"5s" min:"100ms" max:"1m" help:"How long a handshake may take, TLS included."`
-	CommandTimeout   time.Duration `key:"command_timeout" default:"10s" min:"100ms" max:"2m" help:"How long an RTMP connection may take to publish or play, the handshake included."`
-	HeaderTimeout    time.Duration `key:"http_read_header_timeout" default:"5s" min:"100ms" max:"1m" help:"How long the header of an HTTP request may take."`
-	IdleTimeout      time.Duration `key:"http_idle_timeout" default:"60s" min:"1s" max:"1h" help:"How long an HTTP connection is kept between requests."`
+	ReadTimeout      time.Duration `key:"read_timeout" default:"10s" min:"1s" max:"2m" group:"Connections" help:"After what time without a complete message an encoder is lost."`
+	WriteTimeout     time.Duration `key:"write_timeout" default:"10s" min:"100ms" max:"2m" help:"After what time without progress a viewer is disconnected."`
+	AnswerTimeout    time.Duration `key:"answer_timeout" default:"30s" min:"1s" max:"1h" help:"How long a viewer may take to read a playlist, a segment or a part of HLS, or four times its duration if that is longer."`
+	HandshakeTimeout time.Duration `key:"handshake_timeout" default:"5s" min:"100ms" max:"1m" help:"How long a handshake may take, including TLS."`
+	CommandTimeout   time.Duration `key:"command_timeout" default:"10s" min:"100ms" max:"2m" help:"How long an RTMP connection may take to publish or play, including the handshake."`
+	HeaderTimeout    time.Duration `key:"http_read_header_timeout" default:"5s" min:"100ms" max:"1m" help:"How long a client may take to send the header of an HTTP request."`
+	IdleTimeout      time.Duration `key:"http_idle_timeout" default:"60s" min:"1s" max:"1h" help:"How long an HTTP connection is kept open between requests."`
 
 	FLVArchive bool   `key:"flv_archive" default:"false" group:"Recording" help:"Record every stream to FLV files. See docs/recording.md."`
-	FLVDir     string `key:"flv_dir" default:"tmp" nonempty:"true" help:"The directory of the recordings: flv_dir/APP/ROOM_UNIXSECONDS.flv. Made when absent."`
-	RecordMode Mode   `key:"record_mode" default:"0640" help:"The mode of new recordings, in octal: who may read them. Directories that are made can be listed by the same users. What exists keeps its mode."`
+	FLVDir     string `key:"flv_dir" default:"tmp" nonempty:"true" help:"The directory of recordings: flv_dir/APP/ROOM_UNIXSECONDS.flv. Created if missing."`
+	RecordMode Mode   `key:"record_mode" default:"0640" help:"The file mode of new recordings, in octal. Users who may read them can list new directories. Existing files and directories keep their mode."`
 
-	// Apps are the entries of server, each with a name of its own; there is at least one.
+	// Apps are the entries of server, with unique names; there is at least one.
 	Apps []App
+
+	// Deprecated lists the deprecated names by which settings were given. Load sets it.
+	Deprecated []DeprecatedName
 }
+
+// A DeprecatedName is the old name of a setting, which still works, and the new one.
+type DeprecatedName struct{ Old, New string }
 
 // App is one application: the first part of a stream's address.
 type App struct {
 	Name string // appname
-	Live bool   // publish and play
+	Live bool   // accepts publishers and viewers
 	HLS  bool   // viewers by HLS
 	FLV  bool   // viewers by HTTP-FLV
-	API  bool   // relays by the operator's HTTP
+	API  bool   // relays can be started by the operator's HTTP
 
-	StaticPush Targets // where each stream is pushed to: each URL, a slash and the room
+	StaticPush Targets // URLs to which each stream is pushed: the URL, a slash and the room
 }
 
-// Targets are URLs that may hold secrets, which no output shows.
+// Targets are URLs that may contain secrets, which no output shows.
 type Targets []string
 
 func (t Targets) String() string { return fmt.Sprintf("(%d set)", len(t)) }
 
-// GoString keeps them out of %#v too.
+// GoString implements fmt.GoStringer, without the URLs.
 func (t Targets) GoString() string { return t.String() }
 
 func newApp(name string) App { return App{Name: name, Live: true, HLS: true, FLV: true, API: true} }
 
-// BatchWindow is for how long frames are gathered before viewers are written to.
+// BatchWindow is how long frames are collected before they are written to viewers.
 type BatchWindow struct {
-	Auto  bool          // by the number of viewers
-	Fixed time.Duration // when not Auto
+	Auto  bool          // depends on the number of viewers and the load
+	Fixed time.Duration // the window if Auto is false
 }
 
 func (g BatchWindow) String() string {
@@ -169,15 +176,15 @@ func (g BatchWindow) String() string {
 	return g.Fixed.String()
 }
 
-// Mode is who may read and write a new file: permissions as chmod takes them, in octal.
+// Mode holds the permission bits of new files, as chmod takes them.
 type Mode uint32
 
 func (m Mode) String() string { return fmt.Sprintf("%04o", uint32(m)) }
 
-// Perm returns m as the standard library has it.
+// Perm returns m as an fs.FileMode.
 func (m Mode) Perm() fs.FileMode { return fs.FileMode(m) }
 
-// Bytes is a size.
+// Bytes is a size in bytes.
 type Bytes int64
 
 func (b Bytes) String() string {
@@ -194,7 +201,7 @@ var byteUnits = [...]struct {
 	size Bytes
 }{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}
 
-// Default returns the settings of a server that was told nothing.
+// Default returns the default settings.
 func Default() Config {
 	c := Config{Apps: []App{newApp("live")}}
 	for _, f := range fields() {
@@ -205,7 +212,7 @@ func Default() Config {
 	return c
 }
 
-// String lists the settings as key=value, without the secrets.
+// String returns the settings as key=value, without the secrets.
 func (c Config) String() string {
 	var b strings.Builder
 	for _, a := range c.attrs() {
@@ -214,10 +221,10 @@ func (c Config) String() string {
 	return strings.TrimSuffix(b.String(), " ")
 }
 
-// GoString keeps secrets out of %#v too.
+// GoString implements fmt.GoStringer, without the secrets.
 func (c Config) GoString() string { return "config.Config{" + c.String() + "}" }
 
-// LogValue returns the settings as a group, without the secrets.
+// LogValue implements slog.LogValuer, without the secrets.
 func (c Config) LogValue() slog.Value { return slog.GroupValue(c.attrs()...) }
 
 func (c Config) attrs() []slog.Attr {

@@ -14,8 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// yamlCases are files and what comes of them: for a good one what it changes, for a bad one the
-// complaints, each without the path. They seed the fuzzer too.
+// yamlCases are settings files with the settings they change, or the errors without the path. They
+// are also seeds of the fuzz test.
 var yamlCases = []struct {
 	name string
 	file string
@@ -26,12 +26,12 @@ var yamlCases = []struct {
 	{"comment", "# rtmp_addr: :1\n", nil, nil},
 	{"one", "rtmp_addr: :1940\n", func(c *Config) { c.RTMPAddr = ":1940" }, nil},
 	{"all types", "rtmp_addr: '0.0.0.0:1940'\nrtmp_noauth: true\ngop_num: 2\nread_timeout: 15s\nmax_message: " +
-		"16MiB\napi_hosts: [a.example, b.example]\ngather: 50ms\n",
+		"16MiB\napi_hosts: [a.example, b.example]\nbatch_window: 50ms\n",
 		func(c *Config) {
 			c.RTMPAddr, c.RTMPNoAuth, c.GopNum, c.ReadTimeout, c.MaxMessage = "0.0.0.0:1940", true, 2, 15*time.Second, 16<<20
 			c.APIHosts, c.BatchWindow = []string{"a.example", "b.example"}, BatchWindow{Fixed: 50 * time.Millisecond}
 		}, nil},
-	{"seconds and bytes", "read_timeout: 15\nmax_message: 70000\ngather: 0\n",
+	{"seconds and bytes", "read_timeout: 15\nmax_message: 70000\nbatch_window: 0\n",
 		func(c *Config) { c.ReadTimeout, c.MaxMessage, c.BatchWindow = 15*time.Second, 70000, BatchWindow{} }, nil},
 	{"block", "jwt:\n  secret: sixteen-letters-\n  algorithm: HS512\n",
 		func(c *Config) { c.JWT.Secret, c.JWT.Algorithm = "sixteen-letters-", "HS512" }, nil},
@@ -73,7 +73,7 @@ server:
 	{"unknown key of an app", "server:\n- appname: live\n  hsl: true\n", nil,
 		[]string{"3: server[0].hsl: unknown key (did you mean hls?)"}},
 	{"dotted key", "jwt.secret: x\n", nil, []string{"1: jwt.secret: unknown key"}},
-	{"twice", "level: info\nlevel: debug\n", nil, []string{"2: level: is there twice: first in line 1"}},
+	{"twice", "level: info\nlevel: debug\n", nil, []string{"2: level: duplicate key: first in line 1"}},
 	{"text for a number", "gop_num: '1'\n", nil, []string{"1: gop_num: must be a whole number"}},
 	{"text for a bool", "rtmp_noauth: yes\n", nil, []string{"1: rtmp_noauth: must be true or false"}},
 	{"number for a text", "flv_dir: 1\n", nil, []string{"1: flv_dir: must be a text: put it in quotes"}},
@@ -83,8 +83,16 @@ server:
 	{"short duration", "read_timeout: 10ms\n", nil, []string{"1: read_timeout: must be at least 1s, not 10ms"}},
 	{"long duration", "publish_hold: 1h\n", nil, []string{"1: publish_hold: must be at most 2m, not 1h"}},
 	{"negative", "gop_num: -1\n", nil, []string{"1: gop_num: must be at least 0, not -1"}},
-	{"gather too long", "gather: 1s\n", nil, []string{"1: gather: must be at most 200ms, not 1s"}},
-	{"gather negative", "gather: -1ms\n", nil, []string{"1: gather: must not be negative, not -1ms"}},
+	{"batching window too long", "batch_window: 1s\n", nil, []string{"1: batch_window: must be at most 200ms, not 1s"}},
+	{"batching window negative", "batch_window: -1ms\n", nil,
+		[]string{"1: batch_window: must not be negative, not -1ms"}},
+	{"deprecated key", "gather: 50ms\n", func(c *Config) {
+		c.BatchWindow = BatchWindow{Fixed: 50 * time.Millisecond}
+		c.Deprecated = []DeprecatedName{{Old: "gather", New: "batch_window"}}
+	}, nil},
+	{"deprecated key, bad value", "gather: 1s\n", nil, []string{"1: gather: must be at most 200ms, not 1s"}},
+	{"deprecated and current key", "batch_window: 1ms\ngather: 1ms\n", nil,
+		[]string{"2: gather: deprecated name of batch_window, which is set too: remove gather"}},
 	{"huge size", "max_message: 999999999999GiB\n", nil,
 		[]string{`1: max_message: must be a size such as 8MiB, not "999999999999GiB"`}},
 	{"not one of", "takeover: maybe\n", nil, []string{`1: takeover: must be idle, always or never, not "maybe"`}},
@@ -92,21 +100,21 @@ server:
 	{"empty dir", "data_dir: ''\n", nil, []string{"1: data_dir: must not be empty"}},
 	{"list for a text", "rtmp_addr: [':1']\n", nil, []string{"1: rtmp_addr: must be a text: put it in quotes"}},
 	{"block for a text", "rtmp_addr:\n  x: 1\n", nil, []string{"1: rtmp_addr: must be a text: put it in quotes"}},
-	{"text for a block", "jwt: x\n", nil, []string{"1: jwt: wants lines of the form key: value"}},
+	{"text for a block", "jwt: x\n", nil, []string{"1: jwt: must have lines of the form key: value"}},
 	{"alias", "level: &a info\ntakeover: *a\n", nil,
 		[]string{"1: level: must be a text: put it in quotes", "2: takeover: must be a text: put it in quotes"}},
-	{"list as file", "- a\n", nil, []string{"1: wants lines of the form key: value"}},
+	{"list as file", "- a\n", nil, []string{"1: must have lines of the form key: value"}},
 	{"two documents", "level: info\n---\nlevel: debug\n", nil,
-		[]string{"3: a second document begins here: there may be one"}},
+		[]string{"3: only one YAML document is allowed"}},
 	{"no port", "rtmp_addr: localhost\n", nil,
-		[]string{`1: rtmp_addr: "localhost" is no address: it must be host:port or :port`}},
-	{"port too large", "rtmp_addr: :70000\n", nil, []string{`1: rtmp_addr: ":70000" has no port between 0 and 65535`}},
-	{"same address", "hls_addr: :1935\n", nil, []string{"1: hls_addr: :1935 is taken by rtmp_addr (:1935)"}},
+		[]string{`1: rtmp_addr: invalid address "localhost": must be host:port or :port`}},
+	{"port too large", "rtmp_addr: :70000\n", nil, []string{`1: rtmp_addr: invalid address ":70000": port must be from 0 to 65535`}},
+	{"same address", "hls_addr: :1935\n", nil, []string{"1: hls_addr: :1935 is already used by rtmp_addr (:1935)"}},
 	{"same port", "api_addr: 127.0.0.1:1935\n", nil,
-		[]string{"1: api_addr: 127.0.0.1:1935 is taken by rtmp_addr (:1935)"}},
-	{"no apps", "server: []\n", nil, []string{"1: server: wants a list of apps, each beginning with - appname:"}},
-	{"app without a name", "server:\n- live: true\n", nil, []string{"2: server[0]: has no appname"}},
-	{"app twice", "server:\n- appname: a\n- appname: a\n", nil, []string{`3: server[1]: there is an app "a" already`}},
+		[]string{"1: api_addr: 127.0.0.1:1935 is already used by rtmp_addr (:1935)"}},
+	{"no apps", "server: []\n", nil, []string{"1: server: must be a list of apps, each starting with - appname:"}},
+	{"app without a name", "server:\n- live: true\n", nil, []string{"2: server[0]: appname is missing"}},
+	{"app twice", "server:\n- appname: a\n- appname: a\n", nil, []string{`3: server[1]: duplicate app "a"`}},
 	{"app with a bad name", "server:\n- appname: a/b\n", nil,
 		[]string{`2: server[0].appname: app name "a/b" has a character outside A-Z a-z 0-9 . _ -`}},
 	{"archive", "flv_dir: ''\n", nil, []string{"1: flv_dir: must not be empty"}},
@@ -118,19 +126,19 @@ server:
 	{"static push to one", "server:\n- appname: live\n  static_push: rtmp://h/live\n", nil,
 		[]string{"3: server[0].static_push: must be a list of URLs"}},
 	{"static push twice", "server:\n- appname: live\n  static_push: [rtmp://h/live, rtmp://h/live]\n", nil,
-		[]string{"3: server[0].static_push: entry 2 is there already"}},
+		[]string{"3: server[0].static_push: entry 2 is a duplicate"}},
 	{"static push to no app", "server:\n- appname: live\n  static_push: [rtmp://h/live, rtmp://s3cret@h/, 7, " +
 		"'http://h/x', 'rtmp://h/a#b', 'rtmp:///a', 'rtmp://h/%zz']\n", nil,
-		[]string{"3: server[0].static_push: entry 2 is no URL of the form rtmp://host/app",
-			"3: server[0].static_push: entry 3 is no URL of the form rtmp://host/app",
-			"3: server[0].static_push: entry 4 is no URL of the form rtmp://host/app",
-			"3: server[0].static_push: entry 5 is no URL of the form rtmp://host/app",
-			"3: server[0].static_push: entry 6 is no URL of the form rtmp://host/app",
-			"3: server[0].static_push: entry 7 is no URL of the form rtmp://host/app"}},
+		[]string{"3: server[0].static_push: entry 2 must be a URL of the form rtmp://host/app",
+			"3: server[0].static_push: entry 3 must be a URL of the form rtmp://host/app",
+			"3: server[0].static_push: entry 4 must be a URL of the form rtmp://host/app",
+			"3: server[0].static_push: entry 5 must be a URL of the form rtmp://host/app",
+			"3: server[0].static_push: entry 6 must be a URL of the form rtmp://host/app",
+			"3: server[0].static_push: entry 7 must be a URL of the form rtmp://host/app"}},
 	{"relays", "relay_allow: [10.0.0.0/8, '::1', origin.example]\nrelay_max: 0\n",
 		func(c *Config) { c.RelayAllow, c.RelayMax = []string{"10.0.0.0/8", "::1", "origin.example"}, 0 }, nil},
 	{"relays to nowhere", "relay_allow: ['rtmp://h']\n", nil,
-		[]string{`1: relay_allow: "rtmp://h" is no address, range or host name`}},
+		[]string{`1: relay_allow: "rtmp://h" is not an address, range or host name`}},
 	{"redis", "redis_addr: localhost:6379\nredis_pwd: x\nredis_cache: 30s\n",
 		func(c *Config) { c.RedisAddr, c.RedisPwd, c.RedisCache = "localhost:6379", "x", 30*time.Second }, nil},
 	{"redis url", "redis_addr: redis-sentinel://u:p@a,b/main\n",
@@ -158,7 +166,7 @@ server:
 		[]string{"1: levl: unknown key (did you mean level?)", "2: gop_num: must be a whole number"}},
 }
 
-// writeSettings puts a file into a fresh directory and returns its path.
+// writeSettings writes a settings file to a new directory and returns its path.
 func writeSettings(t testing.TB, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "livego.yaml")
@@ -232,16 +240,16 @@ func TestOtherSources(t *testing.T) {
 	}{
 		{"variable", Sources{Env: []string{"LIVEGO_GOP_NUM=x"}}, `LIVEGO_GOP_NUM: must be a whole number, not "x"`},
 		{"variable, checked later", Sources{Env: []string{"LIVEGO_RTMP_ADDR=x"}},
-			`LIVEGO_RTMP_ADDR: "x" is no address: it must be host:port or :port`},
+			`LIVEGO_RTMP_ADDR: invalid address "x": must be host:port or :port`},
 		{"flag", Sources{Flags: map[string]string{"gop_num": "-1"}}, `--gop_num: must be at least 0, not -1`},
 		{"flag, checked later", Sources{Flags: map[string]string{"redis_pwd": "hidden"}},
-			`--redis_pwd: there is no redis_addr`},
+			`--redis_pwd: redis_addr is not set`},
 		{"default that collides", Sources{Flags: map[string]string{"rtmp_addr": ":7001"}},
-			`httpflv_addr: :7001 is taken by rtmp_addr (:7001)`},
+			`httpflv_addr: :7001 is already used by rtmp_addr (:7001)`},
 		{"file named by flag", Sources{Flags: map[string]string{"config_file": missing}}, "config_file: stat " + missing},
 		{"file named by variable", Sources{Env: []string{"LIVEGO_CONFIG_FILE=" + missing}}, "config_file: stat " + missing},
 		{"no certificate", Sources{Flags: map[string]string{"enable_rtmps": "true", "rtmps_cert": missing}},
-			"--rtmps_cert: the certificate for TLS: open " + missing},
+			"--rtmps_cert: cannot load the TLS certificate: open " + missing},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Chdir(t.TempDir())
@@ -250,6 +258,65 @@ func TestOtherSources(t *testing.T) {
 				t.Errorf("got %v, want %s", err, c.want)
 			}
 		})
+	}
+}
+
+// TestDeprecatedNames gives settings by their deprecated names, in each source alone and together
+// with the current name in each source.
+func TestDeprecatedNames(t *testing.T) {
+	t.Chdir(t.TempDir())
+	type source struct {
+		place string // prefix of an error
+		add   func(s *Sources, file *string, key, text string)
+	}
+	sources := map[string]source{
+		"file": {"", func(_ *Sources, file *string, key, text string) { *file += key + ": " + text + "\n" }},
+		"environment": {"LIVEGO_GATHER: ",
+			func(s *Sources, _ *string, key, text string) { s.Env = append(s.Env, envName(key)+"="+text) }},
+		"flag": {"--gather: ", func(s *Sources, _ *string, key, text string) { s.Flags[key] = text }},
+	}
+	load := func(add func(s *Sources, file *string)) (Config, []string, error) {
+		file := ""
+		s := Sources{Flags: map[string]string{}}
+		add(&s, &file)
+		s.Flags["config_file"] = writeSettings(t, file)
+		return Load(s)
+	}
+	for name, old := range sources {
+		c, warnings, err := load(func(s *Sources, file *string) { old.add(s, file, "gather", "50ms") })
+		want := []DeprecatedName{{Old: "gather", New: "batch_window"}}
+		if err != nil || c.BatchWindow.Fixed != 50*time.Millisecond || !slices.Equal(c.Deprecated, want) ||
+			len(warnings) > 0 {
+			t.Errorf("gather in the %s: %v, deprecated %v, warnings %q, %v", name, c.BatchWindow, c.Deprecated, warnings, err)
+		}
+		c, _, err = load(func(s *Sources, file *string) { old.add(s, file, "batch_window", "50ms") })
+		if err != nil || c.BatchWindow.Fixed != 50*time.Millisecond || len(c.Deprecated) > 0 {
+			t.Errorf("batch_window in the %s: %v, deprecated %v, %v", name, c.BatchWindow, c.Deprecated, err)
+		}
+		_, _, err = load(func(s *Sources, file *string) { old.add(s, file, "gather", "1s") })
+		const tooLong = "must be at most 200ms, not 1s"
+		if err == nil || !strings.HasPrefix(err.Error(), old.place) || !strings.HasSuffix(err.Error(), tooLong) {
+			t.Errorf("gather in the %s, too long: %v", name, err)
+		}
+		for other, current := range sources {
+			_, _, err := load(func(s *Sources, file *string) {
+				old.add(s, file, "gather", "50ms")
+				current.add(s, file, "batch_window", "50ms")
+			})
+			const text = "deprecated name of batch_window, which is set too: remove gather"
+			if err == nil || !strings.HasPrefix(err.Error(), old.place) || !strings.HasSuffix(err.Error(), text) {
+				t.Errorf("gather in the %s, batch_window in the %s: %v", name, other, err)
+			}
+		}
+	}
+	// All three at once are one deprecated setting.
+	c, _, err := load(func(s *Sources, file *string) {
+		for _, source := range sources {
+			source.add(s, file, "gather", "50ms")
+		}
+	})
+	if err != nil || len(c.Deprecated) != 1 {
+		t.Errorf("gather in every source: deprecated %v, %v", c.Deprecated, err)
 	}
 }
 
@@ -293,13 +360,13 @@ func TestSecretsDoNotPrint(t *testing.T) {
 			t.Errorf("a secret is printed: %s", s)
 		}
 		if !strings.Contains(s, "rtmp_addr=:1935") || !strings.Contains(s, "jwt.secret=(set)") {
-			t.Errorf("it does not say what is set: %s", s)
+			t.Errorf("set values are missing: %s", s)
 		}
 	}
 }
 
-// TestSettingsTable checks what the tags promise: each setting is explained, its default is good,
-// and writing it again changes nothing.
+// TestSettingsTable checks the tags: each setting has a group and help, its default is valid, and
+// its text round-trips.
 func TestSettingsTable(t *testing.T) {
 	seen := map[string]bool{}
 	d := Default()
@@ -308,16 +375,19 @@ func TestSettingsTable(t *testing.T) {
 	}
 	for _, f := range fields() {
 		if seen[f.Key] || f.Group == "" || !strings.HasSuffix(f.Help, ".") {
-			t.Errorf("%s is there twice, or has no group or no help", f.Key)
+			t.Errorf("%s is a duplicate, or has no group or no help", f.Key)
 		}
 		seen[f.Key] = true
+		if f.Old != "" && f.secret != "" {
+			t.Errorf("%s: a secret in a file has no deprecated name", f.Key)
+		}
 		var c Config
 		if err := f.set(&c, f.text(&d)); err != nil || f.text(&c) != f.text(&d) {
 			t.Errorf("%s: %q becomes %q, %v", f.Key, f.text(&d), f.text(&c), err)
 		}
 		for _, bound := range []string{f.min, f.max} {
 			if bound != "" {
-				f.bound(bound) // panics
+				f.bound(bound) // panics if the tag is invalid
 			}
 		}
 	}
@@ -329,13 +399,13 @@ func TestSettingsTable(t *testing.T) {
 func TestValidateConfigLiteral(t *testing.T) {
 	c := Default()
 	c.RTMPAddr, c.Apps = "nowhere", []App{{Name: "api"}}
-	want := "rtmp_addr: \"nowhere\" is no address: it must be host:port or :port\nserver: app name \"api\" is reserved " +
+	want := "rtmp_addr: invalid address \"nowhere\": must be host:port or :port\nserver: app name \"api\" is reserved " +
 		"for the operator's routes"
 	if err := c.Validate(); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	c.Apps = nil
-	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "server: there is no app") {
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "server: no app is configured") {
 		t.Errorf("without apps: %v", err)
 	}
 }
@@ -349,7 +419,7 @@ func FuzzYAML(f *testing.F) {
 		l.readYAML("livego.yaml", data)
 		for _, err := range l.errs {
 			if !strings.HasPrefix(err.Error(), "livego.yaml:") {
-				t.Errorf("a complaint without its place: %v", err)
+				t.Errorf("an error without its place: %v", err)
 			}
 		}
 		if len(l.errs) == 0 {

@@ -9,9 +9,10 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write docs/settings.md and docs/livego.example.yaml anew")
+var update = flag.Bool("update", false, "write docs/settings.md and docs/livego.example.yaml")
 
-// TestSettingsDoc checks that the documents made from the table are up to date. Run it with -update to write them.
+// TestSettingsDoc checks that the generated documents are up to date. Run it with -update to write
+// them.
 func TestSettingsDoc(t *testing.T) {
 	for name, want := range map[string]string{"settings.md": settingsDoc(), "livego.example.yaml": exampleFile()} {
 		path := filepath.Join("..", "..", "..", "docs", name)
@@ -27,7 +28,7 @@ func TestSettingsDoc(t *testing.T) {
 	}
 }
 
-// TestExample checks that the example is a good file as it is, and with every setting in it switched on.
+// TestExample checks that the example file is valid, as it is and with every setting uncommented.
 func TestExample(t *testing.T) {
 	all := exampleFile()
 	for _, f := range fields() {
@@ -51,57 +52,68 @@ func TestExample(t *testing.T) {
 	}
 }
 
-// name returns a field's key within its block.
+// name returns the key of a field within its block.
 func name(f field) string { return f.Key[strings.LastIndexByte(f.Key, '.')+1:] }
 
 func settingsDoc() string {
 	var b strings.Builder
-	b.WriteString(`# Settings
+	b.WriteString(markdown(`# Settings
 
-livego starts without any. A setting can be given, the first wins, as
+This page lists every setting of livego with its default. All settings are optional. livego reads them from three
+sources; the first that has a setting wins:
 
-1. a flag: ` + "`livego --rtmp_addr :1940`" + `;
-2. an environment variable, ` + "`LIVEGO_`" + ` and the key in capitals, a dot as an underscore: ` + "`LIVEGO_RTMP_ADDR=:1940`, `LIVEGO_JWT_SECRET=…`" + `;
-3. a line of the file ` + "`livego.yaml`" + ` (or the one that ` + "`config_file`" + ` names): ` + "`rtmp_addr: :1940`" + `. A dot in a key makes a block, as in
-   the [example](livego.example.yaml), which has every setting with its default.
+1. A flag: ''livego --rtmp_addr :1940''.
+2. An environment variable, which is ''LIVEGO_'' and the key in capitals, with an underscore for each dot:
+   ''LIVEGO_RTMP_ADDR=:1940'', ''LIVEGO_JWT_SECRET=…''.
+3. A line of the file ''livego.yaml'', or of the file that ''config_file'' names: ''rtmp_addr: :1940''. A dot in a key stands
+   for a block, as in the [example](livego.example.yaml), which has every setting with its default.
 
-Durations are written ` + "`10s`, `500ms`, `2m`" + `; a plain number is seconds. Sizes are ` + "`8MiB`" + `; a plain number is bytes. Lists are
-YAML lists in the file, and separated by commas elsewhere. An unknown key, a value of the wrong type and an address that is none stop
-the start with the place of the mistake: ` + "`livego check-config`" + ` tells without starting.
-`)
+A duration is written as ''10s'', ''500ms'' or ''2m''; a plain number is seconds. A size is written as ''8MiB''; a plain number is
+bytes. A list is a YAML list in the file, and separated by commas elsewhere. An unknown key, a value of the wrong type or
+an invalid address stops the start with an error that names its place. ''livego check-config'' checks the settings without
+starting the server.
+
+A deprecated name of a setting still works in all three sources, and livego logs ''setting is deprecated'' at the start.
+It is an error to set both names.
+`))
 	b.WriteString(secretsDoc())
 	group := ""
 	for _, f := range fields() {
 		if f.Group != group {
 			group = f.Group
 			fmt.Fprintf(&b, "\n## %s\n\n", group)
-			b.WriteString("| key | default | what it does |\n|---|---|---|\n")
+			b.WriteString("| key | default | description |\n|---|---|---|\n")
 		}
 		def := ""
 		if f.Default != "" {
 			def = "`" + f.Default + "`"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s%s |\n", f.Key, def, f.Help, limits(f))
+		old := ""
+		if f.Old != "" {
+			old = " Deprecated name: `" + f.Old + "`."
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s%s%s |\n", f.Key, def, f.Help, limits(f), old)
 	}
-	b.WriteString(`
+	b.WriteString(markdown(`
 ## Apps
 
-` + "`server`" + ` is a list, in the file only: the first parts of the addresses of streams. Without it there is one app, ` + "`live`" + `. A switch that an
-entry does not name is true.
+''server'' is a list of apps, in the file only. An app is the first part of a stream's address. Without the list there
+is one app, ''live''.
 
-| key | default | what it does |
+| key | default | description |
 |---|---|---|
-| ` + "`appname` | | The name, as in `rtmp://host/appname/…`. Required. |\n" +
-		"| `live` | `true` | Publish and play. |\n" +
-		"| `hls` | `true` | Viewers by HLS; without it they get 404. |\n" +
-		"| `flv` | `true` | Viewers by HTTP-FLV; without it they get 404. |\n" +
-		"| `api` | `true` | Relays of this app by the operator's HTTP; without it 403. |\n" +
-		"| `static_push` | | A list of URLs, `rtmp://host/app` or rtmps: each stream of the app is pushed to each, with a " +
-		"slash and the room behind it. |\n")
+| ''appname'' | | The name of the app, as in ''rtmp://host/appname/…''. Required. |
+| ''live'' | ''true'' | Accept publishers and viewers. |
+| ''hls'' | ''true'' | Serve viewers by HLS. If false, they get 404. |
+| ''flv'' | ''true'' | Serve viewers by HTTP-FLV. If false, they get 404. |
+| ''api'' | ''true'' | Allow relays of this app by the operator's HTTP. If false, it returns 403. |
+| ''static_push'' | | A list of URLs, ''rtmp://host/app'' or ''rtmps://host/app''. ` +
+		`Each stream of the app is pushed to each URL, followed by a slash and the room. |
+`))
 	return b.String()
 }
 
-// secretsDoc tells how to keep secrets out of the list of processes and out of the file.
+// secretsDoc returns the section on secrets in files.
 func secretsDoc() string {
 	var keys []string
 	for _, f := range fields() {
@@ -109,24 +121,27 @@ func secretsDoc() string {
 			keys = append(keys, "`"+f.Key+"`")
 		}
 	}
-	return `
+	return markdown(`
 ## Secrets
 
 Every user of a machine can read the flags of its processes, so livego warns about a secret in a flag. Keep a secret in
-a file instead. There are two ways to name it:
+a file instead. There are two ways to name the file:
 
-- An environment variable with ` + "`_FILE`" + ` behind the name: ` + "`LIVEGO_JWT_SECRET_FILE=/run/secrets/jwt`" + `, as Docker and
+- An environment variable with ''_FILE'' after its name: ''LIVEGO_JWT_SECRET_FILE=/run/secrets/jwt'', as Docker and
   Kubernetes mount secrets.
-- A systemd credential with the name of the setting: ` + "`LoadCredential=jwt.secret:/etc/livego/jwt`" + ` in the unit. livego
-  finds it in ` + "`$CREDENTIALS_DIRECTORY`" + `.
+- A systemd credential with the name of the setting: ''LoadCredential=jwt.secret:/etc/livego/jwt'' in the unit. livego
+  finds it in ''$CREDENTIALS_DIRECTORY''.
 
-The file holds one line. A line end behind it does not count. Both ways count as environment variables: a flag overrides
-them, and they override ` + "`livego.yaml`" + `. The settings that can come from a file are
+The file has one line, with or without a line break at its end. Both ways count as environment variables: a flag takes
+precedence over them, and they take precedence over ''livego.yaml''. These settings can be read from a file:
 ` + strings.Join(keys, ", ") + `.
-`
+`)
 }
 
-// limits says in a sentence what a setting may be.
+// markdown returns text with a backtick, which a raw string cannot contain, for each ”.
+func markdown(text string) string { return strings.ReplaceAll(text, "''", "`") }
+
+// limits returns a sentence with the allowed values of a setting.
 func limits(f field) string {
 	switch {
 	case f.oneof != nil:

@@ -10,18 +10,20 @@ import (
 	"time"
 )
 
-// A Setting is one line of the table, for whoever makes flags or documents of it.
+// A Setting describes a setting, for flags and documents.
 type Setting struct {
 	Key     string // "rtmp_addr", "jwt.secret"
+	Old     string // deprecated key, "" for none
 	Env     string // the environment variable
 	Group   string
 	Default string // as in the file, "" for none
 	Help    string // one or two sentences
 	Bool    bool   // a flag without a value means true
-	Values  string // what may be written, such as "a duration" or "idle, always or never"
+	Values  string // allowed values, such as "a duration" or "idle, always or never"
 }
 
-// Settings returns the table in its order. The blocks of server are not in it: they have no flags and no variables.
+// Settings returns all settings in the order of the table. It does not include the entries of
+// server, which have no flags and no environment variables.
 func Settings() []Setting {
 	var all []Setting
 	for _, f := range fields() {
@@ -30,21 +32,21 @@ func Settings() []Setting {
 	return all
 }
 
-// field is a Setting and where it lives in a Config.
+// field is a Setting and its field in Config.
 type field struct {
 	Setting
 	index    []int
 	typ      reflect.Type
 	min, max string
 	oneof    []string
-	secret   string // "": not a secret; secretURL: a URL that may hold one
+	secret   string // "" if not secret; secretURL for a URL that may contain a secret
 	nonempty bool
 }
 
-// secretURL is the tag of a setting that is a secret only with a password or a query in it.
+// secretURL is the tag value of a setting that is secret only if it contains a password or a query.
 const secretURL = "url"
 
-// fields reads the table off the tags of Config.
+// fields reads the table from the tags of Config.
 func fields() []field {
 	var all []field
 	group := ""
@@ -72,7 +74,7 @@ func fields() []field {
 				f.oneof = strings.Split(list, ",")
 			}
 			f.Setting = Setting{
-				Key: prefix + key, Env: envName(prefix + key), Group: group, Default: sf.Tag.Get("default"),
+				Key: prefix + key, Old: sf.Tag.Get("old"), Env: envName(prefix + key), Group: group, Default: sf.Tag.Get("default"),
 				Help: sf.Tag.Get("help"), Bool: sf.Type.Kind() == reflect.Bool, Values: f.values(),
 			}
 			all = append(all, f)
@@ -82,7 +84,15 @@ func fields() []field {
 	return all
 }
 
-// envPrefix begins the name of every environment variable that is a setting.
+// keys returns the keys of f: the deprecated one, if any, and the current one.
+func (f *field) keys() []string {
+	if f.Old == "" {
+		return []string{f.Key}
+	}
+	return []string{f.Old, f.Key}
+}
+
+// envPrefix is the prefix of the environment variables for settings.
 const envPrefix = "LIVEGO_"
 
 func envName(key string) string {
@@ -91,7 +101,7 @@ func envName(key string) string {
 
 func (f *field) in(c *Config) reflect.Value { return reflect.ValueOf(c).Elem().FieldByIndex(f.index) }
 
-// text returns the field's value in c as it is written in the file.
+// text returns the field's value in c as written in the file.
 func (f *field) text(c *Config) string {
 	if v, ok := f.in(c).Interface().([]string); ok {
 		return strings.Join(v, ",")
@@ -99,7 +109,8 @@ func (f *field) text(c *Config) string {
 	return fmt.Sprint(f.in(c).Interface())
 }
 
-// set parses text and puts it into c, if it is in range. The error says what is wanted and begins with a verb.
+// set parses text, checks it and stores it in c. The error starts with a verb, to follow the name
+// of the setting.
 func (f *field) set(c *Config, text string) error {
 	v, err := f.parse(text)
 	if err != nil {
@@ -150,7 +161,7 @@ func (f *field) parse(text string) (v any, err error) {
 	return v, nil
 }
 
-// checkRange holds a number to min and max. Gather has its lower bound from its type.
+// checkRange checks a number against min and max. A BatchWindow must not be negative.
 func (f *field) checkRange(v any) error {
 	var n int64
 	switch v := v.(type) {
@@ -176,19 +187,19 @@ func (f *field) checkRange(v any) error {
 	return nil
 }
 
-// bound reads a min or max tag.
+// bound parses a min or max tag.
 func (f *field) bound(text string) int64 {
 	v, err := f.parse(text)
 	if err != nil {
 		panic("config: a bound of " + f.Key + " " + err.Error())
 	}
-	if g, ok := v.(BatchWindow); ok {
-		return int64(g.Fixed)
+	if w, ok := v.(BatchWindow); ok {
+		return int64(w.Fixed)
 	}
 	return reflect.ValueOf(v).Int()
 }
 
-// values says in words what the field takes.
+// values returns the allowed values as text.
 func (f *field) values() string {
 	if f.oneof != nil {
 		last := len(f.oneof) - 1
@@ -213,7 +224,7 @@ func (f *field) values() string {
 	return "a text"
 }
 
-// parseDuration reads "10s"; a plain number is seconds, as an earlier server of this name had it.
+// parseDuration parses "10s"; a plain number is seconds, as in the earlier server of this name.
 func parseDuration(text string) (time.Duration, error) {
 	if n, err := strconv.ParseInt(text, 10, 32); err == nil {
 		return time.Duration(n) * time.Second, nil
@@ -221,7 +232,7 @@ func parseDuration(text string) (time.Duration, error) {
 	return time.ParseDuration(text)
 }
 
-// parseBytes reads "8MiB"; a plain number is bytes.
+// parseBytes parses "8MiB"; a plain number is bytes.
 func parseBytes(text string) (Bytes, error) {
 	size := Bytes(1)
 	for _, u := range byteUnits {
@@ -230,11 +241,12 @@ func parseBytes(text string) (Bytes, error) {
 			break
 		}
 	}
-	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 32) // times a GiB still fits
+	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 32) // so that n GiB does not overflow
 	return Bytes(n) * size, err
 }
 
-// parseMode reads "0640" or "640". The owner reads and writes; nobody executes.
+// parseMode parses "0640" or "640". The owner must be able to read and write; execute bits are not
+// allowed.
 func parseMode(text string) (Mode, error) {
 	n, err := strconv.ParseUint(strings.TrimPrefix(text, "0o"), 8, 32)
 	if err == nil && (n&0o600 != 0o600 || n&^0o666 != 0) {
@@ -243,7 +255,7 @@ func parseMode(text string) (Mode, error) {
 	return Mode(n), err
 }
 
-// splitList reads "a, b".
+// splitList parses "a, b".
 func splitList(text string) []string {
 	var list []string
 	for part := range strings.SplitSeq(text, ",") {

@@ -10,33 +10,37 @@ import (
 	"strings"
 )
 
-// Sources are where settings come from besides the file.
+// Sources are the sources of settings besides the file.
 type Sources struct {
 	Flags map[string]string // by key, as written
 	Env   []string          // as os.Environ returns it
 }
 
-// Load returns the settings of flags, environment, file and defaults, in this order of precedence,
-// and warnings about what has no effect. The error, when there is one, has a line for each mistake,
-// each with its place: "livego.yaml:3: rtmp_adr: unknown key", "LIVEGO_RTMP_ADDR: ...",
-// "--rtmp_addr: ...". No error shows the value of a secret.
+// Load returns the settings from flags, environment, file and defaults, in this order of
+// precedence, and warnings. The error has a line for each mistake, which starts with its place:
+// "livego.yaml:3: rtmp_adr: unknown key", "LIVEGO_RTMP_ADDR: ...", "--rtmp_addr: ...". No error
+// contains the value of a secret.
 func Load(s Sources) (Config, []string, error) {
 	l := loader{cfg: Default(), fields: fields(), places: map[string]string{}}
 	env, warnings := l.readEnv(s.Env)
 	l.readFile(s.Flags, env)
-	for _, f := range l.fields {
-		if v, ok := env[f.Key]; ok {
-			l.set(f.Key, v.text, v.place)
-		}
-		if text, ok := s.Flags[f.Key]; ok {
-			l.set(f.Key, text, "--"+f.Key+": ")
-			if f.exposesSecret(text) {
-				warnings = append(warnings, fmt.Sprintf(
-					"--%s is visible to every user of this machine in the list of processes: use %s", f.Key, f.fileEnv()))
+	for i := range l.fields {
+		f := &l.fields[i]
+		for _, key := range f.keys() {
+			if v, ok := env[key]; ok {
+				l.set(key, v.text, v.place)
+			}
+			if text, ok := s.Flags[key]; ok {
+				l.set(key, text, "--"+key+": ")
+				if f.exposesSecret(text) {
+					warnings = append(warnings, fmt.Sprintf(
+						"--%s is visible to every user of this machine in the list of processes: use %s", key, f.fileEnv()))
+				}
 			}
 		}
 	}
-	// A setting that could not be read would only lead to more complaints about others.
+	l.checkDeprecated()
+	// Without the values that could not be read, these checks would report follow-up errors.
 	if len(l.errs) == 0 {
 		for _, p := range l.cfg.problems() {
 			l.errs = append(l.errs, errors.New(l.place(p.key)+p.text))
@@ -48,28 +52,45 @@ func Load(s Sources) (Config, []string, error) {
 	return l.cfg, append(warnings, l.cfg.warnings()...), nil
 }
 
-// loader puts a Config together and remembers where each value came from.
+// loader builds a Config and records where each value came from.
 type loader struct {
 	cfg    Config
 	fields []field
-	places map[string]string // key -> what to begin a complaint about it with
+	places map[string]string // by key: the place, as the prefix of an error
 	errs   []error
 }
 
+// field returns the field with that key, current or deprecated, nil for none.
 func (l *loader) field(key string) *field {
-	i := slices.IndexFunc(l.fields, func(f field) bool { return f.Key == key })
+	i := slices.IndexFunc(l.fields, func(f field) bool { return slices.Contains(f.keys(), key) })
 	if i < 0 {
 		return nil
 	}
 	return &l.fields[i]
 }
 
-// set sets a key of the table to text; place begins the complaint when it cannot be.
+// set sets the field of a key, current or deprecated, to text. place is the prefix of an error about it.
 func (l *loader) set(key, text, place string) {
 	l.places[key] = place
 	f := l.field(key)
 	if err := f.set(&l.cfg, text); err != nil {
 		l.fail(place, "%w", err)
+	}
+}
+
+// checkDeprecated records the deprecated keys that were used. It is an error to use both keys of a
+// setting, whatever the sources: which one is meant is not clear.
+func (l *loader) checkDeprecated() {
+	for _, f := range l.fields {
+		place, used := l.places[f.Old]
+		if f.Old == "" || !used {
+			continue
+		}
+		if _, both := l.places[f.Key]; both {
+			l.fail(place, "deprecated name of %s, which is set too: remove %s", f.Key, f.Old)
+		}
+		l.places[f.Key] = place
+		l.cfg.Deprecated = append(l.cfg.Deprecated, DeprecatedName{Old: f.Old, New: f.Key})
 	}
 }
 
@@ -84,7 +105,8 @@ func (l *loader) place(key string) string {
 	return key + ": "
 }
 
-// readFile reads the file that flags, environment or default name. Only one that was named has to be there.
+// readFile reads the settings file of the flag, the environment variable or the default. A missing
+// file is an error only if it was named.
 func (l *loader) readFile(flags map[string]string, env map[string]value) {
 	const key = "config_file"
 	path, named := flags[key]
@@ -112,22 +134,24 @@ func (l *loader) readFile(flags map[string]string, env map[string]value) {
 		return
 	}
 	l.readYAML(path, data)
-	l.cfg.ConfigFile = path // whatever the file says of itself
+	l.cfg.ConfigFile = path // the key in the file has no effect
 }
 
-// A value is a setting as written, and what an error about it starts with.
+// A value is a setting as written, and the prefix of errors about it.
 type value struct{ text, place string }
 
-// readEnv sorts the variables of ours into settings, by key, and a warning about the rest. It reads the files that hold
-// secrets: those that variables name, and the credentials that systemd passes.
+// readEnv returns the settings in environment variables, by key, and a warning about unknown ones.
+// It also reads the files with secrets: those that variables name, and systemd credentials.
 func (l *loader) readEnv(environ []string) (env map[string]value, warnings []string) {
 	env = map[string]value{}
-	byName := map[string]*field{}
+	keys, fileKeys := map[string]string{}, map[string]string{} // by variable
 	for i := range l.fields {
 		f := &l.fields[i]
-		byName[f.Env] = f
+		for _, key := range f.keys() {
+			keys[envName(key)] = key
+		}
 		if f.secret != "" {
-			byName[f.fileEnv()] = f
+			fileKeys[f.fileEnv()] = f.Key
 		}
 	}
 	files := map[string]string{} // by key
@@ -135,13 +159,18 @@ func (l *loader) readEnv(environ []string) (env map[string]value, warnings []str
 	var unknown []string
 	for _, kv := range environ {
 		name, text, _ := strings.Cut(kv, "=")
-		if f, ok := byName[name]; ok && name == f.Env {
-			env[f.Key] = value{text, f.Env + ": "}
-		} else if ok && text != "" {
-			files[f.Key] = text
-		} else if name == credentialsEnv {
+		key, isSetting := keys[name]
+		fileKey, isFile := fileKeys[name]
+		switch {
+		case isSetting:
+			env[key] = value{text, name + ": "}
+		case isFile:
+			if text != "" {
+				files[fileKey] = text
+			}
+		case name == credentialsEnv:
 			credentials = text
-		} else if !ok && strings.HasPrefix(name, envPrefix) && !kubernetesVars.MatchString(name) {
+		case strings.HasPrefix(name, envPrefix) && !kubernetesVars.MatchString(name):
 			unknown = append(unknown, name)
 		}
 	}
@@ -153,10 +182,12 @@ func (l *loader) readEnv(environ []string) (env map[string]value, warnings []str
 	return env, warnings
 }
 
-// kubernetesVars matches what Kubernetes sets in every container next to a service that is called livego.
-var kubernetesVars = regexp.MustCompile(`^LIVEGO_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+// kubernetesVars matches the variables that Kubernetes sets in every container for a service named
+// livego.
+var kubernetesVars = regexp.MustCompile(`^LIVEGO_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|` +
+	`PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
-// suggest returns " (did you mean X?)" for the nearest of known, "" when none is near.
+// suggest returns " (did you mean X?)" with the most similar known word, or "".
 func suggest(word string, known []string) string {
 	best, distance := "", 1+len(word)/3
 	for _, k := range known {
@@ -170,7 +201,7 @@ func suggest(word string, known []string) string {
 	return " (did you mean " + best + "?)"
 }
 
-// editDistance counts the letters to insert, remove or replace that make a into b.
+// editDistance returns the Levenshtein distance of a and b.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -13,27 +13,27 @@ import (
 )
 
 const (
-	// credentialsEnv names the directory in which systemd puts the credentials of a unit (LoadCredential= in
-	// systemd.exec(5)): a file for each, called as the setting is.
+	// credentialsEnv names the directory of systemd credentials (LoadCredential= in
+	// systemd.exec(5)): each file has the name of a setting.
 	credentialsEnv = "CREDENTIALS_DIRECTORY"
-	// maxSecretFile bounds a file that holds a secret, in bytes.
+	// maxSecretFile is the maximum size of a file with a secret, in bytes.
 	maxSecretFile = 16 << 10
 )
 
 // fileEnv returns the environment variable that names a file with the value of f.
 func (f *field) fileEnv() string { return f.Env + "_FILE" }
 
-// exposesSecret reports whether text, a value of f, is a secret or holds one.
+// exposesSecret reports whether text, a value of f, is or contains a secret.
 func (f *field) exposesSecret(text string) bool {
 	if f.secret == secretURL {
-		return strings.ContainsAny(text, "@?") // a password, or a query that may be a token
+		return strings.ContainsAny(text, "@?") // a password, or a query that may contain a token
 	}
 	return f.secret != "" && text != ""
 }
 
-// readSecretFiles adds to env the secrets in files, which are paths by key, and in the directory of
-// credentials ("" for none). A variable with the value itself comes before a credential; beside a
-// variable that names a file it is a mistake.
+// readSecretFiles adds the secrets in files to env: files has paths by key, credentials is the
+// directory of systemd credentials or "". A variable with the value takes precedence over a
+// credential; together with a variable that names a file it is an error.
 func (l *loader) readSecretFiles(env map[string]value, files map[string]string, credentials string) {
 	for i := range l.fields {
 		f := &l.fields[i]
@@ -65,7 +65,7 @@ func (l *loader) readSecretFiles(env map[string]value, files map[string]string, 
 	}
 }
 
-// readSecret returns the one line of a file. No error quotes it.
+// readSecret returns the only line of a file. No error contains it.
 func readSecret(path string) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {

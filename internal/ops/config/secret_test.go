@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// secretFiles are contents of a file that holds a secret: the secret, or a part of the error.
+// secretFiles are contents of a file with a secret, and the secret or a part of the error.
 var secretFiles = []struct{ name, content, want, err string }{
 	{"line", "0123456789abcdef\n", "0123456789abcdef", ""},
 	{"no line end", "0123456789abcdef", "0123456789abcdef", ""},
@@ -23,7 +23,8 @@ var secretFiles = []struct{ name, content, want, err string }{
 	{"too large", strings.Repeat("canary", maxSecretFile), "", "is larger than 16384 bytes"},
 }
 
-// TestSecretFromFile sets a secret by a file that a variable names, and by a systemd credential.
+// TestSecretFromFile reads a secret from a file that a variable names, and from a systemd
+// credential.
 func TestSecretFromFile(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, c := range secretFiles {
@@ -56,7 +57,7 @@ func TestSecretFromFile(t *testing.T) {
 	}
 }
 
-// TestEverySecretFromFile checks that each secret setting, and no other, can come from a file.
+// TestEverySecretFromFile checks that all secret settings, and no others, can be read from a file.
 func TestEverySecretFromFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(path, []byte("http://127.0.0.1/0123456789abcdef"), 0o600); err != nil {
@@ -71,7 +72,7 @@ func TestEverySecretFromFile(t *testing.T) {
 	}
 }
 
-// TestSecretPrecedence checks which source of a secret wins.
+// TestSecretPrecedence checks the precedence of the sources of a secret.
 func TestSecretPrecedence(t *testing.T) {
 	t.Chdir(t.TempDir())
 	dir := t.TempDir()
@@ -119,7 +120,7 @@ func TestSecretPrecedence(t *testing.T) {
 	}
 }
 
-// TestSecretInFlag checks which flags lead to a warning: the value of a secret, and a URL that holds one.
+// TestSecretInFlag checks that a secret in a flag leads to a warning.
 func TestSecretInFlag(t *testing.T) {
 	t.Chdir(t.TempDir())
 	const text = " is visible to every user of this machine in the list of processes: use "

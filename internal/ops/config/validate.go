@@ -21,8 +21,8 @@ import (
 	"livego/internal/ops/textfile"
 )
 
-// Validate reports whether a server can be started with c: addresses, certificate files that are needed, and what this
-// version cannot do. The error has a line for each mistake. Load has done it already.
+// Validate reports whether a server can start with c: it checks addresses, certificate files and
+// combinations of settings. The error has a line for each mistake. Load calls it already.
 func (c Config) Validate() error {
 	var errs []error
 	for _, p := range c.problems() {
@@ -31,7 +31,7 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// proxyListeners are what proxy_protocol may name. They are never modified.
+// proxyListeners are the allowed values of proxy_protocol. They are never modified.
 var proxyListeners = []string{"rtmp", "rtmps", "httpflv", "hls", "https", "api"}
 
 type problem struct{ key, text string }
@@ -45,7 +45,7 @@ func (c Config) problems() []problem {
 			add("redis_addr", "%v", err)
 		}
 	} else if c.RedisPwd != "" {
-		add("redis_pwd", "there is no redis_addr")
+		add("redis_pwd", "redis_addr is not set")
 	}
 	listeners := c.listeners()
 	for i, l := range listeners {
@@ -55,7 +55,7 @@ func (c Config) problems() []problem {
 		}
 		for _, other := range listeners[:i] {
 			if collide(l.addr, other.addr) {
-				add(l.key, "%s is taken by %s (%s)", l.addr, other.key, other.addr)
+				add(l.key, "%s is already used by %s (%s)", l.addr, other.key, other.addr)
 				break
 			}
 		}
@@ -63,20 +63,20 @@ func (c Config) problems() []problem {
 	serves := c.ServesTLS()
 	if len(c.ACME.Domains) > 0 {
 		if !serves {
-			add("acme.domains", "nothing is served over TLS: set enable_rtmps, enable_https, use_hls_https or use_api_https")
+			add("acme.domains", "no listener uses TLS: set enable_rtmps, enable_https, use_hls_https or use_api_https")
 		}
 		if !isSecureURL(c.ACME.CA) {
 			add("acme.ca", "must be an https URL")
 		}
 	} else if serves {
 		if _, err := tls.LoadX509KeyPair(c.RTMPSCert, c.RTMPSKey); err != nil {
-			add("rtmps_cert", "the certificate for TLS: %v", err)
+			add("rtmps_cert", "cannot load the TLS certificate: %v", err)
 		}
 	}
 	c.checkTokens(add)
 	for _, a := range c.RelayAllow {
 		if !isRelayTarget(a) {
-			add("relay_allow", "%.64q is no address, range or host name", a)
+			add("relay_allow", "%.64q is not an address, range or host name", a)
 		}
 	}
 	if text := c.shortJWTSecret(); text != "" && !c.apiOnLoopback() {
@@ -109,14 +109,14 @@ func (c Config) problems() []problem {
 	}
 	for _, l := range c.ProxyProtocol {
 		if !slices.Contains(proxyListeners, l) {
-			add("proxy_protocol", "%.64q is none of %s", l, strings.Join(proxyListeners, ", "))
+			add("proxy_protocol", "%.64q is not one of %s", l, strings.Join(proxyListeners, ", "))
 		}
 	}
 	if len(c.ProxyProtocol) > 0 && len(c.TrustedProxies) == 0 {
-		add("proxy_protocol", "there are no trusted_proxies")
+		add("proxy_protocol", "trusted_proxies is not set")
 	}
 	if len(c.Apps) == 0 {
-		add("server", "there is no app")
+		add("server", "no app is configured")
 	}
 	for _, a := range c.Apps {
 		if err := domain.CheckApp(a.Name); err != nil {
@@ -126,7 +126,7 @@ func (c Config) problems() []problem {
 	return all
 }
 
-// isBaseURL reports whether paths can be put behind text.
+// isBaseURL reports whether text is a URL to which a path can be appended.
 func isBaseURL(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.User == nil &&
@@ -134,19 +134,19 @@ func isBaseURL(text string) bool {
 		!strings.Contains(text, "#")
 }
 
-// ParseNetwork reads an address or a range of addresses.
+// ParseNetwork parses an IP address or a CIDR range.
 func ParseNetwork(text string) (netip.Prefix, error) {
 	if p, err := netip.ParsePrefix(text); err == nil {
 		return p.Masked(), nil
 	}
 	a, err := netip.ParseAddr(text)
 	if err != nil || a.Zone() != "" {
-		return netip.Prefix{}, fmt.Errorf("%.64q is no address and no range", text)
+		return netip.Prefix{}, fmt.Errorf("%.64q is not an address or range", text)
 	}
 	return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
 }
 
-// LookupUser returns the ID of a user of this machine by name or by ID.
+// LookupUser returns the user ID of a system account, given by name or ID.
 func LookupUser(name string) (uint32, error) {
 	id := name
 	if u, err := user.Lookup(name); err == nil {
@@ -159,7 +159,7 @@ func LookupUser(name string) (uint32, error) {
 	return uint32(n), nil
 }
 
-// isRelayTarget reports whether a is an address, a range of addresses or a host name.
+// isRelayTarget reports whether a is an address, an address range or a host name.
 func isRelayTarget(a string) bool {
 	_, err := ParseNetwork(a)
 	return err == nil || a != "" && !strings.ContainsFunc(a, func(r rune) bool {
@@ -167,7 +167,7 @@ func isRelayTarget(a string) bool {
 	})
 }
 
-// warnings are what a server starts with all the same.
+// warnings returns problems with which a server can still start.
 func (c Config) warnings() []string {
 	var all []string
 	if text := c.shortJWTSecret(); text != "" && c.apiOnLoopback() {
@@ -181,7 +181,7 @@ func (c Config) warnings() []string {
 	for i, s := range secrets {
 		for _, other := range secrets[:i] {
 			if s.value != "" && s.value == other.value {
-				all = append(all, s.key+" is the same as "+other.key+": use another, so that one that leaks is not both")
+				all = append(all, s.key+" is the same as "+other.key+": use different secrets, so that a leak affects only one")
 				break
 			}
 		}
@@ -189,22 +189,23 @@ func (c Config) warnings() []string {
 	return all
 }
 
-// apiOnLoopback reports whether only this machine reaches the operator's HTTP.
+// apiOnLoopback reports whether the operator's HTTP listens on loopback only.
 func (c Config) apiOnLoopback() bool {
 	host, _, _ := net.SplitHostPort(c.APIAddr)
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
-// shortJWTSecret returns what is wrong with jwt.secret; "" for nothing.
+// shortJWTSecret returns the problem if jwt.secret is too short, else "".
 func (c Config) shortJWTSecret() string {
 	if c.JWT.Secret == "" || len(c.JWT.Secret) >= minSecret {
 		return ""
 	}
-	return fmt.Sprintf("is shorter than %d characters: whoever has one JWT can find it by trying", minSecret)
+	return fmt.Sprintf("is shorter than %d characters: it can be guessed offline from one JWT", minSecret)
 }
 
-// minSecret is the shortest secret that tokens are signed with: less can be guessed from one token.
+// minSecret is the minimum length of a signing secret in characters: a shorter one can be guessed
+// offline from one token.
 const minSecret = 16
 
 func (c Config) checkTokens(add func(key, format string, args ...any)) {
@@ -235,7 +236,7 @@ func (c Config) checkTokens(add func(key, format string, args ...any)) {
 		"hook.events": c.Hook.Events} {
 		if u, err := url.Parse(hook); hook != "" &&
 			(err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-			add(key, "is no http or https URL")
+			add(key, "must be an http or https URL")
 		}
 		if hook != "" && len(c.Hook.Secret) < minSecret {
 			add("hook.secret", "must have at least %d characters", minSecret)
@@ -243,11 +244,11 @@ func (c Config) checkTokens(add func(key, format string, args ...any)) {
 		}
 	}
 	if len(c.Private) > 0 && c.Token.Secret == "" && c.Token.PublicKey == "" && c.Token.JWKSURL == "" {
-		add("private", "nobody could watch: set token.secret, token.public_key or token.jwks_url")
+		add("private", "no token can be verified: set token.secret, token.public_key or token.jwks_url")
 	}
 }
 
-// isSecureURL reports whether what is fetched from there comes from who it says.
+// isSecureURL reports whether a response from the URL is authentic: by https, or from this machine.
 func isSecureURL(text string) bool {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.User != nil {
@@ -268,26 +269,26 @@ func LoadPublicKey(path string) (ed25519.PublicKey, error) {
 	}
 	block, _ := pem.Decode(data)
 	if block == nil {
-		return nil, fmt.Errorf("%s holds no PEM", path)
+		return nil, fmt.Errorf("%s contains no PEM data", path)
 	}
 	k, err := x509.ParsePKIXPublicKey(block.Bytes)
 	if key, ok := k.(ed25519.PublicKey); err == nil && ok {
 		return key, nil
 	}
-	return nil, fmt.Errorf("%s holds no Ed25519 public key", path)
+	return nil, fmt.Errorf("%s contains no Ed25519 public key", path)
 }
 
 type listener struct{ key, addr string }
 
-// ServesTLS reports whether a listener speaks TLS.
+// ServesTLS reports whether any listener speaks TLS.
 func (c Config) ServesTLS() bool {
 	return c.EnableRTMPS || c.EnableHTTPS || c.UseHLSHTTPS || c.UseAPIHTTPS
 }
 
-// ACMEAddr returns where the questions of an authority are answered, as host:port.
+// ACMEAddr returns the address for ACME challenges, as host:port.
 func (c Config) ACMEAddr() string { return ":" + strconv.Itoa(c.ACME.HTTPPort) }
 
-// listeners returns those that are switched on.
+// listeners returns the enabled listeners.
 func (c Config) listeners() []listener {
 	ls := []listener{
 		{"rtmp_addr", c.RTMPAddr}, {"httpflv_addr", c.HTTPFLVAddr}, {"hls_addr", c.HLSAddr}, {"api_addr", c.APIAddr},
@@ -307,15 +308,15 @@ func (c Config) listeners() []listener {
 func checkAddr(addr string) error {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return fmt.Errorf("%q is no address: it must be host:port or :port", addr)
+		return fmt.Errorf("invalid address %q: must be host:port or :port", addr)
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return fmt.Errorf("%q has no port between 0 and 65535", addr)
+		return fmt.Errorf("invalid address %q: port must be from 0 to 65535", addr)
 	}
 	return nil
 }
 
-// collide reports whether two listeners cannot both have their address. Port 0 is whatever is free.
+// collide reports whether two listeners cannot both bind their address. Port 0 is any free port.
 func collide(a, b string) bool {
 	hostA, portA, _ := net.SplitHostPort(a)
 	hostB, portB, err := net.SplitHostPort(b)

@@ -19,18 +19,19 @@ import (
 	"livego/internal/ops/textfile"
 )
 
-// maxFile bounds the file: one with a thousand apps has a tenth of it.
+// maxFile is the maximum size of the settings file in bytes, ten times that of a file with a
+// thousand apps.
 const maxFile = 1 << 20
 
-// readYAML reads a file's settings off its syntax tree, which still knows the lines. Of YAML it
-// takes mappings, lists and plain values: no aliases, merges or tags, and a key once.
+// readYAML reads settings from the syntax tree of a file, which has the line numbers. It accepts
+// mappings, lists and plain values, but no aliases, merges, tags or duplicate keys.
 func (l *loader) readYAML(path string, data []byte) {
 	data, err := textfile.Decode(data)
 	if err != nil {
 		l.fail(path+": ", "%w", err)
 		return
 	}
-	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey()) // the complaint about those is ours
+	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey()) // mapping reports duplicate keys
 	if err != nil {
 		var syntax *yaml.SyntaxError
 		if errors.As(err, &syntax) && syntax.Token != nil {
@@ -46,7 +47,7 @@ func (l *loader) readYAML(path string, data []byte) {
 			continue
 		}
 		if i > 0 {
-			l.fail(y.position(doc.Body, ""), "a second document begins here: there may be one")
+			l.fail(y.position(doc.Body, ""), "only one YAML document is allowed")
 			return
 		}
 		y.mapping(doc.Body, "", y.knownKeys(""), y.setting)
@@ -58,7 +59,7 @@ type yamlReader struct {
 	path string
 }
 
-// position begins a complaint about key position node: "livego.yaml:12: rtmp_addr: ".
+// position returns the prefix of an error about key at node: "livego.yaml:12: rtmp_addr: ".
 func (y yamlReader) position(n ast.Node, key string) string {
 	if key != "" {
 		key += ": "
@@ -66,7 +67,7 @@ func (y yamlReader) position(n ast.Node, key string) string {
 	return fmt.Sprintf("%s:%d: %s", y.path, n.GetToken().Position.Line, key)
 }
 
-// knownKeys returns the keys that may stand in the block that prefix names, "" for the file itself.
+// knownKeys returns the valid keys of the block with that prefix, "" for the file itself.
 func (y yamlReader) knownKeys(prefix string) []string {
 	seen := map[string]bool{}
 	var keys []string
@@ -77,9 +78,11 @@ func (y yamlReader) knownKeys(prefix string) []string {
 		}
 	}
 	for _, f := range y.fields {
-		if rest, ok := strings.CutPrefix(f.Key, prefix); ok {
-			block, _, _ := strings.Cut(rest, ".")
-			add(block)
+		for _, key := range f.keys() {
+			if rest, ok := strings.CutPrefix(key, prefix); ok {
+				block, _, _ := strings.Cut(rest, ".")
+				add(block)
+			}
 		}
 	}
 	if prefix == "" {
@@ -88,11 +91,12 @@ func (y yamlReader) knownKeys(prefix string) []string {
 	return keys
 }
 
-// mapping calls fn for each member of a block; name is the block's, "" for the file itself.
+// mapping calls fn for each member of a block. name is the name of the block, "" for the file
+// itself.
 func (y yamlReader) mapping(n ast.Node, name string, known []string, fn func(key string, keyNode, value ast.Node)) {
 	m, ok := n.(ast.MapNode)
 	if !ok {
-		y.fail(y.position(n, name), "wants lines of the form key: value")
+		y.fail(y.position(n, name), "must have lines of the form key: value")
 		return
 	}
 	lines := map[string]int{}
@@ -100,7 +104,7 @@ func (y yamlReader) mapping(n ast.Node, name string, known []string, fn func(key
 		keyNode := it.Key()
 		key, full := keyNode.GetToken().Value, strings.TrimPrefix(name+"."+keyNode.GetToken().Value, ".")
 		if first, ok := lines[key]; ok {
-			y.fail(y.position(keyNode, full), "is there twice: first in line %d", first)
+			y.fail(y.position(keyNode, full), "duplicate key: first in line %d", first)
 			continue
 		}
 		lines[key] = keyNode.GetToken().Position.Line
@@ -118,7 +122,7 @@ func (y yamlReader) mapping(n ast.Node, name string, known []string, fn func(key
 	}
 }
 
-// setting reads a key of the file itself or of a block of the table.
+// setting reads a key of the file itself or of a block in the table.
 func (y yamlReader) setting(key string, keyNode, value ast.Node) {
 	if key == "server" {
 		y.places[key] = y.position(keyNode, key)
@@ -126,7 +130,7 @@ func (y yamlReader) setting(key string, keyNode, value ast.Node) {
 		return
 	}
 	f := y.field(key)
-	if f == nil { // a block, and one that is empty or commented out says nothing
+	if f == nil { // a block; an empty one changes nothing
 		if value.Type() != ast.NullType {
 			y.mapping(value, key, y.knownKeys(key+"."), y.setting)
 		}
@@ -140,7 +144,8 @@ func (y yamlReader) setting(key string, keyNode, value ast.Node) {
 	y.set(key, text, y.position(keyNode, key))
 }
 
-// typeError says what is wrong with the type of a value, without the value: it may be a secret.
+// typeError returns the error for a value of the wrong type, without the value, which may be a
+// secret.
 func typeError(f *field, n ast.Node) string {
 	switch {
 	case n.Type() == ast.NullType:
@@ -151,7 +156,7 @@ func typeError(f *field, n ast.Node) string {
 	return "must be " + f.Values
 }
 
-// plainText returns the text of a plain value whose YAML type fits t.
+// plainText returns the text of a plain value if its YAML type fits t.
 func plainText(n ast.Node, t reflect.Type) (text string, ok bool) {
 	if seq, isList := n.(*ast.SequenceNode); isList && t == reflect.TypeFor[[]string]() {
 		var parts []string
@@ -183,7 +188,7 @@ func plainText(n ast.Node, t reflect.Type) (text string, ok bool) {
 func (y yamlReader) servers(n ast.Node) {
 	seq, ok := n.(*ast.SequenceNode)
 	if !ok || len(seq.Values) == 0 {
-		y.fail(y.position(n, "server"), "wants a list of apps, each beginning with - appname:")
+		y.fail(y.position(n, "server"), "must be a list of apps, each starting with - appname:")
 		return
 	}
 	y.cfg.Apps = nil
@@ -192,7 +197,7 @@ func (y yamlReader) servers(n ast.Node) {
 	}
 }
 
-// app reads one entry of server. What an entry does not say is true: it means what it says.
+// app reads one entry of server. Switches that it does not have are true.
 func (y yamlReader) app(name string, n ast.Node) {
 	app := newApp("")
 	switches := map[string]*bool{"live": &app.Live, "hls": &app.HLS, "flv": &app.FLV, "api": &app.API}
@@ -222,16 +227,16 @@ func (y yamlReader) app(name string, n ast.Node) {
 		})
 	for _, other := range y.cfg.Apps {
 		if app.Name != "" && other.Name == app.Name {
-			y.fail(y.position(n, name), "there is an app %q already", app.Name)
+			y.fail(y.position(n, name), "duplicate app %q", app.Name)
 		}
 	}
 	if app.Name == "" {
-		y.fail(y.position(n, name), "has no appname")
+		y.fail(y.position(n, name), "appname is missing")
 	}
 	y.cfg.Apps = append(y.cfg.Apps, app)
 }
 
-// targets reads a list of URLs, each behind one of its own. No complaint shows one: it may hold a secret.
+// targets reads a list of distinct URLs. No error shows a URL, which may contain a secret.
 func (y yamlReader) targets(place string, n ast.Node) (list Targets) {
 	seq, ok := n.(*ast.SequenceNode)
 	if !ok {
@@ -243,25 +248,25 @@ func (y yamlReader) targets(place string, n ast.Node) (list Targets) {
 		u, err := url.Parse(text)
 		if !ok || err != nil || u.Scheme != "rtmp" && u.Scheme != "rtmps" || u.Hostname() == "" ||
 			strings.Trim(u.Path, "/") == "" || strings.Contains(text, "#") || len(text) > maxTarget {
-			y.fail(place, "entry %d is no URL of the form rtmp://host/app", i+1)
+			y.fail(place, "entry %d must be a URL of the form rtmp://host/app", i+1)
 			continue
 		}
 		if slices.Contains(list, text) {
-			y.fail(place, "entry %d is there already", i+1)
+			y.fail(place, "entry %d is a duplicate", i+1)
 		}
 		list = append(list, text)
 	}
 	return list
 }
 
-// maxTarget bounds a URL of static_push, in bytes: a room comes behind it.
+// maxTarget is the maximum length of a URL in static_push, in bytes. The room is appended to it.
 const maxTarget = 1024
 
-// invisible reports whether r does not show in an editor: a byte-order mark between two lines, a
-// no-break or zero-width space.
+// invisible reports whether an editor does not show r, such as a byte-order mark, a no-break space
+// or a zero-width space.
 func invisible(r rune) bool { return r != ' ' && !unicode.IsPrint(r) }
 
-// dropInvisible is a function for strings.Map that removes invisible characters.
+// dropInvisible is a mapping for strings.Map that removes invisible characters.
 func dropInvisible(r rune) rune {
 	if invisible(r) {
 		return -1

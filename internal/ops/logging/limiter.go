@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// maxReasons bounds a Limiter whose reasons come from outside after all.
+// maxReasons limits the memory of a Limiter if reasons depend on input.
 const maxReasons = 256
 
-// A Limiter lets one event of each reason through in an interval, so that who repeats a mistake
-// does not fill the log. The zero Limiter lets all through. It is safe for concurrent use.
+// A Limiter lets one event for each reason through in an interval, so that repeated events do not
+// fill the log. The zero Limiter lets all through. It is safe for concurrent use.
 type Limiter struct {
 	Interval time.Duration
 
@@ -22,8 +22,8 @@ type seen struct {
 	suppressed int
 }
 
-// Allow reports whether an event of this reason should be logged now, and how many have not been
-// since the last that was.
+// Allow reports whether to log an event with this reason now, and how many were suppressed since
+// the last one.
 func (l *Limiter) Allow(reason string) (suppressed int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

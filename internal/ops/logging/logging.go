@@ -1,6 +1,5 @@
-// Package logging is what the server says about itself: the log's handler, a writer that never
-// blocks who logs, and a brake on lines that repeat. It knows nothing of what is logged, only what
-// must not be: keys and query strings.
+// Package logging provides the server's log handler, a writer that never blocks, and a limiter for
+// repeated log lines. It keeps stream keys and query strings out of the log.
 package logging
 
 import (
@@ -25,7 +24,8 @@ type Options struct {
 	TTY    bool   // w is a terminal
 }
 
-// New returns a logger that writes to w, with push keys left out of all of it, and the queries of URLs out of values.
+// New returns a logger that writes to w. It masks stream keys, and removes the queries of URLs in
+// attributes.
 func New(w io.Writer, o Options) *slog.Logger {
 	opt := &slog.HandlerOptions{Level: level(o.Level), ReplaceAttr: redactAttr}
 	switch {
@@ -51,10 +51,11 @@ func level(name string) slog.Level {
 	return slog.LevelInfo
 }
 
-// redactAttr is the last line of defence: callers leave secrets out, but errors of the libraries quote addresses.
+// redactAttr is a second line of defense: callers leave secrets out, but errors of libraries
+// contain URLs.
 func redactAttr(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && a.Key == slog.MessageKey {
-		// Messages are our own words, and may show a person the address to ask for a key.
+		// Messages are fixed strings of this program, and may contain a URL for the user.
 		a.Value = slog.StringValue(MaskKeys(a.Value.String()))
 		return a
 	}
@@ -68,7 +69,7 @@ func redactAttr(groups []string, a slog.Attr) slog.Attr {
 			a.Value = slog.StringValue(Redact(text))
 		}
 	case error:
-		// A handler may show an error in its own way: one without a secret stays an error.
+		// Keep an error without secrets as it is: a handler may format errors in its own way.
 		if text := v.Error(); Redact(text) != text {
 			a.Value = slog.StringValue(Redact(text))
 		}
@@ -76,7 +77,7 @@ func redactAttr(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// jsonAttr also writes durations in seconds, as the rest of livego's JSON has them; slog writes nanoseconds.
+// jsonAttr also writes durations in seconds, as in livego's other JSON; slog writes nanoseconds.
 func jsonAttr(groups []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() == slog.KindDuration {
 		a.Value = slog.Float64Value(a.Value.Duration().Seconds())
@@ -85,7 +86,8 @@ func jsonAttr(groups []string, a slog.Attr) slog.Attr {
 	return redactAttr(groups, a)
 }
 
-// terminalAttr also keeps values from steering the terminal; the other formats quote them by themselves.
+// terminalAttr also escapes control characters, which would change the terminal; the other handlers
+// quote them.
 func terminalAttr(groups []string, a slog.Attr) slog.Attr {
 	a = redactAttr(groups, a)
 	switch v := a.Value.Any().(type) {
@@ -99,7 +101,7 @@ func terminalAttr(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// printable returns s with an escape in place of each character that does not print.
+// printable returns s with non-printable characters escaped.
 func printable(s string) string {
 	if !strings.ContainsFunc(s, unprintable) {
 		return s
@@ -111,8 +113,8 @@ func printable(s string) string {
 func unprintable(r rune) bool { return !strconv.IsPrint(r) || r == utf8.RuneError }
 
 var (
-	// keyPattern is as many characters of the alphabet of push keys as a key has, or more: a key that
-	// was pasted twice, or behind something else, is a key still.
+	// keyPattern matches runs of the characters of stream keys that are at least as long as a key,
+	// so that a key with a prefix or suffix is found too.
 	keyPattern = regexp.MustCompile(`[0-9A-Za-z]{48,}`)
 	urlQuery   = regexp.MustCompile(`(/[^\s"'?]*)\?[^\s"']*`)
 	userInfo   = regexp.MustCompile(`(\w://)[^\s/@"']*@`)
@@ -120,19 +122,20 @@ var (
 
 const hiddenKey = "[key]"
 
-// Redact returns s, free text, without what may hold a push key, without the query of each URL or
-// path, and without the user and password of each URL.
+// Redact returns free text without what may be a stream key, the queries of URLs and paths, and the
+// user and password of URLs.
 func Redact(s string) string {
 	s = urlQuery.ReplaceAllString(MaskKeys(s), "$1")
 	return userInfo.ReplaceAllString(s, "$1")
 }
 
-// MaskKeys returns s without what may hold a push key: so many characters in a row of which keys are made.
+// MaskKeys returns s with every possible stream key replaced: a run of at least as many key
+// characters as a key has.
 func MaskKeys(s string) string { return keyPattern.ReplaceAllString(s, hiddenKey) }
 
-// isName reports whether an attribute is the name of a stream, a room or an app, which is shown as
-// it is, however long it is. Callers give these attributes to names that exist or were checked; see
-// Stream.
+// isName reports whether an attribute is the valid name of a stream, a room or an app, which is not
+// redacted, whatever its length. Callers use these attributes for names that exist or were checked;
+// see StreamAttr.
 func isName(key, value string) bool {
 	switch key {
 	case "stream":
@@ -146,8 +149,8 @@ func isName(key, value string) bool {
 	return false
 }
 
-// StreamAttr returns the attribute "stream". A name that somebody asks for while it does not exist
-// may be a key in the wrong place: it is free text.
+// StreamAttr returns the attribute "stream". The name of a stream that does not exist is redacted:
+// it may be a misplaced key.
 func StreamAttr(name domain.Name, exists bool) slog.Attr {
 	if exists {
 		return slog.String("stream", name.String())

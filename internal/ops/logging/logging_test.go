@@ -56,8 +56,8 @@ func TestSecretsAreRedacted(t *testing.T) {
 	}
 }
 
-// TestStreamNamesAreNotRedacted leaves the names of streams, rooms and apps alone, however long
-// they are, where they are names.
+// TestStreamNamesAreNotRedacted checks that valid names of streams, rooms and apps are logged
+// unchanged, whatever their length.
 func TestStreamNamesAreNotRedacted(t *testing.T) {
 	key := domain.NewSecret()
 	long := strings.Repeat("abcdefghij", 6)
@@ -97,7 +97,7 @@ func TestMessagesKeepURLQueries(t *testing.T) {
 	}
 }
 
-// TestDurations writes a duration as seconds where programs read it, and with its unit where people do.
+// TestDurations checks that durations are seconds in JSON, and have a unit in text.
 func TestDurations(t *testing.T) {
 	for format, want := range map[string]string{"json": `"took":1.5,"g":{"left":-0.25}`,
 		"text": "took=1.5s g.left=-250ms"} {
@@ -110,7 +110,7 @@ func TestDurations(t *testing.T) {
 	}
 }
 
-// TestRecordIsOneLine writes values that would break a line or steer a terminal.
+// TestRecordIsOneLine logs values with line breaks and terminal control characters.
 func TestRecordIsOneLine(t *testing.T) {
 	for _, o := range []Options{{Format: "json"}, {Format: "text"}, {Format: "auto", TTY: true}} {
 		for _, bad := range []string{"x\n2026 level=INFO msg=fake", "x\r", "\x1b[2J", "\x00", "\u202e", "\xff"} {
@@ -150,7 +150,7 @@ func TestLevels(t *testing.T) {
 	}
 }
 
-// blockedWriter is a sink that takes nothing until it is let go.
+// blockedWriter is a writer that blocks until release is closed.
 type blockedWriter struct {
 	strings.Builder
 	release chan struct{}
@@ -167,7 +167,7 @@ func TestWriterNeverBlocks(t *testing.T) {
 		w := NewWriter(sink)
 		log := slog.New(slog.NewTextHandler(w, nil))
 		log.Info("first")
-		synctest.Wait() // the goroutine holds it, the queue is empty
+		synctest.Wait() // the writer's goroutine has the line, the queue is empty
 		for i := range queueLines + 7 {
 			log.Info("line", "i", i)
 		}
@@ -190,7 +190,7 @@ func TestWriterNeverBlocks(t *testing.T) {
 			t.Errorf("%d lines were written", n)
 		}
 		if !strings.Contains(out, "log: 7 lines dropped") {
-			t.Error("nothing says that lines were dropped")
+			t.Error("the log does not report dropped lines")
 		}
 	})
 }

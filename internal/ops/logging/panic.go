@@ -5,8 +5,8 @@ import (
 	"runtime/debug"
 )
 
-// Recover keeps a panic to the connection it happened in. To be deferred by the connection's
-// goroutine; the stack goes to log, since a panic is always a fault of ours.
+// Recover recovers a panic, so that it ends only one connection, and logs it with the stack. The
+// goroutine of the connection defers it.
 func Recover(log *slog.Logger) {
 	if r := recover(); r != nil {
 		log.Error("panic", "panic", r, "stack", string(debug.Stack()))

@@ -9,8 +9,8 @@ import (
 	"livego/internal/domain"
 )
 
-// PlayerEnded logs how a player ended: by the end of his stream (io.EOF), against his will (a
-// domain.Error), because he took nothing (os.ErrDeadlineExceeded), or because he left.
+// PlayerEnded logs how a player ended: with its stream (io.EOF), disconnected by the server (a
+// domain.Error), as a slow consumer (os.ErrDeadlineExceeded), or because the client left.
 func PlayerEnded(log *slog.Logger, err error) {
 	switch {
 	case errors.Is(err, io.EOF):
@@ -18,7 +18,7 @@ func PlayerEnded(log *slog.Logger, err error) {
 	case domain.KindOf(err) != domain.Internal:
 		log.Info("player disconnected", "reason", domain.Reason(err))
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		log.Info("player disconnected", "reason", "nothing taken for write_timeout")
+		log.Info("player disconnected", "reason", "slow consumer: no progress for write_timeout")
 	default:
 		log.Info("player left")
 	}

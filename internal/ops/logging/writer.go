@@ -8,38 +8,38 @@ import (
 	"sync"
 )
 
-// queueLines bounds what waits for a sink that does not take it: some hundred kilobytes of log.
+// queueLines is the capacity of a Writer's queue in lines: some hundred kilobytes of log.
 const queueLines = 1024
 
-// A Writer passes lines on to another writer from a goroutine of its own, so that a full pipe or
-// disk never holds up who logs. Lines that do not fit its queue are dropped; how many is written as
-// a line of its own when there is room again.
+// A Writer passes lines to another writer in its own goroutine, so that a full pipe or disk never
+// blocks the caller. Lines that do not fit into the queue are dropped; their number is written
+// later.
 type Writer struct {
 	mu      sync.Mutex
 	queue   chan []byte // closed by Close
 	closed  bool
-	dropped int // since the last line that says so
+	dropped int // since the last line that reports it
 	total   int
 
-	done chan struct{} // closed when all is written
+	done chan struct{} // closed when all lines are written
 }
 
-// NewWriter returns a Writer to w, which must be closed.
+// NewWriter returns a Writer that writes to w. The caller must close it.
 func NewWriter(w io.Writer) *Writer {
 	q := &Writer{queue: make(chan []byte, queueLines), done: make(chan struct{})}
 	go func() {
 		defer close(q.done)
 		for line := range q.queue {
 			if n := q.resetDropped(); n > 0 {
-				_, _ = fmt.Fprintf(w, "log: %d lines dropped, the sink was too slow\n", n)
+				_, _ = fmt.Fprintf(w, "log: %d lines dropped: the output is too slow\n", n)
 			}
-			_, _ = w.Write(line) // there is nobody to tell
+			_, _ = w.Write(line) // an error cannot be reported anywhere
 		}
 	}()
 	return q
 }
 
-// Write takes a copy of p, which should be whole lines. It never blocks and never fails.
+// Write queues a copy of p, which should be whole lines. It never blocks and never fails.
 func (q *Writer) Write(p []byte) (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -63,14 +63,15 @@ func (q *Writer) resetDropped() int {
 	return n
 }
 
-// Dropped returns how many writes were dropped since the start.
+// Dropped returns the number of dropped writes.
 func (q *Writer) Dropped() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.total
 }
 
-// Close ends the Writer and waits until what is queued has been written, or ctx ends. What is written later is dropped.
+// Close stops the Writer and waits until the queued lines are written, or ctx ends. Later writes
+// are dropped.
 func (q *Writer) Close(ctx context.Context) error {
 	q.mu.Lock()
 	if !q.closed {

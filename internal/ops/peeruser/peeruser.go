@@ -16,17 +16,18 @@ import (
 )
 
 var (
-	// ErrUnknown means that the system does not tell which user owns the peer's socket: another system
-	// than Linux, or no row for it.
-	ErrUnknown = errors.New("the user of the peer's socket is not known")
-	// ErrClosed means that the peer has closed its socket already, so that no user owns it.
-	ErrClosed = errors.New("the peer has closed its socket")
+	// ErrUnknown means that the user cannot be determined: on other systems than Linux, or if the
+	// kernel lists no such socket.
+	ErrUnknown = errors.New("user of the peer's socket is unknown")
+	// ErrClosed means that peer has closed its socket, so that no user owns it.
+	ErrClosed = errors.New("peer has closed its socket")
 )
 
-// nobodyUID is the user ID of the account that owns nothing, and of users that a user namespace does not map.
+// nobodyUID is the ID of the user nobody, which also stands for users that a user namespace does
+// not map.
 const nobodyUID = 65534
 
-// User IDs that systemd gives to services with DynamicUser=yes. Its documentation reserves them: no person has one.
+// User IDs of systemd services with DynamicUser=yes. They are reserved for that.
 const (
 	firstDynamicUID = 61184
 	lastDynamicUID  = 65519
@@ -34,13 +35,14 @@ const (
 
 type connKey struct{}
 
-// WithConn returns ctx for the requests that arrive on c. The user is looked up when Of is called first, and once.
+// WithConn returns ctx for the requests on c. The first call of Of looks the user up; the result is
+// kept.
 func WithConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, sync.OnceValues(func() (uint32, error) { return lookup(c) }))
 }
 
-// Of returns the ID of the user that owns the peer's socket of the connection that WithConn put
-// into ctx. The error is ErrUnknown or ErrClosed.
+// Of returns the ID of the user that owns the peer's socket of the connection that WithConn added
+// to ctx. The error is ErrUnknown or ErrClosed.
 func Of(ctx context.Context) (uint32, error) {
 	find, ok := ctx.Value(connKey{}).(func() (uint32, error))
 	if !ok {
@@ -49,8 +51,8 @@ func Of(ctx context.Context) (uint32, error) {
 	return find()
 }
 
-// lookup returns the user of c's peer. The addresses are those of the sockets, whatever c says of
-// its own: a connection may show the address that a proxy gave.
+// lookup returns the user of c's peer. It uses the addresses of the socket, because c.RemoteAddr
+// may return the address that a proxy gave.
 func lookup(c net.Conn) (uint32, error) {
 	if t, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
 		c = t.NetConn()
@@ -61,34 +63,33 @@ func lookup(c net.Conn) (uint32, error) {
 		return 0, ErrUnknown
 	case !e.peer.IsValid() && e.peerClosed:
 		return 0, ErrClosed
-	case !e.peer.Addr().IsLoopback() && e.peer.Addr() != e.local.Addr(): // of another machine
+	case !e.peer.Addr().IsLoopback() && e.peer.Addr() != e.local.Addr(): // another machine
 		return 0, ErrUnknown
 	}
 	s, err := findSocket(e.peer, e.local)
 	if err == nil && s.owned() {
 		return s.uid, nil
 	}
-	// A peer that has closed its socket leaves a row without an owner; one that has gone by a reset
-	// leaves none. Its last request may still be in our buffer, and must not count as one whose user
-	// the system does not tell.
+	// A closed socket has a row without an owner, and no row after a reset. Its last request may
+	// still be in the receive buffer, and must not count as one of an unknown user.
 	if e, endErr := endpointsOf(c); err == nil || endErr != nil || e.peerClosed {
 		return 0, ErrClosed
 	}
 	return 0, ErrUnknown
 }
 
-// endpoints are the addresses of the sockets of a connection; the peer's is not valid after a reset.
+// endpoints are the addresses of a connection's sockets. After a reset peer is not valid.
 type endpoints struct {
 	peer, local netip.AddrPort
-	peerClosed  bool // the peer has ended the connection, by a FIN or a reset
+	peerClosed  bool // the peer has sent a FIN or a reset
 }
 
-// A socket is what the kernel tells of one.
+// A socket is the kernel's information about a socket.
 type socket struct {
 	local, remote netip.AddrPort
 	state         uint8
 	uid           uint32
-	inode         uint64 // 0 when no process has it any more; the user ID says nothing then
+	inode         uint64 // 0 if no process owns it; uid has no meaning then
 }
 
 // States of a socket (include/net/tcp_states.h).
@@ -101,7 +102,7 @@ const (
 	stateClosing     = 11
 )
 
-// owned reports whether a process has the socket, as one end of a connection.
+// owned reports whether a process owns the socket as one end of a connection.
 func (s socket) owned() bool {
 	switch s.state {
 	case stateEstablished, stateFinWait1, stateFinWait2, stateCloseWait, stateLastAck, stateClosing:
@@ -110,9 +111,9 @@ func (s socket) owned() bool {
 	return false
 }
 
-var errNoSocket = errors.New("there is no such socket")
+var errNoSocket = errors.New("no such socket")
 
-// maxRow bounds a row of /proc/net/tcp, which has about 180 bytes.
+// maxRow is the maximum length of a row in /proc/net/tcp, which has about 180 bytes.
 const maxRow = 1 << 10
 
 // scanTable finds a socket in a table such as /proc/net/tcp.
@@ -127,8 +128,8 @@ func scanTable(table io.Reader, local, remote netip.AddrPort) (socket, error) {
 	return socket{}, errors.Join(rows.Err(), errNoSocket)
 }
 
-// parseRow reads a row of /proc/net/tcp or tcp6. The columns: number, local and remote address,
-// state, queues, timer, retransmissions, user ID, timeout, inode. ok is false for the heading.
+// parseRow parses a row of /proc/net/tcp or tcp6. The columns: number, local and remote address,
+// state, queues, timer, retransmissions, user ID, timeout, inode. ok is false for the header.
 func parseRow(row string) (s socket, ok bool) {
 	f := strings.Fields(row)
 	if len(f) < 10 {
@@ -143,8 +144,8 @@ func parseRow(row string) (s socket, ok bool) {
 	return s, okLocal && okRemote && errors.Join(errState, errUID, errInode) == nil
 }
 
-// SystemUIDMax returns the highest user ID of system accounts, as useradd has it from the text of
-// /etc/login.defs: SYS_UID_MAX, else what is below UID_MIN, else 999.
+// SystemUIDMax returns the highest user ID of system accounts, as useradd reads it from
+// /etc/login.defs: SYS_UID_MAX, or else UID_MIN - 1, or else 999.
 func SystemUIDMax(loginDefs string) uint32 {
 	defs := map[string]uint32{}
 	for line := range strings.Lines(loginDefs) {
@@ -163,7 +164,7 @@ func SystemUIDMax(loginDefs string) uint32 {
 	return 999
 }
 
-// maxLoginDefs bounds what is read of the file: Debian's has 11 kB.
+// maxLoginDefs is how much of the file is read, in bytes: Debian's has 11 kB.
 const maxLoginDefs = 1 << 20
 
 // ReadSystemUIDMax returns SystemUIDMax of this machine.
@@ -180,8 +181,8 @@ func ReadSystemUIDMax() uint32 {
 	return SystemUIDMax(string(text))
 }
 
-// IsSystem reports whether uid belongs to a service rather than to a person: 1 to systemMax,
-// nobody, and the dynamic users of systemd. Root is a person.
+// IsSystem reports whether uid belongs to a service: 1 to systemMax, nobody, or a dynamic user of
+// systemd. Root counts as a person.
 func IsSystem(uid, systemMax uint32) bool {
 	return uid >= 1 && uid <= systemMax || uid == nobodyUID || uid >= firstDynamicUID && uid <= lastDynamicUID
 }

@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// findSocket returns the socket with these ends, by sock_diag or else from the tables in /proc. The
-// error is errNoSocket when no source has it. "No such entry" of sock_diag is not believed without
-// a look at the tables: a kernel without the module tcp_diag answers the same.
+// findSocket returns the socket with these addresses, from sock_diag or else from the tables in
+// /proc. The error is errNoSocket if neither has it. A negative result of sock_diag is checked
+// against the tables, because a kernel without the module tcp_diag returns the same error.
 func findSocket(local, remote netip.AddrPort) (socket, error) {
 	s, err := querySockDiag(local, remote)
 	if err == nil {
@@ -24,7 +24,7 @@ func findSocket(local, remote netip.AddrPort) (socket, error) {
 	}
 	tables := []string{"/proc/self/net/tcp6"}
 	if local.Addr().Is4() {
-		tables = []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} // the second has IPv4 in IPv6 sockets
+		tables = []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} // the second lists IPv4 connections of IPv6 sockets
 	}
 	for _, name := range tables {
 		if s, err := scanTableFile(name, local, remote); err == nil {
@@ -44,7 +44,7 @@ func scanTableFile(name string, local, remote netip.AddrPort) (socket, error) {
 }
 
 // Sizes of struct nlmsghdr (linux/netlink.h), inet_diag_req_v2 and inet_diag_msg
-// (linux/inet_diag.h), and what stands where in the last.
+// (linux/inet_diag.h), and offsets in the last one.
 const (
 	headerSize  = 16
 	requestSize = 56
@@ -56,14 +56,14 @@ const (
 	msgInode = 68
 )
 
-// querySockDiag asks the kernel for one socket by sock_diag(7).
+// querySockDiag requests one socket from the kernel by sock_diag(7).
 func querySockDiag(local, remote netip.AddrPort) (socket, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_INET_DIAG)
 	if err != nil {
 		return socket{}, err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	// The kernel answers within the call. The limit is for one that does not.
+	// The kernel replies within the call; the timeout is a precaution.
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}); err != nil {
 		return socket{}, err
 	}
@@ -78,12 +78,12 @@ func querySockDiag(local, remote netip.AddrPort) (socket, error) {
 	}
 	s, err := parseSockDiag(buf[:n])
 	if err == nil && (s.local != local || s.remote != remote) {
-		return socket{}, errNoSocket // a listener on the same port, which the kernel takes for the next best
+		return socket{}, errNoSocket // a listener on the same port, which the kernel returns if there is no exact match
 	}
 	return s, err
 }
 
-// sockDiagRequest returns a request for the one socket with these ends.
+// sockDiagRequest returns a request for the socket with these addresses.
 func sockDiagRequest(local, remote netip.AddrPort) []byte {
 	b := make([]byte, headerSize+requestSize)
 	binary.NativeEndian.PutUint32(b[0:], uint32(len(b)))
@@ -104,10 +104,10 @@ func sockDiagRequest(local, remote netip.AddrPort) []byte {
 	return b
 }
 
-// parseSockDiag reads the answer.
+// parseSockDiag parses the kernel's reply.
 func parseSockDiag(b []byte) (socket, error) {
 	if len(b) < headerSize {
-		return socket{}, errors.New("sock_diag: the answer is cut")
+		return socket{}, errors.New("sock_diag: truncated reply")
 	}
 	kind := binary.NativeEndian.Uint16(b[4:])
 	m := b[headerSize:]
@@ -118,7 +118,7 @@ func parseSockDiag(b []byte) (socket, error) {
 		}
 		return socket{}, errNoSocket
 	case kind != unix.SOCK_DIAG_BY_FAMILY || len(m) < messageSize:
-		return socket{}, errors.New("sock_diag: the answer is none to the request")
+		return socket{}, errors.New("sock_diag: unexpected reply")
 	}
 	size := 16
 	if m[0] == unix.AF_INET {
@@ -135,7 +135,7 @@ func parseSockDiag(b []byte) (socket, error) {
 	return s, nil
 }
 
-// endpointsOf returns the endpointsOf of c.
+// endpointsOf returns the addresses of c.
 func endpointsOf(c net.Conn) (e endpoints, err error) {
 	sc, ok := c.(syscall.Conn)
 	if !ok {
@@ -170,7 +170,7 @@ func addrPortOf(sa unix.Sockaddr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// parseAddrPort reads "0100007F:1F90": words of 32 bits as this machine orders them, and a port.
+// parseAddrPort parses "0100007F:1F90": 32-bit words in host byte order, and a port.
 func parseAddrPort(text string) (netip.AddrPort, bool) {
 	host, port, ok := strings.Cut(text, ":")
 	words, err := hex.DecodeString(host)

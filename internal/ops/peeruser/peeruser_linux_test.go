@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// connect returns both ends of a connection to address, where the server listens on network and listen.
+// connect returns both ends of a connection to host. The server listens on network and listen.
 func connect(t *testing.T, network, listen, host string) (client, server *net.TCPConn) {
 	t.Helper()
 	ln, err := net.Listen(network, listen)
@@ -53,8 +53,7 @@ func ownAddress(t *testing.T) string {
 	return ""
 }
 
-// TestNonLoopbackAddress connects to an address of this machine that is not loopback, as a service
-// of it may: it is found too.
+// TestNonLoopbackAddress connects to a non-loopback address of this machine: the user is found too.
 func TestNonLoopbackAddress(t *testing.T) {
 	_, server := connect(t, "tcp", "[::]:0", ownAddress(t))
 	if uid, err := Of(WithConn(t.Context(), server)); err != nil || uid != uint32(os.Getuid()) {
@@ -62,7 +61,7 @@ func TestNonLoopbackAddress(t *testing.T) {
 	}
 }
 
-// proxied shows the address that a proxy gave.
+// proxied returns the address that a proxy gave.
 type proxied struct{ *net.TCPConn }
 
 func (proxied) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1} }
@@ -72,7 +71,7 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-// TestUser finds this process by every kind of address, and by either source.
+// TestUser finds this process's user with every kind of address, by both sources.
 func TestUser(t *testing.T) {
 	me := uint32(os.Getuid())
 	for _, c := range []struct{ name, network, listen, host string }{
@@ -87,7 +86,7 @@ func TestUser(t *testing.T) {
 				t.Errorf("user %d, %v, want %d", uid, err, me)
 			}
 			if uid, err := Of(WithConn(t.Context(), proxied{server})); err != nil || uid != me {
-				t.Errorf("behind an address that a proxy gave: user %d, %v, want %d", uid, err, me)
+				t.Errorf("with an address from a proxy: user %d, %v, want %d", uid, err, me)
 			}
 			local, remote := addrPort(client.LocalAddr()), addrPort(client.RemoteAddr())
 			diag, err := querySockDiag(local, remote)
@@ -106,7 +105,7 @@ func TestUser(t *testing.T) {
 	}
 }
 
-// TestOtherUser has another user connect.
+// TestOtherUser connects as other users.
 func TestOtherUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can be another user")
@@ -138,8 +137,8 @@ func TestOtherUser(t *testing.T) {
 	}
 }
 
-// TestPeerClosed has the peer go before its user is looked up, while its request is still there to
-// be read. The kernel shows the socket without an owner, as root's, or not at all.
+// TestPeerClosed closes the peer before the lookup, while its request is still unread. The kernel
+// lists such a socket without an owner, as root's, or not at all.
 func TestPeerClosed(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -154,7 +153,7 @@ func TestPeerClosed(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.end(client)
-			// The end has arrived when the whole request and what follows can be read.
+			// ReadAll returns when the request and the end of the connection have arrived.
 			if err := server.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 				t.Fatal(err)
 			}
@@ -179,7 +178,7 @@ func TestPeerClosed(t *testing.T) {
 	})
 }
 
-// TestUserIsCached looks the user up once for a connection.
+// TestUserIsCached checks that the user is looked up once for a connection.
 func TestUserIsCached(t *testing.T) {
 	client, server := connect(t, "tcp4", "127.0.0.1:0", "127.0.0.1")
 	ctx := WithConn(t.Context(), server)
@@ -188,7 +187,7 @@ func TestUserIsCached(t *testing.T) {
 	}
 	client.Close()
 	if _, err := Of(ctx); err != nil {
-		t.Errorf("the second look: %v", err)
+		t.Errorf("the second lookup: %v", err)
 	}
 }
 
@@ -203,8 +202,8 @@ func TestUnknown(t *testing.T) {
 	}
 }
 
-// TestListenerIsNotThePeer asks for a connection that is not there to a port that somebody listens
-// on: the kernel offers the listener.
+// TestListenerIsNotThePeer looks up a connection that does not exist, to a port with a listener:
+// the kernel returns the listener.
 func TestListenerIsNotThePeer(t *testing.T) {
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -244,7 +243,7 @@ func TestParseRow(t *testing.T) {
 	}
 	long := strings.Repeat("x", 2*maxRow)
 	if _, err := scanTable(strings.NewReader(long), netip.AddrPort{}, netip.AddrPort{}); err == nil {
-		t.Error("a row without an end was read")
+		t.Error("an endless row was accepted")
 	}
 }
 

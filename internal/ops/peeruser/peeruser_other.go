@@ -7,11 +7,11 @@ import (
 	"net/netip"
 )
 
-// findSocket finds nothing: there is no interface for it here.
+// findSocket returns errNoSocket: this system has no interface for it.
 func findSocket(_, _ netip.AddrPort) (socket, error) { return socket{}, errNoSocket }
 
-// endpointsOf finds nothing: what cannot be looked up keeps the rules that hold without a look-up.
+// endpointsOf returns errNoSocket: without a lookup the user is unknown.
 func endpointsOf(net.Conn) (endpoints, error) { return endpoints{}, errNoSocket }
 
-// parseAddrPort reads nothing: there are no such tables here.
+// parseAddrPort fails: this system has no such tables.
 func parseAddrPort(string) (netip.AddrPort, bool) { return netip.AddrPort{}, false }

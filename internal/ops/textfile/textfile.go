@@ -1,5 +1,5 @@
-// Package textfile decodes text files that people write with an editor. Editors on Windows put a byte-order mark at the
-// start of a file, or save it as UTF-16. It knows no format.
+// Package textfile decodes text files that people edit. Editors on Windows write a byte-order mark
+// at the start of a file, or save it as UTF-16. The package knows no format.
 package textfile
 
 import (
@@ -7,7 +7,7 @@ import (
 	"errors"
 )
 
-// ErrUTF16 reports a file in UTF-16 (or UTF-32), which no reader of this project accepts.
+// ErrUTF16 reports a file in UTF-16 or UTF-32, which livego does not read.
 var ErrUTF16 = errors.New("the file is UTF-16: save it as UTF-8")
 
 // bom is the UTF-8 encoding of U+FEFF.
@@ -22,7 +22,8 @@ func Decode(data []byte) ([]byte, error) {
 	return bytes.TrimPrefix(data, bom), nil
 }
 
-// isUTF16 reports whether data starts with a UTF-16 byte-order mark, or with an ASCII character in two bytes.
+// isUTF16 reports whether data starts with a UTF-16 byte-order mark, or with an ASCII character in
+// two bytes.
 func isUTF16(data []byte) bool {
 	if len(data) < 2 {
 		return false

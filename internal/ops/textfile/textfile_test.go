@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// decodeCases are inputs and what Decode returns for them. They seed the fuzz target too.
+// decodeCases are inputs and results of Decode. They are also seeds of the fuzz test.
 var decodeCases = []struct {
 	name, in, out string
 	err           error
