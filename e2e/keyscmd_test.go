@@ -132,7 +132,7 @@ func TestImportKeysOfEarlierServer(t *testing.T) {
 	}
 	for _, want := range []string{
 		"found 2 rooms with a key; skipped 1 entries without a counterpart", "1 keys added",
-		`not taken: room name "my room" has a character outside A-Z a-z 0-9 . _ -; ` +
+		`not imported: room name "my room" has a character outside A-Z a-z 0-9 . _ -; ` +
 			`import it under another name with --rename 'my room=NEW'`,
 	} {
 		if !strings.Contains(p.Stderr(), want) {

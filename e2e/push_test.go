@@ -607,7 +607,7 @@ func TestPushNeedsCredential(t *testing.T) {
 		append(args, "--data_dir="+s.DataDir, "--api_addr="+s.Addr("api_addr"), path, "movie")...).WaitOK(patience)
 	p := harness.Livego(t, t.TempDir(), nil, append(args, "--data_dir="+s.DataDir, "--api="+s.API(""), path, "movie")...)
 	if code := p.Wait(patience); code == 0 ||
-		!strings.Contains(p.Stderr(), "asking for a key of room movie: the server says: ") {
+		!strings.Contains(p.Stderr(), "get the stream key of room movie: server error: ") {
 		t.Errorf("without settings: exit code %d\n%s", code, p.Stderr())
 	}
 }
@@ -991,7 +991,7 @@ func TestPushWarnings(t *testing.T) {
 	for _, want := range []string{
 		"warning: " + file + ": Keyframes are up to 8.0 s apart",
 		"warning: " + file + ": There is no audio",
-		"warning: livego probe '" + file + "' shows the command that mends it\n",
+		"warning: livego probe '" + file + "' shows the command that repairs it\n",
 		"watch: " + s.RTMP("movie") + "\n", "watch: " + s.FLV("movie") + "\n", "watch: " + s.HLS("movie") + "\n",
 	} {
 		if !strings.Contains(p.Stderr(), want) {

@@ -81,7 +81,7 @@ func TestCommands(t *testing.T) {
 		{"--redis_addr=redis://u:hidden@a,b", nil, 2, "",
 			"livego: warning: --redis_addr " + visible +
 				"LIVEGO_REDIS_ADDR_FILE\nlivego: --redis_addr: has several hosts: use redis-sentinel or redis-cluster\n"},
-		{"keys revoke", nil, 2, "", "livego: say which: the id of a key, or --room\n"},
+		{"keys revoke", nil, 2, "", "livego: name a key by its ID, or use --room\n"},
 		{"keys make ../x", nil, 2, "", "livego: room name \"../x\" has a character outside A-Z a-z 0-9 . _ -\n"},
 		{"keys make movie --label=x --expires=yesterday", nil, 2, "",
 			"livego: --expires must be a future time such as 2030-01-31T12:00:00Z, or a duration such as 24h\n"},

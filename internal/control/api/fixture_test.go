@@ -239,7 +239,7 @@ func (m *memKeys) Add(_ context.Context, k domain.Key) (domain.Key, error) {
 func (m *memKeys) Revoke(_ context.Context, id string) (refs []domain.KeyRef, err error) {
 	err = m.lookup("", "", "", func(int) error {
 		if refs = m.remove(func(k domain.Key) bool { return k.ID == id }); refs == nil {
-			return domain.Errorf(domain.NotFound, "no key with this id")
+			return domain.Errorf(domain.NotFound, "no key with this ID")
 		}
 		return nil
 	})

@@ -248,7 +248,7 @@ func TestRefusals(t *testing.T) {
 		{"GET", "/live/none.flv", 404, "nobody is publishing live/none\n"},
 		{"HEAD", "/live/none.flv", 404, ""},
 		{"HEAD", "/live/movie.flv", 200, ""},
-		{"GET", "/live/movie.flv?token=bad", 403, "this token is not good here\n"},
+		{"GET", "/live/movie.flv?token=bad", 403, "token refused\n"},
 		{"GET", "/live/..flv", 400, "room name \".\" starts or ends with a dot\n"},
 	} {
 		resp := get(t, srv, tt.method, tt.path)
