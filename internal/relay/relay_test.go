@@ -494,7 +494,7 @@ func TestPullFailsWithReason(t *testing.T) {
 		{"garbage", "no FLV signature", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>k3y</html>")) }},
 		{"a playlist", "no FLV signature",
 			func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("#EXTM3U\nfile:///etc/passwd")) }},
-		{"a tag of 16 MB", "above the limit", func(w http.ResponseWriter, _ *http.Request) {
+		{"a tag of 16 MB", "exceeds the limit", func(w http.ResponseWriter, _ *http.Request) {
 			w.Write(append(flv.FileHeader(true, true), 9, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0))
 		}},
 		{"endless metadata", "messages without a frame", func(w http.ResponseWriter, _ *http.Request) {

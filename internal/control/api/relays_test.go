@@ -35,7 +35,7 @@ func TestRelays(t *testing.T) {
 		{"no URL", "/control/push?oper=start&app=live&name=movie", nil, 400, "", "oper=start|stop"},
 		{"two URLs", "/control/push?oper=start&app=live&name=movie" + there + there, nil, 400, "", "url is given 2 times"},
 		{"bad name", "/control/pull?oper=start&app=live&name=a%2Fb" + there, nil, 400, "", "room name"},
-		{"no such app", "/control/pull?oper=start&app=vod&name=movie" + there, nil, 404, "", "no app"},
+		{"no such app", "/control/pull?oper=start&app=vod&name=movie" + there, nil, 404, "", "is not configured"},
 		{"api: false", "/control/pull?oper=start&app=quiet&name=movie" + there, nil, 403, "", "api: false"},
 		{"refused", "/control/push?oper=start&app=live&name=movie" + there, domain.Errorf(domain.Denied, "there"), 403,
 			"start push", "there"},

@@ -76,7 +76,7 @@ func TestStreamAuth(t *testing.T) {
 			"/control/get with room=NAME"},
 		{"publish without name", false, push, "live", "", domain.Grant{}, domain.Denied, "invalid stream key"},
 		{"publish to unknown app", false, push, "movies", secret, domain.Grant{}, domain.NotFound,
-			`application "movies" is not configured here: there is closed, live, vod`},
+			`application "movies" is not configured: the applications are closed, live, vod`},
 		{"publish to reserved app", false, push, "api", secret, domain.Grant{}, domain.Invalid, "reserved"},
 		{"publish to invalid app", false, push, "a/b", secret, domain.Grant{}, domain.Invalid, "character"},
 		{"publish to disabled app", false, push, "closed", secret, domain.Grant{}, domain.Denied, "disabled"},

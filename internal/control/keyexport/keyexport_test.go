@@ -23,7 +23,7 @@ var fileCases = []struct {
 	{"former", `{"livego_keys":1,"keys":[{"room":"a","label":"~"}]}`, 1, ""},
 	{"byte-order mark", "\xef\xbb\xbf" + `{"livego_keys":1,"keys":[{"room":"movie"}]}`, 1, ""},
 	{"UTF-16", "\xff\xfe{\x00}\x00", 0, "the file is UTF-16: save it as UTF-8"},
-	{"empty", ``, 0, "invalid"},
+	{"empty", ``, 0, "not a key file"},
 	{"not JSON", `hello`, 0, "invalid JSON at byte 1"},
 	{"another file", `{"keys":[]}`, 0, "version 0"},
 	{"newer version", `{"livego_keys":2,"keys":[]}`, 0, "version 2"},
