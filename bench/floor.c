@@ -90,7 +90,8 @@ static void keep_header(const unsigned char *p, size_t n) {
 
 static int is_header(const unsigned char *tag) {
 	const unsigned char *body = tag + TAG_HEADER;
-	return tag[0] == 18 || (tag[0] == 9 && body[0] == 0x17 && body[1] == 0) || (tag[0] == 8 && body[0] >> 4 == 10 && body[1] == 0);
+	return tag[0] == 18 || (tag[0] == 9 && body[0] == 0x17 && body[1] == 0) ||
+		(tag[0] == 8 && body[0] >> 4 == 10 && body[1] == 0);
 }
 
 /* find_tags finds the tags that are complete. */
@@ -177,7 +178,8 @@ int main(int argc, char **argv) {
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
 	int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[1])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[1])),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
 	if (listener < 0 || bind(listener, (struct sockaddr *)&at, sizeof at) < 0 || listen(listener, 4096) < 0)
 		die("listen");
