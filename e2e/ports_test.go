@@ -62,7 +62,7 @@ func TestWrongPort(t *testing.T) {
 			t.Errorf("%s on the RTMP port: %d %q, %v", method, resp.StatusCode, body, err)
 		}
 	}
-	logged("HTTP or other text on a port of RTMP")
+	logged("HTTP or another text protocol on the RTMP port")
 
 	send := func(flag string, b []byte) net.Conn {
 		t.Helper()
@@ -82,7 +82,7 @@ func TestWrongPort(t *testing.T) {
 		if !strings.HasPrefix(string(answer), "HTTP/1.1 400") || !strings.Contains(string(answer), "not RTMP") {
 			t.Errorf("the answer to RTMP on %s is %q", flag, answer)
 		}
-		logged("the client speaks RTMP on a port of HTTP", port(flag))
+		logged("the client speaks RTMP on an HTTP port", port(flag))
 	}
 
 	for _, flag := range []string{"rtmp_addr", "hls_addr"} {
@@ -92,7 +92,7 @@ func TestWrongPort(t *testing.T) {
 		}
 	}
 	logged("the client uses TLS on the plain RTMP port")
-	logged("the client speaks TLS on a port of HTTP")
+	logged("the client speaks TLS on an HTTP port")
 	io.Copy(io.Discard, send("rtmps_addr", rtmp.ClientHandshake(3)))
 	logged("does not use TLS on the RTMPS port")
 }
