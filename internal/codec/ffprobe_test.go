@@ -14,8 +14,6 @@ import (
 	"testing"
 
 	"livego/internal/codec"
-	"livego/internal/codec/av1"
-	"livego/internal/codec/flac"
 	"livego/internal/codec/h264"
 	"livego/internal/codec/h265"
 	"livego/internal/media"
@@ -249,7 +247,7 @@ func compare(t *testing.T, c media.Codec, path string) {
 	} else {
 		compareAudio(t, track, out, payload)
 	}
-	compareConfig(t, track, path, payload)
+	compareConfig(t, track, path)
 }
 
 // describe builds a track as a demuxer does: from its configuration, and from its first frame if
@@ -263,11 +261,9 @@ func describe(t *testing.T, c media.Codec, extradata, payload []byte) *media.Tra
 	if codec.NeedsConfig(c) {
 		track.Config = extradata
 	}
-	if c == media.FLAC {
-		var err error
-		if track.Config, err = flac.BuildConfig(extradata); err != nil {
-			t.Fatal(err)
-		}
+	if c == media.FLAC { // a STREAMINFO block without its header
+		header := []byte{'f', 'L', 'a', 'C', 0x80, 0, 0, byte(len(extradata))}
+		track.Config = append(header, extradata...)
 	}
 	lengthSize, err := codec.Describe(track)
 	if err != nil {
@@ -345,7 +341,7 @@ func compareAudio(t *testing.T, track *media.Track, out ffprobeOutput, payload [
 
 // compareConfig compares the configurations that livego builds with those that ffmpeg wrote into
 // the file.
-func compareConfig(t *testing.T, track *media.Track, path string, payload []byte) {
+func compareConfig(t *testing.T, track *media.Track, path string) {
 	t.Helper()
 	var got, want []byte
 	var err error
@@ -366,12 +362,6 @@ func compareConfig(t *testing.T, track *media.Track, path string, payload []byte
 		want = boxPayload(t, path, "hvcC")
 		want = want[:min(len(want), len(got))] // without the SEI after the parameter sets
 		want[22] = 3
-	case media.AV1:
-		got, err = av1.BuildConfig(payload)
-		want = boxPayload(t, path, "av1C")
-		// SVT-AV1 5.1 writes another sequence header into the record than into the stream; the
-		// fixed part is the same.
-		got, want = got[:4], want[:4]
 	case media.VP9:
 		got, want = track.Config, boxPayload(t, path, "vpcC")[4:]
 		// ffmpeg does not derive primaries and transfer characteristics from color_space.

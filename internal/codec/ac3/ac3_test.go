@@ -290,3 +290,11 @@ func FuzzParseAccessUnit(f *testing.F) {
 		}
 	})
 }
+
+// Substreams returns the number of independent substreams and of substreams that depend on them.
+func (s *Stream) Substreams() (independent, dependent int) {
+	for _, sub := range s.substreams {
+		dependent += sub.dependent
+	}
+	return len(s.substreams), dependent
+}

@@ -29,14 +29,6 @@ type substream struct {
 	dependentChannels                   channelMap // locations of the dependent substreams
 }
 
-// Substreams returns the number of independent substreams and of substreams that depend on them.
-func (s *Stream) Substreams() (independent, dependent int) {
-	for _, sub := range s.substreams {
-		dependent += sub.dependent
-	}
-	return len(s.substreams), dependent
-}
-
 var errAccessUnit = errors.New("ac3: malformed access unit")
 
 // ParseAccessUnit parses an access unit of whole sync frames: one or more of AC-3; of Enhanced

@@ -108,22 +108,6 @@ func isKey(header []byte) bool {
 	return !r.Overrun() && !existing && kind == keyFrame && shown
 }
 
-// FindSequenceHeader returns the payload of the first sequence header OBU of a temporal unit, nil
-// if it has none.
-func FindSequenceHeader(unit []byte) []byte {
-	for len(unit) > 0 {
-		o, rest, err := Next(unit)
-		switch {
-		case err != nil:
-			return nil
-		case o.Type == TypeSequenceHeader:
-			return o.Payload
-		}
-		unit = rest
-	}
-	return nil
-}
-
 // A Config is an AV1CodecConfigurationRecord (AV1 in ISOBMFF, section 2.3.3).
 type Config struct {
 	Profile, Level byte // seq_profile, seq_level_idx_0
@@ -159,37 +143,6 @@ func ParseConfig(av1C []byte) (*Config, error) {
 		b = rest
 	}
 	return c, nil
-}
-
-// BuildConfig returns the av1C record for a stream, from a temporal unit with its sequence
-// header.
-func BuildConfig(unit []byte) ([]byte, error) {
-	header := FindSequenceHeader(unit)
-	s, err := ParseSequenceHeader(header)
-	if err != nil {
-		return nil, err
-	}
-	var w bits.Writer
-	w.U(8, 0x81)
-	w.U(3, uint32(s.Profile))
-	w.U(5, uint32(s.Level))
-	w.U(1, flag(s.HighTier))
-	w.U(1, flag(s.BitDepth > 8))
-	w.U(1, flag(s.BitDepth == 12))
-	w.U(1, flag(s.Monochrome))
-	w.U(1, flag(s.SubsamplingX))
-	w.U(1, flag(s.SubsamplingY))
-	w.U(2, uint32(s.ChromaPosition))
-	w.U(8, 0) // no initial_presentation_delay
-	b := append(w.Bytes(), TypeSequenceHeader<<3|2)
-	for n := len(header); ; n >>= 7 {
-		if n < 0x80 {
-			b = append(b, byte(n))
-			break
-		}
-		b = append(b, byte(n)|0x80)
-	}
-	return append(b, header...), nil
 }
 
 func flag(b bool) uint32 {

@@ -76,7 +76,7 @@ func TestConfig(t *testing.T) {
 			if got := c.RFC6381(); got != tt.rfc[:len(got)] {
 				t.Errorf("the record says %s", got)
 			}
-			built, err := BuildConfig(append(unhex(t, delimit), record[4:]...))
+			built, err := buildConfig(append(unhex(t, delimit), record[4:]...))
 			if err != nil || !bytes.Equal(built, record) {
 				t.Errorf("built %x, %v", built, err)
 			}
@@ -221,7 +221,7 @@ func TestRandomAccess(t *testing.T) {
 			t.Errorf("%s: %v, %v", tt.name, got, err)
 		}
 	}
-	if b, err := BuildConfig(unhex(t, "320210ff")); err == nil {
+	if b, err := buildConfig(unhex(t, "320210ff")); err == nil {
 		t.Errorf("built %x without a sequence header", b)
 	}
 }
@@ -244,9 +244,9 @@ func FuzzUnit(f *testing.F) {
 		if rap, err := RandomAccess(b); err != nil && rap != media.NoRandomAccess {
 			t.Errorf("both %v and %v", rap, err)
 		}
-		if built, err := BuildConfig(b); err == nil {
+		if built, err := buildConfig(b); err == nil {
 			c, err := ParseConfig(built)
-			if err != nil || !slices.Equal(c.SequenceHeader, FindSequenceHeader(b)) {
+			if err != nil || !slices.Equal(c.SequenceHeader, findSequenceHeader(b)) {
 				t.Errorf("built record %x: %v", built, err)
 			}
 		}
@@ -272,4 +272,51 @@ func FuzzParseSequenceHeader(f *testing.F) {
 		f.Add(tt.b)
 	}
 	f.Fuzz(checkSequenceHeader)
+}
+
+// findSequenceHeader returns the payload of the first sequence header OBU of a temporal unit, nil
+// if it has none.
+func findSequenceHeader(unit []byte) []byte {
+	for len(unit) > 0 {
+		o, rest, err := Next(unit)
+		switch {
+		case err != nil:
+			return nil
+		case o.Type == TypeSequenceHeader:
+			return o.Payload
+		}
+		unit = rest
+	}
+	return nil
+}
+
+// buildConfig returns the av1C record for a stream, from a temporal unit with its sequence
+// header.
+func buildConfig(unit []byte) ([]byte, error) {
+	header := findSequenceHeader(unit)
+	s, err := ParseSequenceHeader(header)
+	if err != nil {
+		return nil, err
+	}
+	var w bits.Writer
+	w.U(8, 0x81)
+	w.U(3, uint32(s.Profile))
+	w.U(5, uint32(s.Level))
+	w.U(1, flag(s.HighTier))
+	w.U(1, flag(s.BitDepth > 8))
+	w.U(1, flag(s.BitDepth == 12))
+	w.U(1, flag(s.Monochrome))
+	w.U(1, flag(s.SubsamplingX))
+	w.U(1, flag(s.SubsamplingY))
+	w.U(2, uint32(s.ChromaPosition))
+	w.U(8, 0) // no initial_presentation_delay
+	b := append(w.Bytes(), TypeSequenceHeader<<3|2)
+	for n := len(header); ; n >>= 7 {
+		if n < 0x80 {
+			b = append(b, byte(n))
+			break
+		}
+		b = append(b, byte(n)|0x80)
+	}
+	return append(b, header...), nil
 }

@@ -16,9 +16,6 @@ func NewReader(b []byte) *Reader { return &Reader{buf: b} }
 // Left returns the number of unread bits.
 func (r *Reader) Left() int { return 8*len(r.buf) - r.pos }
 
-// Pos returns the number of bits read.
-func (r *Reader) Pos() int { return r.pos }
-
 // Overrun reports whether the caller read beyond the end, or an Exp-Golomb code was too long. The
 // values read are then meaningless.
 func (r *Reader) Overrun() bool { return r.over }

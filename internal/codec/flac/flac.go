@@ -47,17 +47,6 @@ func ParseConfig(b []byte) (StreamInfo, error) {
 	return i, nil
 }
 
-// BuildConfig returns the configuration that ParseConfig reads, from the 34 bytes of a STREAMINFO
-// block.
-func BuildConfig(info []byte) ([]byte, error) {
-	if len(info) != streamInfoSize {
-		return nil, errStreamInfo
-	}
-	b := append(make([]byte, 0, len(marker)+blockHeaderSize+streamInfoSize), marker...)
-	b = append(b, 0x80, 0, 0, streamInfoSize)
-	return append(b, info...), nil
-}
-
 // Samples returns the number of samples per channel in a frame, from its header (section 9.1).
 // Reserved values are errors.
 func Samples(frame []byte) (int, error) {

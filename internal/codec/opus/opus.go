@@ -84,19 +84,6 @@ func (h *Head) readMapping(b []byte) error {
 	return nil
 }
 
-// Append appends h as an identification header of version 1.
-func (h *Head) Append(dst []byte) []byte {
-	dst = append(append(dst, magic...), 1, byte(h.Channels))
-	dst = binary.LittleEndian.AppendUint16(dst, uint16(h.PreSkip))
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(h.InputRate))
-	dst = binary.LittleEndian.AppendUint16(dst, uint16(h.Gain))
-	dst = append(dst, h.Family)
-	if h.Family == 0 {
-		return dst
-	}
-	return append(append(dst, byte(h.Streams), byte(h.Coupled)), h.Mapping...)
-}
-
 // maxSamples is 120 ms, the longest allowed packet (RFC 6716 section 3.4, R5).
 const maxSamples = SampleRate * 120 / 1000
 

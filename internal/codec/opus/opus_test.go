@@ -2,6 +2,7 @@ package opus
 
 import (
 	"bytes"
+	"encoding/binary"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -107,4 +108,17 @@ func FuzzSamples(f *testing.F) {
 			t.Errorf("%x: %d, %v", b, n, err)
 		}
 	})
+}
+
+// Append appends h as an identification header of version 1.
+func (h *Head) Append(dst []byte) []byte {
+	dst = append(append(dst, magic...), 1, byte(h.Channels))
+	dst = binary.LittleEndian.AppendUint16(dst, uint16(h.PreSkip))
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(h.InputRate))
+	dst = binary.LittleEndian.AppendUint16(dst, uint16(h.Gain))
+	dst = append(dst, h.Family)
+	if h.Family == 0 {
+		return dst
+	}
+	return append(append(dst, byte(h.Streams), byte(h.Coupled)), h.Mapping...)
 }

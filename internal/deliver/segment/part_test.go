@@ -830,14 +830,13 @@ func recordListedParts(t *testing.T, l *List, seen map[string]bool) string {
 		return ""
 	}
 	text := playlistText(t, l, FMP4)
-	for name, rest, ok := "", text, true; ; {
-		if _, rest, ok = strings.Cut(rest, `#EXT-X-PART:`); !ok {
-			return text
+	for part := range strings.SplitSeq(text, "#EXT-X-PART:") {
+		if _, uri, ok := strings.Cut(part, `URI="`); ok {
+			name, _, _ := strings.Cut(uri, extPart)
+			seen[name] = true
 		}
-		_, rest, _ = strings.Cut(rest, `URI="`)
-		name, rest, _ = strings.Cut(rest, extPart)
-		seen[name] = true
 	}
+	return text
 }
 
 // TestRenderedBytesAreBounded requests every file in every format: rendered bytes count like
@@ -892,4 +891,53 @@ func playlistBytes(t *testing.T, l *List) (n int) {
 		n += len(p.Body) + len(p.Gzip())
 	}
 	return n
+}
+
+// anchor returns the start of the open segment, once a segment is complete.
+func (s *Segmenter) anchor() anchor {
+	f := s.open.frames[0]
+	return anchor{
+		epoch: s.epoch, sequence: s.open.sequence, discontinuitySequence: s.open.discontinuitySequence,
+		discontinuity: s.open.discontinuity, discontinuityNumber: s.period.discontinuityNumber,
+		start: s.start, kind: f.Track.Kind, dts: f.DTS, date: s.open.date,
+		target: s.target, partTarget: s.cutter.target, frameDuration: s.cutter.frameDuration, lastRAP: s.lastRAP,
+		lastGOP: s.lastGOP, hasBoth: s.hasBoth,
+	}
+}
+
+// newAtAnchor returns a Segmenter that starts at a and ignores the frames before it.
+func newAtAnchor(a anchor, o Options) *Segmenter {
+	s := New(a.epoch, o)
+	s.nextSequence, s.discontinuitySequence, s.target, s.lastRAP, s.lastGOP = a.sequence, a.discontinuitySequence,
+		a.target, a.lastRAP, a.lastGOP
+	s.cutter.target, s.cutter.frameDuration = a.partTarget, a.frameDuration
+	s.newestDTS, s.firstSegment, s.hasBoth = a.start, false, a.hasBoth
+	s.beforeAnchor = func(f *media.Frame) bool {
+		if f.Track.Kind != a.kind || f.DTS < a.dts {
+			return true
+		}
+		if s.openSegment(f, a.start, false); isRAP(f) {
+			s.lastRAP = -1 // this keyframe ended the GOP that a describes
+		}
+		s.open.discontinuity, s.open.date, s.period.arrived, s.period.discontinuityNumber = a.discontinuity, a.date, a.date,
+			a.discontinuityNumber
+		return false
+	}
+	return s
+}
+
+// An anchor is the start of a segment with the state that precedes it. A Segmenter that gets the
+// frames from there on cuts the same segments, with the same names.
+type anchor struct {
+	epoch, sequence, discontinuitySequence uint64
+	discontinuity                          bool
+	discontinuityNumber                    uint32 // of the period
+	start                                  time.Duration
+	kind                                   media.Kind    // of its first frame
+	dts                                    time.Duration // of its first frame
+	date                                   time.Time
+	target                                 time.Duration
+	partTarget, frameDuration              time.Duration // as in partCutter
+	lastRAP, lastGOP                       time.Duration // as in Segmenter
+	hasBoth                                bool          // as in Segmenter
 }

@@ -204,3 +204,15 @@ func TestRunRejectsInvalidOptions(t *testing.T) {
 		}
 	}
 }
+
+// hasMarkers reports whether latency can be measured on s.
+func (s *source) hasMarkers() bool {
+	for _, c := range s.cycles {
+		for _, it := range c.items {
+			if it.mark > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -214,18 +214,6 @@ func (s *source) computeBitrate() {
 	}
 }
 
-// hasMarkers reports whether latency can be measured on s.
-func (s *source) hasMarkers() bool {
-	for _, c := range s.cycles {
-		for _, it := range c.items {
-			if it.mark > 0 {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // A playhead is one publisher's position in a source.
 type playhead struct {
 	src  *source
