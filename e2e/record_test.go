@@ -107,7 +107,8 @@ func (src source) checkRecording(t *testing.T, s *harness.Server, dir, room stri
 		end = max(end, u.DTS)
 	}
 	duration := ffprobeDuration(t, path)
-	if packets[0].DTS != 0 || math.Abs(duration-r.Duration) > 0.01 || duration < end.Seconds() || duration > end.Seconds()+0.2 {
+	if packets[0].DTS != 0 || math.Abs(duration-r.Duration) > 0.01 || duration < end.Seconds() ||
+		duration > end.Seconds()+0.2 {
 		t.Errorf("%s starts at %v, ends with a frame at %v, and has a duration of %v s by ffprobe and %v s by the list",
 			r.File,
 			packets[0].DTS, end, duration, r.Duration)

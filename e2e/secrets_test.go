@@ -82,7 +82,8 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 	relayBase := relayListener.Addr().String() + "/app/"
 	relay := secrets["relay URL"]
 	dir, archive := t.TempDir(), t.TempDir()
-	text := "server:\n- appname: live\n  static_push: [\"rtmp://user:" + relay + "@" + relayBase + relay + "?token=" + relay +
+	text := "server:\n- appname: live\n  static_push: [\"rtmp://user:" + relay + "@" + relayBase + relay + "?token=" +
+		relay +
 		"\"]\n"
 	if err := os.WriteFile(filepath.Join(dir, "livego.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -269,7 +270,8 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 	r.Restart()
 	s.AwaitReady()
 	harness.Eventually(t, patience, "hooks", func() error {
-		if text := webhooks.text(); !strings.Contains(text, `"action":"publish"`) || !strings.Contains(text, "stream.started") ||
+		if text := webhooks.text(); !strings.Contains(text, `"action":"publish"`) ||
+			!strings.Contains(text, "stream.started") ||
 			!strings.Contains(text, "viewer.joined") || !strings.Contains(text, "relay.failed") {
 			return errors.New(text)
 		}

@@ -22,7 +22,8 @@ var update = flag.Bool("update", false, "write the golden files")
 // Each kind is found by what it looks like, wherever it is declared, so that the list does not
 // change when code is renamed or moved.
 var literals = map[string]*regexp.Regexp{
-	"route":          regexp.MustCompile(`^(?:[A-Z]+ )?/(?:control|stat|statics|api|healthz|readyz|metrics|debug|crossdomain)[\w/{}.*-]*$`),
+	"route": regexp.MustCompile(`^(?:[A-Z]+ )?/(?:control|stat|statics|api|healthz|readyz|metrics|debug|crossdomain)` +
+		`[\w/{}.*-]*$`),
 	"rtmp code":      regexp.MustCompile(`^Net(?:Stream|Connection)\.[A-Za-z.]+$`),
 	"event":          regexp.MustCompile(`^(?:stream|viewer|recording|relay)\.[a-z_]+$`),
 	"file":           regexp.MustCompile(`^(?:livego\.(?:db|yaml)|admin\.token|index\.m3u8|ts\.m3u8|crossdomain\.xml)$`),

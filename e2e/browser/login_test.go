@@ -87,7 +87,8 @@ func TestLoginThroughProxy(t *testing.T) {
 			if err := json.Unmarshal([]byte(p.Stdout()), &result); err != nil {
 				t.Fatalf("%q: %v", p.Stdout(), err)
 			}
-			if result.Refused != 403 || !strings.Contains(result.Wrong, "neither the admin token nor") || result.Unproved != 403 ||
+			if result.Refused != 403 || !strings.Contains(result.Wrong, "neither the admin token nor") ||
+				result.Unproved != 403 ||
 				result.After != 403 {
 				t.Errorf("%+v", result)
 			}

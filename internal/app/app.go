@@ -469,6 +469,7 @@ func (a *App) logReady() {
 	for _, l := range a.all() {
 		a.log.Info("listening", "what", l.service, "addr", l.Addr().String())
 	}
+	//nolint:sloglint // a line for people, who copy the URL
 	a.log.Info("ready: get a stream key with GET " + scheme(a.cfg.UseAPIHTTPS) + displayAddr(a.apiListeners[0].Addr()) +
 		"/control/get?room=movie")
 }

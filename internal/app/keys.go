@@ -13,7 +13,7 @@ import (
 	"livego/internal/ops/redisurl"
 )
 
-// TokenFile is the name of the admin token's file in the data directory.
+// AdminTokenFile is the name of the admin token's file in the data directory.
 const AdminTokenFile = auth.AdminTokenFile
 
 // Keys is a key store that this command opened itself, without a server.
@@ -28,7 +28,7 @@ func OpenKeys(cfg config.Config) (Keys, error) {
 	return openStore(cfg, slog.New(slog.DiscardHandler))
 }
 
-// EarlierKeys returns the keys that an earlier server of this name left in the Redis at addr, and
+// LegacyKeys returns the keys that an earlier server of this name left in the Redis at addr, and
 // the number of entries without a counterpart. A room keeps its name, which may no longer be valid.
 func LegacyKeys(ctx context.Context, cfg config.Config, addr string) ([]domain.Key, int, error) {
 	a, err := redisurl.Parse(addr, cfg.RedisPwd)

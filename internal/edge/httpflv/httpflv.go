@@ -75,7 +75,8 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 		httpx.WriteError(w, err)
 		return
 	}
-	log := s.opt.Log.With("proto", proto, "remote", r.RemoteAddr, logging.StreamAttr(grant.Name, s.hub.Has(grant.Name)))
+	log := s.opt.Log.With("proto", proto, "remote", r.RemoteAddr).
+		With(logging.StreamAttr(grant.Name, s.hub.Has(grant.Name)))
 	w.Header().Set("Cache-Control", "no-store")
 	if proto == protoWebSocket {
 		s.serveWebSocket(w, r, grant, log)

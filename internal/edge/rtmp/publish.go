@@ -167,7 +167,7 @@ func (ss *session) refuse(what, code string, err error) {
 func (ss *session) logRefusal(what string, err error) {
 	app := logging.MaskKeys(ss.req.App) // it may contain a stream key
 	if kind := domain.KindOf(err); kind == domain.Internal {
-		ss.log.Error(what+" failed", "app", app, "err", err)
+		ss.log.Error(what+" failed", "app", app, "err", err) //nolint:sloglint // publish or play
 	} else {
 		attrs := []any{"app", app, "kind", kind.String()}
 		if code := domain.CodeOf(err); code != "" {

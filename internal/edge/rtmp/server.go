@@ -152,5 +152,5 @@ func (s *Server) warn(log *slog.Logger, what, kind, reason string, attrs ...any)
 	if suppressed > 0 {
 		attrs = append(attrs, "suppressed", suppressed)
 	}
-	log.Warn(what, append([]any{"reason", reason}, attrs...)...)
+	log.Warn(what, append([]any{"reason", reason}, attrs...)...) //nolint:sloglint // what is a constant of the caller
 }

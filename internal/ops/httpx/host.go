@@ -1,3 +1,4 @@
+// Package httpx has helpers for HTTP handlers: error responses, tokens of requests, the Host header.
 package httpx
 
 import (
