@@ -68,9 +68,9 @@ sources; the first that has a setting wins:
 3. A line of the file ''livego.yaml'', or of the file that ''config_file'' names: ''rtmp_addr: :1940''. A dot in a key
    stands for a block, as in the [example](livego.example.yaml), which has every setting with its default.
 
-A duration is written as ''10s'', ''500ms'' or ''2m''; a plain number is seconds. A size is written as ''8MiB''; a plain number
-is bytes. A list is a YAML list in the file, and separated by commas elsewhere. An unknown key, a value of the wrong
-type or an invalid address stops the start with an error that names its place. ''livego check-config'' checks the
+A duration is written as ''10s'', ''500ms'' or ''2m''; a plain number is seconds. A size is written as ''8MiB''; a plain
+number is bytes. A list is a YAML list in the file, and separated by commas elsewhere. An unknown key, a value of the
+wrong type or an invalid address stops the start with an error that names its place. ''livego check-config'' checks the
 settings without starting the server.
 
 A deprecated name of a setting still works in all three sources, and livego logs ''setting is deprecated'' at the start.
