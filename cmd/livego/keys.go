@@ -54,7 +54,7 @@ func (e *env) withKeys(fn func(context.Context, keyManager) error) error {
 	o := newAPIClient(cfg)
 	k := keyManager(o)
 	if !o.isRunning(ctx) {
-		store, err := app.OpenKeys(cfg)
+		store, err := app.OpenKeyStore(cfg)
 		if err != nil {
 			return fmt.Errorf("no server responds at api_addr (%s), and the store cannot be opened: %w", cfg.APIAddr, err)
 		}

@@ -22,9 +22,9 @@ type Keys interface {
 	Close() error
 }
 
-// OpenKeys opens the key store of cfg. It returns an error after a second if a server has the file
+// OpenKeyStore opens the key store of cfg. It returns an error after a second if a server has the file
 // open.
-func OpenKeys(cfg config.Config) (Keys, error) {
+func OpenKeyStore(cfg config.Config) (Keys, error) {
 	return openStore(cfg, slog.New(slog.DiscardHandler))
 }
 

@@ -149,8 +149,8 @@ type OneTimeTokenStore interface {
 	// Consume reports whether id is used for the first time, and records that until the token
 	// expires. Errors are of kind Unavailable or Internal.
 	Consume(ctx context.Context, id [16]byte, until time.Time) (bool, error)
-	// Consumed reports whether id, which expires at until, was used. Errors are as for Consume.
-	Consumed(ctx context.Context, id [16]byte, until time.Time) (bool, error)
+	// IsConsumed reports whether id, which expires at until, was used. Errors are as for Consume.
+	IsConsumed(ctx context.Context, id [16]byte, until time.Time) (bool, error)
 }
 
 // NewSecret returns a new stream key: 48 characters of [0-9a-zA-Z], 285 bits from crypto/rand.

@@ -72,7 +72,7 @@ func (o *fakeTokenStore) Consume(_ context.Context, id [16]byte, until time.Time
 	return !had, nil
 }
 
-func (o *fakeTokenStore) Consumed(_ context.Context, id [16]byte, _ time.Time) (bool, error) {
+func (o *fakeTokenStore) IsConsumed(_ context.Context, id [16]byte, _ time.Time) (bool, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	_, had := o.consumed[id]

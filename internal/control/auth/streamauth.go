@@ -210,7 +210,7 @@ func (s *StreamAuth) consumeToken(ctx context.Context, c Claims, r domain.AuthRe
 	var spent bool
 	var err error
 	if r.DryRun {
-		spent, err = s.oneTimeTokens.Consumed(ctx, id, until)
+		spent, err = s.oneTimeTokens.IsConsumed(ctx, id, until)
 	} else {
 		var first bool
 		first, err = s.oneTimeTokens.Consume(ctx, id, until)

@@ -295,7 +295,7 @@ func (s *Store) Reserve(ctx context.Context, n uint64) (uint64, error) {
 // Consume implements domain.OneTimeTokenStore.
 func (s *Store) Consume(ctx context.Context, id [16]byte, until time.Time) (bool, error) {
 	// A read needs no lock and no disk sync, so repeated use of a token delays no other client.
-	known, err := s.Consumed(ctx, id, until)
+	known, err := s.IsConsumed(ctx, id, until)
 	if err != nil || known {
 		return false, err
 	}
@@ -320,8 +320,8 @@ func (s *Store) Consume(ctx context.Context, id [16]byte, until time.Time) (bool
 	return first && err == nil, err
 }
 
-// Consumed implements domain.OneTimeTokenStore.
-func (s *Store) Consumed(ctx context.Context, id [16]byte, until time.Time) (known bool, err error) {
+// IsConsumed implements domain.OneTimeTokenStore.
+func (s *Store) IsConsumed(ctx context.Context, id [16]byte, until time.Time) (known bool, err error) {
 	err = s.view(ctx, func(t tables) error {
 		spent := t.meta.Tx().Bucket(consumedBucket)
 		known = spent != nil && spent.Get(consumedKey(id, until)) != nil

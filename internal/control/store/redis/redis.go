@@ -448,8 +448,8 @@ func (s *Store) Consume(ctx context.Context, id [16]byte, until time.Time) (bool
 	return first, err
 }
 
-// Consumed implements domain.OneTimeTokenStore.
-func (s *Store) Consumed(ctx context.Context, id [16]byte, _ time.Time) (bool, error) {
+// IsConsumed implements domain.OneTimeTokenStore.
+func (s *Store) IsConsumed(ctx context.Context, id [16]byte, _ time.Time) (bool, error) {
 	known := int64(0)
 	err := s.do(ctx, func(ctx context.Context) (err error) {
 		known, err = s.client.Exists(ctx, consumedName+hex.EncodeToString(id[:])).Result()

@@ -580,7 +580,7 @@ func consume(t *testing.T, b Backend) {
 	}
 	spent := func(s Store, n int, until time.Time) bool {
 		t.Helper()
-		known, err := s.Consumed(t.Context(), ids(n), until)
+		known, err := s.IsConsumed(t.Context(), ids(n), until)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -632,7 +632,7 @@ func consume(t *testing.T, b Backend) {
 	if _, err := s.Consume(t.Context(), ids(30), later); domain.KindOf(err) != domain.Unavailable {
 		t.Errorf("Consume on a closed store: %v", err)
 	}
-	if _, err := s.Consumed(t.Context(), ids(30), later); domain.KindOf(err) != domain.Unavailable {
+	if _, err := s.IsConsumed(t.Context(), ids(30), later); domain.KindOf(err) != domain.Unavailable {
 		t.Errorf("Consumed on a closed store: %v", err)
 	}
 	<-time.After(time.Until(soon) + 1100*time.Millisecond)
