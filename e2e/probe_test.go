@@ -515,13 +515,13 @@ func TestProbeBadFiles(t *testing.T) {
 	}
 	rows := []row{
 		{dir, "is a directory"},
-		{"/dev/null", "is no file but a device"},
+		{"/dev/null", "is not a file but a device"},
 		{filepath.Join(dir, "nothing"), "no such file or directory"},
 		{write("empty.mp4", nil), "the file is empty"},
 		{write("text.mp4", []byte("This is no film, but a text that is called one.\n")),
 			"unsupported container: livego reads"},
 		{write("half.mp4", whole[:len(whole)/2]), "cut off before its index (moov)"},
-		{write("list.m3u8", []byte("#EXTM3U\n")), "a playlist is not a container"},
+		{write("list.m3u8", []byte("#EXTM3U\n")), "unsupported container: a playlist"},
 		{write("wave.wav", append([]byte("RIFF\x00\x00\x00\x00WAVEfmt "), make([]byte, 100)...)),
 			"unsupported container: WAV; convert it:\n  ffmpeg -i "},
 		{write("head.mkv", read("av.mkv")[:100]), "the file is truncated: its header is incomplete"},
