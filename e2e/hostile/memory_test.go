@@ -90,8 +90,8 @@ func TestLowMemory(t *testing.T) {
 	if status, body := s.ready(t); status != http.StatusOK {
 		t.Errorf("/readyz returns %d %s", status, body)
 	}
-	for _, line := range []string{": new publishers are refused\"", ": new publishers and viewers are refused\"",
-		"memory is sufficient again"} {
+	for _, line := range []string{"memory is short: new publishers are refused",
+		"memory is short: new publishers and viewers are refused", "memory is sufficient again"} {
 		s.WithT(t).AwaitLog(longTimeout, line)
 		if n := strings.Count(s.Stdout()+s.Stderr(), line); n > 3 {
 			t.Errorf("the log has %d times %q", n, line)
