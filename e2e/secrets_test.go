@@ -280,7 +280,7 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 	outputs["webhooks"] = webhooks.text()
 	program.Close()
 	viewerOutput(t, s)
-	s.AwaitStderr(patience, func(log string) bool { return strings.Contains(log, "a hook does not answer") })
+	s.AwaitStderr(patience, func(log string) bool { return strings.Contains(log, "webhook did not respond") })
 	outputs["what viewers get"] = viewerText
 	outputs["recordings"] = readAllFiles(t, archive)
 	outputs["outbox"] = readAllFiles(t, filepath.Join(s.DataDir, "outbox"))
