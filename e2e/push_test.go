@@ -491,10 +491,10 @@ func TestPushErrors(t *testing.T) {
 		{[]string{"--speed=0", av, "movie"}, 2, "--speed must be"},
 		{[]string{"--start=x", av, "movie"}, 2, "invalid time"},
 		{[]string{"--tracks=x", av, "movie"}, 2, "invalid track selection"},
-		{[]string{"--tracks=a:1", "--transcode", av, "movie"}, 2, "does not go with --tracks"},
+		{[]string{"--tracks=a:1", "--transcode", av, "movie"}, 2, "--transcode and --tracks cannot be combined"},
 		{[]string{filepath.Join(dir, "none.mp4"), "movie"}, 4, "none.mp4: no such file"},
 		{[]string{dir, "movie"}, 4, "is a directory"},
-		{[]string{"/dev/null", "movie"}, 4, "is no file but a device"},
+		{[]string{"/dev/null", "movie"}, 4, "is not a file but a device"},
 		{[]string{list, "movie"}, 4, "files.txt:2: " + filepath.Join(dir, "gone.mp4") + ": no such file"},
 		{[]string{bad, "movie"}, 4, `bad.txt:2: unknown word "speed"`},
 		{[]string{sample.MediaOf(t, "pcm.mov").File(t), "movie"}, 4, "RTMP does not support the audio codec pcm"},
@@ -662,7 +662,8 @@ func TestPushTranscodesAudio(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{path, "rtmp://127.0.0.1:1/live/x"}, 4, "RTMP cannot carry\nlivego: repair the file:\n  ffmpeg -i " + path},
+		{[]string{path, "rtmp://127.0.0.1:1/live/x"}, 4,
+			"audio codec pcm\nlivego: repair the file:\n  ffmpeg -i " + path},
 		{[]string{"--transcode", path, "rtmp://127.0.0.1:1/live/x"}, 1, "--transcode needs ffmpeg, which is not installed"},
 	} {
 		p := harness.Livego(t, t.TempDir(), []string{"PATH=" + t.TempDir()}, append([]string{"push"}, c.args...)...)
