@@ -28,12 +28,12 @@ type probeReport struct {
 	Size      int64         `json:"size"`
 	Tracks    []probedTrack `json:"tracks"`
 	Remarks   []struct {
-		Code string `json:"code"`
-		Text string `json:"text"`
-		Mend string `json:"mend"`
+		Code          string `json:"code"`
+		Text          string `json:"text"`
+		RepairCommand string `json:"mend"`
 	} `json:"remarks"`
-	Verdict string `json:"verdict"`
-	Mend    string `json:"mend"`
+	Verdict       string `json:"verdict"`
+	RepairCommand string `json:"mend"`
 }
 
 type probedTrack struct {
@@ -162,7 +162,7 @@ func TestProbe(t *testing.T) {
 				t.Errorf("exit code %d, want %d: %+v", code, m.ProbeExit, got.Remarks)
 			}
 			compareProbe(t, got, ffprobe(t, path), path)
-			runMendCommands(t, path, got)
+			runRepairCommands(t, path, got)
 		})
 	}
 }
@@ -286,9 +286,9 @@ func compareVideo(t *testing.T, got probedTrack, want ffprobeStream, all ffprobe
 	}
 }
 
-// runMendCommands runs the commands of the remarks, and the one that resolves all, unchanged but
+// runRepairCommands runs the commands of the remarks, and the one that resolves all, unchanged but
 // for the directory of the file, beside which they write.
-func runMendCommands(t *testing.T, path string, p probeReport) {
+func runRepairCommands(t *testing.T, path string, p probeReport) {
 	t.Helper()
 	run := func(command string) probeReport {
 		t.Helper()
@@ -306,11 +306,11 @@ func runMendCommands(t *testing.T, path string, p probeReport) {
 		if err != nil || len(files) != 1 {
 			t.Fatalf("%s\nwrote %v, %v", command, files, err)
 		}
-		mended, _ := probe(t, files[0])
-		return mended
+		repaired, _ := probe(t, files[0])
+		return repaired
 	}
 	for _, r := range p.Remarks {
-		if r.Mend == "" {
+		if r.RepairCommand == "" {
 			if r.Code != "encrypted" {
 				t.Errorf("no command for the remark: %s", r.Text)
 			}
@@ -324,13 +324,13 @@ func runMendCommands(t *testing.T, path string, p probeReport) {
 			}
 			return n
 		}
-		if after := run(r.Mend); kind(after) >= kind(p) {
-			t.Errorf("%s\ndoes not resolve: %s\nremaining: %+v", r.Mend, r.Text, after.Remarks)
+		if after := run(r.RepairCommand); kind(after) >= kind(p) {
+			t.Errorf("%s\ndoes not resolve: %s\nremaining: %+v", r.RepairCommand, r.Text, after.Remarks)
 		}
 	}
-	if p.Mend != "" {
-		if after := run(p.Mend); len(after.Remarks) > 0 || after.Verdict != "fine" {
-			t.Errorf("%s\nremaining: %+v", p.Mend, after.Remarks)
+	if p.RepairCommand != "" {
+		if after := run(p.RepairCommand); len(after.Remarks) > 0 || after.Verdict != "fine" {
+			t.Errorf("%s\nremaining: %+v", p.RepairCommand, after.Remarks)
 		}
 	}
 }
@@ -347,17 +347,17 @@ func TestProbeUnsupportedContainers(t *testing.T) {
 	harness.FFmpeg(t, "-f", "lavfi", "-i", "sine=duration=3", path("tone.wav")).WaitOK(patience)
 	for name, codecs := range map[string]int{"my film.avi": 2, "tone.wav": 1} {
 		p, code := probe(t, path(name))
-		if code != 4 || len(p.Remarks) != 1 || p.Mend == "" {
+		if code != 4 || len(p.Remarks) != 1 || p.RepairCommand == "" {
 			t.Fatalf("%s: exit code %d, %+v", name, code, p)
 		}
-		shell := exec.Command("sh", "-c", strings.Replace(p.Mend, "ffmpeg ", "ffmpeg -nostdin -v error ", 1))
+		shell := exec.Command("sh", "-c", strings.Replace(p.RepairCommand, "ffmpeg ", "ffmpeg -nostdin -v error ", 1))
 		shell.Dir = t.TempDir()
 		if out, err := shell.CombinedOutput(); err != nil {
-			t.Fatalf("%s\n%v\n%s", p.Mend, err, out)
+			t.Fatalf("%s\n%v\n%s", p.RepairCommand, err, out)
 		}
-		mended, code := probe(t, strings.TrimSuffix(path(name), filepath.Ext(name))+"-live.mp4")
-		if code != 0 || len(mended.Tracks) != codecs {
-			t.Errorf("%s\nresult: %+v", p.Mend, mended)
+		repaired, code := probe(t, strings.TrimSuffix(path(name), filepath.Ext(name))+"-live.mp4")
+		if code != 0 || len(repaired.Tracks) != codecs {
+			t.Errorf("%s\nresult: %+v", p.RepairCommand, repaired)
 		}
 	}
 	for text, want := range map[string]string{
@@ -465,7 +465,7 @@ func TestProbeLive(t *testing.T) {
 			t.Errorf("%s: exit code %d\n%s", source, code, p.Stderr())
 		}
 	}
-	if code := nobody.Wait(patience); code != 4 || !strings.Contains(nobody.Stderr(), "is anybody publishing?") ||
+	if code := nobody.Wait(patience); code != 4 || !strings.Contains(nobody.Stderr(), "is the stream published?") ||
 		strings.Count(nobody.Stderr(), "\n") != 1 {
 		t.Errorf("room without a publisher: exit code %d\n%s", code, nobody.Stderr())
 	}
@@ -555,7 +555,7 @@ func TestProbeBadFiles(t *testing.T) {
 		if code != 3 || !slices.Contains(p.codes(), want) {
 			t.Errorf("%s: exit code %d, %+v, want %s", path, code, p.Remarks, want)
 		}
-		runMendCommands(t, path, p)
+		runRepairCommands(t, path, p)
 	}
 }
 

@@ -454,7 +454,7 @@ func TestPushReconnects(t *testing.T) {
 	p := push(t, s, "--times=3", src.File(t), "movie")
 	s.AwaitLive("movie")
 	s.Kill()
-	p.AwaitStderr(patience, func(out string) bool { return strings.Contains(out, "the server is lost") })
+	p.AwaitStderr(patience, func(out string) bool { return strings.Contains(out, "connection lost: reconnect attempt") })
 	again := harness.Start(t, harness.Options{DataDir: dir, Flags: []string{"--rtmp_addr=" + s.Addr("rtmp_addr")}})
 	again.AwaitLive("movie")
 	viewer := watchRTMP(t, "rtmp://"+s.Addr("rtmp_addr")+"/live/movie")
