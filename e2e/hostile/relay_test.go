@@ -124,7 +124,7 @@ func upstreams(s *target) map[string]func(net.Conn) {
 		},
 		"redirect to this server": answer("302 Found\r\nLocation: http://" + s.Addr("httpflv_addr") +
 			"/live/x.flv\r\nContent-Length: 0\r\n\r\n"),
-		"redirect to the operator's HTTP": answer("307 T\r\nLocation: http://" + s.Addr("api_addr") +
+		"redirect to the API": answer("307 T\r\nLocation: http://" + s.Addr("api_addr") +
 			"/control/reset?room=x\r\nContent-Length: 0\r\n\r\n"),
 		"redirect to metadata": answer("302 Found\r\nLocation: http://169.254.169.254/latest/meta-data\r\nContent-Length: " +
 			"0\r\n\r\n"),
