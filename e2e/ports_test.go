@@ -62,7 +62,7 @@ func TestWrongPort(t *testing.T) {
 			t.Errorf("%s on the RTMP port: %d %q, %v", method, resp.StatusCode, body, err)
 		}
 	}
-	logged("HTTP or another text protocol on the RTMP port")
+	logged("the client uses HTTP or another text protocol on the RTMP port")
 
 	send := func(flag string, b []byte) net.Conn {
 		t.Helper()
