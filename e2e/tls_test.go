@@ -222,7 +222,7 @@ func TestCertificateReload(t *testing.T) {
 	}
 	s.AwaitStderr(10*time.Second, func(log string) bool {
 		return strings.Contains(log,
-			"cannot be used: the old one stays")
+			"changed certificate is invalid: keeping the old one")
 	})
 	if err := trusted(fresh); err != nil {
 		t.Errorf("after an invalid file: %v", err)
