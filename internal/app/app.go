@@ -120,7 +120,7 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 			Timeout: cfg.Hook.Timeout, Log: log,
 		})
 		if err != nil {
-			return nil, fmt.Errorf("hook.events: open outbox: %w", err)
+			return nil, fmt.Errorf("hook.events: open the webhook outbox: %w", err)
 		}
 	}
 	if len(cfg.ACME.Domains) > 0 {

@@ -497,7 +497,7 @@ func TestDiskFullAndRecovery(t *testing.T) {
 			s.disk.set(func() { s.disk.maxFileSize, s.disk.freeFraction = 0, share })
 			s.send(10 * time.Second)
 		}
-		if n := strings.Count(s.log.String(), "not recording"); n != 2 { // one for the write error, one for the free space
+		if n := strings.Count(s.log.String(), "cannot record the stream"); n != 2 { // one for the write error, one for the free space
 			s.Errorf("logged %d times:\n%s", n, s.log)
 		}
 		if r := s.only(domain.RecordingWaiting); r.File != "" || !strings.Contains(r.Error, "3.0 % is free") {
@@ -535,7 +535,7 @@ func TestNearlyFullDiskStartsNoFile(t *testing.T) {
 			!strings.Contains(r.Error, "no space") {
 			s.Errorf("%+v, files %v, reported %+v", r, s.disk.files, s.finished)
 		}
-		if n := strings.Count(s.log.String(), "recording"); n != 2 { // not one line for each attempt
+		if n := strings.Count(s.log.String(), "msg="); n != 2 { // not one line for each attempt
 			s.Errorf("the log has %d lines:\n%s", n, s.log)
 		}
 		s.enc.End(stream.Clean)

@@ -21,7 +21,7 @@ type session struct {
 	name         domain.Name
 	log          *slog.Logger
 	minFree      float64 // free share of the disk needed to start a file
-	loggedReason string  // logged reason for not recording; "" while recording
+	loggedReason string  // logged reason why the stream is not recorded; "" while it is
 
 	sub           *stream.Subscriber
 	wakeAt        time.Duration // stream time until which the subscriber need not wake up
@@ -61,7 +61,7 @@ func (s *session) waitForDisk(ctx context.Context, err error) bool {
 		}
 		if reason != s.loggedReason {
 			s.loggedReason = reason
-			s.log.Error("not recording", "err", text)
+			s.log.Error("cannot record the stream", "err", text)
 		}
 		s.ensureEntry()
 		s.r.updateEntry(s.entry, func(e *entry) { e.State, e.Error = domain.RecordingWaiting, text })
@@ -158,7 +158,7 @@ func (s *session) write(f *media.Frame) error {
 	case ok && s.droppedKind == k:
 		s.droppedKind = 0
 	case !ok && s.droppedKind != k:
-		s.addGap("frames before the first keyframe, or too large", 1)
+		s.addGap("video before the first keyframe, or frames that exceed the size limit of a tag", 1)
 		s.droppedKind = k
 	}
 	s.wakeAt = f.DTS + writeInterval

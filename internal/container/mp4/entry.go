@@ -162,7 +162,7 @@ func readSound(f file, typ fourCC, off, end int64, t *media.Track) error {
 		}
 		c, err := f.content(b, maxEntry)
 		if err == nil && len(c) < least {
-			err = fmt.Errorf("%s of %d bytes", name, len(c))
+			err = fmt.Errorf("%s of %d bytes is too short", name, len(c))
 		}
 		return c, err
 	}

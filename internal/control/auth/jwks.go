@@ -185,7 +185,7 @@ func (j *JWKS) fetch(ctx context.Context) (map[string]*rsa.PublicKey, error) {
 		return nil, err
 	}
 	if len(data) > maxJWKS {
-		return nil, fmt.Errorf("longer than %d KiB", maxJWKS>>10)
+		return nil, fmt.Errorf("response exceeds the limit of %d KiB", maxJWKS>>10)
 	}
 	return parseJWKS(data)
 }

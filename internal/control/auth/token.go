@@ -110,7 +110,7 @@ func (t *tokenVerifier) verify(ctx context.Context, token string, r domain.AuthR
 		return Claims{}, malformed("it contains a line break")
 	}
 	if len(token) > maxCredential {
-		return Claims{}, malformed("longer than %d bytes", maxCredential)
+		return Claims{}, malformed("it exceeds the limit of %d bytes", maxCredential)
 	}
 	addr := addrOf(r.Remote)
 	if strings.HasPrefix(token, signedPrefix) {

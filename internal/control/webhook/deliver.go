@@ -80,7 +80,7 @@ func (o *Outbox) Run(ctx context.Context) {
 			o.add([]Event{<-o.extra}, 0)
 		}
 		if err := o.queue.close(); err != nil {
-			o.opt.Log.Error("cannot close the outbox", "err", err)
+			o.opt.Log.Error("cannot close the webhook outbox", "err", err)
 		}
 		o.client.http.CloseIdleConnections()
 	}()
@@ -112,7 +112,7 @@ func (o *Outbox) Run(ctx context.Context) {
 		if !busy {
 			list, end, err := o.queue.next(maxBatch, time.Now())
 			if err != nil {
-				o.opt.Log.Error("cannot read the outbox", "err", err)
+				o.opt.Log.Error("cannot read the webhook outbox: event delivery is delayed", "err", err)
 			}
 			if len(list) == 0 && end != o.queue.position() { // only expired events
 				o.markDelivered(end)
@@ -179,7 +179,8 @@ func (o *Outbox) addExtra(e Event) {
 
 func (o *Outbox) markDelivered(p position) {
 	if err := o.queue.markDelivered(p); err != nil {
-		o.opt.Log.Error("cannot write the position of the outbox", "err", err)
+		o.opt.Log.Error("cannot write the position of the webhook outbox: events may be delivered again after a restart",
+			"err", err)
 	}
 }
 
@@ -223,10 +224,10 @@ func (o *Outbox) liveEvents(now time.Time) (list []Event) {
 // add adds events to the queue; lost is how many were lost before.
 func (o *Outbox) add(list []Event, lost uint64) {
 	if err := o.queue.add(list); err != nil {
-		o.opt.Log.Error("cannot write to the outbox", "err", err)
+		o.opt.Log.Error("cannot write to the webhook outbox: events may be lost", "err", err)
 	}
 	if n := uint64(o.queue.resetLost()) + lost; n > 0 {
-		o.opt.Log.Warn("events lost: the receiver is unavailable or too slow", "events", n)
+		o.opt.Log.Warn("webhook events lost: the receiver or the disk is unavailable or too slow", "events", n)
 	}
 }
 

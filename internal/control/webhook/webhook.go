@@ -68,7 +68,7 @@ func (c *client) sign(id, at string, body []byte) string {
 	return "v1=" + hex.EncodeToString(m.Sum(nil))
 }
 
-var errResponseTooLarge = errors.New("response longer than 64 KiB")
+var errResponseTooLarge = errors.New("response exceeds the limit of 64 KiB")
 
 // A response is the response to a request.
 type response struct {

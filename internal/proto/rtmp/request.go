@@ -99,7 +99,7 @@ func parseConnect(o amf0.Object) (*connectInfo, error) {
 		return c, nil
 	}
 	if len(tcURL) > maxTcURL {
-		return nil, fmt.Errorf("invalid tcUrl: longer than %d bytes", maxTcURL)
+		return nil, fmt.Errorf("invalid tcUrl: exceeds the limit of %d bytes", maxTcURL)
 	}
 	u, err := url.Parse(tcURL)
 	if err != nil || !strings.HasPrefix(u.Scheme, "rtmp") || u.Host == "" {
@@ -137,7 +137,7 @@ func (c *connectInfo) addQuery(query string) error {
 	return nil
 }
 
-var errQueryTooLong = fmt.Errorf("invalid query: longer than %d bytes", maxQueryBytes)
+var errQueryTooLong = fmt.Errorf("invalid query: exceeds the limit of %d bytes", maxQueryBytes)
 
 // fourCCs returns the codecs in a connect object: those in fourCcList, for all kinds (Enhanced RTMP
 // v1), and those in the map named name, of one kind (v2). It returns nil if there is neither.

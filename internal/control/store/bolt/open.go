@@ -143,7 +143,7 @@ func check(db *bbolt.DB, path string) error {
 	}
 	return db.View(func(tx *bbolt.Tx) error {
 		if info.Size() < tx.Size() {
-			return damaged(path, fmt.Errorf("the file has %d of %d bytes", info.Size(), tx.Size()))
+			return damaged(path, fmt.Errorf("the file is truncated to %d of %d bytes", info.Size(), tx.Size()))
 		}
 		t := open(tx)
 		if t.meta == nil {
