@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// descriptorLimit returns how many descriptorLimit the process may have; 0 for any number.
+// descriptorLimit returns how many descriptors the process may have; 0 for any number.
 func descriptorLimit() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
