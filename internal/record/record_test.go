@@ -497,7 +497,8 @@ func TestDiskFullAndRecovery(t *testing.T) {
 			s.disk.set(func() { s.disk.maxFileSize, s.disk.freeFraction = 0, share })
 			s.send(10 * time.Second)
 		}
-		if n := strings.Count(s.log.String(), "cannot record the stream"); n != 2 { // one for the write error, one for the free space
+		// One is for the write error, one for the free space.
+		if n := strings.Count(s.log.String(), "cannot record the stream"); n != 2 {
 			s.Errorf("logged %d times:\n%s", n, s.log)
 		}
 		if r := s.only(domain.RecordingWaiting); r.File != "" || !strings.Contains(r.Error, "3.0 % is free") {
