@@ -71,15 +71,15 @@ func TestDocumentedCode(t *testing.T) {
 	t.Parallel()
 	text := readDocument(t, "docs/ARCHITECTURE.md")
 	for _, m := range codeWord.FindAllStringSubmatch(text, -1) {
-		if path := strings.TrimSuffix(m[1],
-			"/..."); regexp.MustCompile(`^(internal|cmd|e2e|scripts)(/[\w.]+)*$`).MatchString(path) {
+		path := strings.TrimSuffix(m[1], "/...")
+		if regexp.MustCompile(`^(internal|cmd|e2e|scripts)(/[\w.]+)*$`).MatchString(path) {
 			if _, err := os.Stat(filepath.Join("..", path)); err != nil {
 				t.Errorf("%s does not exist", path)
 			}
 		}
 	}
-	for _, m := range regexp.MustCompile("`([\\w/]+\\.go)` \\| `(?:(\\w+)\\.)?(\\w+)` \\|").FindAllStringSubmatch(text,
-		-1) {
+	row := regexp.MustCompile("`([\\w/]+\\.go)` \\| `(?:(\\w+)\\.)?(\\w+)` \\|")
+	for _, m := range row.FindAllStringSubmatch(text, -1) {
 		declaration := regexp.MustCompile(`(?m)^func ` + m[3] + `[(\[]`)
 		if m[2] != "" {
 			declaration = regexp.MustCompile(`(?m)^func \(\w+ \*?` + m[2] + `\) ` + m[3] + `\(`)

@@ -623,7 +623,8 @@ func TestPushProgressBar(t *testing.T) {
 	terminal := harness.StartProgram(t, "script", "-qec", command, "/dev/null")
 	terminal.WaitOK(patience)
 	screen := terminal.Stdout()
-	for _, want := range []string{`av\.mp4, 0:0\d\.\d of 0:02\.0, \d+ kbit/s, \d+ ms late`, `av\.mp4, round 2`, `\r`, `█`,
+	for _, want := range []string{`av\.mp4, 0:0\d\.\d of 0:02\.0, \d+ kbit/s, \d+ ms late`,
+		`av\.mp4, round 2`, `\r`, `█`,
 		`sent 0:0\d\.\d`} {
 		if !regexp.MustCompile(want).MatchString(screen) {
 			t.Errorf("the terminal shows no %s:\n%q", want, screen)

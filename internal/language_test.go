@@ -4,7 +4,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -37,10 +36,9 @@ func bannedIn(line string) string {
 	return ""
 }
 
-// TestLanguage holds the documents to plain technical English. Code and quoted texts are not looked at. Headings that
-// other pages link to keep theirs until those links change.
+// TestLanguage holds the documents to plain technical English. It does not look at code and quoted texts.
 func TestLanguage(t *testing.T) {
-	for _, file := range markdownFiles(t) {
+	for _, file := range filesWith(t, ".md") {
 		if strings.Contains(file, "CONTRIBUTING.md") { // which lists the words
 			continue
 		}
@@ -55,7 +53,7 @@ func TestLanguage(t *testing.T) {
 		n := 0
 		for line := range strings.Lines(prose) {
 			n++
-			if m := bannedIn(strings.TrimSpace(line)); m != "" && !strings.HasPrefix(line, "#") {
+			if m := bannedIn(strings.TrimSpace(line)); m != "" {
 				t.Errorf("%s:%d: %q is not plain technical English: see CONTRIBUTING.md", file, n, m)
 			}
 		}
@@ -65,7 +63,7 @@ func TestLanguage(t *testing.T) {
 // TestLanguageOfCode holds comments and texts in Go to the same rules.
 func TestLanguageOfCode(t *testing.T) {
 	fset := token.NewFileSet()
-	for _, file := range goFiles(t) {
+	for _, file := range filesWith(t, ".go") {
 		if filepath.Base(file) == "language_test.go" { // which lists the words
 			continue
 		}
@@ -96,26 +94,6 @@ func TestLanguageOfCode(t *testing.T) {
 			return true
 		})
 	}
-}
-
-// goFiles lists the Go files of the module.
-func goFiles(t *testing.T) (files []string) {
-	t.Helper()
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "node_modules"):
-			return fs.SkipDir
-		case !d.IsDir() && filepath.Ext(path) == ".go":
-			files = append(files, path)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return files
 }
 
 // TestBannedForms shows what the patterns find, so that TestLanguage can fail.

@@ -21,7 +21,7 @@ var (
 
 // TestLinks checks that each relative link in a Markdown file leads to a file, and its fragment to a heading.
 func TestLinks(t *testing.T) {
-	for _, file := range markdownFiles(t) {
+	for _, file := range filesWith(t, ".md") {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -44,9 +44,10 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-func markdownFiles(t *testing.T) []string {
+// filesWith lists the files of the repository with that extension, such as ".md", without test data
+// and what tools install.
+func filesWith(t *testing.T, ext string) (files []string) {
 	t.Helper()
-	var files []string
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -55,7 +56,7 @@ func markdownFiles(t *testing.T) []string {
 			(strings.HasPrefix(d.Name(), ".") || d.Name() == "node_modules" || d.Name() == "testdata") {
 			return fs.SkipDir
 		}
-		if strings.HasSuffix(path, ".md") {
+		if filepath.Ext(path) == ext {
 			files = append(files, path)
 		}
 		return nil

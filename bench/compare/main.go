@@ -142,8 +142,9 @@ func (o *options) save(rows []row) error {
 
 // measure starts a server, measures it once and stops it, so that no run is affected by memory of
 // an earlier one.
-func (o *options) measure(ctx context.Context, s server, t benchCase, viewers int, stderr io.Writer) (*bench.Result,
-	error) {
+func (o *options) measure(
+	ctx context.Context, s server, t benchCase, viewers int, stderr io.Writer,
+) (*bench.Result, error) {
 	stop, err := s.start(ctx, stderr)
 	if err != nil {
 		return nil, err

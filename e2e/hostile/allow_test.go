@@ -61,7 +61,7 @@ func TestCrossSiteByName(t *testing.T) {
 func TestAllowedNetwork(t *testing.T) {
 	harness.Need(t, "unshare", "ip", "curl", "bash")
 	if out, err := exec.Command("unshare", "--net", "true").CombinedOutput(); err != nil {
-		t.Skipf("MISSING RIGHTS: unshare --net: %v: %s, so this test proves NOTHING here", err, out)
+		t.Skipf("MISSING RIGHTS: unshare --net: %v: %s; this test checks NOTHING here", err, out)
 	}
 	t.Parallel()
 	for _, c := range []struct {

@@ -260,6 +260,18 @@ func clockCases() []testCase {
 	}
 }
 
+// stopTrack has an encoder stop to send its track of that kind after five seconds.
+func (sc *scenario) stopTrack(kind mediacompare.Kind) {
+	sc.addEarlyViewers()
+	e := sc.startEncoder(loadClip(sc.t, sample.Small).without(func(it item) bool {
+		return it.unit.Kind == kind && it.tag.Time > 5000
+	}))
+	sc.awaitProgress(time.Second)
+	sc.addLateViewers()
+	sc.awaitProgress(4 * time.Second)
+	e.unpublish()
+}
+
 // trackCases are about the tracks of a stream and its keyframes.
 func trackCases() []testCase {
 	// plain runs a scenario without any failure.
@@ -337,24 +349,8 @@ func trackCases() []testCase {
 			sc.awaitProgress(2 * time.Second)
 			e.unpublish()
 		}},
-		{"audio stops", func(sc *scenario) {
-			sc.addEarlyViewers()
-			e := sc.startEncoder(loadClip(sc.t,
-				sample.Small).without(func(it item) bool { return it.unit.Kind == mediacompare.Audio && it.tag.Time > 5000 }))
-			sc.awaitProgress(time.Second)
-			sc.addLateViewers()
-			sc.awaitProgress(4 * time.Second)
-			e.unpublish()
-		}},
-		{"video stops", func(sc *scenario) {
-			sc.addEarlyViewers()
-			e := sc.startEncoder(loadClip(sc.t,
-				sample.Small).without(func(it item) bool { return it.unit.Kind == mediacompare.Video && it.tag.Time > 5000 }))
-			sc.awaitProgress(time.Second)
-			sc.addLateViewers()
-			sc.awaitProgress(4 * time.Second)
-			e.unpublish()
-		}},
+		{"audio stops", func(sc *scenario) { sc.stopTrack(mediacompare.Audio) }},
+		{"video stops", func(sc *scenario) { sc.stopTrack(mediacompare.Video) }},
 		{"video only without keyframe", func(sc *scenario) {
 			sc.addEarlyViewers()
 			e := sc.startEncoder(loadClip(sc.t, sample.Small).of(mediacompare.Video).without(isKey))

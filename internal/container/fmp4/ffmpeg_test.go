@@ -28,7 +28,7 @@ func requirePrograms(t testing.TB, programs ...string) {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("MISSING PEER: %s is not installed, and CI=true", p)
 		}
-		t.Skipf("MISSING PEER: %s is not installed, so this test proves NOTHING here: see scripts/setup", p)
+		t.Skipf("MISSING PEER: %s is not installed; this test checks NOTHING here: see scripts/setup", p)
 	}
 }
 

@@ -427,10 +427,7 @@ func TestSegmenterFromAnchorIsIdentical(t *testing.T) {
 			got[n] = all(s, got[n])
 		}
 		if l := first.List(); l.newest() != before.newest() && l.newest().sequence%4 == 2 {
-			s := newAtAnchor(first.anchor(), opt)
-			for _, f := range frames[max(0, i-100) : i+1] {
-				s.Write(f)
-			}
+			s := newAtAnchor(first.anchor(), opt, frames[:i+1])
 			late, got = append(late, s), append(got, nil)
 		}
 	}
@@ -905,23 +902,22 @@ func (s *Segmenter) anchor() anchor {
 	}
 }
 
-// newAtAnchor returns a Segmenter that starts at a and ignores the frames before it.
-func newAtAnchor(a anchor, o Options) *Segmenter {
+// newAtAnchor returns a Segmenter that starts at a and has got the frames from there on. frames may
+// begin before a.
+func newAtAnchor(a anchor, o Options, frames []*media.Frame) *Segmenter {
 	s := New(a.epoch, o)
 	s.nextSequence, s.discontinuitySequence, s.target, s.lastRAP, s.lastGOP = a.sequence, a.discontinuitySequence,
 		a.target, a.lastRAP, a.lastGOP
 	s.cutter.target, s.cutter.frameDuration = a.partTarget, a.frameDuration
 	s.newestDTS, s.firstSegment, s.hasBoth = a.start, false, a.hasBoth
-	s.beforeAnchor = func(f *media.Frame) bool {
-		if f.Track.Kind != a.kind || f.DTS < a.dts {
-			return true
-		}
-		if s.openSegment(f, a.start, false); isRAP(f) {
-			s.lastRAP = -1 // this keyframe ended the GOP that a describes
-		}
-		s.open.discontinuity, s.open.date, s.period.arrived, s.period.discontinuityNumber = a.discontinuity, a.date, a.date,
-			a.discontinuityNumber
-		return false
+	first := slices.IndexFunc(frames, func(f *media.Frame) bool { return f.Track.Kind == a.kind && f.DTS >= a.dts })
+	if s.openSegment(frames[first], a.start, false); isRAP(frames[first]) {
+		s.lastRAP = -1 // this keyframe ended the GOP that a describes
+	}
+	s.open.discontinuity, s.open.date, s.period.arrived, s.period.discontinuityNumber = a.discontinuity, a.date, a.date,
+		a.discontinuityNumber
+	for _, f := range frames[first:] {
+		s.Write(f)
 	}
 	return s
 }

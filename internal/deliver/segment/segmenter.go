@@ -86,8 +86,6 @@ type Segmenter struct {
 	repeatedGOP  time.Duration // longest duration that two consecutive GOPs reached
 	cutter       partCutter
 	firstSegment bool // no segment of the stream session is complete
-	// beforeAnchor reports frames before the anchor; nil after the last of them.
-	beforeAnchor func(*media.Frame) bool
 	// pendingAudio is audio of a new track, held until the next picture shows whether the GOP
 	// continues.
 	pendingAudio []*media.Frame
@@ -158,12 +156,6 @@ func (s *Segmenter) Ready() <-chan struct{} { return s.ready }
 // Write drops audio whose track starts, or changes its parameters, in the middle of a GOP: the
 // track starts with the next segment, so that the video continues.
 func (s *Segmenter) Write(f *media.Frame) {
-	if s.beforeAnchor != nil {
-		if s.beforeAnchor(f) {
-			return
-		}
-		s.beforeAnchor = nil
-	}
 	if s.finished {
 		s.Pause()
 	}

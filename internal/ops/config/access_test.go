@@ -40,7 +40,8 @@ func TestWeakSecrets(t *testing.T) {
 		{"short admin token", []string{"LIVEGO_ADMIN_TOKEN=abcdefghijklmno"}, "LIVEGO_ADMIN_TOKEN: must have at least 16",
 			nil},
 		{"admin token with a space", []string{"LIVEGO_ADMIN_TOKEN=abcdefgh ijklmnop"}, "LIVEGO_ADMIN_TOKEN: must", nil},
-		{"admin token of another alphabet", []string{"LIVEGO_ADMIN_TOKEN=ääääääääääääääää"}, "LIVEGO_ADMIN_TOKEN: must", nil},
+		{"admin token of another alphabet", []string{"LIVEGO_ADMIN_TOKEN=ääääääääääääääää"},
+			"LIVEGO_ADMIN_TOKEN: must", nil},
 	} {
 		_, warnings, err := Load(Sources{Env: c.env})
 		if (err == nil) != (c.err == "") || err != nil && !strings.HasPrefix(err.Error(), c.err) {

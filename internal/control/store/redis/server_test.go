@@ -41,7 +41,7 @@ func requirePrograms(t *testing.T, programs ...string) {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("MISSING PEER: %s is not installed, and CI=true", p)
 		}
-		t.Skipf("MISSING PEER: %s is not installed, so that this test proves NOTHING here: see scripts/setup", p)
+		t.Skipf("MISSING PEER: %s is not installed; this test checks NOTHING here: see scripts/setup", p)
 	}
 }
 
@@ -78,7 +78,7 @@ func startValkey(t *testing.T, args ...string) *server {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("MISSING PEER: no valkey-server in %s for root to run, and CI=true", valkeyRoot)
 		}
-		t.Skipf("MISSING PEER: no valkey-server in %s for root to run, so that this test proves NOTHING here: see "+
+		t.Skipf("MISSING PEER: no valkey-server in %s for root to run; this test checks NOTHING here: see "+
 			"scripts/setup", valkeyRoot)
 	}
 	dir, err := os.MkdirTemp(valkeyRoot+"/tmp", "livego-valkey-*")
