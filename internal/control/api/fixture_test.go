@@ -27,6 +27,7 @@ type fixture struct {
 	log     *bytes.Buffer
 	options Options
 	handler http.Handler
+	endedMu sync.Mutex
 	ended   []string // rooms, "app/room", whose sessions were ended
 }
 
@@ -52,6 +53,8 @@ func newFixture(t testing.TB, change func(*Options)) *fixture {
 		RTMP: "rtmp://[::]:1935", FLV: "http://0.0.0.0:7001", HLS: "http://:7002",
 		Version: "1.2.3",
 		EndSessions: func(app, room string) int {
+			s.endedMu.Lock()
+			defer s.endedMu.Unlock()
 			s.ended = append(s.ended, app+"/"+room)
 			return 3
 		},
