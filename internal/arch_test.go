@@ -102,6 +102,8 @@ var mayImport = map[string][]string{
 		"internal/container/flv"},
 	"internal/edge/httpflv": {"internal/ops/httpx", "internal/deliver/fanout", "internal/domain", "internal/media",
 		"internal/ops/netx", "internal/ops/logging", "internal/stream", "internal/container/flv"},
+	// HTTP for viewers, in front of the handlers of the protocols, which app gives it.
+	"internal/edge/viewerhttp": {"internal/ops/httpx", "internal/ops/netx", "internal/proto/http1"},
 	// http1 in a benchmark only
 	"internal/edge/hls": {"internal/ops/httpx", "internal/domain", "internal/media", "internal/ops/netx",
 		"internal/stream", "internal/deliver/segment", "internal/container/m3u8", "internal/proto/http1"},

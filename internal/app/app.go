@@ -28,6 +28,7 @@ import (
 	"livego/internal/edge/hls"
 	edgeflv "livego/internal/edge/httpflv"
 	edgertmp "livego/internal/edge/rtmp"
+	"livego/internal/edge/viewerhttp"
 	"livego/internal/ops/acme"
 	"livego/internal/ops/config"
 	"livego/internal/ops/netx"
@@ -54,7 +55,7 @@ type App struct {
 	hub       *stream.Hub
 	rtmp      *edgertmp.Server
 	hls       *hls.Server
-	viewers   *viewerHandler
+	viewers   *viewerhttp.Handler
 	relays    *relay.Manager
 	api       http.Handler
 	limits    *limiters
@@ -154,7 +155,7 @@ func openAdminAuth(cfg config.Config) (*auth.AdminAuth, error) {
 
 // build creates the hub, the edges and the handlers, and connects them.
 func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err error) {
-	cfg, apps := a.cfg, appsByName(a.cfg.Apps)
+	cfg, apps := a.cfg, viewerApps(a.cfg.Apps)
 	a.sequences = segment.NewSequenceAllocator(a.store)
 	gops := cfg.GopNum
 	if cfg.Latency == "live-edge" {
@@ -205,14 +206,13 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 		Private:  func(name domain.Name) bool { return cfg.Hook.OnPlay != "" || streamAuth.Private(name) },
 		MarkUsed: a.sequences.MarkUsed, Log: a.log,
 	})
-	a.viewers = &viewerHandler{
-		flv: edgeflv.New(a.hub, authorizer, edgeflv.Options{
-			WriteTimeout: cfg.WriteTimeout, PlayWait: cfg.PlayWait, GOPs: gops, Engine: a.engine, Fanout: fanoutOptions,
-			Log: a.log,
-		}),
-		hls:  a.hls,
-		apps: apps, proxies: a.proxies, writeTimeout: cfg.WriteTimeout,
-	}
+	flv := edgeflv.New(a.hub, authorizer, edgeflv.Options{
+		WriteTimeout: cfg.WriteTimeout, PlayWait: cfg.PlayWait, GOPs: gops, Engine: a.engine, Fanout: fanoutOptions,
+		Log: a.log,
+	})
+	a.viewers = viewerhttp.New(viewerhttp.Options{
+		Apps: apps, FLV: flv.Serve, HLS: a.hls, Proxies: a.proxies, WriteTimeout: cfg.WriteTimeout,
+	})
 	if a.relays, err = relay.New(a.hub, a.relayOptions()); err != nil {
 		return err
 	}
@@ -371,9 +371,9 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	for _, l := range a.viewerListeners {
 		if l.secure {
-			serveHTTP(l, a.viewerServer())
+			serveHTTP(l, a.viewers.Server(a.serverOptions()))
 		} else {
-			serveHTTP(l, a.http1Server(l))
+			serveHTTP(l, a.viewers.HTTP1Server(a.serverOptions(), a.logWrongProtocol(l)))
 		}
 	}
 	for _, l := range a.apiListeners {
@@ -430,7 +430,7 @@ func (a *App) stop(servers []webServer) {
 	a.relays.Close()
 	a.hub.Close()
 	a.hls.Drain(drain)
-	a.viewers.waitIdle(drain)
+	a.viewers.WaitIdle(drain)
 	if a.engine != nil {
 		a.engine.Close(drain)
 	}
@@ -536,10 +536,10 @@ func apiApps(apps []config.App) []api.App {
 	return list
 }
 
-func appsByName(apps []config.App) map[string]config.App {
-	m := make(map[string]config.App, len(apps))
+func viewerApps(apps []config.App) map[string]viewerhttp.App {
+	m := make(map[string]viewerhttp.App, len(apps))
 	for _, app := range apps {
-		m[app.Name] = app
+		m[app.Name] = viewerhttp.App{FLV: app.FLV, HLS: app.HLS}
 	}
 	return m
 }

@@ -5,164 +5,29 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"livego/internal/domain"
 	"livego/internal/edge/hls"
+	"livego/internal/edge/viewerhttp"
 	"livego/internal/media"
-	"livego/internal/ops/config"
 	"livego/internal/stream"
 )
 
-// TestInvalidViewerRequests checks the responses to requests that no viewer sends. A proxy that
-// parses them differently must find nothing behind them (request smuggling).
-func TestInvalidViewerRequests(t *testing.T) {
-	for _, c := range []struct {
-		name, method, target string
-		body                 io.Reader
-		status               int
-		closes               bool
-	}{
-		{"body", "GET", "/live/movie.flv", strings.NewReader("hello"), 400, true},
-		{"body without a length", "GET", "/live/movie.flv", io.MultiReader(strings.NewReader("hello")), 400, true},
-		{"absolute URI", "GET", "http://evil.example/live/movie.flv", nil, 400, false},
-		{"asterisk", "OPTIONS", "*", nil, 400, false},
-		{"method", "POST", "/live/movie.flv", strings.NewReader("hello"), 405, true},
-		{"long URL", "GET", "/live/" + strings.Repeat("x", maxURL), nil, 414, false},
-		{"app", "GET", "/cinema/movie.flv", nil, 404, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			w := httptest.NewRecorder()
-			new(viewerHandler).ServeHTTP(w, httptest.NewRequest(c.method, c.target, c.body))
-			if w.Code != c.status {
-				t.Errorf("HTTP %d, want %d: %s", w.Code, c.status, w.Body)
-			}
-			if closes := w.Header().Get("Connection") == "close"; closes != c.closes {
-				t.Errorf("connection: close is %v, want %v", closes, c.closes)
-			}
-		})
-	}
-}
-
-// TestCORSPreflight checks the responses to preflight requests.
-func TestCORSPreflight(t *testing.T) {
-	var many []string
-	for i := range 40 {
-		many = append(many, fmt.Sprintf("x-header-%d", i))
-	}
-	for _, tt := range []struct {
-		name  string
-		asked []string
-		want  string
-	}{
-		{"none", nil, "Authorization, Range"},
-		{"hls.js with a header of its own", []string{"authorization,x-token"}, "authorization, x-token"},
-		{"two lines", []string{"range", " x-a , x-b"}, "range, x-a, x-b"},
-		{"what is no name", []string{"x-a, x b, , x:c, x-\u00e9, *, x-d"}, "x-a, *, x-d"},
-		{"nothing but that", []string{"x b"}, "Authorization, Range"},
-		{"line ends", []string{"x-a\r\nSet-Cookie: a"}, "Authorization, Range"},
-		{"many", []string{strings.Join(many, ",")}, strings.Join(many[:32], ", ")},
-		{"long", []string{strings.Repeat("x", 129) + ",range"}, "range"},
-	} {
-		r := httptest.NewRequest("OPTIONS", "/live/movie/index.m3u8", nil)
-		r.Header["Access-Control-Request-Headers"] = tt.asked
-		w := httptest.NewRecorder()
-		new(viewerHandler).ServeHTTP(w, r)
-		h := w.Header()
-		if got := h.Get("Access-Control-Allow-Headers"); w.Code != 204 || got != tt.want {
-			t.Errorf("%s: HTTP %d, allowed %q, want %q", tt.name, w.Code, got, tt.want)
-		}
-		if h.Get("Vary") != "Access-Control-Request-Headers" || h.Get("Access-Control-Max-Age") != "86400" ||
-			h.Get("Access-Control-Allow-Origin") != "*" {
-			t.Errorf("%s: %v", tt.name, h)
-		}
-	}
-	w := httptest.NewRecorder()
-	new(viewerHandler).ServeHTTP(w, httptest.NewRequest("GET", "/nowhere/movie.m3u8", nil))
-	for _, name := range []string{"Date", "ETag", "Content-Range"} {
-		if exposed := w.Header().Get("Access-Control-Expose-Headers"); !strings.Contains(exposed, name) {
-			t.Errorf("exposed are %s", exposed)
-		}
-	}
-}
-
-// TestRequestBodyNeverArrives sends requests that announce a body and send none: each gets a
-// response, and the connection is closed.
-func TestRequestBodyNeverArrives(t *testing.T) {
-	srv := httptest.NewServer(&viewerHandler{writeTimeout: 10 * time.Second})
-	t.Cleanup(srv.Close)
-	for _, method := range []string{"GET", "POST", "OPTIONS"} {
-		t.Run(method, func(t *testing.T) {
-			t.Parallel()
-			c, err := net.Dial("tcp", srv.Listener.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
-			_ = c.SetDeadline(time.Now().Add(8 * time.Second))
-			if _, err := io.WriteString(c,
-				method+" /live/movie.flv HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"); err != nil {
-				t.Fatal(err)
-			}
-			br := bufio.NewReader(c)
-			if line, err := br.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 ") {
-				t.Fatalf("response %q, %v", line, err)
-			}
-			if _, err := io.Copy(io.Discard, br); err != nil {
-				t.Errorf("the connection stays: %v", err)
-			}
-		})
-	}
-}
-
-// TestViewersThatReadNothing sends many requests with short responses and reads none: each
-// connection is closed.
-func TestViewersThatReadNothing(t *testing.T) {
-	v := &viewerHandler{writeTimeout: 100 * time.Millisecond,
-		apps: map[string]config.App{"live": {Name: "live", HLS: true}}}
-	for _, request := range []string{
-		"GET /nothing HTTP/1.1", "GET /crossdomain.xml HTTP/1.1", "HEAD /nothing HTTP/1.1",
-		"OPTIONS /live/movie.flv HTTP/1.1", "GET /x/movie.flv HTTP/1.1",
-	} {
-		t.Run(request, func(t *testing.T) {
-			t.Parallel()
-			addr := startServer(t, &http.Server{Handler: v, ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-				_ = c.(*net.TCPConn).SetWriteBuffer(16 << 10)
-				return ctx
-			}})
-			c, err := net.Dial("tcp", addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
-			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-			many := []byte(strings.Repeat(request+"\r\nHost: localhost\r\n\r\n", 1000))
-			for err == nil {
-				_, err = c.Write(many)
-			}
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Error("the connection stays")
-			}
-		})
-	}
-}
-
 // TestHTTP2Streams checks the limit of concurrent HTTP/2 streams in the server's SETTINGS frame.
 func TestHTTP2Streams(t *testing.T) {
-	a := &App{log: slog.New(slog.DiscardHandler), viewers: new(viewerHandler)}
-	for name, own := range map[string]*http.Server{"viewers": a.viewerServer(), "operator": a.apiServer()} {
+	a := &App{log: slog.New(slog.DiscardHandler), viewers: viewerhttp.New(viewerhttp.Options{})}
+	for name, own := range map[string]*http.Server{
+		"viewers": a.viewers.Server(a.serverOptions()), "operator": a.apiServer(),
+	} {
 		srv := httptest.NewUnstartedServer(nil)
 		srv.Config, srv.EnableHTTP2 = own, true
 		srv.StartTLS()
@@ -192,34 +57,6 @@ func TestHTTP2Streams(t *testing.T) {
 	}
 }
 
-// TestViewersArriveDuringWaitIdle starts and ends viewers while waitIdle waits, as happens when a
-// stream ends.
-func TestViewersArriveDuringWaitIdle(t *testing.T) {
-	v := new(viewerHandler)
-	v.streamStarted()
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	v.waitIdle(ctx) // returns because ctx has ended
-	v.streamEnded()
-
-	var wg sync.WaitGroup
-	ctx, cancel = context.WithTimeout(context.Background(), 100*time.Millisecond)
-	defer cancel()
-	for range 4 {
-		wg.Go(func() {
-			for ctx.Err() == nil {
-				v.streamStarted()
-				v.streamEnded()
-			}
-		})
-	}
-	for ctx.Err() == nil {
-		v.waitIdle(ctx)
-	}
-	wg.Wait()
-	v.waitIdle(context.Background())
-}
-
 // testAuthorizer allows every room; the room private needs a token.
 type testAuthorizer struct{}
 
@@ -235,7 +72,8 @@ func (testAuthorizer) Authorize(_ context.Context, r domain.AuthRequest) (domain
 // the bytes of the responses.
 func TestHTTP1MatchesNetHTTP(t *testing.T) {
 	a := newHLSApp(t)
-	plain, fronted := startServer(t, a.viewerServer()), startServer(t, a.http1Server(listener{}))
+	o := a.serverOptions()
+	plain, fronted := startServer(t, a.viewers.Server(o)), startServer(t, a.viewers.HTTP1Server(o, nil))
 	var index, part string
 	seen := map[string]bool{}
 	for _, room := range []string{"movie", "private"} {
@@ -255,7 +93,7 @@ func TestHTTP1MatchesNetHTTP(t *testing.T) {
 			"/live/" + room + "/100-77.m4s" + session,
 			"/live/" + room + ".m3u8?format=avi", "/live/" + room + ".m3u8", "/live/nobody/index.m3u8", "/live/nobody.m3u8",
 			"/cinema/" + room + ".m3u8", "/live/" + room, "/live/../x.m3u8", "/live/%00/index.m3u8", "/", "/crossdomain.xml",
-			"/live/" + strings.Repeat("x", maxURL),
+			"/live/" + strings.Repeat("x", 4096),
 		} {
 			tag := regexp.MustCompile(`Etag: (\S+)`).FindStringSubmatch(rawRequest(t, plain, "HEAD", target))
 			match := `W/"x", *`
@@ -291,7 +129,9 @@ func TestHTTP1MatchesNetHTTP(t *testing.T) {
 // BenchmarkHLS measures the most frequent requests of a player, with http1 and with net/http.
 func BenchmarkHLS(b *testing.B) {
 	a := newHLSApp(b)
-	for name, srv := range map[string]webServer{"http1": a.http1Server(listener{}), "nethttp": a.viewerServer()} {
+	for name, srv := range map[string]webServer{
+		"http1": a.viewers.HTTP1Server(a.serverOptions(), nil), "nethttp": a.viewers.Server(a.serverOptions()),
+	} {
 		addr := startServer(b, srv)
 		index := "/live/" + regexp.MustCompile(`\S+index\.m3u8\?s=\S+`).FindString(rawRequest(b, addr, "GET",
 			"/live/movie.m3u8"))
@@ -343,8 +183,8 @@ func newHLSApp(t testing.TB) *App {
 			Private: func(name domain.Name) bool { return name.Room == "private" }})
 	a := &App{log: slog.New(slog.DiscardHandler), hls: server}
 	a.cfg.HeaderTimeout, a.cfg.IdleTimeout, a.cfg.WriteTimeout = 10*time.Second, 10*time.Second, 10*time.Second
-	a.viewers = &viewerHandler{hls: server, apps: map[string]config.App{"live": {Name: "live", HLS: true}},
-		writeTimeout: 10 * time.Second}
+	a.viewers = viewerhttp.New(viewerhttp.Options{HLS: server, Apps: map[string]viewerhttp.App{"live": {HLS: true}},
+		WriteTimeout: 10 * time.Second})
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

@@ -1,0 +1,46 @@
+package app
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+
+	"livego/internal/ops/httpx"
+	"livego/internal/ops/netx"
+	"livego/internal/ops/peeruser"
+)
+
+// A webServer is an http.Server or an http1.Server.
+type webServer interface {
+	Serve(net.Listener) error
+	Shutdown(context.Context) error
+	Close() error
+}
+
+func (a *App) serverOptions() httpx.ServerOptions {
+	return httpx.ServerOptions{HeaderTimeout: a.cfg.HeaderTimeout, IdleTimeout: a.cfg.IdleTimeout, Log: a.log}
+}
+
+// apiServer returns the HTTP server of the operator.
+func (a *App) apiServer() *http.Server {
+	srv := httpx.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r, _ = a.proxies.WithClientAddr(r)
+		a.api.ServeHTTP(w, r)
+	}), a.serverOptions())
+	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		netx.SetUnsentLimit(c, netx.MaxUnsent)
+		return netx.WithConn(peeruser.WithConn(ctx, netx.Socket(c)), c)
+	}
+	srv.ReadTimeout = 2 * a.cfg.HeaderTimeout // request bodies are small
+	srv.WriteTimeout = 2 * time.Minute        // so are responses, except for profiles, which take as long as requested
+	return srv
+}
+
+// acmeServer returns the HTTP server for ACME HTTP-01 challenges. It is public; requests and
+// responses are small.
+func (a *App) acmeServer() *http.Server {
+	srv := httpx.NewServer(a.acme.Handler(), a.serverOptions())
+	srv.ReadTimeout, srv.WriteTimeout = 2*a.cfg.HeaderTimeout, a.cfg.WriteTimeout
+	return srv
+}

@@ -1,0 +1,179 @@
+package viewerhttp
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestInvalidViewerRequests checks the responses to requests that no viewer sends. A proxy that
+// parses them differently must find nothing behind them (request smuggling).
+func TestInvalidViewerRequests(t *testing.T) {
+	for _, c := range []struct {
+		name, method, target string
+		body                 io.Reader
+		status               int
+		closes               bool
+	}{
+		{"body", "GET", "/live/movie.flv", strings.NewReader("hello"), 400, true},
+		{"body without a length", "GET", "/live/movie.flv", io.MultiReader(strings.NewReader("hello")), 400, true},
+		{"absolute URI", "GET", "http://evil.example/live/movie.flv", nil, 400, false},
+		{"asterisk", "OPTIONS", "*", nil, 400, false},
+		{"method", "POST", "/live/movie.flv", strings.NewReader("hello"), 405, true},
+		{"long URL", "GET", "/live/" + strings.Repeat("x", maxURL), nil, 414, false},
+		{"app", "GET", "/cinema/movie.flv", nil, 404, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			new(Handler).ServeHTTP(w, httptest.NewRequest(c.method, c.target, c.body))
+			if w.Code != c.status {
+				t.Errorf("HTTP %d, want %d: %s", w.Code, c.status, w.Body)
+			}
+			if closes := w.Header().Get("Connection") == "close"; closes != c.closes {
+				t.Errorf("connection: close is %v, want %v", closes, c.closes)
+			}
+		})
+	}
+}
+
+// TestCORSPreflight checks the responses to preflight requests.
+func TestCORSPreflight(t *testing.T) {
+	var many []string
+	for i := range 40 {
+		many = append(many, fmt.Sprintf("x-header-%d", i))
+	}
+	for _, tt := range []struct {
+		name  string
+		asked []string
+		want  string
+	}{
+		{"none", nil, "Authorization, Range"},
+		{"hls.js with a header of its own", []string{"authorization,x-token"}, "authorization, x-token"},
+		{"two lines", []string{"range", " x-a , x-b"}, "range, x-a, x-b"},
+		{"what is no name", []string{"x-a, x b, , x:c, x-\u00e9, *, x-d"}, "x-a, *, x-d"},
+		{"nothing but that", []string{"x b"}, "Authorization, Range"},
+		{"line ends", []string{"x-a\r\nSet-Cookie: a"}, "Authorization, Range"},
+		{"many", []string{strings.Join(many, ",")}, strings.Join(many[:32], ", ")},
+		{"long", []string{strings.Repeat("x", 129) + ",range"}, "range"},
+	} {
+		r := httptest.NewRequest("OPTIONS", "/live/movie/index.m3u8", nil)
+		r.Header["Access-Control-Request-Headers"] = tt.asked
+		w := httptest.NewRecorder()
+		new(Handler).ServeHTTP(w, r)
+		h := w.Header()
+		if got := h.Get("Access-Control-Allow-Headers"); w.Code != 204 || got != tt.want {
+			t.Errorf("%s: HTTP %d, allowed %q, want %q", tt.name, w.Code, got, tt.want)
+		}
+		if h.Get("Vary") != "Access-Control-Request-Headers" || h.Get("Access-Control-Max-Age") != "86400" ||
+			h.Get("Access-Control-Allow-Origin") != "*" {
+			t.Errorf("%s: %v", tt.name, h)
+		}
+	}
+	w := httptest.NewRecorder()
+	new(Handler).ServeHTTP(w, httptest.NewRequest("GET", "/nowhere/movie.m3u8", nil))
+	for _, name := range []string{"Date", "ETag", "Content-Range"} {
+		if exposed := w.Header().Get("Access-Control-Expose-Headers"); !strings.Contains(exposed, name) {
+			t.Errorf("exposed are %s", exposed)
+		}
+	}
+}
+
+// TestRequestBodyNeverArrives sends requests that announce a body and send none: each gets a
+// response, and the connection is closed.
+func TestRequestBodyNeverArrives(t *testing.T) {
+	srv := httptest.NewServer(New(Options{WriteTimeout: 10 * time.Second}))
+	t.Cleanup(srv.Close)
+	for _, method := range []string{"GET", "POST", "OPTIONS"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			c, err := net.Dial("tcp", srv.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(8 * time.Second))
+			if _, err := io.WriteString(c,
+				method+" /live/movie.flv HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			br := bufio.NewReader(c)
+			if line, err := br.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 ") {
+				t.Fatalf("response %q, %v", line, err)
+			}
+			if _, err := io.Copy(io.Discard, br); err != nil {
+				t.Errorf("the connection stays: %v", err)
+			}
+		})
+	}
+}
+
+// TestViewersThatReadNothing sends many requests with short responses and reads none: each
+// connection is closed.
+func TestViewersThatReadNothing(t *testing.T) {
+	h := New(Options{WriteTimeout: 100 * time.Millisecond, Apps: map[string]App{"live": {HLS: true}}})
+	for _, request := range []string{
+		"GET /nothing HTTP/1.1", "GET /crossdomain.xml HTTP/1.1", "HEAD /nothing HTTP/1.1",
+		"OPTIONS /live/movie.flv HTTP/1.1", "GET /x/movie.flv HTTP/1.1",
+	} {
+		t.Run(request, func(t *testing.T) {
+			t.Parallel()
+			srv := httptest.NewUnstartedServer(h)
+			srv.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+				_ = c.(*net.TCPConn).SetWriteBuffer(16 << 10)
+				return ctx
+			}
+			srv.Start()
+			defer srv.Close()
+			c, err := net.Dial("tcp", srv.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+			many := []byte(strings.Repeat(request+"\r\nHost: localhost\r\n\r\n", 1000))
+			for err == nil {
+				_, err = c.Write(many)
+			}
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("the connection stays")
+			}
+		})
+	}
+}
+
+// TestViewersArriveDuringWaitIdle starts and ends viewers while WaitIdle waits, as happens when a
+// stream ends.
+func TestViewersArriveDuringWaitIdle(t *testing.T) {
+	h := new(Handler)
+	h.streamStarted()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	h.WaitIdle(ctx) // returns because ctx has ended
+	h.streamEnded()
+
+	var wg sync.WaitGroup
+	ctx, cancel = context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				h.streamStarted()
+				h.streamEnded()
+			}
+		})
+	}
+	for ctx.Err() == nil {
+		h.WaitIdle(ctx)
+	}
+	wg.Wait()
+	h.WaitIdle(context.Background())
+}
