@@ -72,6 +72,9 @@ var mayImport = map[string][]string{
 	// One stream to many sockets. The edges give it their encoders.
 	"internal/deliver/fanout": {"internal/domain", "internal/media", "internal/ops/netx", "internal/stream"},
 
+	// How long frames wait for others. It knows no stream.
+	"internal/deliver/batching": {},
+
 	// Streams to files. It is a subscriber like any other.
 	"internal/record": {"internal/domain", "internal/media", "internal/stream", "internal/container/flv"},
 
@@ -85,6 +88,9 @@ var mayImport = map[string][]string{
 	// The control plane. A config is plain values; the packages that receive them interpret them.
 	"internal/ops/config":        {"internal/domain", "internal/ops/redisurl", "internal/ops/textfile"},
 	"internal/ops/acme":          {},
+	"internal/ops/admission":     {"internal/domain", "internal/ops/memlimit"},
+	"internal/ops/certfile":      {},
+	"internal/ops/memlimit":      {},
 	"internal/ops/acme/acmetest": {},
 	"internal/ops/peeruser":      {},
 	"internal/control/auth": {"internal/domain", "internal/ops/netx", "internal/ops/peeruser",

@@ -1,6 +1,5 @@
 // Package app builds a server from a Config and runs it. It is the one place where stores, the hub
-// and the edges are wired together. Its own logic is limited to the order of start and stop,
-// admission control and the batching window.
+// and the edges are wired together. Its own logic is limited to the order of start and stop.
 package app
 
 import (
@@ -22,6 +21,7 @@ import (
 	"livego/internal/control/auth"
 	"livego/internal/control/store/redis"
 	"livego/internal/control/webhook"
+	"livego/internal/deliver/batching"
 	"livego/internal/deliver/fanout"
 	"livego/internal/deliver/segment"
 	"livego/internal/domain"
@@ -30,7 +30,10 @@ import (
 	edgertmp "livego/internal/edge/rtmp"
 	"livego/internal/edge/viewerhttp"
 	"livego/internal/ops/acme"
+	"livego/internal/ops/admission"
+	"livego/internal/ops/certfile"
 	"livego/internal/ops/config"
+	"livego/internal/ops/memlimit"
 	"livego/internal/ops/netx"
 	"livego/internal/proto/rtmp"
 	"livego/internal/record"
@@ -63,16 +66,16 @@ type App struct {
 	sequences *segment.SequenceAllocator
 	engine    *fanout.Engine
 	audit     auth.Audit
-	cgroup    cgroup // the control group with the lowest memory limit
-	admission *admission
-	cert      *certificate     // nil without TLS, and with ACME
-	acme      *acme.Manager    // nil if off
-	jwks      *auth.JWKS       // nil if off
-	outbox    *webhook.Outbox  // nil if off
-	record    *record.Recorder // nil if off
+	memory    memlimit.Group
+	admission *admission.Controller
+	batching  *batching.Policy
+	cert      *certfile.Certificate // nil without TLS, and with ACME
+	acme      *acme.Manager         // nil if off
+	jwks      *auth.JWKS            // nil if off
+	outbox    *webhook.Outbox       // nil if off
+	record    *record.Recorder      // nil if off
 
 	listeners
-	cpuLoad  cpuLoad
 	stopping atomic.Bool
 }
 
@@ -153,6 +156,10 @@ func openAdminAuth(cfg config.Config) (*auth.AdminAuth, error) {
 	return auth.NewAdminAuth(cfg.DataDir, o)
 }
 
+// endedStreamsPercent is how much of the memory limit ended streams may keep for late HLS viewers.
+// They do not count for admission.
+const endedStreamsPercent = 10
+
 // build creates the hub, the edges and the handlers, and connects them.
 func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err error) {
 	cfg, apps := a.cfg, viewerApps(a.cfg.Apps)
@@ -161,22 +168,31 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 	if cfg.Latency == "live-edge" {
 		gops = 0
 	}
+	a.batching = batching.New(cfg.BatchWindow.Auto, cfg.BatchWindow.Fixed)
 	a.hub = stream.NewHub(stream.Options{
 		Hold: cfg.PublishHold, HoldClean: cfg.PublishHoldClean, Takeover: takeover(cfg.Takeover), Idle: cfg.PublishIdle,
 		FailbackDelay: cfg.BackupReturn,
 		GOPs:          gops, MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize),
 		TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
-		BatchWindow: batchWindow(cfg.BatchWindow, &a.cpuLoad), Epoch: a.sequences.Epoch,
+		BatchWindow: func(_ string, viewers int) (window, audio time.Duration) { return a.batching.Window(viewers) },
+		Epoch:       a.sequences.Epoch,
 	})
-	a.cgroup = controlGroup(os.DirFS("/"))
-	a.admission = newAdmission(a.cgroup, a.hub.Has, a.log)
+	a.memory = memlimit.Find(os.DirFS("/"))
+	a.admission = admission.New(a.memory, a.hub.Has, a.log)
+	hook := webhook.NewAuthorizer(webhook.AuthorizerOptions{
+		OnPublish: cfg.Hook.OnPublish, OnPlay: cfg.Hook.OnPlay, Secret: cfg.Hook.Secret, Timeout: cfg.Hook.Timeout,
+		IsLive: a.hub.Has, Log: a.log,
+	})
 	streamAuth := auth.NewStreamAuth(a.store, auth.Options{
 		Apps: authApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
 		Tokens: tokens, Private: cfg.Private, OneTimeTokens: a.store,
-		Webhook: a.admission.wrap(webhook.NewAuthorizer(webhook.AuthorizerOptions{
-			OnPublish: cfg.Hook.OnPublish, OnPlay: cfg.Hook.OnPlay, Secret: cfg.Hook.Secret, Timeout: cfg.Hook.Timeout,
-			IsLive: a.hub.Has, Log: a.log,
-		}).Authorize),
+		Webhook: func(ctx context.Context, r domain.AuthRequest, grant domain.Grant) (domain.Grant, error) {
+			grant, err := hook.Authorize(ctx, r, grant)
+			if err == nil { // the webhook may have granted another room
+				err = a.admission.Admit(r.Action, grant.Name)
+			}
+			return grant, err
+		},
 	})
 	authorizer := a.audit.Wrap(streamAuth)
 	engine, err := fanout.NewEngine(runtime.GOMAXPROCS(0))
@@ -200,7 +216,8 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 	})
 	a.hls = hls.New(a.hub, authorizer, hls.Options{
 		Segment: cfg.HLSSegment, Part: cfg.HLSPart, TrackWait: cfg.TrackWait, Window: cfg.HLSWindow,
-		KeepAfterEnd: cfg.HLSKeepAfterEnd, KeepBytes: endedStreamsLimit(a.cgroup), FirstWait: cfg.HLSStartWait,
+		KeepAfterEnd: cfg.HLSKeepAfterEnd, FirstWait: cfg.HLSStartWait,
+		KeepBytes:      int(min(a.memory.Share(endedStreamsPercent), 256<<20)),
 		SessionTimeout: cfg.HLSSessionTimeout, AnswerTimeout: cfg.AnswerTimeout, LimitLoopback: cfg.LimitLoopback,
 		Apps:     func(app string) bool { return apps[app].HLS },
 		Private:  func(name domain.Name) bool { return cfg.Hook.OnPlay != "" || streamAuth.Private(name) },
@@ -241,7 +258,7 @@ func (a *App) relayOptions() relay.Options {
 	o := relay.Options{
 		Max: cfg.RelayMax, Allow: cfg.RelayAllow, VerifyTLS: cfg.EnableTLSVerify, ReadTimeout: cfg.ReadTimeout,
 		Static: map[string][]string{}, Log: a.log,
-		Admit: a.admission.checkPublisher,
+		Admit: func(name domain.Name) error { return a.admission.Admit(domain.Publish, name) },
 		Conn: rtmp.Options{HandshakeTimeout: cfg.HandshakeTimeout, WriteTimeout: cfg.WriteTimeout,
 			MaxMessage: int(cfg.MaxMessage)},
 		Failed: func(s domain.RelayStatus) {
@@ -288,10 +305,10 @@ func (a *App) tlsConfig() (_ *tls.Config, err error) {
 		get := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return a.acme.GetCertificate(hello) }
 		return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: get}, nil
 	}
-	if a.cert, err = loadCertificate(cfg.RTMPSCert, cfg.RTMPSKey, a.log); err != nil {
-		return nil, err
+	if a.cert, err = certfile.Load(cfg.RTMPSCert, cfg.RTMPSKey, a.log); err != nil {
+		return nil, fmt.Errorf("rtmps_cert and rtmps_key: %w", err)
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: a.cert.get}, nil
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: a.cert.Get}, nil
 }
 
 // newACME returns the manager of ACME certificates. Servers with one Redis share their
@@ -329,17 +346,14 @@ func (a *App) tokenOptions() (auth.TokenOptions, error) {
 	return o, nil
 }
 
-var (
-	errStopping = errors.New("the server is stopping")
-	errMemory   = errors.New("memory is short")
-)
+var errStopping = errors.New("the server is stopping")
 
 func (a *App) ready() error {
 	if a.stopping.Load() {
 		return errStopping
 	}
-	if a.admission.level(time.Now()) >= refuseEveryone {
-		return errMemory
+	if err := a.admission.Ready(); err != nil {
+		return err
 	}
 	if r, ok := a.store.(*redis.Store); ok {
 		return r.Ready()
@@ -387,13 +401,13 @@ func (a *App) Run(ctx context.Context) error {
 	serving.Go(func() { a.hls.Run(late) })
 	serving.Go(func() { a.sequences.Run(late) })
 	serving.Go(func() { a.relays.Run(late) })
-	serving.Go(func() { tuneGC(late, a.cgroup.limit) })
-	serving.Go(func() { a.cpuLoad.run(late) })
+	serving.Go(func() { a.memory.TuneGC(late) })
+	serving.Go(func() { a.batching.Run(late) })
 	if a.acme != nil {
 		serving.Go(func() { a.acme.Run(late) })
 	}
 	if a.cert != nil {
-		serving.Go(func() { a.cert.run(late) })
+		serving.Go(func() { a.cert.Run(late) })
 	}
 	if a.outbox != nil {
 		serving.Go(func() { a.outbox.Run(late) })

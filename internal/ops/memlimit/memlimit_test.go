@@ -1,14 +1,16 @@
-package app
+package memlimit
 
 import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"testing"
+	"testing/fstest"
 )
 
-// TestCgroupMemoryLimit reads the memory limit from control groups of different layouts.
-func TestCgroupMemoryLimit(t *testing.T) {
+// TestFind reads the memory limit from control groups of different layouts.
+func TestFind(t *testing.T) {
 	const none = math.MaxInt64
 	for name, c := range map[string]struct {
 		files map[string]string // path below the root of the file system
@@ -52,8 +54,43 @@ func TestCgroupMemoryLimit(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got := controlGroup(os.DirFS(root)).limit; got != c.want {
+		if got := Find(os.DirFS(root)).Limit; got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
+	}
+}
+
+// TestKernel adds up the kernel's memory of the group with the limit.
+func TestKernel(t *testing.T) {
+	root := fstest.MapFS{
+		"proc/self/cgroup":                {Data: []byte("0::/slice/app\n")},
+		"sys/fs/cgroup/slice/app/cpu.max": {},
+		"sys/fs/cgroup/slice/memory.max":  {Data: []byte("1000\n")},
+		"sys/fs/cgroup/slice/memory.stat": {Data: []byte("anon 7000\nfile 9\nsock 100\nkernel_stack " +
+			"20\nslab_unreclaimable 3\nsock_x 5\nslab 77\ngarbage\npagetables -4\n")},
+		"sys/fs/cgroup/memory.max":         {Data: []byte("5000\n")},
+		"sys/fs/cgroup/memory.stat":        {Data: []byte("sock 4000\n")},
+		"sys/fs/cgroup/slice/app/whatever": {},
+	}
+	if g := Find(root); g.Limit != 1000 || g.Kernel() != 123 {
+		t.Errorf("limit %d, kernel %d", g.Limit, g.Kernel())
+	}
+	if g := Find(fstest.MapFS{}); g.Kernel() != 0 {
+		t.Errorf("no group: kernel %d", g.Kernel())
+	}
+}
+
+// TestShare computes shares of the lower limit.
+func TestShare(t *testing.T) {
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(math.MaxInt64))
+	if got := (Group{Limit: math.MaxInt64}).Share(10); got != 0 {
+		t.Errorf("without a limit: %d", got)
+	}
+	if got := (Group{Limit: 1000}).Share(10); got != 100 {
+		t.Errorf("of the group: %d", got)
+	}
+	debug.SetMemoryLimit(1 << 40)
+	if got := (Group{Limit: math.MaxInt64}).Share(50); got != 1<<40/100*50 {
+		t.Errorf("of the runtime: %d", got)
 	}
 }

@@ -1,32 +1,31 @@
-package app
+package admission
 
 import (
-	"context"
 	"log/slog"
 	"math"
 	"runtime"
 	"runtime/debug"
 	"strings"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"livego/internal/domain"
+	"livego/internal/ops/memlimit"
 )
 
-// admissionFixture is an admission with a memory limit of 1000 bytes and a memory use that the test
+// fixture is a Controller with a memory limit of 1000 bytes and a memory use that the test
 // sets.
-type admissionFixture struct {
-	*admission
+type fixture struct {
+	*Controller
 	usage       usage
 	collections int    // number of garbage collections
 	liveAfterGC uint64 // live heap after a garbage collection
 	now         time.Time
 }
 
-func newAdmissionFixture() *admissionFixture {
-	b := &admissionFixture{now: time.Unix(1_900_000_000, 0), usage: usage{softLimit: 1000, cgroupLimit: math.MaxInt64}}
-	b.admission = &admission{
+func newFixture() *fixture {
+	b := &fixture{now: time.Unix(1_900_000_000, 0), usage: usage{softLimit: 1000, cgroupLimit: math.MaxInt64}}
+	b.Controller = &Controller{
 		read: func() usage { return b.usage },
 		collect: func() {
 			b.collections++
@@ -39,17 +38,17 @@ func newAdmissionFixture() *admissionFixture {
 }
 
 // nextLevel returns the level one second later.
-func (b *admissionFixture) nextLevel() admissionLevel {
+func (b *fixture) nextLevel() level {
 	b.now = b.now.Add(time.Second)
-	return b.level(b.now)
+	return b.measured(b.now)
 }
 
-// TestAdmissionLevels raises and lowers the memory use: each level has a hysteresis.
-func TestAdmissionLevels(t *testing.T) {
-	b := newAdmissionFixture()
+// TestLevels raises and lowers the memory use: each level has a hysteresis.
+func TestLevels(t *testing.T) {
+	b := newFixture()
 	for _, step := range []struct {
 		alive uint64
-		want  admissionLevel
+		want  level
 	}{
 		{500, admitAll}, {849, admitAll}, {850, refuseNewPublishers}, {801, refuseNewPublishers}, {799, admitAll},
 		{849, admitAll},
@@ -69,7 +68,7 @@ func TestAdmissionLevels(t *testing.T) {
 // TestGarbageRefusesNobody fills the heap with garbage: no client is refused because of it, none is
 // admitted because of an outdated measurement, and collections are rare.
 func TestGarbageRefusesNobody(t *testing.T) {
-	b := newAdmissionFixture()
+	b := newFixture()
 	b.usage.inUse, b.usage.live, b.liveAfterGC = 980, 400, 400
 	if got := b.nextLevel(); got != admitAll || b.collections != 1 {
 		t.Errorf("with 400 of 980 alive: %d after %d collections", got, b.collections)
@@ -94,20 +93,20 @@ func TestGarbageRefusesNobody(t *testing.T) {
 
 // TestLevelIsCached checks that measurements have a minimum distance, and that one runs at a time.
 func TestLevelIsCached(t *testing.T) {
-	b := newAdmissionFixture()
-	if got := b.level(b.now); got != admitAll {
+	b := newFixture()
+	if got := b.measured(b.now); got != admitAll {
 		t.Error(got)
 	}
 	b.usage.inUse, b.usage.live, b.usage.lastGC = 990, 990, b.now
-	if got := b.level(b.now.Add(memoryCheckInterval - 1)); got != admitAll {
+	if got := b.measured(b.now.Add(memoryCheckInterval - 1)); got != admitAll {
 		t.Error("measured before the interval")
 	}
-	if got := b.level(b.now.Add(memoryCheckInterval)); got != refuseEveryone {
+	if got := b.measured(b.now.Add(memoryCheckInterval)); got != refuseEveryone {
 		t.Error("not measured after the interval")
 	}
 	b.mu.Lock()
 	b.usage.inUse, b.usage.live = 1, 1
-	if got := b.level(b.now.Add(time.Hour)); got != refuseEveryone {
+	if got := b.measured(b.now.Add(time.Hour)); got != refuseEveryone {
 		t.Error("measured while another goroutine measures")
 	}
 	b.mu.Unlock()
@@ -129,28 +128,12 @@ func TestUsageShare(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
-	root := fstest.MapFS{
-		"proc/self/cgroup":                {Data: []byte("0::/slice/app\n")},
-		"sys/fs/cgroup/slice/app/cpu.max": {},
-		"sys/fs/cgroup/slice/memory.max":  {Data: []byte("1000\n")},
-		"sys/fs/cgroup/slice/memory.stat": {Data: []byte("anon 7000\nfile 9\nsock 100\nkernel_stack " +
-			"20\nslab_unreclaimable 3\nsock_x 5\nslab 77\ngarbage\npagetables -4\n")},
-		"sys/fs/cgroup/memory.max":         {Data: []byte("5000\n")},
-		"sys/fs/cgroup/memory.stat":        {Data: []byte("sock 4000\n")},
-		"sys/fs/cgroup/slice/app/whatever": {},
-	}
-	if g := controlGroup(root); g.limit != 1000 || g.kernel() != 123 {
-		t.Errorf("limit %d, kernel %d", g.limit, g.kernel())
-	}
-	if g := controlGroup(fstest.MapFS{}); g.kernel() != 0 {
-		t.Errorf("no group: kernel %d", g.kernel())
-	}
 }
 
 // TestReadUsage measures the memory of this process before, during and after a large allocation.
 func TestReadUsage(t *testing.T) {
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(1 << 40))
-	g := cgroup{limit: math.MaxInt64}
+	g := memlimit.Group{Limit: math.MaxInt64}
 	runtime.GC()
 	before := readUsage(g)
 	held := make([]byte, 64<<20)
@@ -172,35 +155,29 @@ func TestReadUsage(t *testing.T) {
 	}
 }
 
-// TestAdmission refuses new publishers and viewers, but not a publisher that returns to its stream.
-// An earlier refusal is passed on.
-func TestAdmission(t *testing.T) {
-	yes := func(_ context.Context, _ domain.AuthRequest, g domain.Grant) (domain.Grant, error) { return g, nil }
+// TestAdmit refuses new publishers and viewers, but not a publisher that returns to its stream.
+func TestAdmit(t *testing.T) {
 	for _, c := range []struct {
 		alive  uint64
 		action domain.Action
 		room   string
 		want   string // part of the error, "" for none
+		ready  bool
 	}{
-		{800, domain.Publish, "movie", ""}, {860, domain.Publish, "movie", "new publishers"},
-		{860, domain.Publish, "there", ""}, {860, domain.Play, "movie", ""},
-		{950, domain.Publish, "movie", "new publishers"}, {950, domain.Publish, "there", ""},
-		{950, domain.Play, "there", "new viewers"},
+		{800, domain.Publish, "movie", "", true}, {860, domain.Publish, "movie", "new publishers", true},
+		{860, domain.Publish, "there", "", true}, {860, domain.Play, "movie", "", true},
+		{950, domain.Publish, "movie", "new publishers", false}, {950, domain.Publish, "there", "", false},
+		{950, domain.Play, "there", "new viewers", false},
 	} {
-		b := newAdmissionFixture()
+		b := newFixture()
 		b.usage.inUse, b.usage.live, b.usage.lastGC = c.alive, c.alive, time.Now()
-		_, err := b.wrap(yes)(t.Context(), domain.AuthRequest{Action: c.action},
-			domain.Grant{Name: domain.Name{App: "live", Room: c.room}})
+		err := b.Admit(c.action, domain.Name{App: "live", Room: c.room})
 		if c.want == "" && err != nil || c.want != "" &&
 			(domain.KindOf(err) != domain.Unavailable || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%+v: %v", c, err)
 		}
-	}
-	no := func(_ context.Context, _ domain.AuthRequest, g domain.Grant) (domain.Grant, error) {
-		return g, domain.Errorf(domain.Denied, "no")
-	}
-	if _, err := newAdmissionFixture().wrap(no)(t.Context(), domain.AuthRequest{},
-		domain.Grant{}); domain.KindOf(err) != domain.Denied {
-		t.Errorf("an earlier refusal: %v", err)
+		if ready := b.Ready() == nil; ready != c.ready {
+			t.Errorf("%+v: ready is %v", c, ready)
+		}
 	}
 }

@@ -1,20 +1,20 @@
-package app
+// Package admission refuses new publishers and viewers while memory is short. It knows no protocol
+// and no credentials.
+package admission
 
 import (
-	"context"
-	"io/fs"
+	"errors"
 	"log/slog"
 	"math"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"livego/internal/domain"
+	"livego/internal/ops/memlimit"
 )
 
 // Admission control by memory: from which use of the memory limit new publishers and new viewers
@@ -36,16 +36,16 @@ const (
 	maxGCAge = 5 * time.Second
 )
 
-// An admissionLevel says which new clients are refused.
-type admissionLevel int32
+// A level says which new clients are refused.
+type level int32
 
 const (
-	admitAll admissionLevel = iota
+	admitAll level = iota
 	refuseNewPublishers
 	refuseEveryone
 )
 
-// An admission measures how much of the memory limit is in use, and refuses new clients near the
+// A Controller measures how much of the memory limit is in use, and refuses new clients near the
 // limit.
 //
 // It counts memory that no garbage collection frees: the live heap of the last collection, stacks
@@ -57,14 +57,14 @@ const (
 // maxGCAge, a new one is made.
 //
 // The memory is measured only when a client wants to publish or play, or for /readyz. Without a
-// memory limit no client is refused. An admission is safe for concurrent use.
-type admission struct {
+// memory limit no client is refused. A Controller is safe for concurrent use.
+type Controller struct {
 	read    func() usage
 	collect func()
 	isLive  func(domain.Name) bool // reports whether a stream exists: the return of its publisher needs no more memory
 	log     *slog.Logger
 
-	current   atomic.Int32 // an admissionLevel
+	current   atomic.Int32 // a level
 	mu        sync.Mutex   // held by the goroutine that measures; others use the last result
 	checkedAt time.Time    // time of the last measurement
 }
@@ -84,77 +84,59 @@ func (u usage) share(runtime uint64) float64 {
 	return 100 * max(float64(runtime)/float64(u.softLimit), float64(runtime+u.kernel)/float64(u.cgroupLimit))
 }
 
-// endedStreamsPercent is how much of the memory limit ended streams may keep for late viewers. They
-// do not count for admission.
-const endedStreamsPercent = 10
-
-// endedStreamsLimit returns that in bytes, 0 if there is no memory limit.
-func endedStreamsLimit(g cgroup) int {
-	limit := min(g.limit, debug.SetMemoryLimit(-1))
-	if limit == math.MaxInt64 {
-		return 0
-	}
-	return int(min(limit/100*endedStreamsPercent, 256<<20)) // the default without a memory limit
+// New returns a Controller for the memory limit of g.
+func New(g memlimit.Group, isLive func(domain.Name) bool, log *slog.Logger) *Controller {
+	return &Controller{read: func() usage { return readUsage(g) }, collect: runtime.GC, isLive: isLive, log: log}
 }
 
-func newAdmission(g cgroup, known func(domain.Name) bool, log *slog.Logger) *admission {
-	return &admission{read: func() usage { return readUsage(g) }, collect: runtime.GC, isLive: known, log: log}
-}
-
-// wrap returns an authorization step that calls next and then checks the memory. A publisher that
-// returns to its stream is always admitted. next may grant another room than requested.
-func (m *admission) wrap(next func(context.Context, domain.AuthRequest, domain.Grant) (domain.Grant,
-	error)) func(context.Context, domain.AuthRequest, domain.Grant) (domain.Grant, error) {
-	return func(ctx context.Context, r domain.AuthRequest, grant domain.Grant) (domain.Grant, error) {
-		grant, err := next(ctx, r, grant)
-		if err != nil {
-			return grant, err
-		}
-		if r.Action == domain.Publish {
-			err = m.checkPublisher(grant.Name)
-		} else if m.level(time.Now()) >= refuseEveryone {
-			err = domain.Errorf(domain.Unavailable, "server is short of memory: new viewers are refused")
-		}
-		if err != nil {
-			return domain.Grant{}, err
-		}
-		return grant, nil
-	}
-}
-
-// checkPublisher returns an error if name may not be published because memory is short.
-func (m *admission) checkPublisher(name domain.Name) error {
-	if m.level(time.Now()) >= refuseNewPublishers && !m.isLive(name) {
+// Admit returns an error of kind Unavailable if memory is too short for a new publisher or viewer of
+// name. A publisher that returns to its stream is always admitted.
+func (c *Controller) Admit(action domain.Action, name domain.Name) error {
+	now := c.measured(time.Now())
+	switch {
+	case action == domain.Publish && now >= refuseNewPublishers && !c.isLive(name):
 		return domain.Errorf(domain.Unavailable, "server is short of memory: new publishers are refused")
+	case action == domain.Play && now >= refuseEveryone:
+		return domain.Errorf(domain.Unavailable, "server is short of memory: new viewers are refused")
 	}
 	return nil
 }
 
-// level returns which new clients are refused now.
-func (m *admission) level(now time.Time) admissionLevel {
-	if m.mu.TryLock() {
-		defer m.mu.Unlock()
-		if m.checkedAt.IsZero() || now.Sub(m.checkedAt) >= memoryCheckInterval {
-			m.update(now)
-			m.checkedAt = now
-		}
+var errMemory = errors.New("memory is short")
+
+// Ready returns an error while new publishers and viewers are refused.
+func (c *Controller) Ready() error {
+	if c.measured(time.Now()) >= refuseEveryone {
+		return errMemory
 	}
-	return admissionLevel(m.current.Load())
+	return nil
 }
 
-// update measures the memory use and sets the level. The caller holds m.mu.
-func (m *admission) update(now time.Time) {
-	was := admissionLevel(m.current.Load())
-	u := m.read()
+// measured returns which new clients are refused now.
+func (c *Controller) measured(now time.Time) level {
+	if c.mu.TryLock() {
+		defer c.mu.Unlock()
+		if c.checkedAt.IsZero() || now.Sub(c.checkedAt) >= memoryCheckInterval {
+			c.update(now)
+			c.checkedAt = now
+		}
+	}
+	return level(c.current.Load())
+}
+
+// update measures the memory use and sets the level. The caller holds c.mu.
+func (c *Controller) update(now time.Time) {
+	was := level(c.current.Load())
+	u := c.read()
 	short := was.next(u.share(u.inUse))
 	if short > admitAll && now.Sub(u.lastGC) >= maxGCAge {
-		m.collect()
-		u = m.read()
+		c.collect()
+		u = c.read()
 	}
 	if short > admitAll { // otherwise there is enough memory even with the garbage
 		short = was.next(u.share(min(u.live, u.inUse)))
 	}
-	m.current.Store(int32(short))
+	c.current.Store(int32(short))
 	if short == was {
 		return
 	}
@@ -162,17 +144,17 @@ func (m *admission) update(now time.Time) {
 		min(u.softLimit, u.cgroupLimit)}
 	switch short {
 	case admitAll:
-		m.log.Info("memory is sufficient again", attrs...)
+		c.log.Info("memory is sufficient again", attrs...)
 	case refuseNewPublishers:
-		m.log.Warn("memory is short: new publishers are refused", attrs...)
+		c.log.Warn("memory is short: new publishers are refused", attrs...)
 	case refuseEveryone:
-		m.log.Warn("memory is short: new publishers and viewers are refused", attrs...)
+		c.log.Warn("memory is short: new publishers and viewers are refused", attrs...)
 	}
 }
 
 // next returns the level for a use in percent, after the level was.
-func (was admissionLevel) next(percent float64) admissionLevel {
-	from := func(refuse float64, s admissionLevel) bool {
+func (was level) next(percent float64) level {
+	from := func(refuse float64, s level) bool {
 		if was >= s {
 			refuse -= hysteresisPercent
 		}
@@ -196,8 +178,8 @@ var runtimeOverhead = [...]string{
 }
 
 // readUsage measures the memory of the runtime and of g.
-func readUsage(g cgroup) usage {
-	u := usage{softLimit: debug.SetMemoryLimit(-1), cgroupLimit: g.limit}
+func readUsage(g memlimit.Group) usage {
+	u := usage{softLimit: debug.SetMemoryLimit(-1), cgroupLimit: g.Limit}
 	if u.softLimit == math.MaxInt64 && u.cgroupLimit == math.MaxInt64 {
 		return u
 	}
@@ -216,39 +198,6 @@ func readUsage(g cgroup) usage {
 	var gc debug.GCStats
 	debug.ReadGCStats(&gc)
 	u.lastGC = gc.LastGC
-	u.kernel = g.kernel()
+	u.kernel = g.Kernel()
 	return u
-}
-
-// kernelStats are the lines of memory.stat for kernel memory that cannot be reclaimed (cgroup
-// version 2).
-var kernelStats = [...]string{"sock", "kernel_stack", "pagetables", "sec_pagetables", "percpu", "slab_unreclaimable"}
-
-// kernel returns the kernel's memory for the processes of g, in bytes.
-func (g cgroup) kernel() uint64 {
-	if g.stat == nil {
-		return 0
-	}
-	total := uint64(0)
-	for line := range strings.Lines(string(g.stat())) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		for _, s := range kernelStats {
-			if name == s {
-				n, _ := strconv.ParseUint(value, 10, 63)
-				total += n
-			}
-		}
-	}
-	return total
-}
-
-// memoryStat returns a function that reads memory.stat at path, nil if the file does not exist.
-func memoryStat(root fs.FS, path string) func() []byte {
-	if _, err := fs.Stat(root, path); err != nil {
-		return nil
-	}
-	return func() []byte {
-		text, _ := fs.ReadFile(root, path)
-		return text
-	}
 }

@@ -1,4 +1,4 @@
-package app
+package certfile
 
 import (
 	"crypto/ecdsa"
@@ -41,21 +41,21 @@ func writePair(t *testing.T, cert, key string, serial int64, at time.Time) {
 	}
 }
 
-// TestCertificateReload checks that a valid pair of changed files is loaded, and an invalid one is
+// TestReload checks that a valid pair of changed files is loaded, and an invalid one is
 // not.
-func TestCertificateReload(t *testing.T) {
+func TestReload(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "crt"), filepath.Join(dir, "key")
 	now := time.Now()
 	writePair(t, cert, key, 1, now)
-	c, err := loadCertificate(cert, key, slog.New(slog.DiscardHandler))
+	c, err := Load(cert, key, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	serves := func(want int64) {
 		t.Helper()
 		c.reloadIfChanged()
-		pair, err := c.get(nil)
+		pair, err := c.Get(nil)
 		if err != nil || pair.Leaf.SerialNumber.Int64() != want {
 			t.Errorf("serving certificate %v, %v; want %d", pair.Leaf.SerialNumber, err, want)
 		}

@@ -1,4 +1,5 @@
-package app
+// Package certfile serves a certificate and its key from files, and reloads them when they change.
+package certfile
 
 import (
 	"context"
@@ -10,36 +11,36 @@ import (
 	"time"
 )
 
-// certCheckInterval is how often the certificate files are checked for changes.
-const certCheckInterval = 2 * time.Second
+// checkInterval is how often the certificate files are checked for changes.
+const checkInterval = 2 * time.Second
 
-// A certificate is a certificate file and a key file, which are reloaded when they change.
-type certificate struct {
+// A Certificate is a certificate file and a key file, which Run reloads when they change.
+type Certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
 
 	pair      atomic.Pointer[tls.Certificate]
-	lastState string // state of the files at the last load; used by run only
+	lastState string // state of the files at the last load; used by Run only
 }
 
-// loadCertificate loads the files.
-func loadCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
-	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
+// Load loads the files.
+func Load(certFile, keyFile string, log *slog.Logger) (*Certificate, error) {
+	c := &Certificate{certFile: certFile, keyFile: keyFile, log: log}
 	c.lastState = c.fileState()
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
-		return nil, fmt.Errorf("rtmps_cert and rtmps_key: %w", err)
+		return nil, err
 	}
 	c.pair.Store(&pair)
 	return c, nil
 }
 
-// get implements tls.Config.GetCertificate.
-func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.pair.Load(), nil }
+// Get implements tls.Config.GetCertificate.
+func (c *Certificate) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.pair.Load(), nil }
 
 // fileState returns a text that changes with the files, "" if one of them is missing. It follows
 // symbolic links, because a whole directory may be replaced.
-func (c *certificate) fileState() string {
+func (c *Certificate) fileState() string {
 	state := ""
 	for _, name := range []string{c.certFile, c.keyFile} {
 		info, err := os.Stat(name)
@@ -51,10 +52,10 @@ func (c *certificate) fileState() string {
 	return state
 }
 
-// run reloads the files after a change, until ctx ends. It keeps the loaded pair if the new files
+// Run reloads the files after a change, until ctx ends. It keeps the loaded pair if the new files
 // are invalid.
-func (c *certificate) run(ctx context.Context) {
-	t := time.NewTicker(certCheckInterval)
+func (c *Certificate) Run(ctx context.Context) {
+	t := time.NewTicker(checkInterval)
 	defer t.Stop()
 	for {
 		select {
@@ -66,7 +67,7 @@ func (c *certificate) run(ctx context.Context) {
 	}
 }
 
-func (c *certificate) reloadIfChanged() {
+func (c *Certificate) reloadIfChanged() {
 	now := c.fileState()
 	if now == "" || now == c.lastState {
 		return
