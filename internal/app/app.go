@@ -422,7 +422,6 @@ func (a *App) Run(ctx context.Context) error {
 		serving.Go(func() { r.Run(late, a.hub.Revoke, func(app, room string) { a.endSessions(app, room) }) })
 	}
 	a.logReady()
-	letGo()
 
 	<-ctx.Done()
 	a.stop(servers)
