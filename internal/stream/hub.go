@@ -59,6 +59,9 @@ type Options struct {
 	// many viewers by it: how long frames are collected before these readers wake up. audio is how
 	// long an audio frame waits for the next picture, if the stream has video. nil: no batching.
 	BatchWindow func(proto string, viewers int) (window, audio time.Duration)
+	// RestartPause is the pause before a consumer that failed is restarted; it doubles with each
+	// failure in a row. Default 1 s.
+	RestartPause time.Duration
 	// Epoch returns the number of a new session, higher than that of any session before. nil: 0. It
 	// may block.
 	Epoch func(context.Context) (uint64, error)
@@ -72,6 +75,7 @@ func (o *Options) defaults() {
 	o.RingBytes = cmp.Or(o.RingBytes, 64<<20)
 	o.TrackWait = cmp.Or(o.TrackWait, 2*time.Second)
 	o.RAPWait = cmp.Or(o.RAPWait, 10*time.Second)
+	o.RestartPause = cmp.Or(o.RestartPause, time.Second)
 }
 
 // A Hub holds the live streams of one server.
@@ -86,11 +90,12 @@ type Hub struct {
 	opt Options
 	ids atomic.Uint64
 
-	mu        sync.Mutex
-	streams   map[domain.Name]*stream
-	revoked   map[domain.KeyRef]time.Time
-	observers map[*observer]struct{}
-	closed    bool
+	mu          sync.Mutex
+	streams     map[domain.Name]*stream
+	revoked     map[domain.KeyRef]time.Time
+	observers   map[*observer]struct{}
+	supervisors []*supervisor
+	closed      bool
 
 	viewerLimits viewerLimits
 }

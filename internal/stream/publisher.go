@@ -136,6 +136,9 @@ func (h *Hub) attach(p *Publisher, name domain.Name, start *sessionStart) (used 
 	if !s.session {
 		s.session, s.started, s.epoch, s.release = true, p.since, start.epoch, start.release
 		used, event.Type = true, Started
+		for _, v := range h.supervisors {
+			v.start(s)
+		}
 	}
 	if s.holdTimer != nil {
 		s.holdTimer.Stop()

@@ -22,6 +22,7 @@ type Info struct {
 	Meta         *media.Meta
 	BatchWindows map[string]time.Duration // the batching windows in use, by the viewers' protocol
 	Skips        uint64                   // how often viewers skipped to a newer keyframe
+	Off          []string                 // parts of the server that have failed and are off: see Consumer
 	Publishers   []ConnInfo
 }
 
@@ -182,6 +183,7 @@ func (s *stream) info(now time.Time) Info {
 	in := Info{
 		Name: s.name, Since: s.started, Epoch: s.epoch, Held: !s.published(),
 		Frames: s.ring.head, Meta: s.meta, BatchWindows: make(map[string]time.Duration), Skips: s.skips.Load(),
+		Off: slices.Clone(s.off),
 	}
 	for _, p := range s.batchers {
 		if p.viewers > 0 {

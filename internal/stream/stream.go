@@ -34,6 +34,7 @@ type stream struct {
 	release   func()
 
 	readyCh chan struct{} // closed when ready is set, or the stream has ended
+	done    chan struct{} // closed when the stream has ended
 
 	mu              sync.RWMutex
 	active          *Publisher // the publisher whose frames go into the ring
@@ -52,13 +53,14 @@ type stream struct {
 	pictureInterval frameInterval  // time between pictures
 	deferred        deferredWake   // wakes readers that wait for a stream time
 	skips           atomic.Uint64
+	off             []string // consumers that are off for this session
 }
 
 func newStream(h *Hub, name domain.Name) *stream {
 	return &stream{
 		name: name, hub: h,
-		readyCh: make(chan struct{}),
-		tracks:  make(map[trackKey]*media.Track),
+		readyCh: make(chan struct{}), done: make(chan struct{}),
+		tracks: make(map[trackKey]*media.Track),
 	}
 }
 
@@ -87,6 +89,7 @@ func (s *stream) finish(reason error) {
 		return
 	}
 	s.ended = reason
+	close(s.done)
 	if !s.ready {
 		close(s.readyCh)
 	}

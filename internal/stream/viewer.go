@@ -42,8 +42,12 @@ type Viewer struct {
 func (h *Hub) Join(name domain.Name, o ViewerOptions) (*Viewer, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := h.streams[name]
-	if s == nil || !s.session {
+	return h.join(h.streams[name], name, o)
+}
+
+// join adds a viewer to s. The caller holds h.mu.
+func (h *Hub) join(s *stream, name domain.Name, o ViewerOptions) (*Viewer, error) {
+	if s == nil || !s.session || s != h.streams[name] {
 		return nil, domain.Errorf(domain.NotFound, "nobody is publishing %s", name)
 	}
 	if err := h.ReserveViewers(o.ViewerLimit, 1); err != nil {
