@@ -67,7 +67,11 @@ func TestAdobeAuthentication(t *testing.T) {
 	hub, m := newManager(t, func(o *Options) {
 		o.Static = map[string][]string{"live": {"rtmp://me:pass@" + s.Addr().String() + "/app"}}
 	})
-	defer runStatic(m)()
+	ran := make(chan struct{})
+	go func() {
+		defer close(ran)
+		m.Run(t.Context())
+	}()
 	p := publishAudio(t, hub)
 	p.Write(audioFrame(0))
 	select {
@@ -81,4 +85,5 @@ func TestAdobeAuthentication(t *testing.T) {
 		t.Errorf("nothing was published: %+v", m.List())
 	}
 	m.Close()
+	<-ran
 }
