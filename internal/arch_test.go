@@ -76,7 +76,8 @@ var mayImport = map[string][]string{
 	"internal/deliver/batching": {},
 
 	// Streams to files. It is a subscriber like any other.
-	"internal/record": {"internal/domain", "internal/media", "internal/stream", "internal/container/flv"},
+	"internal/record": {"internal/domain", "internal/media", "internal/ops/logging", "internal/stream",
+		"internal/container/flv"},
 
 	// From and to other servers: a subscriber and a publisher like any other.
 	"internal/relay": {"internal/domain", "internal/media", "internal/codec/accessunit", "internal/ops/netx",

@@ -14,6 +14,7 @@ import (
 
 	"livego/internal/container/flv"
 	"livego/internal/domain"
+	"livego/internal/ops/logging"
 )
 
 // A disk stores files. Any call may block indefinitely.
@@ -163,6 +164,7 @@ func parseFileName(app, file string) (domain.Name, bool) {
 // repairFile repairs a file that is unfinished and that no process is writing.
 func (r *Recorder) repairFile(root *os.Root, name domain.Name, path string) {
 	log := r.opt.Log.With("stream", name.String())
+	defer logging.Recover(log) // a damaged file must not stop the server
 	f, err := root.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		log.Error("cannot open a recording", "file", path, "err", describe(err))

@@ -9,7 +9,6 @@ import (
 	"context"
 	"io/fs"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -82,53 +81,21 @@ func New(hub *stream.Hub, o Options) *Recorder {
 // Run repairs the files that a crash left, and records until ctx is done. It waits until its
 // files are closed, but not for a disk that does not respond.
 func (r *Recorder) Run(ctx context.Context) {
-	events, lost, stop := r.hub.Observe(1024, false)
-	defer stop()
 	var work sync.WaitGroup
-	defer r.waitForClose(&work)
 	work.Go(func() { r.repairFiles(ctx) })
+	work.Go(func() {
+		r.hub.Supervise(ctx, stream.Consumer{Name: "recorder", Run: r.record, Log: r.opt.Log})
+	})
+	<-ctx.Done()
+	r.waitForClose(&work)
+}
 
-	active := map[domain.Name]bool{}
-	ended := make(chan domain.Name)
-	start := func(name domain.Name) {
-		if active[name] {
-			return // the case of ended below starts the next session
-		}
-		active[name] = true
-		work.Go(func() {
-			r.recordStream(ctx, name)
-			select {
-			case ended <- name:
-			case <-ctx.Done():
-			}
-		})
-	}
-	startAll := func() {
-		for _, in := range r.hub.Snapshot() {
-			start(in.Name)
-		}
-	}
-	startAll()
-	missed := uint64(0)
-	for {
-		select {
-		case e := <-events:
-			if e.Type == stream.Started {
-				start(e.Name)
-			}
-			if n := lost(); n != missed {
-				missed = n
-				startAll()
-			}
-		case name := <-ended:
-			delete(active, name)
-			if r.hub.Has(name) {
-				start(name)
-			}
-		case <-ctx.Done():
-			return
-		}
-	}
+// record records a session of a stream until it ends.
+func (r *Recorder) record(ctx context.Context, live *stream.Session) error {
+	s := &session{r: r, live: live, log: r.opt.Log.With("stream", live.Name().String()), minFree: minFreeToStart}
+	defer s.abandon() // after a panic
+	s.run(ctx)
+	return nil
 }
 
 func (r *Recorder) waitForClose(work *sync.WaitGroup) {
@@ -226,30 +193,4 @@ func (r *Recorder) reportFinished(i domain.Recording, log *slog.Logger) {
 	}
 	log.Info("recorded", "file", i.File, "duration", i.Duration.Round(time.Millisecond), "bytes", i.Bytes, "gaps", i.Gaps,
 		"reason", string(i.Reason))
-}
-
-// recordStream records the current session of name, and later ones that start before it returns.
-func (r *Recorder) recordStream(ctx context.Context, name domain.Name) {
-	log := r.opt.Log.With("stream", name.String())
-	s := &session{r: r, name: name, log: log, minFree: minFreeToStart}
-	defer func() {
-		if p := recover(); p != nil { // the panic ends this recording only
-			log.Error("panic", "panic", p, "stack", string(debug.Stack()))
-			s.abandon()
-			sleep(ctx, retryInterval)
-		}
-	}()
-	s.run(ctx)
-}
-
-// sleep waits for d. It returns false if ctx is done first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

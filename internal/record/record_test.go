@@ -43,10 +43,12 @@ type memDisk struct {
 	stall        chan struct{} // blocks writes until closed; nil: writes do not block
 	blocked      int           // number of blocked writes
 	sync         chan struct{} // blocks Sync until closed
+	panicRoom    string        // writes to files of this room panic
 }
 
 type memFile struct {
 	disk   *memDisk
+	room   string
 	data   []byte
 	closed bool
 }
@@ -60,7 +62,7 @@ func (d *memDisk) create(name domain.Name, now time.Time) (file, string, error) 
 	if d.files[p] != nil {
 		return nil, "", fmt.Errorf("%s is there", p)
 	}
-	d.files[p] = &memFile{disk: d}
+	d.files[p] = &memFile{disk: d, room: name.Room}
 	return d.files[p], p, nil
 }
 
@@ -97,8 +99,11 @@ func (d *memDisk) get(t *testing.T, path string) []byte {
 
 func (f *memFile) WriteAt(b []byte, off int64) (int, error) {
 	f.disk.mu.Lock()
-	stall := f.disk.stall
+	stall, panics := f.disk.stall, f.disk.panicRoom == f.room
 	f.disk.mu.Unlock()
+	if panics {
+		panic("recording fails")
+	}
 	if stall != nil {
 		f.disk.set(func() { f.disk.blocked++ })
 		<-stall
@@ -476,6 +481,55 @@ func TestUnresponsiveDiskDoesNotBlockStop(t *testing.T) {
 		}
 		none.Done()
 		close(stall)
+	})
+}
+
+// TestPanicEndsOnlyItsRecording makes the recorder of one stream panic at every write, as a hostile
+// stream might. It is restarted three times and then off, until the stream starts again. The stream
+// itself and the recording of another stream continue.
+func TestPanicEndsOnlyItsRecording(t *testing.T) {
+	withRecorder(t, func(s *fixture) {
+		film := s.enc
+		other, err := s.hub.Publish(s.Context(), domain.Name{App: "live", Room: "other"}, stream.PublishOptions{})
+		if err != nil {
+			s.Fatal(err)
+		}
+		s.send(2 * time.Second)
+		s.only(domain.RecordingActive)
+		s.disk.set(func() { s.disk.panicRoom = movie.Room })
+		for range 10 {
+			s.enc = film
+			s.send(2 * time.Second)
+			s.enc = other
+			s.send(2 * time.Second)
+		}
+		if r := s.only(domain.RecordingActive); r.Name != other.Name() || r.Gaps != 0 {
+			s.Errorf("%+v", r)
+		}
+		if in, _ := s.hub.Info(movie); !slices.Equal(in.Off, []string{"recorder"}) || in.Held {
+			s.Errorf("the stream: %+v", in)
+		}
+		if n := len(s.disk.files); n != 1+4 {
+			s.Errorf("%d files, want one of the other stream, and one for each attempt", n)
+		}
+		for name, f := range s.disk.files {
+			if f.room == movie.Room && !f.closed {
+				s.Errorf("%s is still open", name)
+			}
+		}
+		if n := strings.Count(s.log.String(), "level=ERROR"); n != 2 {
+			s.Errorf("%d errors in the log:\n%s", n, s.log)
+		}
+
+		s.disk.set(func() { s.disk.panicRoom = "" })
+		film.End(stream.Clean)
+		s.publish()
+		s.frame = 0
+		s.send(3 * time.Second)
+		s.enc.End(stream.Clean)
+		synctest.Wait()
+		s.checkPictures(s.disk.get(s.T, s.only(domain.RecordingFinished).File), 0, 75)
+		other.End(stream.Clean)
 	})
 }
 

@@ -18,7 +18,7 @@ import (
 // A session records one session of a stream, in one or more files. For one goroutine.
 type session struct {
 	r            *Recorder
-	name         domain.Name
+	live         *stream.Session
 	log          *slog.Logger
 	minFree      float64 // free share of the disk needed to start a file
 	loggedReason string  // logged reason why the stream is not recorded; "" while it is
@@ -42,7 +42,11 @@ func (s *session) run(ctx context.Context) {
 			s.r.removeEntry(s.entry) // no file was created
 		}
 	}()
-	for gops := math.MaxInt; ; gops = 1 { // everything in the ring at first, later only new frames
+	gops := math.MaxInt // everything in the ring at first, later only new frames
+	if s.live.Restarted() {
+		gops = 0 // do not read again what may have caused the failure
+	}
+	for ; ; gops = 1 {
 		err := s.record(ctx, gops)
 		if err == nil || !s.waitForDisk(ctx, err) {
 			return
@@ -65,7 +69,7 @@ func (s *session) waitForDisk(ctx context.Context, err error) bool {
 		}
 		s.ensureEntry()
 		s.r.updateEntry(s.entry, func(e *entry) { e.State, e.Error = domain.RecordingWaiting, text })
-		if !sleep(ctx, retryInterval) || !s.r.hub.Has(s.name) {
+		if !s.live.Sleep(ctx, retryInterval) {
 			return false
 		}
 		if err = s.r.withDisk(s.checkSpace); err == nil {
@@ -98,14 +102,14 @@ func (s *session) checkSpace() error {
 // ensureEntry adds an entry for the next file if there is none.
 func (s *session) ensureEntry() {
 	if s.entry == nil {
-		s.entry = s.r.addEntry(&entry{Recording: domain.Recording{Name: s.name, Started: time.Now().UTC(),
+		s.entry = s.r.addEntry(&entry{Recording: domain.Recording{Name: s.live.Name(), Started: time.Now().UTC(),
 			State: domain.RecordingActive}})
 	}
 }
 
 // record records until the stream ends, which is not an error, or the disk fails.
 func (s *session) record(ctx context.Context, gops int) error {
-	sub, err := s.r.hub.Subscribe(ctx, s.name, stream.SubscribeOptions{
+	sub, err := s.live.Subscribe(ctx, stream.SubscribeOptions{
 		Viewer: stream.ViewerOptions{Proto: "record", Internal: true}, GOPs: gops,
 	})
 	if err != nil {
@@ -199,7 +203,7 @@ func (s *session) writeBuffered(now time.Time) error {
 		if err := s.checkSpace(); err != nil {
 			return err
 		}
-		f, path, err := s.r.disk.create(s.name, now)
+		f, path, err := s.r.disk.create(s.live.Name(), now)
 		if err != nil {
 			return err
 		}
@@ -259,7 +263,8 @@ func (s *session) close(reason domain.RecordingReason, cause error) error {
 	return err
 }
 
-// abandon closes the file after a panic, without finishing it: it is repaired like after a crash.
+// abandon closes the file that a panic left open, without finishing it: it is repaired like after a
+// crash.
 func (s *session) abandon() {
 	if s.file != nil {
 		_ = s.file.Close()

@@ -67,11 +67,7 @@ func TestAdobeAuthentication(t *testing.T) {
 	hub, m := newManager(t, func(o *Options) {
 		o.Static = map[string][]string{"live": {"rtmp://me:pass@" + s.Addr().String() + "/app"}}
 	})
-	ran := make(chan struct{})
-	go func() {
-		defer close(ran)
-		m.Run(t.Context())
-	}()
+	defer runStatic(m)()
 	p := publishAudio(t, hub)
 	p.Write(audioFrame(0))
 	select {
@@ -85,5 +81,4 @@ func TestAdobeAuthentication(t *testing.T) {
 		t.Errorf("nothing was published: %+v", m.List())
 	}
 	m.Close()
-	<-ran
 }

@@ -13,11 +13,13 @@ import (
 	"livego/internal/proto/rtmp"
 )
 
-// TestPanicFailsOnlyItsRelay makes the relay panic on input from the remote server, during a pull
-// and during a push. The process continues, the relay is shown as failed and tries again, and the
-// log has the panic once. The pulled stream is held as after a lost connection.
+// TestPanicFailsOnlyItsRelay makes the relay panic on input from the remote server, during a pull, a
+// push and a static push. The process continues, the relay is shown as failed and tries again, and
+// the log has the panic once. The pulled stream is held as after a lost connection, and the pushed
+// stream continues.
 func TestPanicFailsOnlyItsRelay(t *testing.T) {
-	for _, direction := range []string{domain.Pull, domain.Push} {
+	const staticPush = "static push"
+	for _, direction := range []string{domain.Pull, domain.Push, staticPush} {
 		t.Run(direction, func(t *testing.T) {
 			other := serve(t, func(ctx context.Context, c *rtmp.ServerConn, req *rtmp.Request) {
 				send := func(streamID uint32) func(flv.Tag) error {
@@ -47,17 +49,24 @@ func TestPanicFailsOnlyItsRelay(t *testing.T) {
 			hub, m := newManager(t, func(o *Options) {
 				o.Log = slog.New(slog.NewTextHandler(&log, nil))
 				o.Conn.SkipCount = func(string) { panic("test panic") } // for a message with an unknown stream ID
+				if direction == staticPush {
+					o.Static = map[string][]string{"live": {other.url("")}}
+				}
 			})
 			more := func() {}
-			if direction == domain.Push {
+			if direction != domain.Pull {
 				p, n := publishAudio(t, hub), 0
 				more = func() { // the relay tries again when there is a new frame
-					p.Write(audioFrame(n))
+					if err := p.Write(audioFrame(n)); err != nil {
+						t.Fatal(err)
+					}
 					n++
 				}
 			}
 			more()
-			if _, err := m.Start(t.Context(),
+			if direction == staticPush {
+				defer runStatic(m)()
+			} else if _, err := m.Start(t.Context(),
 				domain.Relay{Direction: direction, Name: movie, URL: other.url("movie")}); err != nil {
 				t.Fatal(err)
 			}
@@ -68,8 +77,8 @@ func TestPanicFailsOnlyItsRelay(t *testing.T) {
 			if s.Error != errPanic.Error() {
 				t.Errorf("status %+v", s)
 			}
-			if info, ok := hub.Info(movie); direction == domain.Pull && (!ok || !info.Held) {
-				t.Errorf("the pulled stream is %+v", info)
+			if info, ok := hub.Info(movie); !ok || info.Held != (direction == domain.Pull) || info.Off != nil {
+				t.Errorf("the stream is %+v", info)
 			}
 			m.Close()
 			if n := strings.Count(log.String(), "test panic"); n != 1 {

@@ -38,9 +38,7 @@ func (m *Manager) push(ctx context.Context, r *relay) error {
 		func(ctx context.Context) error { return c.Publish(ctx, r.target.rtmp.Name) }); err != nil {
 		return err
 	}
-	o := subscribeOptions(0)
-	o.GOPs, o.AllTracks = 1, c.Caps()&rtmp.CapsMultitrack != 0
-	sub, err := m.hub.Subscribe(ctx, r.Name, o)
+	sub, err := m.subscribe(ctx, r, stream.SubscribeOptions{GOPs: 1, AllTracks: c.Caps()&rtmp.CapsMultitrack != 0})
 	if err != nil {
 		_ = c.EndStream() // the connection is closed in any case
 		return streamEndError(err)
@@ -55,10 +53,14 @@ func (m *Manager) push(ctx context.Context, r *relay) error {
 	return pump(ctx, r, sub, c)
 }
 
-// subscribeOptions returns the options of a relay's subscription. A relay sends everything that
-// is still in the ring, however late.
-func subscribeOptions(wait time.Duration) stream.SubscribeOptions {
-	return stream.SubscribeOptions{Viewer: stream.ViewerOptions{Proto: "relay", Internal: true}, Wait: wait}
+// subscribe subscribes to the stream of a push. A relay sends everything that is still in the ring,
+// however late.
+func (m *Manager) subscribe(ctx context.Context, r *relay, o stream.SubscribeOptions) (*stream.Subscriber, error) {
+	o.Viewer = stream.ViewerOptions{Proto: "relay", Internal: true}
+	if r.live != nil {
+		return r.live.Subscribe(ctx, o)
+	}
+	return m.hub.Subscribe(ctx, r.Name, o)
 }
 
 // streamEndError converts the errors of a subscriber whose stream has ended to errStreamEnded.
@@ -72,11 +74,7 @@ func streamEndError(err error) error {
 // waitForMedia waits for the stream and, after a failure, for a new frame of it. Otherwise a held
 // stream would be sent again and again to a server that disconnects when nothing follows.
 func (m *Manager) waitForMedia(ctx context.Context, r *relay) error {
-	playWait := time.Duration(-1)
-	if r.static {
-		playWait = 0
-	}
-	sub, err := m.hub.Subscribe(ctx, r.Name, subscribeOptions(playWait))
+	sub, err := m.subscribe(ctx, r, stream.SubscribeOptions{Wait: -1})
 	if err != nil {
 		return err
 	}

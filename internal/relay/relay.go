@@ -49,11 +49,6 @@ type Manager struct {
 	opt    Options
 	dialer *dialer
 
-	events       <-chan stream.Event // nil if Options.Static is empty
-	missedEvents func() uint64
-	unobserve    func()
-	stopped      chan struct{} // closed by Close
-
 	running sync.WaitGroup
 	mu      sync.Mutex
 	relays  map[domain.Relay]*relay
@@ -64,15 +59,14 @@ type Manager struct {
 type relay struct {
 	domain.Relay
 	target   *target
-	static   bool // from Options.Static: it ends with its stream
+	live     *stream.Session // what a relay from Options.Static pushes; nil for others
 	cancel   context.CancelFunc
 	log      *slog.Logger
 	logPanic sync.Once // logs the first panic only
 
 	// Guarded by Manager.mu.
-	status    domain.RelayStatus
-	sub       *stream.Subscriber // the pushed stream, nil if none
-	restarted bool               // for a static relay: its stream has started again
+	status domain.RelayStatus
+	sub    *stream.Subscriber // the pushed stream, nil if none
 }
 
 // New returns a Manager without relays. The caller must call Run if Options.Static is not empty,
@@ -85,13 +79,8 @@ func New(hub *stream.Hub, o Options) (*Manager, error) {
 			}
 		}
 	}
-	m := &Manager{hub: hub, opt: o, dialer: newDialer(o.Allow, o.OwnListeners, o.VerifyTLS),
-		relays: map[domain.Relay]*relay{}, unobserve: func() {}, stopped: make(chan struct{})}
-	if len(o.Static) > 0 {
-		const waiting = 1024
-		m.events, m.missedEvents, m.unobserve = hub.Observe(waiting, false)
-	}
-	return m, nil
+	return &Manager{hub: hub, opt: o, dialer: newDialer(o.Allow, o.OwnListeners, o.VerifyTLS),
+		relays: map[domain.Relay]*relay{}}, nil
 }
 
 // Start starts relay w and returns its redacted URL. It first connects to the remote server once,
@@ -103,7 +92,7 @@ func (m *Manager) Start(ctx context.Context, w domain.Relay) (shown string, err 
 		return "", err
 	}
 	m.mu.Lock()
-	r, ctx, err := m.add(ctx, w, to, false)
+	r, ctx, err := m.add(ctx, w, to, nil)
 	m.mu.Unlock()
 	if err != nil {
 		return "", err
@@ -131,22 +120,22 @@ func (m *Manager) Start(ctx context.Context, w domain.Relay) (shown string, err 
 
 // add registers a relay. The returned context ends with ctx and when the relay is stopped; launch
 // replaces it with one that is independent of ctx. The caller holds m.mu.
-func (m *Manager) add(ctx context.Context, w domain.Relay, to *target, static bool) (*relay, context.Context, error) {
+func (m *Manager) add(ctx context.Context, w domain.Relay, to *target, live *stream.Session) (*relay, context.Context,
+	error) {
 	ctx, cancel := context.WithCancel(ctx)
-	r := &relay{Relay: w, target: to, static: static, cancel: cancel,
+	r := &relay{Relay: w, target: to, live: live, cancel: cancel,
 		log: m.opt.Log.With("relay", w.Direction, "stream", w.Name.String(), "url", to.redacted)}
 	r.status = domain.RelayStatus{
-		Direction: w.Direction, App: w.Name.App, Room: w.Name.Room, URL: to.redacted, Static: static, State: stateConnecting,
-		Since: time.Now(),
+		Direction: w.Direction, App: w.Name.App, Room: w.Name.Room, URL: to.redacted, Static: live != nil,
+		State: stateConnecting, Since: time.Now(),
 	}
 	var err error
-	switch old := m.relays[w]; {
+	switch {
 	case m.closed:
 		err = domain.Errorf(domain.Unavailable, "the server is stopping")
-	case old != nil:
-		old.restarted = true
+	case m.relays[w] != nil:
 		err = domain.Errorf(domain.Conflict, "the relay already exists")
-	case !static && m.count() >= m.opt.Max:
+	case live == nil && m.count() >= m.opt.Max:
 		err = domain.Errorf(domain.Limit, "relay limit reached (relay_max: %d)", m.opt.Max)
 	default:
 		m.relays[w] = r
@@ -159,7 +148,7 @@ func (m *Manager) add(ctx context.Context, w domain.Relay, to *target, static bo
 // count returns the number of relays from Start. The caller holds m.mu.
 func (m *Manager) count() (n int) {
 	for _, r := range m.relays {
-		if !r.static {
+		if r.live == nil {
 			n++
 		}
 	}
@@ -225,58 +214,50 @@ func (m *Manager) List() []domain.RelayStatus {
 // Close stops all relays, ends their streams on the remote servers, and waits for them.
 func (m *Manager) Close() {
 	m.mu.Lock()
-	if !m.closed {
-		close(m.stopped)
-	}
 	m.closed = true
 	for _, r := range m.relays {
 		r.cancel()
 	}
 	m.mu.Unlock()
-	m.unobserve()
 	m.running.Wait()
 }
 
-// Run pushes each stream of Options.Static while it is live, until ctx ends or the Manager is
-// closed.
+// Run pushes each stream of Options.Static while it is live, until ctx ends.
 func (m *Manager) Run(ctx context.Context) {
-	lost := uint64(0)
-	for m.events != nil {
-		select {
-		case e := <-m.events:
-			if e.Type == stream.Started {
-				m.pushStatic(e.Name)
-			}
-			if n := m.missedEvents(); n != lost { // a start may have been among them
-				lost = n
-				for _, in := range m.hub.Snapshot() {
-					m.pushStatic(in.Name)
-				}
-			}
-		case <-m.stopped:
-			return
-		case <-ctx.Done():
-			return
+	var pushing sync.WaitGroup
+	for app, bases := range m.opt.Static {
+		for _, base := range bases {
+			pushing.Go(func() {
+				m.hub.Supervise(ctx, stream.Consumer{Name: "static push", Log: m.opt.Log,
+					Run: func(ctx context.Context, live *stream.Session) error {
+						if live.Name().App != app {
+							return nil
+						}
+						return m.pushStatic(ctx, live, base)
+					}})
+			})
 		}
 	}
+	pushing.Wait()
 }
 
-// pushStatic pushes a stream to the URLs of Options.Static.
-func (m *Manager) pushStatic(name domain.Name) {
-	for _, base := range m.opt.Static[name.App] {
-		to, err := staticTarget(base, name.Room)
-		if err != nil { // New has checked it
-			m.opt.Log.Error("invalid static_push URL", "stream", name.String(), "err", err)
-			continue
-		}
-		m.mu.Lock()
-		r, _, err := m.add(context.Background(), domain.Relay{Direction: domain.Push, Name: name, URL: to.u.String()}, to,
-			true)
-		if err == nil { // else the relay exists or the server is stopping
-			m.launch(r)
-		}
-		m.mu.Unlock()
+// pushStatic pushes a session of a stream to a URL of Options.Static.
+func (m *Manager) pushStatic(ctx context.Context, live *stream.Session, base string) error {
+	to, err := staticTarget(base, live.Name().Room)
+	if err != nil {
+		return err
 	}
+	m.mu.Lock()
+	r, ctx, err := m.add(ctx, domain.Relay{Direction: domain.Push, Name: live.Name(), URL: to.u.String()}, to, live)
+	if err != nil {
+		m.mu.Unlock()
+		return nil // the relay exists or the server is stopping
+	}
+	m.running.Add(1) // under m.mu, so that Close, which has set closed, may wait
+	m.mu.Unlock()
+	defer m.running.Done()
+	m.run(ctx, r)
+	return nil
 }
 
 // States of a relay.
@@ -303,16 +284,16 @@ func (m *Manager) run(ctx context.Context, r *relay) {
 		switch {
 		case ctx.Err() != nil:
 			return
+		case errors.Is(err, errStreamEnded) && r.live != nil:
+			return
 		case errors.Is(err, errStreamEnded):
-			if m.streamEnded(r) {
-				return
-			}
+			m.recordStreamEnd(r)
 			continue
 		}
 		if m.recordFailure(r, err) == 1 {
 			pause = minBackoff
 		}
-		sleep(ctx, pause/2+rand.N(pause/2)) //nolint:forbidigo // jitter, no secret
+		r.sleep(ctx, pause/2+rand.N(pause/2)) //nolint:forbidigo // jitter, no secret
 		pause = min(2*pause, maxBackoff)
 	}
 }
@@ -335,22 +316,13 @@ func (r *relay) recoverTo(end func(error)) {
 	}
 }
 
-// streamEnded records that the stream of r has ended. It reports whether r ends too: it is static
-// and its stream has not started again. Then it also unregisters r.
-func (m *Manager) streamEnded(r *relay) bool {
+// recordStreamEnd records that the stream of r has ended.
+func (m *Manager) recordStreamEnd(r *relay) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if r.status.State == stateRunning {
 		r.status.Attempts, r.status.Error = 0, ""
 	}
-	if !r.static || r.restarted {
-		r.restarted = false
-		return false
-	}
-	if m.relays[r.Relay] == r {
-		delete(m.relays, r.Relay)
-	}
-	return true
 }
 
 // recordFailure records that an attempt failed, and returns the number of failures in a row.
@@ -404,8 +376,12 @@ func (m *Manager) failureCount(r *relay) int {
 	return r.status.Attempts
 }
 
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
+// sleep waits for d, or until ctx or the stream of a static relay ends.
+func (r *relay) sleep(ctx context.Context, d time.Duration) {
+	if r.live != nil {
+		r.live.Sleep(ctx, d)
+		return
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -55,6 +55,20 @@ func newManager(t *testing.T, change func(*Options)) (*stream.Hub, *Manager) {
 	return hub, m
 }
 
+// runStatic runs the static relays of m until stop is called.
+func runStatic(m *Manager) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.Run(ctx)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
 // publishAudio publishes an audio track, in which every frame is a random access point.
 func publishAudio(t *testing.T, hub *stream.Hub) *stream.Publisher {
 	t.Helper()
@@ -605,16 +619,15 @@ func TestBackoffAndFailureEvent(t *testing.T) {
 			at = append(at, time.Now())
 			return nil, errors.New("s3cret is down")
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		go m.Run(ctx)
+		stop := runStatic(m)
 		p := publishAudio(t, hub)
 		defer p.End(stream.Clean)
 		for n := range 60_000 { // 10 minutes
 			p.Write(audioFrame(n))
 			time.Sleep(10 * time.Millisecond)
 		}
-		cancel()
-		synctest.Wait()
+		list := m.List()
+		stop()
 		for i := 1; i < len(at); i++ {
 			pause := at[i].Sub(at[i-1])
 			if want := min(time.Second<<(min(i, 6)-1), maxBackoff); pause < want/2 || pause > want+50*time.Millisecond {
@@ -628,7 +641,7 @@ func TestBackoffAndFailureEvent(t *testing.T) {
 			told[0].URL != "rtmp://other.example/app/***" {
 			t.Errorf("reported %+v", told)
 		}
-		if list := m.List(); len(list) != 1 || !list[0].Static || list[0].State != stateFailed ||
+		if len(list) != 1 || !list[0].Static || list[0].State != stateFailed ||
 			list[0].Attempts != len(at) {
 			t.Errorf("after %d attempts: %+v", len(at), list)
 		}
@@ -785,11 +798,7 @@ func TestStaticPushFollowsStream(t *testing.T) {
 	hub, m := newManager(t, func(o *Options) {
 		o.Allow, o.Static = nil, map[string][]string{"live": {"rtmp://" + s.Addr().String() + "/app/?token=x"}}
 	})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		m.Run(context.Background())
-	}()
+	defer runStatic(m)()
 	for round := range 3 {
 		p := publishAudio(t, hub)
 		p.Write(audioFrame(0))
@@ -809,7 +818,6 @@ func TestStaticPushFollowsStream(t *testing.T) {
 		await(rtmp.ErrStreamEnded.Error())
 	}
 	m.Close()
-	<-done
 	if list := m.List(); len(list) != 0 {
 		t.Errorf("remaining: %+v", list)
 	}

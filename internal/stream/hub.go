@@ -5,8 +5,7 @@
 //
 // Lock order: Hub.mu before stream.mu. Neither is held over I/O, a callback or a channel send.
 // Publisher.Write takes stream.mu only, for the time of a slice store. Subscribers share it while
-// they copy pointers. What is counted of a viewer takes no lock, and a list of viewers has one of
-// its own: reading statistics delays no frame.
+// they copy pointers.
 package stream
 
 import (
@@ -60,6 +59,9 @@ type Options struct {
 	// many viewers by it: how long frames are collected before these readers wake up. audio is how
 	// long an audio frame waits for the next picture, if the stream has video. nil: no batching.
 	BatchWindow func(proto string, viewers int) (window, audio time.Duration)
+	// RestartPause is the pause before a consumer that failed is restarted; it doubles with each
+	// failure in a row. Default 1 s.
+	RestartPause time.Duration
 	// Epoch returns the number of a new session, higher than that of any session before. nil: 0. It
 	// may block.
 	Epoch func(context.Context) (uint64, error)
@@ -73,6 +75,7 @@ func (o *Options) defaults() {
 	o.RingBytes = cmp.Or(o.RingBytes, 64<<20)
 	o.TrackWait = cmp.Or(o.TrackWait, 2*time.Second)
 	o.RAPWait = cmp.Or(o.RAPWait, 10*time.Second)
+	o.RestartPause = cmp.Or(o.RestartPause, time.Second)
 }
 
 // A Hub holds the live streams of one server.
@@ -87,14 +90,12 @@ type Hub struct {
 	opt Options
 	ids atomic.Uint64
 
-	mu      sync.Mutex
-	streams map[domain.Name]*stream
-	revoked map[domain.KeyRef]time.Time
-	closed  bool
-	events  []Event // not sent yet
-
-	sending   sync.Mutex // held to send events, so that they stay in order
-	observers observers
+	mu          sync.Mutex
+	streams     map[domain.Name]*stream
+	revoked     map[domain.KeyRef]time.Time
+	observers   map[*observer]struct{}
+	supervisors []*supervisor
+	closed      bool
 
 	viewerLimits viewerLimits
 }
@@ -106,6 +107,7 @@ func NewHub(o Options) *Hub {
 		opt:          o,
 		streams:      make(map[domain.Name]*stream),
 		revoked:      make(map[domain.KeyRef]time.Time),
+		observers:    make(map[*observer]struct{}),
 		viewerLimits: viewerLimits{used: make(map[domain.ViewerLimit]int)},
 	}
 }
@@ -121,7 +123,7 @@ func (h *Hub) Revoke(refs []domain.KeyRef, end bool) {
 	now := time.Now()
 	reason := domain.Errorf(domain.Denied, "the stream key was revoked")
 	h.mu.Lock()
-	defer h.unlock()
+	defer h.mu.Unlock()
 	for ref, at := range h.revoked {
 		if now.Sub(at) > revokedFor {
 			delete(h.revoked, ref)
@@ -155,7 +157,7 @@ func (h *Hub) Revoke(refs []domain.KeyRef, end bool) {
 func (h *Hub) EndKeyless(app, room string) bool {
 	reason := domain.Errorf(domain.Denied, "the room was deleted")
 	h.mu.Lock()
-	defer h.unlock()
+	defer h.mu.Unlock()
 	found := false
 	for name, s := range h.streams {
 		if name.Room != room || app != "" && name.App != app {
@@ -180,7 +182,7 @@ func (h *Hub) EndKeyless(app, room string) bool {
 // publisher in this way is held.
 func (h *Hub) Kick(id uint64, reason error) error {
 	h.mu.Lock()
-	defer h.unlock()
+	defer h.mu.Unlock()
 	for _, s := range h.streams {
 		for _, p := range s.pubs {
 			if p != nil && p.id == id {
@@ -191,7 +193,7 @@ func (h *Hub) Kick(id uint64, reason error) error {
 				return nil
 			}
 		}
-		if v := s.viewers.find(id); v != nil {
+		if v := s.viewer(id); v != nil {
 			v.kick(reason)
 			return nil
 		}
@@ -203,27 +205,26 @@ func (h *Hub) Kick(id uint64, reason error) error {
 // in every app for "". It returns how many these were. The streams continue.
 func (h *Hub) EndViewers(app, room string, reason error) (n int) {
 	h.mu.Lock()
-	var streams []*stream
+	defer h.mu.Unlock()
 	for name, s := range h.streams {
 		if name.Room != room || app != "" && name.App != app {
 			continue
 		}
-		streams = append(streams, s)
 		if r := s.waiters; r != nil {
 			s.waiters = nil
 			r.reason = reason
 			close(r.done)
 			n += r.n
 		}
-	}
-	h.mu.Unlock()
-	for _, s := range streams {
-		for v := range s.viewers.from(0) {
+		s.mu.RLock()
+		s.viewers.after(0, func(v *Viewer) bool {
 			if !v.opt.Internal {
 				v.kick(reason)
 				n++
 			}
-		}
+			return true
+		})
+		s.mu.RUnlock()
 	}
 	return n
 }
@@ -232,7 +233,7 @@ func (h *Hub) EndViewers(app, room string, reason error) (n int) {
 // refused.
 func (h *Hub) Close() {
 	h.mu.Lock()
-	defer h.unlock()
+	defer h.mu.Unlock()
 	h.closed = true
 	reason := domain.Errorf(domain.Unavailable, "the server is stopping")
 	for _, s := range h.streams {
@@ -255,12 +256,12 @@ func (h *Hub) hold(s *stream, d time.Duration) {
 	n := s.holds
 	s.holdTimer = time.AfterFunc(d, func() {
 		h.mu.Lock()
-		defer h.unlock()
+		defer h.mu.Unlock()
 		if s.holds == n && !s.published() && h.streams[s.name] == s {
 			h.end(s, errEnded)
 		}
 	})
-	h.record(Held, s.name)
+	h.emit(Event{Type: Held, Name: s.name})
 }
 
 // end ends the session of s, which has no publisher. The caller holds h.mu.
@@ -274,7 +275,7 @@ func (h *Hub) end(s *stream, reason error) {
 	}
 	s.finish(reason)
 	if s.session {
-		h.record(Ended, s.name)
+		h.emit(Event{Type: Ended, Name: s.name})
 	}
 	if s.release != nil {
 		go s.release() // not under the lock: it may wait for the cluster, and uses nothing of s

@@ -108,7 +108,7 @@ func (h *Hub) prepare(ctx context.Context, name domain.Name) (*sessionStart, err
 // start is nil and there is no session, it fails with errNoSession.
 func (h *Hub) attach(p *Publisher, name domain.Name, start *sessionStart) (used bool, err error) {
 	h.mu.Lock()
-	defer h.unlock()
+	defer h.mu.Unlock()
 	role := p.opt.Grant.Role
 	if h.closed {
 		return false, domain.Errorf(domain.Unavailable, "the server is stopping")
@@ -131,22 +131,25 @@ func (h *Hub) attach(p *Publisher, name domain.Name, start *sessionStart) (used 
 		h.detach(old, domain.Errorf(domain.Conflict, "another encoder took over"))
 	}
 	p.s = s
+	s.pubs[role], s.lastKey = p, p.opt.Grant.Key
+	event := Event{Type: Resumed, Name: name}
+	if !s.session {
+		s.session, s.started, s.epoch, s.release = true, p.since, start.epoch, start.release
+		used, event.Type = true, Started
+		for _, v := range h.supervisors {
+			v.start(s)
+		}
+	}
 	if s.holdTimer != nil {
 		s.holdTimer.Stop()
 		s.holds++
 	}
 	s.mu.Lock()
-	s.pubs[role], s.lastKey = p, p.opt.Grant.Key
-	event := Resumed
-	if !s.session {
-		s.session, s.started, s.epoch, s.release = true, p.since, start.epoch, start.release
-		used, event = true, Started
-	}
-	if s.active.Load() == nil {
+	if s.active == nil {
 		s.activate(p)
 	}
 	s.mu.Unlock()
-	h.record(event, name)
+	h.emit(event)
 	return used, nil
 }
 
@@ -175,11 +178,12 @@ func (h *Hub) detach(p *Publisher, reason error) {
 	if s.pubs[p.opt.Grant.Role] != p {
 		return
 	}
-	s.mu.Lock()
 	s.pubs[p.opt.Grant.Role] = nil
+	s.mu.Lock()
 	p.detached = true
 	p.dropWarm()
-	if s.active.CompareAndSwap(p, nil) {
+	if s.active == p {
+		s.active = nil
 		for _, other := range s.pubs {
 			if other != nil {
 				s.activate(other)
@@ -224,7 +228,7 @@ const (
 func (p *Publisher) End(how EndReason) {
 	h, s := p.s.hub, p.s
 	h.mu.Lock()
-	defer h.unlock()
+	defer h.mu.Unlock()
 	if s.pubs[p.opt.Grant.Role] != p {
 		return
 	}
@@ -245,9 +249,9 @@ func (p *Publisher) Write(f *media.Frame) error {
 	now := f.Arrived
 	switch f.Track.Kind {
 	case media.Video:
-		p.video.add(len(f.Payload), now.Sub(p.since))
+		p.video.add(len(f.Payload), now)
 	case media.Audio:
-		p.audio.add(len(f.Payload), now.Sub(p.since))
+		p.audio.add(len(f.Payload), now)
 	}
 	s := p.s
 	s.mu.Lock()
@@ -261,7 +265,7 @@ func (p *Publisher) Write(f *media.Frame) error {
 		p.dropped.Add(1)
 		return nil
 	}
-	if s.active.Load() == p && !p.pending {
+	if s.active == p && !p.pending {
 		s.put(f)
 		return nil
 	}

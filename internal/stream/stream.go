@@ -21,13 +21,11 @@ type stream struct {
 	name domain.Name
 	hub  *Hub
 
-	// Under hub.mu. They change under mu too, so that either lock is enough to read them.
-	session bool // a publisher has attached
-	started time.Time
-	epoch   uint64
-	pubs    [2]*Publisher // by role
-
 	// Under hub.mu.
+	session   bool // a publisher has attached
+	started   time.Time
+	epoch     uint64
+	pubs      [2]*Publisher // by role
 	lastKey   domain.KeyRef // of the newest publisher
 	waiting   int           // viewers that wait for the session to start
 	waiters   *waiterGroup  // those of them that are not part of the server; nil if there are none
@@ -36,13 +34,10 @@ type stream struct {
 	release   func()
 
 	readyCh chan struct{} // closed when ready is set, or the stream has ended
-
-	viewers   viewerList
-	active    atomic.Pointer[Publisher] // the publisher whose frames go into the ring; set under mu
-	newestDTS atomic.Int64              // DTS of the newest frame
-	skips     atomic.Uint64
+	done    chan struct{} // closed when the stream has ended
 
 	mu              sync.RWMutex
+	active          *Publisher // the publisher whose frames go into the ring
 	ring            ring
 	timeline        timeline
 	ended           error // set once; io.EOF for a clean end
@@ -53,20 +48,23 @@ type stream struct {
 	firsts          [media.Data + 1]first // by kind
 	repeats         [media.Data + 1]bool  // a second frame of that track has come
 	meta            *media.Meta
+	viewers         viewerList
 	batchers        []*wakeBatcher // one for each protocol with readers
 	pictureInterval frameInterval  // time between pictures
 	deferred        deferredWake   // wakes readers that wait for a stream time
+	skips           atomic.Uint64
+	off             []string // consumers that are off for this session
 }
 
 func newStream(h *Hub, name domain.Name) *stream {
 	return &stream{
 		name: name, hub: h,
-		readyCh: make(chan struct{}),
-		tracks:  make(map[trackKey]*media.Track),
+		readyCh: make(chan struct{}), done: make(chan struct{}),
+		tracks: make(map[trackKey]*media.Track),
 	}
 }
 
-// published reports whether s has a publisher. The caller holds hub.mu or s.mu.
+// published reports whether s has a publisher. The caller holds hub.mu.
 func (s *stream) published() bool {
 	return s.pubs[domain.Primary] != nil || s.pubs[domain.Backup] != nil
 }
@@ -91,6 +89,7 @@ func (s *stream) finish(reason error) {
 		return
 	}
 	s.ended = reason
+	close(s.done)
 	if !s.ready {
 		close(s.readyCh)
 	}
@@ -118,7 +117,6 @@ func (s *stream) put(f *media.Frame) {
 	}
 	s.meta = f.Meta
 	s.ring.push(f, s.limits())
-	s.newestDTS.Store(int64(f.DTS))
 	s.deferred.observe(f, urgent)
 	if !s.ready {
 		s.checkReady(f)

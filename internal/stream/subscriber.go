@@ -66,10 +66,14 @@ func (h *Hub) Subscribe(ctx context.Context, name domain.Name, o SubscribeOption
 	if err != nil {
 		return nil, err
 	}
+	return newSubscriber(v, o), nil
+}
+
+func newSubscriber(v *Viewer, o SubscribeOptions) *Subscriber {
 	v.s.mu.Lock()
 	defer v.s.mu.Unlock()
 	return &Subscriber{Viewer: v, batcher: v.s.batcher(o.Viewer.Proto), trackFilter: o.TrackFilter, all: o.AllTracks,
-		gops: o.GOPs, joined: v.since}, nil
+		gops: o.GOPs, joined: v.since}
 }
 
 // Await waits as Subscribe does, for a viewer that is not a Subscriber.

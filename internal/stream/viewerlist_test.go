@@ -3,7 +3,6 @@ package stream
 import (
 	"math/rand/v2"
 	"slices"
-	"sync/atomic"
 	"testing"
 )
 
@@ -13,22 +12,21 @@ func TestViewerList(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var l viewerList
 	var want []*Viewer
-	var next atomic.Uint64
+	id := uint64(0)
 	read := func(from uint64, most int) (ids []uint64) {
-		for v := range l.from(from) {
-			if ids = append(ids, v.id); len(ids) == most {
-				break
-			}
-		}
+		l.after(from, func(v *Viewer) bool {
+			ids = append(ids, v.id)
+			return len(ids) < most
+		})
 		return ids
 	}
 	for step := range 20_000 {
 		joining := step/2000%2 == 0 // many viewers join, then many leave
 		switch n := random.IntN(10); {
 		case joining && n < 8 || !joining && n < 2:
-			next.Add(uint64(random.IntN(3)))
-			v := new(Viewer)
-			l.add(v, &next)
+			id += 1 + uint64(random.IntN(3))
+			v := &Viewer{id: id}
+			l.add(v)
 			want = append(want, v)
 		case len(want) > 0:
 			i := random.IntN(len(want))
@@ -47,7 +45,7 @@ func TestViewerList(t *testing.T) {
 		}
 		var got []uint64
 		for from := uint64(0); ; {
-			piece := read(from, 1+random.IntN(2*listBatch))
+			piece := read(from, 7)
 			if len(piece) == 0 {
 				break
 			}

@@ -37,6 +37,9 @@ type connStats struct {
 	Skipped      map[media.SkipReason]uint64 `json:"skipped,omitzero"`
 	SilentFrames uint64                      `json:"silent_frames,omitzero"`
 	Unusable     []unusableTrack             `json:"unusable_tracks,omitzero"`
+	// Off is for publishers: the parts of the server, such as hls, that have failed for this stream and
+	// are off until it starts again.
+	Off []string `json:"off,omitzero"`
 
 	// For players.
 	Proto  string  `json:"proto,omitzero"`       // rtmp, flv, ws or hls
@@ -175,7 +178,7 @@ func publisherStats(in stream.Info, c stream.ConnInfo) connStats {
 	for proto, window := range in.BatchWindows {
 		p.BatchWindowMS[proto] = window.Milliseconds()
 	}
-	p.ArrivalTimestamps, p.Skips = c.ArrivalTimestamps, &in.Skips
+	p.ArrivalTimestamps, p.Skips, p.Off = c.ArrivalTimestamps, &in.Skips, in.Off
 	p.Skipped, p.SilentFrames = c.Skipped.Skipped, c.Skipped.Silent
 	for _, t := range c.Skipped.Unusable {
 		p.Unusable = append(p.Unusable, unusableTrack{t.Kind.String(), t.ID, t.Codec, t.Reason})

@@ -5,7 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,7 +50,8 @@ type Outbox struct {
 	events    <-chan stream.Event
 	lost      func() uint64
 	stop      func()
-	extra     chan Event // from other parts of the server than the hub
+	live      chan *stream.Session // sessions for which stream.live is due
+	extra     chan Event           // from other parts of the server than the hub
 	extraLost atomic.Uint64
 }
 
@@ -63,7 +64,7 @@ func OpenOutbox(hub *stream.Hub, o OutboxOptions) (*Outbox, error) {
 	}
 	o.AliveInterval = cmp.Or(o.AliveInterval, aliveInterval)
 	out := &Outbox{hub: hub, opt: o, client: newClient(o.Secret, o.Timeout), queue: b,
-		extra: make(chan Event, maxExtraEvents)}
+		live: make(chan *stream.Session), extra: make(chan Event, maxExtraEvents)}
 	out.events, out.lost, out.stop = hub.Observe(maxWaitingEvents, o.Viewers)
 	return out, nil
 }
@@ -106,8 +107,11 @@ func (o *Outbox) Run(ctx context.Context) {
 			o.markDelivered(inFlight)
 		}
 	}()
-	alive := time.NewTicker(o.opt.AliveInterval)
-	defer alive.Stop()
+	var supervising sync.WaitGroup
+	defer supervising.Wait()
+	supervising.Go(func() {
+		o.hub.Supervise(ctx, stream.Consumer{Name: "webhook", Run: o.repeatLive, Log: o.opt.Log})
+	})
 	for {
 		if !busy {
 			list, end, err := o.queue.next(maxBatch, time.Now())
@@ -133,16 +137,12 @@ func (o *Outbox) Run(ctx context.Context) {
 			if busy = false; ok {
 				o.markDelivered(inFlight)
 			}
-		case now := <-alive.C:
-			liveNow := o.liveEvents(now)
-			all := receiveAll(events)
-			o.addStreamEvents(all, lost()-missed)
+		case s := <-o.live:
+			due := append([]*stream.Session{s}, receiveAll(o.live)...)
+			// Events come first, so that the state that is read after them is not older than they are.
+			o.addStreamEvents(receiveAll(events), lost()-missed)
 			missed = lost()
-			// Another event of the same stream comes before or after this one, in an unknown order:
-			// the next tick sends the right one.
-			o.add(slices.DeleteFunc(liveNow, func(g Event) bool {
-				return slices.ContainsFunc(all, func(e stream.Event) bool { return e.Name.String() == g.Stream })
-			}), 0)
+			o.addLiveEvents(due)
 		case <-ctx.Done():
 			return
 		}
@@ -181,11 +181,14 @@ func (o *Outbox) markDelivered(p position) {
 	}
 }
 
-// receiveAll returns the events that wait in events.
-func receiveAll(events <-chan stream.Event) (all []stream.Event) {
+// receiveAll returns what waits in c.
+func receiveAll[T any](c <-chan T) (all []T) {
 	for len(all) < maxWaitingEvents {
 		select {
-		case e := <-events:
+		case e, ok := <-c:
+			if !ok {
+				return all
+			}
 			all = append(all, e)
 		default:
 			return all
@@ -205,14 +208,26 @@ func (o *Outbox) addStreamEvents(events []stream.Event, lost uint64) {
 	o.add(list, lost)
 }
 
-// liveEvents returns a stream.live event for each live stream, ordered by name.
-func (o *Outbox) liveEvents(now time.Time) (list []Event) {
-	for _, in := range o.hub.Snapshot() {
-		if !in.Held {
-			list = append(list, Event{ID: newID(), Type: typeLive, Stream: in.Name.String(), At: now.UTC()})
+// repeatLive requests stream.live for a session at each AliveInterval.
+func (o *Outbox) repeatLive(ctx context.Context, s *stream.Session) error {
+	for s.Sleep(ctx, o.opt.AliveInterval) {
+		select {
+		case o.live <- s:
+		case <-ctx.Done():
 		}
 	}
-	return list
+	return nil
+}
+
+// addLiveEvents adds stream.live for each session that has a publisher.
+func (o *Outbox) addLiveEvents(due []*stream.Session) {
+	var list []Event
+	for _, s := range due {
+		if s.Published() {
+			list = append(list, Event{ID: newID(), Type: typeLive, Stream: s.Name().String(), At: time.Now().UTC()})
+		}
+	}
+	o.add(list, 0)
 }
 
 // add adds events to the queue; lost is how many were lost before.

@@ -7,11 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"runtime/debug"
 	"time"
 
 	"livego/internal/deliver/segment"
-	"livego/internal/domain"
 	"livego/internal/media"
 	"livego/internal/stream"
 )
@@ -19,8 +17,6 @@ import (
 const (
 	// feedFrames is how many frames are read at once: some seconds of video and audio.
 	feedFrames = 256
-	// feedRetry is the delay before segmenting restarts after a failure.
-	feedRetry = time.Second
 	// watchedFor is for how long after a playlist request parts are made as they come. Without
 	// requests they are made once per segment.
 	watchedFor = 10 * time.Second
@@ -29,58 +25,35 @@ const (
 	idleAfter = 2 * time.Second
 )
 
-var (
-	errPanic = errors.New("hls: segmenting panicked")
-	errIdle  = errors.New("hls: no frame for some time")
-)
+var errIdle = errors.New("hls: no frame for some time")
 
 // A feed segments one stream session.
 type feed struct {
 	srv     *Server
-	name    domain.Name
+	live    *stream.Session
 	session *streamSession
 	log     *slog.Logger
 	warned  bool // of a long keyframe interval
 }
 
-// feed segments the stream session of name until it ends.
-func (s *Server) feed(ctx context.Context, name domain.Name, sess *streamSession) {
-	fd := &feed{srv: s, name: name, session: sess, log: s.opt.Log.With("proto", "hls", "stream", name.String())}
-	err := fd.runSafely(ctx)
-	failed := err != nil && ctx.Err() == nil && domain.KindOf(err) != domain.NotFound
-	if failed {
-		if !errors.Is(err, errPanic) { // a panic is in the log already
-			fd.log.Error("segmenting failed", "err", err)
-		}
-		select { // the failure may occur again at once
-		case <-time.After(feedRetry):
-		case <-ctx.Done():
-		}
+// feed segments a stream session until it ends.
+func (s *Server) feed(ctx context.Context, live *stream.Session) error {
+	if !s.servesApp(live.Name().App) {
+		return nil
 	}
-	s.mu.Lock()
-	sess.ended, sess.failed = time.Now(), failed
-	s.mu.Unlock()
-	// A stream session that started before this line was taken for the one that has just ended.
-	if s.hub.Has(name) {
-		s.requestStart(ctx, name)
+	fd := &feed{srv: s, live: live, session: s.startSession(live.Name()),
+		log: s.opt.Log.With("proto", "hls", "stream", live.Name().String())}
+	err := fd.run(ctx)
+	if err == nil {
+		s.endSession(live)
 	}
-}
-
-// runSafely is run with panics turned into errors: they end this feed and no other.
-func (fd *feed) runSafely(ctx context.Context) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			fd.log.Error("panic", "panic", r, "stack", string(debug.Stack()))
-			err = errPanic
-		}
-	}()
-	return fd.run(ctx)
+	return err
 }
 
 func (fd *feed) run(ctx context.Context) error {
 	sub, err := fd.subscribe(ctx)
 	if err != nil {
-		return err
+		return nil // the stream session or ctx has ended
 	}
 	defer sub.Leave()
 	defer fd.session.subscriber.Store(nil)
@@ -105,10 +78,10 @@ func (fd *feed) subscribe(ctx context.Context) (*stream.Subscriber, error) {
 	s, sess := fd.srv, fd.session
 	defer close(sess.started)
 	gops := math.MaxInt // all that the stream keeps
-	if sess.afterFault {
+	if fd.live.Restarted() {
 		gops = 0 // do not read again what may have caused the failure
 	}
-	sub, err := s.hub.Subscribe(ctx, fd.name, stream.SubscribeOptions{
+	sub, err := fd.live.Subscribe(ctx, stream.SubscribeOptions{
 		Viewer:      stream.ViewerOptions{Proto: "hls", Internal: true},
 		GOPs:        gops,
 		TrackFilter: carriesCached(),
@@ -171,7 +144,7 @@ func (fd *feed) handleIdle(ctx context.Context, sub *stream.Subscriber, seg *seg
 		return
 	}
 	// An encoder that is still connected may continue where it stopped.
-	if in, ok := fd.srv.hub.Info(fd.name); err == nil && ok && in.Held {
+	if err == nil && !fd.live.Published() {
 		fd.publishLastParts(ctx, seg)
 		seg.Pause()
 	}

@@ -2,20 +2,23 @@ package hls
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"livego/internal/domain"
 	"livego/internal/media"
 	"livego/internal/stream"
 )
 
-// TestSegmentingPanicIsRetried makes segmenting panic repeatedly while the stream is live. The
-// process survives, the log is not flooded, and afterwards the playlist continues by the rules.
+// TestSegmentingPanicIsRetried makes segmenting panic while the stream is live. The process
+// survives, and afterwards the playlist continues by the rules.
 func TestSegmentingPanicIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		const pause = time.Second
 		var log bytes.Buffer // read while the feed is idle
 		failing := false     // written while the feed is idle
 		c := newTestServer(t, Options{
@@ -25,7 +28,7 @@ func TestSegmentingPanicIsRetried(t *testing.T) {
 					panic("segmenting fails")
 				}
 			},
-		}, stream.Options{})
+		}, stream.Options{RestartPause: pause})
 		p := c.publish(movie)
 		c.write(p, 5*time.Second)
 		synctest.Wait()
@@ -35,20 +38,21 @@ func TestSegmentingPanicIsRetried(t *testing.T) {
 		c.write(p, 2*time.Second)
 		synctest.Wait()
 		if n := strings.Count(log.String(), "\n"); n != 1 || strings.Count(log.String(), "level=ERROR") != 1 ||
-			!strings.Contains(log.String(), "feed_test.go") || !strings.Contains(log.String(), "stream=live/movie") {
+			!strings.Contains(log.String(), "feed_test.go") ||
+			!strings.Contains(log.String(), "consumer=hls stream=live/movie") {
 			t.Errorf("%d lines in the log:\n%s", n, log.String())
 		}
 		if _, files := segments(c.get(url)); len(files) != 2 {
 			t.Errorf("after the panic: %v", files)
 		}
 		c.write(p, 5*time.Second)
-		sleep(feedRetry / 2)
+		sleep(pause / 2)
 		if n := strings.Count(log.String(), "\n"); n != 1 {
 			t.Errorf("%d log lines before the retry", n)
 		}
 
 		failing = false
-		sleep(feedRetry)
+		sleep(pause)
 		c.write(p, 5*time.Second)
 		synctest.Wait()
 		body := c.get(url)
@@ -68,6 +72,87 @@ func TestSegmentingPanicIsRetried(t *testing.T) {
 		if n := strings.Count(log.String(), "\n"); n != 1 {
 			t.Errorf("%d lines in the log:\n%s", n, log.String())
 		}
+	})
+}
+
+// TestSegmentingThatKeepsFailingIsOff makes the segmenter of one stream panic at every segment, as a
+// hostile stream might. HLS of that stream is then off, with a reason in the response, until the
+// stream starts again. The stream itself and HLS of another stream continue.
+func TestSegmentingThatKeepsFailingIsOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failing := true // written while the feeds are idle
+		var log bytes.Buffer
+		c := newTestServer(t, Options{
+			Log: slog.New(slog.NewTextHandler(&log, nil)),
+			MarkUsed: func(seq uint64) { // the movie has epoch 100, the other stream 200
+				if failing && seq < 200 {
+					panic("segmenting fails")
+				}
+			},
+		}, stream.Options{})
+		p := c.publish(movie)
+		other := c.publish(domain.Name{App: "live", Room: "other"})
+		answer := c.getAsync("/live/movie.m3u8") // waits for the first segment
+		for range 10 {
+			c.write(p, 4*time.Second)
+			c.at -= 4 * time.Second
+			c.write(other, 4*time.Second)
+			sleep(4 * time.Second)
+		}
+		if r := <-answer; r.w.Code != 503 {
+			t.Errorf("a request from before: %d %s", r.w.Code, r.w.Body)
+		}
+		for _, path := range []string{"/live/movie.m3u8", "/live/movie/index.m3u8", "/live/movie/ts.m3u8"} {
+			before := time.Now()
+			if w := c.do("GET", path); w.Code != 503 || !strings.Contains(w.Body.String(), "HLS of live/movie has failed") ||
+				time.Since(before) != 0 {
+				t.Errorf("%s: %d %s after %v", path, w.Code, w.Body, time.Since(before))
+			}
+		}
+		if in, _ := c.hub.Info(movie); len(in.Off) != 1 || in.Off[0] != "hls" || in.Frames == 0 || in.Held {
+			t.Errorf("the stream: %+v", in)
+		}
+		if _, files := segments(c.get("/live/other/ts.m3u8")); len(files) < 5 {
+			t.Errorf("the other stream: %v", files)
+		}
+		if n := strings.Count(log.String(), "\n"); n != 2 {
+			t.Errorf("%d lines in the log:\n%s", n, log.String())
+		}
+
+		failing = false
+		p.End(stream.Clean)
+		p = c.publish(movie)
+		c.write(p, 5*time.Second)
+		if _, files := segments(c.get(c.tsPlaylistURL())); len(files) == 0 {
+			t.Error("no segments of the next session")
+		}
+	})
+}
+
+// TestRequestBeforeFeed requests a stream that has started when its feed has not: the request waits
+// for the feed.
+func TestRequestBeforeFeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestServer(t, Options{}, stream.Options{})
+		late := New(c.hub, fakeAuthorizer{}, c.srv.opt)
+		p := c.publish(movie)
+		c.write(p, 5*time.Second)
+		synctest.Wait()
+		c.srv = late
+		answer := c.getAsync("/live/movie.m3u8")
+		synctest.Wait()
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			late.Run(ctx)
+		}()
+		if r := <-answer; r.w.Code != 200 {
+			t.Errorf("%d %s", r.w.Code, r.w.Body)
+		}
+		p.End(stream.Clean)
+		stop()
+		<-done
 	})
 }
 

@@ -67,26 +67,21 @@ const (
 	// number of ended streams is bounded too.
 	minKeptBytes = 64 << 10
 
+	consumer      = "hls" // the name of the stream.Consumer
 	sweepInterval = time.Second
 	drainInterval = 100 * time.Millisecond
 )
 
 // A Server serves HLS.
 type Server struct {
-	hub           *stream.Hub
-	authorizer    domain.Authorizer
-	opt           Options
-	registry      *sessionRegistry
-	startRequests chan startRequest
+	hub        *stream.Hub
+	authorizer domain.Authorizer
+	opt        Options
+	registry   *sessionRegistry
 
 	mu             sync.RWMutex
 	streamSessions map[domain.Name]*streamSession // the newest of each name
-}
-
-// A startRequest asks Run to start the session of a stream whose event may have been lost.
-type startRequest struct {
-	name  domain.Name
-	reply chan<- *streamSession // buffered, for one session
+	changed        chan struct{}                  // closed when one of them starts or ends
 }
 
 // New returns a Server of the streams of hub for viewers that authorizer grants access. It segments
@@ -98,41 +93,27 @@ func New(hub *stream.Hub, authorizer domain.Authorizer, o Options) *Server {
 	return &Server{
 		hub: hub, authorizer: authorizer, opt: o,
 		registry:       newSessionRegistry(hub, o.SessionTimeout, o.LimitLoopback),
-		startRequests:  make(chan startRequest),
 		streamSessions: make(map[domain.Name]*streamSession),
+		changed:        make(chan struct{}),
 	}
 }
 
 // Run segments every stream of the hub until ctx is done.
 func (s *Server) Run(ctx context.Context) {
-	events, _, stop := s.hub.Observe(1024, false) // a request starts a stream whose event was lost
-	defer stop()
 	defer s.registry.close()
-	var feeds sync.WaitGroup
-	defer feeds.Wait()
-	start := func(name domain.Name) *streamSession {
-		sess, fresh := s.startSession(name)
-		if fresh {
-			feeds.Go(func() { s.feed(ctx, name, sess) })
-		}
-		return sess
-	}
-	for _, in := range s.hub.Snapshot() {
-		if s.servesApp(in.Name.App) {
-			start(in.Name)
-		}
-	}
-	sweep := time.NewTicker(sweepInterval)
-	defer sweep.Stop()
+	var sweeping sync.WaitGroup
+	sweeping.Go(func() { s.sweep(ctx) })
+	s.hub.Supervise(ctx, stream.Consumer{Name: consumer, Run: s.feed, Failed: s.endSession, Log: s.opt.Log})
+	sweeping.Wait()
+}
+
+// sweep removes what has expired until ctx is done.
+func (s *Server) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepInterval)
+	defer tick.Stop()
 	for {
 		select {
-		case e := <-events:
-			if e.Type == stream.Started && s.servesApp(e.Name.App) {
-				start(e.Name)
-			}
-		case r := <-s.startRequests:
-			r.reply <- start(r.name)
-		case now := <-sweep.C:
+		case now := <-tick.C:
 			s.expire(now)
 			s.registry.expire(now)
 		case <-ctx.Done():

@@ -678,24 +678,6 @@ func TestRenderedBytesOfEndedStreamsAreBounded(t *testing.T) {
 	})
 }
 
-// TestRequestStartsMissedStream requests a stream whose start event Run has missed.
-func TestRequestStartsMissedStream(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newTestServer(t, Options{}, stream.Options{})
-		p := c.publish(movie)
-		c.write(p, 3*time.Second)
-		synctest.Wait()
-		c.srv.mu.Lock()
-		before := &streamSession{started: make(chan struct{}), ended: time.Now()}
-		close(before.started)
-		c.srv.streamSessions[movie] = before
-		c.srv.mu.Unlock()
-		if _, files := segments(c.get(c.tsPlaylistURL())); len(files) == 0 {
-			t.Error("no segments")
-		}
-	})
-}
-
 func TestConcurrentReaders(t *testing.T) {
 	c := newTestServer(t, Options{Segment: 500 * ms}, stream.Options{})
 	web := httptest.NewServer(c.srv)

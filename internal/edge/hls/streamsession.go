@@ -15,8 +15,6 @@ import (
 
 // A streamSession is the HLS side of one session of a stream.
 type streamSession struct {
-	afterFault bool // the previous session failed, and the stream may still be the same
-
 	// segmenter is that of the previous session, if it is kept, until this session has started; nil
 	// when there is none. It stays if the stream ended before it could be read.
 	segmenter atomic.Pointer[segment.Segmenter]
@@ -29,9 +27,7 @@ type streamSession struct {
 
 	lastRequest atomic.Int64 // Unix time in ms of about the last playlist request
 
-	// Guarded by Server.mu.
-	ended  time.Time // zero while a feed runs
-	failed bool      // segmenting failed
+	ended time.Time // zero until the last feed has ended; guarded by Server.mu
 }
 
 // watched reports whether a playlist was requested recently.
@@ -74,55 +70,62 @@ func (s *streamSession) ready() bool {
 	return l != nil && l.Ready
 }
 
-// startSession returns the running session of name. If fresh, the caller must start its feed.
-func (s *Server) startSession(name domain.Name) (sess *streamSession, fresh bool) {
+// startSession starts a session of name, which continues the playlist of the one before.
+func (s *Server) startSession(name domain.Name) *streamSession {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.streamSessions[name]
-	if old != nil && old.ended.IsZero() {
-		return old, false
-	}
-	sess = &streamSession{started: make(chan struct{})}
-	if old != nil {
+	sess := &streamSession{started: make(chan struct{})}
+	if old := s.streamSessions[name]; old != nil {
 		sess.segmenter.Store(old.segmenter.Load())
-		sess.afterFault = old.failed
 	}
 	s.streamSessions[name] = sess
-	return sess, true
+	s.notifyChange()
+	return sess
 }
 
-// requestStart asks Run to start the session of name, whose event may have been lost. It returns
-// nil when ctx ends first.
-func (s *Server) requestStart(ctx context.Context, name domain.Name) *streamSession {
-	reply := make(chan *streamSession, 1)
-	select {
-	case s.startRequests <- startRequest{name, reply}:
-		return <-reply
-	case <-ctx.Done():
-		return nil
+// endSession ends the session of a stream session that has ended, or whose segmenting is off.
+func (s *Server) endSession(live *stream.Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sess := s.streamSessions[live.Name()]; sess != nil {
+		sess.ended = time.Now()
 	}
+	s.notifyChange()
 }
 
-// currentSession returns the session of name for a request: the running one, or one that has ended
-// and is kept.
+// notifyChange wakes the requests in currentSession. The caller holds s.mu.
+func (s *Server) notifyChange() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// currentSession returns the session of name for a request: the running one, which it waits for if
+// the stream has just started, or one that has ended and is kept.
 func (s *Server) currentSession(ctx context.Context, name domain.Name) (*streamSession, error) {
-	s.mu.RLock()
-	sess := s.streamSessions[name]
-	running := sess != nil && sess.ended.IsZero()
-	s.mu.RUnlock()
-	if running {
-		return sess, nil
-	}
-	if s.hub.Has(name) { // the event was lost, or is not processed yet
-		sess = s.requestStart(ctx, name)
-		if sess == nil {
+	for {
+		s.mu.RLock()
+		sess, changed := s.streamSessions[name], s.changed
+		running := sess != nil && sess.ended.IsZero()
+		s.mu.RUnlock()
+		if running {
+			return sess, nil
+		}
+		live := s.hub.Session(name)
+		switch {
+		case live == nil && sess != nil:
+			return sess, nil
+		case live == nil:
+			return nil, domain.Errorf(domain.NotFound, "nobody is publishing %s", name)
+		case live.Off(consumer):
+			return nil, domain.Errorf(domain.Unavailable, "HLS of %s has failed: it is off until the stream starts again", name)
+		}
+		select {
+		case <-changed:
+		case <-live.Done():
+		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
-	if sess == nil {
-		return nil, domain.Errorf(domain.NotFound, "nobody is publishing %s", name)
-	}
-	return sess, nil
 }
 
 // awaitSession returns the session of name and its list. It waits for the first segment, for up to

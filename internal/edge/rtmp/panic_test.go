@@ -1,0 +1,129 @@
+package rtmp
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"livego/internal/container/flv"
+	"livego/internal/domain"
+	"livego/internal/proto/rtmp"
+	"livego/internal/stream"
+)
+
+// openAuthorizer lets everybody publish and play the room that they name.
+type openAuthorizer struct{}
+
+func (openAuthorizer) Authorize(_ context.Context, r domain.AuthRequest) (domain.Grant, error) {
+	name, err := domain.ParseName(r.App, r.Name)
+	return domain.Grant{Name: name}, err
+}
+
+// panicHandler panics in the demuxer, which logs what it skips. It keeps other log lines.
+type panicHandler struct{ slog.Handler }
+
+func (h panicHandler) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == "media skipped" {
+		panic("demuxing fails")
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h panicHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return panicHandler{h.Handler.WithAttrs(attrs)}
+}
+
+// TestDemuxerPanicEndsOnlyItsPublisher makes the demuxer of one publisher panic, as a hostile stream
+// might. Its connection is closed and its stream is held, so that it can come back. Another
+// publisher continues.
+func TestDemuxerPanicEndsOnlyItsPublisher(t *testing.T) {
+	var log bytes.Buffer // read after the server has stopped
+	hub := stream.NewHub(stream.Options{Hold: time.Minute, TrackWait: 1})
+	s := New(hub, openAuthorizer{}, Options{ReadTimeout: time.Minute,
+		Conn: rtmp.Options{MaxMessage: 1 << 20, LingerTimeout: time.Millisecond},
+		Log:  slog.New(panicHandler{slog.NewTextHandler(&log, nil)})})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := s.Serve(ctx, ln); err != nil {
+			t.Error(err)
+		}
+	})
+	defer serving.Wait()
+	defer stop()
+	events, _, stopEvents := hub.Observe(16, false)
+	defer stopEvents()
+
+	publish := func(room string) *rtmp.ClientConn {
+		t.Helper()
+		nc, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := rtmp.NewClientConn(nc, rtmp.Options{MaxMessage: 1 << 20, LingerTimeout: time.Millisecond})
+		if err := c.Connect(t.Context(), "live", "rtmp://localhost/live"); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Publish(t.Context(), room); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	send := func(c *rtmp.ClientConn, body ...byte) {
+		t.Helper()
+		if err := c.WriteMessage(rtmp.Message{Type: flv.TypeAudio, StreamID: c.StreamID(), Payload: body}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await := func(room string, want stream.EventType) {
+		t.Helper()
+		select {
+		case e := <-events:
+			if e.Name.Room != room || e.Type != want {
+				t.Fatalf("%s %s, want %s %s", e.Name, e.Type, room, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: not %s", room, want)
+		}
+	}
+	healthy := publish("healthy")
+	defer healthy.Close()
+	await("healthy", stream.Started)
+	hostile := publish("hostile")
+	defer hostile.Close()
+	await("hostile", stream.Started)
+	mp3 := []byte{0x2f, 0xff, 0xfb, 0x90, 0x00}
+	send(hostile, mp3...)
+	send(hostile, 0xaf) // AAC without the packet type
+	await("hostile", stream.Held)
+	for err := error(nil); err == nil; { // until the server closes the connection
+		_, err = hostile.ReadMessage()
+	}
+	back := publish("hostile")
+	defer back.Close()
+	await("hostile", stream.Resumed)
+	before, _ := hub.Info(domain.Name{App: "live", Room: "healthy"})
+	send(healthy, mp3...)
+	if err := healthy.EndStream(); err != nil {
+		t.Fatal(err)
+	}
+	await("healthy", stream.Ended)
+	if len(before.Publishers) != 1 {
+		t.Errorf("the other stream: %+v", before)
+	}
+	stop()
+	back.Close()
+	serving.Wait()
+	if n := strings.Count(log.String(), "demuxing fails"); n != 1 {
+		t.Errorf("the log has the panic %d times:\n%s", n, log.String())
+	}
+}
