@@ -136,8 +136,8 @@ func (l *longRun) readFrames(at time.Duration) {
 	}
 	for _, f := range buf[:n] {
 		l.frames++
-		if f.DTS != at || f.PTS != at || f.Discontinuity != 0 {
-			l.t.Fatalf("the frame of %v has DTS %v, PTS %v, discontinuity %d", at, f.DTS, f.PTS, f.Discontinuity)
+		if f.DTS != at || f.PTS != at || f.Program.Discontinuity != 0 {
+			l.t.Fatalf("the frame of %v has DTS %v, PTS %v, discontinuity %d", at, f.DTS, f.PTS, f.Program.Discontinuity)
 		}
 		want := uint32(at.Milliseconds())
 		if got := l.rtmpTime(f); got != want {

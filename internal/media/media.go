@@ -1,6 +1,6 @@
-// Package media holds the types of the data plane: elementary streams (Track), access units (Frame)
-// and the metadata that an encoder sends (Meta). It knows codecs by name only: internal/codec reads
-// their bytes, and internal/container their packaging.
+// Package media holds the types of the data plane: elementary streams (Track), access units (Frame),
+// the track set of a stream (Program) and the metadata that an encoder sends (Meta). It knows codecs
+// by name only: internal/codec reads their bytes, and internal/container their packaging.
 package media
 
 import (
@@ -138,6 +138,9 @@ const (
 type Frame struct {
 	Track *Track
 	Meta  *Meta // in effect at this frame; nil if the encoder sent none
+	// Program is the track set at this frame, Track included. A track that comes later is in later
+	// Programs only. Publisher.Write sets it.
+	Program *Program
 
 	// DTS and PTS are the encoder's time, unwrapped to 64 bits, until Publisher.Write, and stream
 	// time after it.
@@ -149,10 +152,6 @@ type Frame struct {
 	// than a millisecond. Publisher.Write sets it.
 	Ticks int64
 
-	// Secondary marks a frame of a track that is not the first of its kind, for viewers that
-	// request all tracks. Publisher.Write sets it.
-	Secondary bool
-
 	RAP RandomAccess
 	// Leading marks a picture that is not decodable by a viewer that starts at the random access
 	// point before it (RASL, ITU-T H.265 clause 3.131).
@@ -161,8 +160,6 @@ type Frame struct {
 	// access point.
 	KeyFlag bool
 
-	// Discontinuity rises at each join of the timeline. Publisher.Write sets it.
-	Discontinuity uint32
 	// Seq is the position in the stream, without gaps. Publisher.Write sets it.
 	Seq uint64
 	// Arrived is when the last byte was read.

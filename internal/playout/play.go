@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"slices"
 	"sync"
 	"time"
 
@@ -104,7 +103,7 @@ func Play(ctx context.Context, o *Options) (Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	items := make(chan item, readAhead)
 	q := &byteBudget{released: make(chan struct{}, 1)}
-	r := &reader{o: o, out: items, budget: q, warn: rep.warn}
+	r := &reader{o: o, out: items, budget: q, warn: rep.warn, lastTracks: new(media.Program)}
 	var done sync.WaitGroup
 	var readErr error
 	done.Go(func() {
@@ -136,7 +135,6 @@ type sender struct {
 	budget           *byteBudget
 	sink             Sink
 	preamble         flv.Preamble
-	announced        bool      // tracks were announced
 	clockZero        time.Time // when time 0 of the stream is due
 	replay           []item    // items since the last keyframe
 	replaySize       int       // bytes in replay
@@ -253,20 +251,10 @@ func (s *sender) write(ctx context.Context, it item) error {
 // tags returns the messages of a frame, including the headers that must precede it.
 func (s *sender) tags(it item) []flv.Tag {
 	f := it.f
-	tags := s.preamble.Append(nil, f, s.initialTracks(it))
+	tags := s.preamble.Append(nil, f, f.Program)
 	tag := bytes.Join(s.preamble.Dialect.EncodeTag(f), nil)
 	return append(tags, flv.Tag{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f),
 		Body: tag[tagHeader : len(tag)-tagTail]})
-}
-
-// initialTracks returns the tracks to announce before the first frame, nil later.
-func (s *sender) initialTracks(it item) []*media.Track {
-	if s.announced {
-		return nil
-	}
-	s.announced = true
-	return slices.DeleteFunc(slices.Clone(it.tracks),
-		func(t *media.Track) bool { return t.ID != 0 && !s.preamble.Dialect.Multitrack })
 }
 
 // Sizes of what surrounds a body in a tag: type, length, timestamp and stream ID before it, and

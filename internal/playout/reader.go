@@ -16,11 +16,10 @@ import (
 
 // An item is a frame to send.
 type item struct {
-	f      *media.Frame
-	tracks []*media.Track // tracks of its file
-	entry  int            // index of its file
-	at     time.Duration  // position in the file
-	round  int            // of the list, counted from 0
+	f     *media.Frame
+	entry int           // index of its file
+	at    time.Duration // position in the file
+	round int           // of the list, counted from 0
 }
 
 // A reader reads the files of a list, repeatedly if Options.Times says so, and gives their frames
@@ -31,7 +30,8 @@ type reader struct {
 	budget     *byteBudget
 	warn       func(string)
 	timeline   timeline
-	lastTracks []*media.Track // latest configuration of each
+	lastTracks *media.Program // latest configuration of each track
+	program    *media.Program // of the file
 	meta       *media.Meta
 	position   item
 
@@ -215,15 +215,10 @@ func (p *fileReader) audioChange(head []*media.Frame) int {
 	if i < 0 {
 		return -1
 	}
-	if n := p.findTrack(head[i].Track); n < 0 || sameConfig(p.lastTracks[n], head[i].Track) {
+	if last := p.lastTracks.Track(media.Audio, 0); last == nil || sameConfig(last, head[i].Track) {
 		return -1
 	}
 	return i
-}
-
-// findTrack returns the index of t in lastTracks, -1 if there is none.
-func (r *reader) findTrack(t *media.Track) int {
-	return slices.IndexFunc(r.lastTracks, func(k *media.Track) bool { return sameTrack(k, t) })
 }
 
 // fileZero returns the time in the file that lists count from: 0, or the first frame if the
@@ -239,19 +234,14 @@ func fileZero(head []*media.Frame) time.Duration {
 func (p *fileReader) updateMeta(head []*media.Frame) {
 	tracks := p.tracks()
 	for _, f := range slices.Backward(head) { // frames describe their track best
-		i := slices.IndexFunc(tracks, func(t *media.Track) bool { return sameTrack(t, f.Track) })
-		if i < 0 {
-			i, tracks = len(tracks), append(tracks, nil)
-		}
-		tracks[i] = f.Track
+		tracks = append(tracks, f.Track)
 	}
-	m := media.Meta{Encoder: "livego push"}
+	tracks = slices.Clone(media.NewProgram(tracks...).Tracks)
 	for i, t := range tracks {
-		m.HasVideo = m.HasVideo || t.Kind == media.Video
-		m.HasAudio = m.HasAudio || t.Kind == media.Audio
 		tracks[i] = p.reuseTrack(t)
 	}
-	p.position.tracks = tracks
+	p.program = media.NewProgram(tracks...)
+	m := media.Meta{Encoder: "livego push", HasVideo: p.program.Has(media.Video), HasAudio: p.program.Has(media.Audio)}
 	if p.meta == nil || *p.meta != m {
 		p.meta = &m
 	}
@@ -264,8 +254,8 @@ func (p *fileReader) send(ctx context.Context, f *media.Frame) error { return p.
 func (p *fileReader) sendAt(ctx context.Context, f *media.Frame, keep bool) error {
 	it := p.position
 	it.at = f.DTS - p.startTime
-	out := &media.Frame{Track: p.reuseTrack(f.Track), Meta: p.meta, DTS: f.DTS, PTS: f.PTS, Duration: f.Duration,
-		RAP: f.RAP, KeyFlag: f.KeyFlag, Payload: f.Payload}
+	out := &media.Frame{Track: p.reuseTrack(f.Track), Meta: p.meta, Program: p.program, DTS: f.DTS, PTS: f.PTS,
+		Duration: f.Duration, RAP: f.RAP, KeyFlag: f.KeyFlag, Payload: f.Payload}
 	if !p.timeline.rebase(out, keep) {
 		return nil
 	}
@@ -316,15 +306,10 @@ func (q *byteBudget) release(n int) {
 // reuseTrack returns the last track if t has the same configuration, so that viewers need no new
 // header. Else it stores and returns t.
 func (r *reader) reuseTrack(t *media.Track) *media.Track {
-	i := r.findTrack(t)
-	switch {
-	case i < 0:
-		r.lastTracks = append(r.lastTracks, t)
-	case sameConfig(r.lastTracks[i], t):
-		return r.lastTracks[i]
-	default:
-		r.lastTracks[i] = t
+	if last := r.lastTracks.Track(t.Kind, t.ID); last != nil && sameConfig(last, t) {
+		return last
 	}
+	r.lastTracks = r.lastTracks.With(t)
 	return t
 }
 

@@ -191,7 +191,7 @@ func sendFrames(ctx context.Context, sub *stream.Subscriber, c *rtmp.ClientConn)
 		}
 		parts = parts[:0]
 		for _, f := range buf[:n] {
-			tags = pre.Append(tags[:0], f, sub.Tracks())
+			tags = pre.Append(tags[:0], f, sub.Program())
 			for _, t := range tags {
 				parts = rtmp.AppendMessage(parts, rtmp.Header{Type: t.Type, Timestamp: t.Timestamp, StreamID: c.StreamID()}, t.Body)
 			}

@@ -429,7 +429,7 @@ func TestPullReconnectKeepsViewer(t *testing.T) {
 					if n++; f.DTS <= last {
 						t.Errorf("timestamps go back from %v to %v", last, f.DTS)
 					}
-					last, joins = f.DTS, f.Discontinuity
+					last, joins = f.DTS, f.Program.Discontinuity
 				}
 			}
 			if info, _ := hub.Info(movie); joins == 0 || len(info.Publishers) != 1 || info.Publishers[0].Proto != "pull" ||

@@ -17,14 +17,11 @@ const maxWarm = 3 * time.Second
 func (s *stream) activate(p *Publisher) {
 	s.active = p
 	s.timeline.reconnect()
-	hadVideo := s.kinds[media.Video]
-	s.kinds = [media.Data + 1]bool{}
-	clear(s.tracks)
 	warm := p.warm
 	p.dropWarm()
 	p.pending = false
 	if len(warm) == 0 {
-		p.pending = p.started && hadVideo // a new backup starts at its first frame
+		p.pending = p.hasVideo() && s.program.Has(media.Video) // a new backup starts at its first frame
 		return
 	}
 	if time.Since(warm[0].Arrived) > maxWarm {
@@ -60,7 +57,7 @@ func (s *stream) choose(p *Publisher, now time.Time) {
 // access point, or p has no video.
 func (p *Publisher) atRAP() bool {
 	n := len(p.warm)
-	return n == 1 || n > 1 && !p.started
+	return n == 1 || n > 1 && !p.hasVideo()
 }
 
 // keepWarm keeps f, of a publisher that is not active, from its newest random access point on. The
@@ -71,10 +68,10 @@ func (p *Publisher) keepWarm(f *media.Frame) {
 	if start || p.warmed > opt.RingBytes || len(p.warm) > 0 && f.Arrived.Sub(p.warm[0].Arrived) > opt.RingTime {
 		p.dropWarm()
 	}
-	if p.started && len(p.warm) == 0 && !start {
+	if p.hasVideo() && len(p.warm) == 0 && !start {
 		return // in mid-GOP: its start was too large to keep
 	}
-	if !p.started && len(p.warm) > 0 {
+	if !p.hasVideo() && len(p.warm) > 0 {
 		p.dropWarm() // audio only: a viewer may start at any frame
 	}
 	p.warm = append(p.warm, f)

@@ -121,14 +121,15 @@ func TestWaitUntilReturnsErrors(t *testing.T) {
 	}
 }
 
-// TestWaitUntilIgnoresFilteredTracks writes frames of a track that the reader does not get.
-func TestWaitUntilIgnoresFilteredTracks(t *testing.T) {
+// TestWaitUntilIgnoresOtherTracks writes frames of a track that the reader does not get.
+func TestWaitUntilIgnoresOtherTracks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{})
 		p := mustPublish(t, h, PublishOptions{Grant: domain.Grant{Name: movie}})
 		gop(t, p, 0, 1)
-		s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1,
-			TrackFilter: func(t *media.Track) bool { return t.Kind == media.Audio }})
+		other := numbered(media.Video, 1)[0]
+		write(t, p, trackFrame(other, time.Second, true))
+		s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
 		readAll(t, s)
 		done := make(chan *media.Frame)
 		go func() {
@@ -140,7 +141,7 @@ func TestWaitUntilIgnoresFilteredTracks(t *testing.T) {
 		}()
 		for at := time.Second; at < 1400*ms; at += 40 * ms {
 			synctest.Wait()
-			write(t, p, video(at, at == time.Second))
+			write(t, p, trackFrame(other, at, at == time.Second))
 		}
 		synctest.Wait()
 		write(t, p, audio(1400*ms))

@@ -172,8 +172,8 @@ func TestCleanEndEndsStreamAndLossHoldsIt(t *testing.T) {
 		if gap := second[0].DTS - first[len(first)-1].DTS; gap <= 0 || gap > 40*ms {
 			t.Errorf("the picture continues after %v, want one frame", gap)
 		}
-		if second[0].Discontinuity != 1 {
-			t.Errorf("discontinuity %d, want 1", second[0].Discontinuity)
+		if second[0].Program.Discontinuity != 1 {
+			t.Errorf("discontinuity %d, want 1", second[0].Program.Discontinuity)
 		}
 
 		p.End(Lost)
@@ -502,19 +502,6 @@ func TestLeadingPictures(t *testing.T) {
 	if got := readAll(t, mustSubscribe(t, h, SubscribeOptions{GOPs: 1})); len(got) != 3 || got[1].DTS != 160*ms ||
 		got[1].Track != aac {
 		t.Errorf("a viewer that starts later gets %d frames, want 3", len(got))
-	}
-}
-
-func TestTrackFilter(t *testing.T) {
-	h := NewHub(Options{})
-	p := mustPublish(t, h, PublishOptions{})
-	gop(t, p, 0, 1)
-	s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1,
-		TrackFilter: func(t *media.Track) bool { return t.Kind == media.Audio }})
-	for _, f := range readAll(t, s) {
-		if f.Track != aac {
-			t.Fatal("got video")
-		}
 	}
 }
 

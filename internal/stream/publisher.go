@@ -35,13 +35,11 @@ type Publisher struct {
 	dropped      atomic.Uint64 // video frames before the first random access point
 
 	// Under s.mu.
-	detached      bool
-	firstFrameAt  time.Time           // when the first frame came
-	first         [media.Data + 1]int // ID of the first track of each kind, plus 1; 0: none yet
-	tracksWithRAP idSet               // video tracks that have had a random access point
-	started       bool                // the first video track is one of them
-	waitRAPSince  time.Time           // time of its newest random access point
-	healthySince  time.Time           // start of the frames that came without a pause
+	detached     bool
+	firstFrameAt time.Time      // when the first frame came
+	program      *media.Program // its tracks, video from its first random access point on
+	waitRAPSince time.Time      // time of the newest random access point of the default video track
+	healthySince time.Time      // start of the frames that came without a pause
 	// warm holds the frames of a publisher that is not active, from its newest random access point
 	// on, in encoder time.
 	warm    []*media.Frame
@@ -58,7 +56,8 @@ func (h *Hub) Publish(ctx context.Context, name domain.Name, o PublishOptions) (
 		if err != nil {
 			return nil, err
 		}
-		p := &Publisher{id: h.ids.Add(1), opt: o.truncated(), since: time.Now(), done: make(chan struct{})}
+		p := &Publisher{id: h.ids.Add(1), opt: o.truncated(), since: time.Now(), done: make(chan struct{}),
+			program: new(media.Program)}
 		used, err := h.attach(p, name, start)
 		if start != nil && start.release != nil && !used {
 			start.release()
@@ -260,11 +259,13 @@ func (p *Publisher) Write(f *media.Frame) error {
 		return domain.Errorf(domain.Conflict, "no longer the publisher of %s", s.name)
 	}
 	p.markAlive(now)
-	f.Secondary = p.secondary(f.Track, now)
+	p.chooseDefault(f.Track, now)
 	if !p.decodable(f) {
 		p.dropped.Add(1)
 		return nil
 	}
+	p.program = p.program.With(f.Track)
+	f.Program = p.program
 	if s.active == p && !p.pending {
 		s.put(f)
 		return nil
@@ -282,18 +283,16 @@ func (p *Publisher) markAlive(now time.Time) {
 	p.lastFrame.Store(now.UnixNano())
 }
 
-// secondary reports whether t is not the first track of its kind, which is the one with the lowest
-// ID. A lower one that comes after Options.TrackWait stays secondary, because viewers have started
-// with the other. The caller holds s.mu.
-func (p *Publisher) secondary(t *media.Track, now time.Time) bool {
+// chooseDefault makes t the default of its kind if it has the lowest ID. A lower one that comes
+// after Options.TrackWait does not replace the default, because viewers have started with that. The
+// caller holds s.mu.
+func (p *Publisher) chooseDefault(t *media.Track, now time.Time) {
 	if p.firstFrameAt.IsZero() {
 		p.firstFrameAt = now
 	}
-	id, first := int(t.ID)+1, &p.first[t.Kind]
-	if *first == 0 || id < *first && now.Sub(p.firstFrameAt) < p.s.hub.opt.TrackWait {
-		*first = id
+	if id, ok := p.program.DefaultID(t.Kind); !ok || t.ID < id && now.Sub(p.firstFrameAt) < p.s.hub.opt.TrackWait {
+		p.program = p.program.WithDefault(t)
 	}
-	return id != *first
 }
 
 // decodable reports whether a decoder can use f: each video track counts from its first random
@@ -304,21 +303,15 @@ func (p *Publisher) decodable(f *media.Frame) bool {
 		return true
 	}
 	switch {
-	case f.Secondary:
+	case !p.program.IsDefault(f.Track):
 	case p.waitRAPSince.IsZero() || f.RAP != media.NoRandomAccess:
 		p.waitRAPSince = f.Arrived
 	case f.KeyFlag && f.Arrived.Sub(p.waitRAPSince) >= p.s.hub.opt.RAPWait:
 		f.RAP = media.RecoveryPoint
 	}
-	if f.RAP != media.NoRandomAccess {
-		p.tracksWithRAP.add(f.Track.ID)
-		p.started = p.started || !f.Secondary
-	}
-	return p.tracksWithRAP.has(f.Track.ID)
+	return f.RAP != media.NoRandomAccess || p.program.Track(media.Video, f.Track.ID) != nil
 }
 
-// An idSet is a set of track IDs.
-type idSet [4]uint64
-
-func (s *idSet) add(id uint8)      { s[id/64] |= 1 << (id % 64) }
-func (s *idSet) has(id uint8) bool { return s[id/64]&(1<<(id%64)) != 0 }
+// hasVideo reports whether the default video track has had a random access point. The caller holds
+// s.mu.
+func (p *Publisher) hasVideo() bool { return p.program.Default(media.Video) != nil }

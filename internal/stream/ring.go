@@ -14,7 +14,7 @@ type ring struct {
 	head  uint64         // Seq of the next frame
 	bytes int            // payload, and frameOverhead for each frame
 	video bool           // has had video
-	raps  []uint64       // Seqs of its random access points of the first video track, in order
+	raps  []uint64       // Seqs of its random access points of the default video track, in order
 }
 
 // limits of a ring.
@@ -58,10 +58,10 @@ func (r *ring) push(f *media.Frame, l limits) {
 	r.trim(f.DTS, l)
 }
 
-// isStartPoint reports whether a viewer may start at f: it is a random access point of the first
+// isStartPoint reports whether a viewer may start at f: it is a random access point of the default
 // video track.
 func isStartPoint(f *media.Frame) bool {
-	return f.Track.Kind == media.Video && f.RAP != media.NoRandomAccess && !f.Secondary
+	return f.Track.Kind == media.Video && f.RAP != media.NoRandomAccess && f.Program.IsDefault(f.Track)
 }
 
 func (r *ring) trim(now time.Duration, l limits) {

@@ -25,8 +25,9 @@ func TestRingBounds(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var r ring
+			program := media.NewProgram(h264)
 			for i := range 3000 {
-				f := &media.Frame{Track: h264, DTS: time.Duration(i) * 40 * ms, Payload: make([]byte, tt.size)}
+				f := &media.Frame{Track: h264, Program: program, DTS: time.Duration(i) * 40 * ms, Payload: make([]byte, tt.size)}
 				if i%tt.gop == 0 {
 					f.RAP = media.Keyframe
 				}

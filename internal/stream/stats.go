@@ -2,7 +2,6 @@ package stream
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"time"
 
@@ -17,8 +16,7 @@ type Info struct {
 	Epoch        uint64
 	Held         bool // it has no publisher
 	Frames       uint64
-	Tracks       []*media.Track // ordered by kind and ID
-	Firsts       []*media.Track // of Tracks, the first of each kind: what viewers get by default
+	Program      *media.Program
 	Meta         *media.Meta
 	BatchWindows map[string]time.Duration // the batching windows in use, by the viewers' protocol
 	Skips        uint64                   // how often viewers skipped to a newer keyframe
@@ -170,7 +168,7 @@ func (h *Hub) StartPoint(name domain.Name) StartPoint {
 	switch {
 	case !s.ready || s.ended != nil:
 		return StartLater
-	case len(s.ring.raps) > 0 || !s.kinds[media.Video]:
+	case len(s.ring.raps) > 0 || !s.program.Has(media.Video):
 		return StartNow
 	}
 	return StartMidGOP
@@ -182,7 +180,8 @@ func (s *stream) info(now time.Time) Info {
 	defer s.mu.RUnlock()
 	in := Info{
 		Name: s.name, Since: s.started, Epoch: s.epoch, Held: !s.published(),
-		Frames: s.ring.head, Meta: s.meta, BatchWindows: make(map[string]time.Duration), Skips: s.skips.Load(),
+		Frames: s.ring.head, Program: s.program, Meta: s.meta,
+		BatchWindows: make(map[string]time.Duration), Skips: s.skips.Load(),
 		Off: slices.Clone(s.off),
 	}
 	for _, p := range s.batchers {
@@ -190,9 +189,6 @@ func (s *stream) info(now time.Time) Info {
 			in.BatchWindows[p.proto] = p.window
 		}
 	}
-	in.Tracks = s.sortedTracks()
-	in.Firsts = slices.DeleteFunc(slices.Clone(in.Tracks),
-		func(t *media.Track) bool { return t.ID != s.firsts[t.Kind].id })
 	for _, p := range s.pubs {
 		if p != nil {
 			c := p.info(now, s.active == p)
@@ -201,13 +197,6 @@ func (s *stream) info(now time.Time) Info {
 		}
 	}
 	return in
-}
-
-// sortedTracks returns the tracks of s, ordered by kind and ID. The caller holds s.mu.
-func (s *stream) sortedTracks() []*media.Track {
-	return slices.SortedFunc(maps.Values(s.tracks), func(a, b *media.Track) int {
-		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
-	})
 }
 
 func (p *Publisher) info(now time.Time, active bool) ConnInfo {

@@ -43,10 +43,8 @@ type stream struct {
 	ended           error // set once; io.EOF for a clean end
 	ready           bool  // viewers may start: every announced track has come
 	firstArrival    time.Time
-	kinds           [media.Data + 1]bool // track kinds that have been seen
-	tracks          map[trackKey]*media.Track
-	firsts          [media.Data + 1]first // by kind
-	repeats         [media.Data + 1]bool  // a second frame of that track has come
+	program         *media.Program       // of the newest frame
+	repeated        [media.Data + 1]bool // the default track has sent another frame since program changed
 	meta            *media.Meta
 	viewers         viewerList
 	batchers        []*wakeBatcher // one for each protocol with readers
@@ -59,8 +57,7 @@ type stream struct {
 func newStream(h *Hub, name domain.Name) *stream {
 	return &stream{
 		name: name, hub: h,
-		readyCh: make(chan struct{}), done: make(chan struct{}),
-		tracks: make(map[trackKey]*media.Track),
+		readyCh: make(chan struct{}), done: make(chan struct{}), program: new(media.Program),
 	}
 }
 
@@ -104,49 +101,40 @@ func (s *stream) put(f *media.Frame) {
 	if s.firstArrival.IsZero() {
 		s.firstArrival = f.Arrived
 	}
-	disc := s.timeline.disc
 	s.timeline.setTimes(f)
-	urgent := s.timeline.disc != disc || isStartPoint(f)
-	s.kinds[f.Track.Kind] = true
-	if !f.Secondary {
-		s.lead(f)
-	}
-	if k := (trackKey{f.Track.Kind, f.Track.ID}); s.tracks[k] != f.Track {
-		s.tracks[k] = f.Track
-		urgent = true
+	p := s.active
+	p.program = p.program.With(f.Track).WithDiscontinuity(s.timeline.disc)
+	f.Program = p.program
+	changed := f.Program != s.program
+	if changed {
+		s.setProgram(f.Program)
+	} else if f.Program.IsDefault(f.Track) {
+		s.repeated[f.Track.Kind] = true
 	}
 	s.meta = f.Meta
 	s.ring.push(f, s.limits())
-	s.deferred.observe(f, urgent)
+	s.deferred.observe(f, changed || isStartPoint(f))
 	if !s.ready {
 		s.checkReady(f)
 	}
 	s.wakeReaders(f)
 }
 
-// A first is the ID of the first track of a kind, and the discontinuity since which it is known.
-type first struct {
-	id   uint8
-	disc uint32
+// setProgram makes p the newest Program. Frames of another track that was the default before, in
+// the same discontinuity, are random access points no more. The caller holds s.mu.
+func (s *stream) setProgram(p *media.Program) {
+	s.program, s.repeated = p, [media.Data + 1]bool{}
+	s.ring.raps = slices.DeleteFunc(s.ring.raps, func(seq uint64) bool { return !s.isDefault(s.ring.at(seq)) })
 }
 
-// lead records that f belongs to the first track of its kind. Frames with a higher track ID that
-// the same encoder sent before are not of the first track after all, so the ring no longer counts
-// them as random access points. The caller holds s.mu.
-func (s *stream) lead(f *media.Frame) {
-	now := first{f.Track.ID, f.Discontinuity}
-	if s.repeats[f.Track.Kind] = s.firsts[f.Track.Kind] == now; s.repeats[f.Track.Kind] {
-		return
+// isDefault reports whether f is of a default track, by the newest Program of its discontinuity: a
+// viewer gets the same track from its start on. The caller holds s.mu.
+func (s *stream) isDefault(f *media.Frame) bool {
+	p := f.Program
+	if p.Discontinuity == s.program.Discontinuity {
+		p = s.program
 	}
-	s.firsts[f.Track.Kind] = now
-	s.ring.raps = slices.DeleteFunc(s.ring.raps, func(seq uint64) bool { return s.superseded(s.ring.at(seq)) })
-}
-
-// superseded reports whether f was counted as a frame of the first track of its kind before a track
-// with a lower ID came. The caller holds s.mu.
-func (s *stream) superseded(f *media.Frame) bool {
-	now := s.firsts[f.Track.Kind]
-	return f.Discontinuity == now.disc && f.Track.ID != now.id
+	return p.IsDefault(f.Track)
 }
 
 // checkReady lets viewers start when all tracks that the encoder announced have come, or after
@@ -170,14 +158,15 @@ type waiterGroup struct {
 	n      int   // viewers that wait
 }
 
-// settled reports whether the first track of kind k is known: track 0 has come, or one track has
-// come twice with no lower one in between, because encoders send their tracks in turn. A kind that
-// is not expected is settled without any track.
+// settled reports whether the default track of kind k is known: track 0 has come, or the default
+// has come again with no new track in between, because encoders send their tracks in turn. A kind
+// that is not expected is settled without any track.
 func (s *stream) settled(k media.Kind, expected bool) bool {
-	if !s.kinds[k] {
+	if !s.program.Has(k) {
 		return !expected
 	}
-	return s.firsts[k].id == 0 || s.repeats[k]
+	id, _ := s.program.DefaultID(k)
+	return id == 0 || s.repeated[k]
 }
 
 // awaitReady waits until s is ready or ended, ctx ends, or r is closed. r is nil for a reader that

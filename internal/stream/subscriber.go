@@ -3,7 +3,6 @@ package stream
 import (
 	"context"
 	"math"
-	"slices"
 	"time"
 
 	"livego/internal/domain"
@@ -18,25 +17,21 @@ type SubscribeOptions struct {
 	// audio now, video at the next keyframe. A subscriber that waited for the stream starts at its
 	// beginning, unless GOPs is 0.
 	GOPs int
-	// AllTracks requests every track. Otherwise the subscriber gets the first of each kind, which
-	// is the one with the lowest ID.
+	// AllTracks requests every track. Otherwise the subscriber gets the default of each kind.
 	AllTracks bool
-	// TrackFilter, if set, reports whether the subscriber can carry a track. Its result for a track
-	// must not change.
-	TrackFilter func(*media.Track) bool
 }
 
 // A Subscriber reads one stream. Only one goroutine may call Next, Poll and ObserveWritten.
 type Subscriber struct {
 	*Viewer
-	batcher     *wakeBatcher
-	trackFilter func(*media.Track) bool
-	all         bool
-	gops        int
+	batcher *wakeBatcher
+	all     bool
+	gops    int
 
-	positioned   bool  // cursor is set
-	needRAP      bool  // video is omitted until a random access point
-	begun        idSet // secondary video tracks that have started
+	positioned   bool // cursor is set
+	program      *media.Program
+	needRAP      bool  // video of the default track is omitted until a random access point
+	begun        idSet // other video tracks that have had a random access point
 	seenRAP      bool  // has had a random access point since it started or skipped
 	firstGOP     bool  // but only one
 	caughtUp     bool  // has reached the live edge, so that it can fall behind
@@ -72,8 +67,8 @@ func (h *Hub) Subscribe(ctx context.Context, name domain.Name, o SubscribeOption
 func newSubscriber(v *Viewer, o SubscribeOptions) *Subscriber {
 	v.s.mu.Lock()
 	defer v.s.mu.Unlock()
-	return &Subscriber{Viewer: v, batcher: v.s.batcher(o.Viewer.Proto), trackFilter: o.TrackFilter, all: o.AllTracks,
-		gops: o.GOPs, joined: v.since}
+	return &Subscriber{Viewer: v, batcher: v.s.batcher(o.Viewer.Proto), all: o.AllTracks, gops: o.GOPs, joined: v.since,
+		program: v.s.program}
 }
 
 // Await waits as Subscribe does, for a viewer that is not a Subscriber.
@@ -201,6 +196,7 @@ func (s *Subscriber) poll(dst []*media.Frame) (n int, wake <-chan struct{}, err 
 	most, before := s.readLimit()
 	st.mu.RLock()
 	r := &st.ring
+	s.program = st.program
 	if !s.positioned {
 		s.seekStart(st)
 	}
@@ -275,7 +271,7 @@ func (s *Subscriber) seekStart(st *stream) {
 		s.cursor = seq
 		return
 	}
-	s.needRAP = st.kinds[media.Video]
+	s.needRAP = st.program.Has(media.Video)
 	s.cursor = r.head
 	if s.gops > 0 && !s.needRAP {
 		s.cursor = r.since(time.Second) // audio only: a second to fill the player's buffer
@@ -309,7 +305,7 @@ func (s *Subscriber) skip(r *ring) bool {
 	switch seq, ok := r.rap(1); {
 	case ok && seq > s.cursor:
 		s.cursor, s.needRAP = seq, false
-	case len(r.raps) == 0 && !s.s.kinds[media.Video]:
+	case len(r.raps) == 0 && !s.s.program.Has(media.Video):
 		s.cursor = r.head - 1 // audio only: it may continue at any frame
 	case s.cursor < r.tail:
 		s.cursor, s.needRAP = r.tail, true
@@ -322,33 +318,33 @@ func (s *Subscriber) skip(r *ring) bool {
 
 // accepts reports whether the subscriber gets f. The caller holds st.mu.
 func (s *Subscriber) accepts(f *media.Frame) bool {
+	isDefault, rap := s.s.isDefault(f), f.RAP != media.NoRandomAccess
 	switch {
-	case !s.all && (f.Secondary || s.s.superseded(f)) || s.trackFilter != nil && !s.trackFilter(f.Track):
+	case !s.all && !isDefault:
 		return false
 	case f.Track.Kind != media.Video:
 		return true
-	case f.Secondary:
-		if f.RAP != media.NoRandomAccess {
-			s.begun.add(f.Track.ID)
-		}
+	case rap:
+		s.begun.add(f.Track.ID) // also the default, which continues if another becomes the default
+	}
+	if !isDefault {
 		return s.begun.has(f.Track.ID)
-	case f.RAP != media.NoRandomAccess:
-		s.begun.add(f.Track.ID) // it continues as a secondary track if a lower one comes
+	}
+	if rap {
 		s.needRAP, s.seenRAP, s.firstGOP = false, true, !s.seenRAP
 	}
 	return !s.needRAP && !(f.Leading && s.firstGOP)
 }
 
-// Tracks returns the tracks that the subscriber gets, as far as they have come, ordered by kind and
-// ID.
-func (s *Subscriber) Tracks() []*media.Track {
-	st := s.s
-	st.mu.RLock()
-	defer st.mu.RUnlock()
-	return slices.DeleteFunc(st.sortedTracks(), func(t *media.Track) bool {
-		return !s.all && t.ID != st.firsts[t.Kind].id || s.trackFilter != nil && !s.trackFilter(t)
-	})
-}
+// An idSet is a set of track IDs.
+type idSet [4]uint64
+
+func (s *idSet) add(id uint8)      { s[id/64] |= 1 << (id % 64) }
+func (s *idSet) has(id uint8) bool { return s[id/64]&(1<<(id%64)) != 0 }
+
+// Program returns the newest Program of the stream, as of the last read or, before it, as of
+// Subscribe: what a viewer that starts at any of the frames read will get.
+func (s *Subscriber) Program() *media.Program { return s.program }
 
 // ObserveWritten records that frames were written to the viewer.
 func (s *Subscriber) ObserveWritten(frames []*media.Frame) {

@@ -52,16 +52,17 @@ type clock struct {
 	check    clockCheck
 }
 
-// reconnect makes the next frame follow the last one without a gap, whatever its time.
+// reconnect starts a discontinuity, in which the first frame follows the last one without a gap,
+// whatever its time.
 func (t *timeline) reconnect() {
-	if !t.started {
-		return
+	if t.started && !t.rejoining {
+		t.rejoining = true
+		t.disc++
 	}
-	t.rejoining = true
 }
 
-// setTimes replaces the encoder times of f by stream times, and sets Ticks, Duration and
-// Discontinuity.
+// setTimes replaces the encoder times of f by stream times, and sets Ticks and Duration. disc is
+// then the discontinuity of f.
 func (t *timeline) setTimes(f *media.Frame) {
 	c := t.clock(f.Track)
 	if f.Track.Kind == media.Data {
@@ -92,7 +93,6 @@ func (t *timeline) setTimes(f *media.Frame) {
 
 	cts := f.PTS - f.DTS
 	f.DTS, f.PTS = dts, dts+cts
-	f.Discontinuity = t.disc
 	f.Ticks = c.ticks(f)
 	f.Duration = c.duration(f)
 	c.seen, c.hasLast, c.last, c.step = true, true, dts, f.Duration
@@ -113,6 +113,7 @@ func (t *timeline) streamTime(c *clock, f *media.Frame) time.Duration {
 	if c.check.observeJump(f.DTS, f.Arrived); c.check.unreliable {
 		return t.arrivalTime(c, f)
 	}
+	t.disc++
 	t.jump(f)
 	for _, o := range t.clocks {
 		o.behind = o != c && o.seen
@@ -128,7 +129,7 @@ func (t *timeline) setDataTimes(c *clock, f *media.Frame) {
 		dts = t.end
 	}
 	dts = max(dts, c.last, 0)
-	f.DTS, f.PTS, f.Discontinuity = dts, dts, t.disc
+	f.DTS, f.PTS = dts, dts
 	f.Ticks = c.ticks(f)
 	c.last = dts
 }
@@ -137,7 +138,6 @@ func (t *timeline) setDataTimes(c *clock, f *media.Frame) {
 func (t *timeline) jump(f *media.Frame) {
 	t.prevOffset = t.offset
 	t.offset = t.end + t.step - f.DTS - t.clock(f.Track).shift
-	t.disc++
 }
 
 // mapTime maps encoder time dts to stream time by the offset of c. After a jump the tracks cross it

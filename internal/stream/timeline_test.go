@@ -83,8 +83,8 @@ func TestTimelineReconnect(t *testing.T) {
 	place(40 * ms)
 	line.reconnect()
 	for i, want := range []time.Duration{80 * ms, 120 * ms} {
-		if f := place(50*time.Hour + time.Duration(i)*40*ms); f.DTS != want || f.Discontinuity != 1 {
-			t.Errorf("frame %d after reconnect: DTS %v, discontinuity %d; want %v, 1", i, f.DTS, f.Discontinuity, want)
+		if f := place(50*time.Hour + time.Duration(i)*40*ms); f.DTS != want || line.disc != 1 {
+			t.Errorf("frame %d after reconnect: DTS %v, discontinuity %d; want %v, 1", i, f.DTS, line.disc, want)
 		}
 	}
 }
@@ -191,9 +191,8 @@ func TestTimelineOfData(t *testing.T) {
 		line.setTimes(v)
 		a := &media.Frame{Track: aac, DTS: at + 1000*time.Second + 20*ms, PTS: at + 1000*time.Second + 20*ms}
 		line.setTimes(a)
-		if v.DTS != at || a.DTS != at+20*ms || v.Discontinuity != 0 || a.Discontinuity != 0 {
-			t.Fatalf("%d: video at %v, audio at %v, %d and %d discontinuities; want %v", i, v.DTS, a.DTS, v.Discontinuity,
-				a.Discontinuity, at)
+		if v.DTS != at || a.DTS != at+20*ms || line.disc != 0 {
+			t.Fatalf("%d: video at %v, audio at %v, %d discontinuities; want %v", i, v.DTS, a.DTS, line.disc, at)
 		}
 		if (data.DTS - at).Abs() > time.Second {
 			t.Errorf("%d: data at %v, want it near %v", i, data.DTS, at)

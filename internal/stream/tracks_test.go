@@ -65,14 +65,14 @@ func TestTracks(t *testing.T) {
 		if got := slices.Compact(ids(k, got)); !slices.Equal(got, []uint8{want}) {
 			t.Errorf("%v: tracks %d, want %d", k, got, want)
 		}
-		if got := trackIDs(k, plain.Tracks()); !slices.Equal(got, []uint8{want}) {
-			t.Errorf("%v: Tracks returns %d, want %d", k, got, want)
+		if got := trackIDs(k, plain.Program().Defaults()); !slices.Equal(got, []uint8{want}) {
+			t.Errorf("%v: the default is %d, want %d", k, got, want)
 		}
 	}
 
 	all := mustSubscribe(t, h, SubscribeOptions{GOPs: 1, AllTracks: true})
-	if got := trackIDs(media.Video, all.Tracks()); !slices.Equal(got, []uint8{0, 1, 9}) {
-		t.Errorf("Tracks returns %d, want all", got)
+	if got := trackIDs(media.Video, all.Program().Tracks); !slices.Equal(got, []uint8{0, 1, 9}) {
+		t.Errorf("the Program has %d, want all", got)
 	}
 	got = readAll(t, all)
 	if got[0].Track != v[0] || got[1].Track != v[1] {
@@ -153,6 +153,9 @@ func TestBackupTracks(t *testing.T) {
 		got := readAll(t, s)
 		if len(got) == 0 || got[0].Track != v[0] || got[0].RAP != media.Keyframe {
 			t.Fatalf("after the switch come %d frames", len(got))
+		}
+		if p := got[0].Program; p.Discontinuity != 1 || !slices.Equal(p.Tracks, v) {
+			t.Errorf("the first frame has the Program %s, want all tracks of the backup", formatProgram(p))
 		}
 	})
 }

@@ -37,13 +37,10 @@ func TestWaiterStartsAtTheBeginning(t *testing.T) {
 	}
 	track, meta := &media.Track{Kind: media.Video, Codec: media.H264}, &media.Meta{HasVideo: true}
 	h.mu.Lock() // so that it wakes after the last frame
-	s := h.streams[name]
 	for i := range 3 {
 		at := time.Duration(i) * time.Second
-		s.mu.Lock()
-		s.put(&media.Frame{Track: track, Meta: meta, DTS: at, PTS: at, RAP: media.Keyframe, Payload: []byte{byte(i)},
+		write(t, p, &media.Frame{Track: track, Meta: meta, DTS: at, PTS: at, RAP: media.Keyframe, Payload: []byte{byte(i)},
 			Arrived: time.Now()})
-		s.mu.Unlock()
 	}
 	h.mu.Unlock()
 	sub := <-joined

@@ -67,7 +67,7 @@ func (s *stream) wakeReaders(f *media.Frame) {
 		switch {
 		case picture:
 			next = s.pictureInterval.interval
-		case f.Track.Kind == media.Audio && s.kinds[media.Video]:
+		case f.Track.Kind == media.Audio && s.program.Has(media.Video):
 			window = max(window, audio)
 		}
 		p.schedule(window, next, s)

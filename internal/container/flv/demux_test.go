@@ -606,7 +606,7 @@ func checkRoundTrip(t *testing.T, dialect Dialect, f *media.Frame) {
 	var d Demuxer
 	var pre Preamble
 	pre.Dialect = dialect
-	for _, tag := range pre.Append(nil, f, nil) {
+	for _, tag := range pre.Append(nil, f, media.NewProgram(f.Track)) {
 		if _, err := d.Message(tag.Type, tag.Timestamp, tag.Body, time.Time{}); err != nil {
 			t.Fatalf("%+v: decoding our own %x: %v", dialect, tag.Body, err)
 		}

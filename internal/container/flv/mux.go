@@ -53,6 +53,14 @@ func (d Dialect) formatOf(t *media.Track) bodyFormat {
 	return enhanced
 }
 
+// Tracks returns the tracks of p that the viewer gets: all, or the defaults if it has no multitrack.
+func (d Dialect) Tracks(p *media.Program) []*media.Track {
+	if d.Multitrack {
+		return p.Tracks
+	}
+	return p.Defaults()
+}
+
 func (d Dialect) inMultitrack(t *media.Track) bool { return d.Multitrack && t.ID != 0 }
 
 // RequiredFourCC returns the FourCC that a player must support to play t, "" if t is encoded

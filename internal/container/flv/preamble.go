@@ -30,16 +30,16 @@ func (p *Preamble) Ready(f *media.Frame) bool {
 }
 
 // Append appends to dst the messages that must precede f: at the start onMetaData and the headers
-// of all known tracks, later only what changed. known are the viewer's tracks, as far as they are
-// known; it may be nil after the start. The timestamp of onMetaData is always 0: with any other,
-// ffmpeg makes a subtitle track of it.
-func (p *Preamble) Append(dst []Tag, f *media.Frame, known []*media.Track) []Tag {
+// of program, later only what changed. program is the newest of the stream: it has the tracks that
+// come after f too. The timestamp of onMetaData is always 0: with any other, ffmpeg makes a
+// subtitle track of it.
+func (p *Preamble) Append(dst []Tag, f *media.Frame, program *media.Program) []Tag {
 	if p.Ready(f) {
 		return dst
 	}
 	var bodies []Tag // without timestamps
 	if !p.started {
-		for _, t := range known {
+		for _, t := range p.Dialect.Tracks(program) {
 			if p.sameTrack(t, f.Track) {
 				t = f.Track
 			}

@@ -13,7 +13,7 @@ func TestPreamble(t *testing.T) {
 	a := &media.Track{Kind: media.Audio, Codec: media.AAC, Config: []byte{0x12, 0x10}}
 	m := &media.Meta{Encoder: "x", HasVideo: true}
 	data := &media.Track{Kind: media.Data, Codec: media.ScriptData}
-	known := []*media.Track{v1, a}
+	program := media.NewProgram(v1, a)
 
 	var p Preamble
 	for _, step := range []struct {
@@ -29,7 +29,7 @@ func TestPreamble(t *testing.T) {
 		{"data has no header", &media.Frame{Track: data, Meta: m}, []uint8{TypeScriptData}},
 		{"new metadata only", &media.Frame{Track: a}, []uint8{TypeScriptData}},
 	} {
-		got := p.Append(nil, step.f, known)
+		got := p.Append(nil, step.f, program)
 		var types []uint8
 		for _, m := range got {
 			types = append(types, m.Type)
@@ -49,30 +49,31 @@ func TestPreambleTracks(t *testing.T) {
 		return &media.Track{ID: id, Kind: media.Video, Codec: media.AV1, Config: []byte(config), ColorInfo: []byte(colors)}
 	}
 	v0, v1 := track(0, "c", ""), track(1, "d", "e")
+	none := new(media.Program)
 	for _, tt := range []struct {
 		name    string
 		dialect Dialect
-		known   []*media.Track
+		program *media.Program
 		frames  []*media.Track
 		want    []string // messages other than onMetaData
 	}{
-		{"one track at a time", Dialect{}, []*media.Track{v1}, []*media.Track{v1, v0, v1},
+		{"one track at a time", Dialect{}, media.NewProgram(v1), []*media.Track{v1, v0, v1},
 			[]string{"\x90av01d", "\xD4av01e", "\x90av01c", "\x90av01d", "\xD4av01e"}},
-		{"all tracks", Dialect{Multitrack: true}, []*media.Track{v0, v1}, []*media.Track{v1, v0, v1},
+		{"all tracks", Dialect{Multitrack: true}, media.NewProgram(v0, v1), []*media.Track{v1, v0, v1},
 			[]string{"\x90av01c", "\x96\x00av01\x01d", "\xD6\x04av01\x01e"}},
-		{"new color info", Dialect{}, nil, []*media.Track{v0, track(0, "c", "x")}, []string{"\x90av01c", "\xD4av01x"}},
-		{"no color info", Dialect{NoColorInfo: true}, nil, []*media.Track{v1, track(1, "d", "x"), track(1, "c", "x")},
+		{"new color info", Dialect{}, none, []*media.Track{v0, track(0, "c", "x")}, []string{"\x90av01c", "\xD4av01x"}},
+		{"no color info", Dialect{NoColorInfo: true}, none, []*media.Track{v1, track(1, "d", "x"), track(1, "c", "x")},
 			[]string{"\x90av01d", "\x90av01c"}},
-		{"new configuration", Dialect{}, nil, []*media.Track{v0, track(0, "d", "x")},
+		{"new configuration", Dialect{}, none, []*media.Track{v0, track(0, "d", "x")},
 			[]string{"\x90av01c", "\x90av01d", "\xD4av01x"}},
-		{"legacy form has no color info", Dialect{}, nil,
+		{"legacy form has no color info", Dialect{}, none,
 			[]*media.Track{{Kind: media.Video, Codec: media.H264, Config: []byte("c"), ColorInfo: []byte("e")}},
 			[]string{"\x17\x00\x00\x00\x00c"}},
 	} {
 		p := Preamble{Dialect: tt.dialect}
 		var got []string
 		for _, track := range tt.frames {
-			for _, tag := range p.Append(nil, &media.Frame{Track: track}, tt.known) {
+			for _, tag := range p.Append(nil, &media.Frame{Track: track}, tt.program) {
 				if tag.Type != TypeScriptData {
 					got = append(got, string(tag.Body))
 				}

@@ -169,7 +169,7 @@ func (s *server) describeStream(in stream.Info, host string, now time.Time) stre
 			d.From = describePublisher(c, in.Meta)
 		}
 	}
-	for _, t := range in.Tracks {
+	for _, t := range in.Program.Tracks {
 		d.Tracks = append(d.Tracks, describeTrack(t, active))
 	}
 	for _, t := range active.Skipped.Unusable {

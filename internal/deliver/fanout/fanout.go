@@ -23,16 +23,17 @@ import (
 	"livego/internal/stream"
 )
 
-// An Encoder encodes the frames of one stream. Only one goroutine uses it.
+// An Encoder encodes the frames of one stream. program is the newest of the stream: it may have
+// tracks that come later. Only one goroutine uses it.
 type Encoder interface {
 	// StartHeader returns what a viewer that starts with f gets first, and ResumeHeader what a
 	// viewer that continues with f after a skip gets first. Both are shared and not modified later.
-	StartHeader(f *media.Frame, known []*media.Track) []byte
-	ResumeHeader(f *media.Frame, known []*media.Track) []byte
+	StartHeader(f *media.Frame, program *media.Program) []byte
+	ResumeHeader(f *media.Frame, program *media.Program) []byte
 	// AppendFrames appends the encoded frames to parts, each after the headers that changed before
 	// it. The parts are not modified later; they may be the frames' own payloads. It returns nil if
 	// the viewers cannot continue and must reconnect.
-	AppendFrames(parts [][]byte, frames []*media.Frame, known []*media.Track) [][]byte
+	AppendFrames(parts [][]byte, frames []*media.Frame, program *media.Program) [][]byte
 }
 
 // Options of a Broadcaster.
@@ -208,23 +209,19 @@ func (fd *feed) read(ctx context.Context) error {
 	defer sub.Leave()
 	enc := f.encoder()
 	buf := make([]*media.Frame, maxNodeFrames)
-	var known []*media.Track
-	video := false
 	for {
 		n, err := sub.Next(ctx, buf)
 		if err != nil {
 			return err
 		}
-		if !covers(known, buf[:n]) {
-			known = sub.Tracks()
-			video = slices.ContainsFunc(known, func(t *media.Track) bool { return t.Kind == media.Video })
-		}
+		program := sub.Program()
+		video := program.Has(media.Video)
 		for from := 0; from < n; {
 			to := from + 1
 			for to < n && !isStart(buf[to], video) && buf[to].Leading == buf[from].Leading {
 				to++
 			}
-			if err := fd.encode(enc, buf[from:to], known, video); err != nil {
+			if err := fd.encode(enc, buf[from:to], program); err != nil {
 				return err
 			}
 			from = to
@@ -232,16 +229,6 @@ func (fd *feed) read(ctx context.Context) error {
 		clear(buf[:n])
 		f.engine.wake(fd)
 	}
-}
-
-// covers reports whether known has the tracks of all frames.
-func covers(known []*media.Track, frames []*media.Frame) bool {
-	for _, f := range frames {
-		if !slices.Contains(known, f.Track) {
-			return false
-		}
-	}
-	return true
 }
 
 // isStart reports whether a viewer may start at fr, so that a new node must start there. Without
@@ -252,8 +239,8 @@ func isStart(fr *media.Frame, video bool) bool {
 
 var errReconnect = domain.Errorf(domain.Unavailable, "the stream has changed: reconnect")
 
-func (fd *feed) encode(enc Encoder, frames []*media.Frame, known []*media.Track, video bool) error {
-	parts := enc.AppendFrames(fd.parts[:0], frames, known)
+func (fd *feed) encode(enc Encoder, frames []*media.Frame, program *media.Program) error {
+	parts := enc.AppendFrames(fd.parts[:0], frames, program)
 	if parts == nil {
 		return errReconnect
 	}
@@ -272,8 +259,9 @@ func (fd *feed) encode(enc Encoder, frames []*media.Frame, known []*media.Track,
 			nd.audio += len(f.Payload)
 		}
 	}
+	video := program.Has(media.Video)
 	if !video || isStart(frames[0], video) {
-		nd.start, nd.resume = enc.StartHeader(frames[0], known), enc.ResumeHeader(frames[0], known)
+		nd.start, nd.resume = enc.StartHeader(frames[0], program), enc.ResumeHeader(frames[0], program)
 	}
 	fd.append(nd, video)
 	return nil

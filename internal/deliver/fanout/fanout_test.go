@@ -41,15 +41,15 @@ func record(kind byte, payload []byte) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(payload))), payload...)
 }
 
-func (recordEncoder) StartHeader(f *media.Frame, _ []*media.Track) []byte {
+func (recordEncoder) StartHeader(f *media.Frame, _ *media.Program) []byte {
 	return record('S', []byte(f.DTS.String()))
 }
 
-func (recordEncoder) ResumeHeader(f *media.Frame, _ []*media.Track) []byte {
+func (recordEncoder) ResumeHeader(f *media.Frame, _ *media.Program) []byte {
 	return record('A', []byte(f.DTS.String()))
 }
 
-func (recordEncoder) AppendFrames(parts [][]byte, frames []*media.Frame, _ []*media.Track) [][]byte {
+func (recordEncoder) AppendFrames(parts [][]byte, frames []*media.Frame, _ *media.Program) [][]byte {
 	for _, f := range frames {
 		switch string(f.Payload) {
 		case "break":

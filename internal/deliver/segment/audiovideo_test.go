@@ -13,7 +13,7 @@ import (
 // does not come within TrackWait is missing.
 func TestSegmentsHaveAudioAndVideo(t *testing.T) {
 	before := interleave(video(0, 3500*ms, 40*ms, time.Second), audio(0, 3500*ms))
-	next := func(f *media.Frame) { f.Discontinuity = 1; changeBoth(f) }
+	next := func(f *media.Frame) { setDiscontinuity(f, 1); changeBoth(f) }
 	for _, c := range []struct {
 		name  string
 		after []*media.Frame

@@ -41,7 +41,7 @@ func encodeFrames(fs []*media.Frame) []byte {
 		}
 		if last != nil {
 			step = f.DTS - last.DTS
-			if f.Discontinuity != last.Discontinuity {
+			if f.Program.Discontinuity != last.Program.Discontinuity {
 				flags |= isDiscontinuity
 			}
 		}
@@ -71,7 +71,8 @@ func decodeFrames(b []byte) (fs, pauses []*media.Frame) {
 			disc++
 		}
 		f := frame(t, at, time.Duration(b[3])*4*ms, b[0]&isKey != 0)
-		f.Discontinuity, f.Payload = disc, payloads[b[0]&isBig]
+		setDiscontinuity(f, disc)
+		f.Payload = payloads[b[0]&isBig]
 		fs = append(fs, f)
 		if b[0]&isPaused != 0 {
 			pauses = append(pauses, f)

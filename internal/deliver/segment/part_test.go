@@ -783,7 +783,8 @@ func TestLastPartsPrecedeSegmentLine(t *testing.T) {
 		check(t, s, seen)
 		line := "\n" + s.List().newest().Name + extPart + "\n"
 		for _, f := range videoFPS(25, time.Second, 2*time.Second, 0) {
-			f.DTS, f.PTS, f.Discontinuity = f.DTS+long, f.PTS+long, 1
+			f.DTS, f.PTS = f.DTS+long, f.PTS+long
+			setDiscontinuity(f, 1)
 			s.Write(f)
 			if s.Flush(); !strings.Contains(playlistText(t, s.List(), FMP4), line) {
 				t.Fatalf("a segment has lost its line:\n%s", playlistText(t, s.List(), FMP4))
@@ -803,7 +804,8 @@ func TestLastPartsPrecedeSegmentLine(t *testing.T) {
 	t.Run("discontinuity", func(t *testing.T) {
 		s, seen := write()
 		for _, f := range videoFPS(25, time.Second, 2*time.Second, 0) {
-			f.DTS, f.PTS, f.Discontinuity = f.DTS+long, f.PTS+long, 1
+			f.DTS, f.PTS = f.DTS+long, f.PTS+long
+			setDiscontinuity(f, 1)
 			s.Write(f)
 			s.Flush()
 			if s.List().newest().sequence == s.List().open.sequence-1 && s.List().open.discontinuity {

@@ -150,7 +150,7 @@ func (s *Segmenter) List() *List { return s.list.Load() }
 // without a segment.
 func (s *Segmenter) Ready() <-chan struct{} { return s.ready }
 
-// Write adds f, the next frame of the stream in its order. Its track is the first of its kind, and
+// Write adds f, the next frame of the stream in its order. Its track is the default of its kind, and
 // Carries accepts it.
 //
 // Write drops audio whose track starts, or changes its parameters, in the middle of a GOP: the
@@ -223,7 +223,7 @@ func (s *Segmenter) resolvePendingAudio(f *media.Frame) {
 	case f.Track == t:
 	case f.Track.Kind == media.Audio:
 		s.pendingAudio = nil
-	case isRAP(f) || f.Track != s.period.video || f.Discontinuity != s.period.discontinuityNumber:
+	case isRAP(f) || f.Track != s.period.video || f.Program.Discontinuity != s.period.discontinuityNumber:
 		s.releasePendingAudio()
 	default:
 		s.nextAudio, s.pendingAudio = t, nil
@@ -416,7 +416,7 @@ func (s *Segmenter) LongKeyframeInterval() time.Duration {
 // measureGOP updates the GOP durations at the random access point f; the first GOP fixes the target
 // duration.
 func (s *Segmenter) measureGOP(f *media.Frame) {
-	if s.lastRAP >= 0 && f.Discontinuity == s.period.discontinuityNumber {
+	if s.lastRAP >= 0 && f.Program.Discontinuity == s.period.discontinuityNumber {
 		gop := f.DTS - s.lastRAP
 		s.repeatedGOP, s.lastGOP = max(s.repeatedGOP, min(s.lastGOP, gop)), gop
 		s.fixTarget(gop)
@@ -464,7 +464,7 @@ func (s *Segmenter) position(f *media.Frame) time.Duration {
 // continue too: the discontinuity is at the next random access point.
 func (s *Segmenter) isDiscontinuous(f *media.Frame) bool {
 	t := *s.period.track(f.Track.Kind)
-	if f.Discontinuity != s.period.discontinuityNumber {
+	if f.Program.Discontinuity != s.period.discontinuityNumber {
 		return t != f.Track || s.period.video == nil || isRAP(f)
 	}
 	if s.nextAudio != nil && isRAP(f) {
@@ -480,7 +480,7 @@ func (s *Segmenter) isDiscontinuous(f *media.Frame) bool {
 // would start in the middle of a GOP of video that continues. If there is more audio than can be
 // held, the video has stopped.
 func (s *Segmenter) interruptsGOP(f *media.Frame) bool {
-	if f.Track.Kind != media.Audio || f.Discontinuity != s.period.discontinuityNumber || s.period.video == nil ||
+	if f.Track.Kind != media.Audio || f.Program.Discontinuity != s.period.discontinuityNumber || s.period.video == nil ||
 		f.DTS-s.videoDTS > maxSkew || s.due(f) {
 		return false
 	}
@@ -647,8 +647,8 @@ func (s *Segmenter) openSegment(f *media.Frame, at time.Duration, discontinuous 
 // startPeriod starts a period with f at time at. The other track continues if only the parameters
 // of one track have changed, or the encoder's clock.
 func (s *Segmenter) startPeriod(f *media.Frame, at time.Duration) {
-	r := period{discontinuityNumber: f.Discontinuity, start: at, arrived: f.Arrived}
-	if f.Discontinuity == s.period.discontinuityNumber || f.Track == *s.period.track(f.Track.Kind) {
+	r := period{discontinuityNumber: f.Program.Discontinuity, start: at, arrived: f.Arrived}
+	if f.Program.Discontinuity == s.period.discontinuityNumber || f.Track == *s.period.track(f.Track.Kind) {
 		r.video, r.audio = s.period.video, cmp.Or(s.nextAudio, s.period.audio)
 		if r.carriedOver = r.video; f.Track.Kind == media.Video {
 			r.carriedOver = r.audio

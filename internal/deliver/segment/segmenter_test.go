@@ -36,7 +36,7 @@ const ms = time.Millisecond
 func frame(t *media.Track, at, long time.Duration, rap bool) *media.Frame {
 	f := &media.Frame{
 		Track: t, DTS: at, PTS: at, Duration: long, Ticks: int64(at) * int64(t.Timescale) / int64(time.Second),
-		Arrived: epochTime.Add(at), Payload: []byte{0, 0, 0, 2, 0x41, 0x9a},
+		Arrived: epochTime.Add(at), Payload: []byte{0, 0, 0, 2, 0x41, 0x9a}, Program: new(media.Program),
 	}
 	if rap {
 		f.RAP, f.Payload = media.Keyframe, []byte{0, 0, 0, 2, 0x65, 0x88}
@@ -76,8 +76,10 @@ func modify(fs []*media.Frame, change func(*media.Frame)) []*media.Frame {
 	return fs
 }
 
-func markDiscontinuous(f *media.Frame) { f.Discontinuity = 1 }
-func changeVideo(f *media.Frame)       { f.Track = h264b }
+func markDiscontinuous(f *media.Frame)          { setDiscontinuity(f, 1) }
+func setDiscontinuity(f *media.Frame, n uint32) { f.Program = f.Program.WithDiscontinuity(n) }
+
+func changeVideo(f *media.Frame) { f.Track = h264b }
 
 // changeBoth changes the parameters of both tracks.
 func changeBoth(f *media.Frame) {
@@ -270,7 +272,7 @@ func TestPauseKeepsSegments(t *testing.T) {
 			var joins []*media.Frame
 			for i, f := range tt.frames {
 				// As after every pause.
-				if i > 0 && f.Discontinuity != tt.frames[i-1].Discontinuity && f.RAP != media.NoRandomAccess {
+				if i > 0 && f.Program.Discontinuity != tt.frames[i-1].Program.Discontinuity && f.RAP != media.NoRandomAccess {
 					joins = append(joins, f)
 				}
 			}
@@ -480,7 +482,7 @@ func checkFrames(got, frames []*media.Frame) error {
 	var sound *media.Track // the last one in a segment
 	n := 0
 	for i, f := range frames {
-		if i > 0 && f.Discontinuity != frames[i-1].Discontinuity {
+		if i > 0 && f.Program.Discontinuity != frames[i-1].Program.Discontinuity {
 			sound = nil
 		}
 		switch {
@@ -609,7 +611,7 @@ func TestPlaylistWindow(t *testing.T) {
 	var frames []*media.Frame
 	for i := range time.Duration(60) { // a discontinuity every 4 s
 		frames = append(frames, modify(video(i*4*time.Second, (i+1)*4*time.Second, 40*ms, 2*time.Second),
-			func(f *media.Frame) { f.Discontinuity = uint32(i) })...)
+			func(f *media.Frame) { setDiscontinuity(f, uint32(i)) })...)
 	}
 	left := map[string]int{} // index of the frame at which a segment left the playlist
 	var first *Segment
@@ -667,7 +669,7 @@ func TestSegmentBytesAreBounded(t *testing.T) {
 func TestSegmentCountIsBounded(t *testing.T) {
 	s := New(0, Options{})
 	for i, f := range video(0, 60*time.Second, 40*ms, 40*ms) {
-		f.Discontinuity = uint32(i)
+		setDiscontinuity(f, uint32(i))
 		s.Write(f)
 		if l := s.List(); l.listed > 8*8 || len(l.segments) > 3*8*8 {
 			t.Fatalf("%d segments, %d of them in the playlist", len(l.segments), l.listed)

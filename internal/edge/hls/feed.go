@@ -34,6 +34,7 @@ type feed struct {
 	session *streamSession
 	log     *slog.Logger
 	warned  bool // of a long keyframe interval
+	carries func(*media.Track) bool
 }
 
 // feed segments a stream session until it ends.
@@ -42,7 +43,7 @@ func (s *Server) feed(ctx context.Context, live *stream.Session) error {
 		return nil
 	}
 	fd := &feed{srv: s, live: live, session: s.startSession(live.Name()),
-		log: s.opt.Log.With("proto", "hls", "stream", live.Name().String())}
+		log: s.opt.Log.With("proto", "hls", "stream", live.Name().String()), carries: carriesCached()}
 	err := fd.run(ctx)
 	if err == nil {
 		s.endSession(live)
@@ -82,9 +83,8 @@ func (fd *feed) subscribe(ctx context.Context) (*stream.Subscriber, error) {
 		gops = 0 // do not read again what may have caused the failure
 	}
 	sub, err := fd.live.Subscribe(ctx, stream.SubscribeOptions{
-		Viewer:      stream.ViewerOptions{Proto: "hls", Internal: true},
-		GOPs:        gops,
-		TrackFilter: carriesCached(),
+		Viewer: stream.ViewerOptions{Proto: "hls", Internal: true},
+		GOPs:   gops,
 	})
 	if err != nil {
 		return nil, err
@@ -126,7 +126,9 @@ func (fd *feed) read(ctx context.Context, sub *stream.Subscriber, seg *segment.S
 // write writes frames to seg and clears them.
 func (fd *feed) write(sub *stream.Subscriber, seg *segment.Segmenter, frames []*media.Frame) {
 	for _, f := range frames {
-		seg.Write(f)
+		if fd.carries(f.Track) {
+			seg.Write(f)
+		}
 	}
 	seg.Flush()
 	sub.ObserveWritten(frames)
@@ -177,8 +179,7 @@ func (fd *feed) warnKeyframeInterval(seg *segment.Segmenter) {
 }
 
 // carriesCached returns segment.Carries for one goroutine. It caches the result of the last track
-// of each kind, because it is called for every frame, and only for frames of the first track of a
-// kind.
+// of each kind, because it is called for every frame, and only for frames of default tracks.
 func carriesCached() func(*media.Track) bool {
 	var known [media.Data + 1]struct { // by kind
 		track *media.Track // the newest

@@ -269,9 +269,8 @@ func (s *Server) serveMediaPlaylist(w http.ResponseWriter, r *http.Request, name
 		}
 	}
 	if carriedTracks(l, f) == 0 {
-		in, _ := s.hub.Info(name)
 		return domain.Errorf(domain.NotFound, "%s has no track that this HLS format can carry, only %s: start at %s%s", name,
-			codecs(in.Firsts), name, playlistExt)
+			codecs(s.defaultTracks(name)), name, playlistExt)
 	}
 	p, err := l.Playlist(f, d.skip)
 	if err != nil {

@@ -199,14 +199,22 @@ func (s *Server) awaitPlaylist(ctx context.Context, name domain.Name, sess *stre
 // explain returns err, why name has no playlist, or a better error if HLS can carry none of its
 // tracks.
 func (s *Server) explain(name domain.Name, err error) error {
-	in, _ := s.hub.Info(name)
-	if slices.ContainsFunc(in.Firsts, segment.Carries) {
+	tracks := s.defaultTracks(name)
+	if slices.ContainsFunc(tracks, segment.Carries) {
 		return err
 	}
-	if codecs := codecs(in.Firsts); codecs != "" {
+	if codecs := codecs(tracks); codecs != "" {
 		return domain.Errorf(domain.NotFound, "%s has no track that HLS can carry, only %s", name, codecs)
 	}
 	return err
+}
+
+// defaultTracks returns the default tracks of name, nil if there is no such stream.
+func (s *Server) defaultTracks(name domain.Name) []*media.Track {
+	if in, ok := s.hub.Info(name); ok {
+		return in.Program.Defaults()
+	}
+	return nil
 }
 
 // codecs returns the names of the audio and video codecs of tracks, for messages.

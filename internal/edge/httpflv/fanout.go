@@ -58,7 +58,7 @@ const lastChunk = "0\r\n\r\n"
 
 // encoder encodes a stream as an FLV file in HTTP chunks, the same for all viewers.
 type encoder struct {
-	declared *declaredTracks
+	declared *media.Program // what the file header declares
 	pre      flv.Preamble
 	primed   bool
 	tags     []flv.Tag
@@ -66,33 +66,33 @@ type encoder struct {
 
 // StartHeader implements fanout.Encoder. It returns the file header, onMetaData and the sequence
 // headers.
-func (e *encoder) StartHeader(f *media.Frame, known []*media.Track) []byte {
-	e.declareTracks(f, known)
-	return chunk(append(flv.FileHeader(e.declared.video, e.declared.audio), preamble(f, known)...))
+func (e *encoder) StartHeader(f *media.Frame, program *media.Program) []byte {
+	e.declareTracks(f, program)
+	return chunk(append(fileHeader(e.declared), preamble(f, program)...))
 }
 
 // ResumeHeader implements fanout.Encoder. It is StartHeader without the file header.
-func (e *encoder) ResumeHeader(f *media.Frame, known []*media.Track) []byte {
-	return chunk(preamble(f, known))
+func (e *encoder) ResumeHeader(f *media.Frame, program *media.Program) []byte {
+	return chunk(preamble(f, program))
 }
 
-func preamble(f *media.Frame, known []*media.Track) []byte {
+func preamble(f *media.Frame, program *media.Program) []byte {
 	pre := flv.Preamble{Dialect: defaultDialect()}
-	return appendTags(nil, pre.Append(nil, f, known))
+	return appendTags(nil, pre.Append(nil, f, program))
 }
 
 // AppendFrames implements fanout.Encoder. It returns nil for a track that the file header does not
 // declare: viewers have to reconnect.
-func (e *encoder) AppendFrames(parts [][]byte, frames []*media.Frame, known []*media.Track) [][]byte {
-	e.declareTracks(frames[0], known)
+func (e *encoder) AppendFrames(parts [][]byte, frames []*media.Frame, program *media.Program) [][]byte {
+	e.declareTracks(frames[0], program)
 	at := len(parts)
 	parts = append(parts, nil) // placeholder for the chunk size
 	for _, f := range frames {
-		if !e.declared.has(f.Track) {
+		if !declares(e.declared, f.Track) {
 			return nil
 		}
 		if !e.pre.Ready(f) {
-			e.tags = e.pre.Append(e.tags[:0], f, known)
+			e.tags = e.pre.Append(e.tags[:0], f, program)
 			if e.primed { // viewers that start here have it from StartHeader
 				parts = append(parts, appendTags(nil, e.tags))
 			}
@@ -115,9 +115,9 @@ func appendChunkSize(b []byte, size int) []byte {
 	return append(strconv.AppendInt(b, int64(size), 16), "\r\n"...)
 }
 
-func (e *encoder) declareTracks(f *media.Frame, known []*media.Track) {
+func (e *encoder) declareTracks(f *media.Frame, program *media.Program) {
 	if e.declared == nil {
-		e.declared = newDeclaredTracks(known, f.Track)
+		e.declared = program.With(f.Track)
 	}
 }
 

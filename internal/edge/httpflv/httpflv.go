@@ -176,11 +176,11 @@ const batchFrames = 128
 // batch is free for write.
 func send(ctx context.Context, write func(batch net.Buffers) error, sub *stream.Subscriber, d flv.Dialect) error {
 	var (
-		pre    = flv.Preamble{Dialect: d}
-		tags   []flv.Tag
-		parts  [][]byte
-		tracks *declaredTracks
-		buf    [batchFrames]*media.Frame
+		pre      = flv.Preamble{Dialect: d}
+		tags     []flv.Tag
+		parts    [][]byte
+		declared *media.Program
+		buf      [batchFrames]*media.Frame
 
 		shared = d == defaultDialect()
 	)
@@ -190,16 +190,16 @@ func send(ctx context.Context, write func(batch net.Buffers) error, sub *stream.
 			return err
 		}
 		parts = append(parts[:0], nil)
-		if tracks == nil {
-			tracks = newDeclaredTracks(sub.Tracks(), buf[0].Track)
-			parts = append(parts, flv.FileHeader(tracks.video, tracks.audio))
+		if declared == nil {
+			declared = sub.Program().With(buf[0].Track)
+			parts = append(parts, fileHeader(declared))
 		}
 		for _, f := range buf[:n] {
-			if !tracks.has(f.Track) {
+			if !declares(declared, f.Track) {
 				return domain.Errorf(domain.Unavailable, "new track is not in the FLV file header")
 			}
 			if !pre.Ready(f) {
-				tags = pre.Append(tags[:0], f, sub.Tracks())
+				tags = pre.Append(tags[:0], f, sub.Program())
 				parts = append(parts, appendTags(nil, tags))
 			}
 			if shared {
@@ -217,22 +217,14 @@ func send(ctx context.Context, write func(batch net.Buffers) error, sub *stream.
 	}
 }
 
-// declaredTracks are the kinds of tracks in the file header. Players create their pipeline from it,
-// and ignore tracks of a kind that it lacks.
-type declaredTracks struct{ video, audio bool }
-
-func newDeclaredTracks(known []*media.Track, first *media.Track) *declaredTracks {
-	d := new(declaredTracks)
-	for _, t := range append(known, first) {
-		d.video = d.video || t.Kind == media.Video
-		d.audio = d.audio || t.Kind == media.Audio
-	}
-	return d
+// fileHeader returns a file header that declares the kinds of p's tracks.
+func fileHeader(p *media.Program) []byte {
+	return flv.FileHeader(p.Has(media.Video), p.Has(media.Audio))
 }
 
-func (d *declaredTracks) has(t *media.Track) bool {
-	return t.Kind == media.Data || t.Kind == media.Video && d.video || t.Kind == media.Audio && d.audio
-}
+// declares reports whether the file header of p allows t. Players create their pipeline from the
+// header, and ignore tracks of a kind that it lacks.
+func declares(p *media.Program, t *media.Track) bool { return t.Kind == media.Data || p.Has(t.Kind) }
 
 // hijack takes over the connection for one viewer: one writev for a batch on plain TCP, full
 // records over TLS. ctx ends when the viewer leaves.

@@ -117,21 +117,21 @@ type encoder struct {
 }
 
 // StartHeader implements fanout.Encoder. It returns onMetaData and the sequence headers.
-func (e *encoder) StartHeader(f *media.Frame, known []*media.Track) []byte {
+func (e *encoder) StartHeader(f *media.Frame, program *media.Program) []byte {
 	var pre flv.Preamble
-	return slices.Concat(appendTags(nil, pre.Append(nil, f, known), defaultStreamID)...)
+	return slices.Concat(appendTags(nil, pre.Append(nil, f, program), defaultStreamID)...)
 }
 
 // ResumeHeader implements fanout.Encoder.
-func (e *encoder) ResumeHeader(f *media.Frame, known []*media.Track) []byte {
-	return e.StartHeader(f, known)
+func (e *encoder) ResumeHeader(f *media.Frame, program *media.Program) []byte {
+	return e.StartHeader(f, program)
 }
 
 // AppendFrames implements fanout.Encoder.
-func (e *encoder) AppendFrames(parts [][]byte, frames []*media.Frame, known []*media.Track) [][]byte {
+func (e *encoder) AppendFrames(parts [][]byte, frames []*media.Frame, program *media.Program) [][]byte {
 	for _, f := range frames {
 		if !e.pre.Ready(f) {
-			e.tags = e.pre.Append(e.tags[:0], f, known)
+			e.tags = e.pre.Append(e.tags[:0], f, program)
 			if e.primed { // viewers that start here have it from StartHeader
 				parts = appendTags(parts, e.tags, defaultStreamID)
 			}

@@ -71,7 +71,7 @@ func (ss *session) playHere(ctx context.Context, name domain.Name, log *slog.Log
 		return
 	}
 	defer sub.Leave()
-	for _, t := range sub.Tracks() {
+	for _, t := range ss.dialect.Tracks(sub.Program()) {
 		if err := ss.checkCodec(t); err != nil {
 			ss.refuse("play", "NetStream.Play.Failed", err)
 			return
@@ -147,7 +147,7 @@ func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
 				if err := ss.checkCodec(f.Track); err != nil {
 					return err
 				}
-				tags = pre.Append(tags[:0], f, sub.Tracks())
+				tags = pre.Append(tags[:0], f, sub.Program())
 				parts = appendTags(parts, tags, ss.req.StreamID)
 			}
 			if shared {
