@@ -156,7 +156,8 @@ var owners = map[string][]string{
 	"github.com/redis/go-redis/v9":      {"internal/control/store/redis"},
 	"github.com/schollz/progressbar/v3": {"cmd/livego"},
 	"go.etcd.io/bbolt":                  {"internal/control/store/bolt"},
-	"go.uber.org/zap":                   {"internal/ops/acme"}, // to silence certmagic's logger
+	"go.uber.org/zap":                   {"internal/ops/acme"},    // to silence certmagic's logger
+	"golang.org/x/net":                  {"internal/tools/bench"}, // HPACK
 	"golang.org/x/sys": {"internal/tools/bench", "internal/deliver/fanout", "internal/proto/http1",
 		"internal/ops/netx", "internal/ops/peeruser"},
 	"golang.org/x/time": {"internal/edge/..."},

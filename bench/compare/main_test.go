@@ -20,19 +20,24 @@ func TestTable(t *testing.T) {
 	}
 	unwatched := result(0)
 	unwatched.Server = nil
+	secure := result(360)
+	secure.Protocols = []string{"https-flv"}
+	secure.PictureAfterHandshake = bench.Percentiles{Count: 1, P50: .5, P99: 2}
 	rows := []row{
 		{"floor, 50 ms", 500, 50, result(150)},
 		{"livego", 500, 0, result(180)},
+		{"livego", 500, 0, secure},
 		{"livego", 1500, 0, result(180, "slow")},
 		{"other", 500, 0, unwatched},
 	}
-	const want = "" +
-		`| viewers | server | protocol | CPU, us | memory, kB | p50 / p99, ms | first picture, ms | delivered | x floor 50 |
-|---|---|---|---|---|---|---|---|---|
-| 500 | floor, 50 ms | flv | 150 | 7.2 | 25.0 / 50.0 | 1.5 | 100.0 % | 1.00 |
-| 500 | livego | flv | 180 | 7.2 | 25.0 / 50.0 | 1.5 | 100.0 % | 1.20 |
-| 1500 | livego | flv | 180 | 7.2 | 25.0 / 50.0 | 1.5 | 100.0 % (void: the bench was the bottleneck) | - |
-| 500 | other | flv | - | - | 25.0 / 50.0 | 1.5 | 100.0 % | - |
+	const want = "| viewers | server | protocol | CPU, us | memory, kB | p50 / p99, ms | first picture, ms | " +
+		`after handshake, p50 / p99, ms | delivered | x flv | x floor 50 |
+|---|---|---|---|---|---|---|---|---|---|---|
+| 500 | floor, 50 ms | flv | 150 | 7.2 | 25.0 / 50.0 | 1.5 | - | 100.0 % | 0.83 | 1.00 |
+| 500 | livego | flv | 180 | 7.2 | 25.0 / 50.0 | 1.5 | - | 100.0 % | 1.00 | 1.20 |
+| 500 | livego | https-flv | 360 | 7.2 | 25.0 / 50.0 | 1.5 | 0.5 / 2.0 | 100.0 % | 2.00 | 2.40 |
+| 1500 | livego | flv | 180 | 7.2 | 25.0 / 50.0 | 1.5 | - | 100.0 % (void: the bench was the bottleneck) | 1.00 | - |
+| 500 | other | flv | - | - | 25.0 / 50.0 | 1.5 | - | 100.0 % | - | - |
 `
 	if got := table(rows, []int{50}); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)

@@ -2,8 +2,16 @@ package main
 
 import (
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -20,6 +28,8 @@ const (
 	flvPort   = "19352"
 	hlsPort   = "19353"
 	apiPort   = "19354"
+	rtmpsPort = "19355"
+	httpsPort = "19356"
 	nginxPort = "19400" // this and the next as in bench/nginx.conf
 	nginxHTTP = "19401"
 )
@@ -30,7 +40,8 @@ type server struct {
 	window       int
 	cachesStream bool // it buffers seconds of the stream even without viewers
 	command      []string
-	port         string // accepts connections when the server is ready
+	port         string                        // accepts connections when the server is ready
+	newKey       func() (crypto.Signer, error) // of its certificate; nil without TLS
 	cases        []benchCase
 }
 
@@ -51,7 +62,7 @@ func (o *options) servers() []server {
 				"--play=http://127.0.0.1:" + floorPort + "/live.flv"}}},
 		})
 	}
-	all = append(all, o.livegoServer())
+	all = append(all, o.livegoServers()...)
 	if _, err := exec.LookPath(nginxPath); err == nil && o.nginx != "" {
 		conf, err := filepath.Abs(o.nginx)
 		if err == nil {
@@ -73,23 +84,86 @@ func (o *options) servers() []server {
 // nginxPath is where Debian installs nginx, which is not in every PATH.
 const nginxPath = "/usr/sbin/nginx"
 
-// livegoServer publishes by room name, so that no stream key is needed.
-func (o *options) livegoServer() server {
+const livegoName = "livego"
+
+// livegoServers returns livego with a certificate of each kind. It publishes by room name, so that
+// no stream key is needed.
+func (o *options) livegoServers() []server {
 	command := append([]string{
 		o.livego, "--rtmp_addr=127.0.0.1:" + rtmpPort, "--httpflv_addr=127.0.0.1:" + flvPort,
-		"--hls_addr=127.0.0.1:" + hlsPort,
-		"--api_addr=127.0.0.1:" + apiPort, "--rtmp_noauth", "--level=warn",
+		"--hls_addr=127.0.0.1:" + hlsPort, "--api_addr=127.0.0.1:" + apiPort, "--rtmp_noauth", "--level=warn",
+		"--enable_rtmps", "--rtmps_addr=127.0.0.1:" + rtmpsPort, "--enable_https", "--https_addr=127.0.0.1:" + httpsPort,
+		"--rtmps_cert=" + certFile, "--rtmps_key=" + keyFile,
 	}, o.server...)
-	rtmp := "rtmp://127.0.0.1:" + rtmpPort + "/live/bench"
-	return server{
-		name: "livego", cachesStream: true, port: rtmpPort, command: command,
+	play := func(proto, url string, args ...string) benchCase {
+		return benchCase{proto, append([]string{"--publish=rtmp://127.0.0.1:" + rtmpPort + "/live/bench", "--insecure",
+			"--play=" + url}, args...)}
+	}
+	const (
+		flv   = "http://127.0.0.1:" + flvPort + "/live/bench.flv"
+		hls   = "http://127.0.0.1:" + hlsPort + "/live/bench.m3u8"
+		https = "https://127.0.0.1:" + httpsPort + "/live/bench"
+	)
+	httpsFLV := play("https-flv", https+".flv")
+	ecdsaServer := server{
+		name: livegoName, cachesStream: true, port: rtmpPort, command: command, newKey: newECDSAKey,
 		cases: []benchCase{
-			{"rtmp", []string{"--publish=" + rtmp, "--play=" + rtmp}},
-			{"flv", []string{"--publish=" + rtmp, "--play=http://127.0.0.1:" + flvPort + "/live/bench.flv"}},
-			{"hls", []string{"--publish=" + rtmp, "--play=http://127.0.0.1:" + hlsPort + "/live/bench.m3u8?format=ts"}},
-			{"llhls", []string{"--publish=" + rtmp, "--play=llhls+http://127.0.0.1:" + hlsPort + "/live/bench.m3u8"}},
+			play("rtmp", "rtmp://127.0.0.1:"+rtmpPort+"/live/bench"),
+			play("flv", flv),
+			httpsFLV,
+			play("wss", "wss://127.0.0.1:"+httpsPort+"/live/bench.flv"),
+			play("rtmps", "rtmps://127.0.0.1:"+rtmpsPort+"/live/bench"),
+			play("h2-flv", https+".flv", "--http2"),
+			play("hls", hls+"?format=ts"),
+			play("https-hls", https+".m3u8?format=ts"),
+			play("h2-hls", https+".m3u8?format=ts", "--http2"),
+			play("llhls", "llhls+"+hls),
+			play("https-llhls", "llhls+"+https+".m3u8"),
+			play("h2-llhls", "llhls+"+https+".m3u8", "--http2"),
 		},
 	}
+	resumed, rsaServer := ecdsaServer, ecdsaServer
+	resumed.name = livegoName + ", sessions resumed"
+	resumed.cases = []benchCase{play("https-flv", https+".flv", "--tls-resume")}
+	rsaServer.name, rsaServer.newKey, rsaServer.cases = livegoName+", RSA 2048", newRSAKey, []benchCase{httpsFLV}
+	return []server{ecdsaServer, resumed, rsaServer}
+}
+
+// Files of the certificate, in the directory in which a server runs.
+const (
+	certFile = "server.crt"
+	keyFile  = "server.key"
+)
+
+func newECDSAKey() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
+func newRSAKey() (crypto.Signer, error)   { return rsa.GenerateKey(rand.Reader, 2048) }
+
+// writeCertificate writes a key and a certificate that it signs itself.
+func writeCertificate(dir string, newKey func() (crypto.Signer, error)) error {
+	key, err := newKey()
+	if err != nil {
+		return err
+	}
+	cert := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(24 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, cert, cert, key.Public(), key)
+	if err != nil {
+		return err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	for name, block := range map[string]*pem.Block{
+		certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 const startTimeout = 10 * time.Second
@@ -100,6 +174,11 @@ func (s *server) start(ctx context.Context, stderr io.Writer) (stop func(), err 
 	dir, err := os.MkdirTemp("", "livego-bench-")
 	if err != nil {
 		return nil, err
+	}
+	if s.newKey != nil {
+		if err := writeCertificate(dir, s.newKey); err != nil {
+			return nil, err
+		}
 	}
 	path, err := filepath.Abs(s.command[0])
 	if err != nil {

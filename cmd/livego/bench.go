@@ -24,7 +24,7 @@ type benchCmd struct {
 	Publish  string        `placeholder:"URL" help:"Where to publish, such as rtmp://host/live/key. Default: the livego on this machine, with a key from --api. {n} is replaced by the number of the stream."`
 	Play     []string      `placeholder:"URL" sep:"none" help:"Where to play: rtmp://, http://….flv, ws://….flv or http://….m3u8, also with TLS; llhls+http://….m3u8 for low latency. May be repeated: viewers are spread evenly. {n} as above. Default: by --proto."`
 	PlayOnly bool          `help:"Publish nothing; play existing streams."`
-	Proto    []string      `default:"rtmp" enum:"rtmp,flv,ws,hls,llhls" help:"Protocols to play if --play is not given: rtmp, flv, ws, hls or llhls (low latency), separated by commas."`
+	Proto    []string      `default:"rtmp" enum:"rtmp,flv,ws,hls,llhls,rtmps,https-flv,wss,https-hls,https-llhls" help:"Protocols to play if --play is not given: rtmp, flv, ws, hls, llhls (low latency), or with TLS rtmps, https-flv, wss, https-hls and https-llhls, separated by commas."`
 	Room     string        `default:"bench" help:"The room to publish to if --publish is not given; with several streams bench1, bench2 and so on."`
 	API      string        `name:"api" placeholder:"URL" help:"The operator's HTTP of livego. Default: from the settings."`
 	Viewers  int           `short:"n" default:"100" help:"Number of viewers."`
@@ -32,6 +32,11 @@ type benchCmd struct {
 	Join     time.Duration `default:"2s" help:"Time over which the viewers join."`
 	Settle   time.Duration `default:"2s" help:"How long the streams run before the first viewer. Memory that a server fills after that counts as its viewers': use a minute to measure memory."`
 	Duration time.Duration `short:"d" default:"20s" help:"How long to measure after all have joined."`
+
+	Storm     int           `placeholder:"N" help:"N more viewers join when the measurement starts. They are reported apart: the latency is that of the viewers that were watching."`
+	StormJoin time.Duration `default:"5s" help:"Time over which the viewers of --storm join."`
+	HTTP2     bool          `name:"http2" help:"Play https:// by HTTP/2."`
+	TLSResume bool          `name:"tls-resume" help:"Viewers resume a TLS session instead of a full handshake."`
 
 	File    string        `placeholder:"FLV" help:"A file to publish in a loop, instead of the built-in stream."`
 	Bitrate int           `default:"2670" placeholder:"KBIT" help:"Bitrate of the built-in stream in kbit/s, with audio."`
@@ -91,14 +96,16 @@ func (c benchCmd) Run(e *env) error {
 // options converts the flags to options. Without --publish and --play it uses the addresses of a
 // livego on this machine.
 func (c benchCmd) options(ctx context.Context, e *env) (bench.Options, error) {
-	if c.Viewers < 1 || c.Streams < 1 || c.Duration <= 0 || c.Settle < 0 || c.Join < 0 || c.Check < 0 {
-		return bench.Options{}, &failure{exitUsage,
-			errors.New("--viewers, --streams and --duration must be positive, and --settle, --join and --check not negative")}
+	if c.Viewers < 1 || c.Streams < 1 || c.Duration <= 0 || min(c.Settle, c.Join, c.StormJoin) < 0 ||
+		min(c.Check, c.Storm) < 0 {
+		return bench.Options{}, &failure{exitUsage, errors.New("--viewers, --streams and --duration must be positive, " +
+			"and --settle, --join, --check, --storm and --storm-join not negative")}
 	}
 	o := bench.Options{
 		Bitrate: c.Bitrate * 1000, FPS: c.FPS, GOP: c.GOP, File: c.File,
 		Settle: c.Settle, Viewers: c.Viewers, Join: c.Join, Duration: c.Duration, Check: c.Check,
 		PIDs: c.PID, RecvBuffer: c.RecvBuf, Insecure: c.Insecure,
+		Storm: c.Storm, StormJoin: c.StormJoin, HTTP2: c.HTTP2, TLSResume: c.TLSResume,
 	}
 	play := c.Play
 	if len(play) == 0 {
@@ -143,11 +150,16 @@ func expandNumber(pattern string, n int) string {
 // Default addresses of a livego on this machine, by protocol.
 var (
 	defaultPlay = map[string]string{
-		bench.RTMP: "rtmp://127.0.0.1:1935/live/", bench.FLV: "http://127.0.0.1:7001/live/",
-		bench.WS: "ws://127.0.0.1:7001/live/", bench.HLS: "http://127.0.0.1:7002/live/",
-		bench.LLHLS: "llhls+http://127.0.0.1:7002/live/",
+		"rtmp": "rtmp://127.0.0.1:1935/live/", "rtmps": "rtmps://127.0.0.1:1936/live/",
+		"flv": "http://127.0.0.1:7001/live/", "https-flv": "https://127.0.0.1:7443/live/",
+		"ws": "ws://127.0.0.1:7001/live/", "wss": "wss://127.0.0.1:7443/live/",
+		"hls": "http://127.0.0.1:7002/live/", "https-hls": "https://127.0.0.1:7443/live/",
+		"llhls": "llhls+http://127.0.0.1:7002/live/", "https-llhls": "llhls+https://127.0.0.1:7443/live/",
 	}
-	playSuffix = map[string]string{bench.FLV: ".flv", bench.WS: ".flv", bench.HLS: ".m3u8", bench.LLHLS: ".m3u8"}
+	playSuffix = map[string]string{
+		"flv": ".flv", "https-flv": ".flv", "ws": ".flv", "wss": ".flv",
+		"hls": ".m3u8", "https-hls": ".m3u8", "llhls": ".m3u8", "https-llhls": ".m3u8",
+	}
 )
 
 // fetchKey requests the stream key of a room from the livego at the URL api, or at that of the

@@ -96,6 +96,10 @@ func TestBenchOptions(t *testing.T) {
 		{"default", func(*benchCmd) {}, "rtmp://127.0.0.1:1935/live/key-of-bench", "rtmp://127.0.0.1:1935/live/bench"},
 		{"protocols", func(c *benchCmd) { c.Proto = []string{"flv", "ws", "hls"} }, "rtmp://127.0.0.1:1935/live/key-of-bench",
 			"http://127.0.0.1:7001/live/bench.flv ws://127.0.0.1:7001/live/bench.flv http://127.0.0.1:7002/live/bench.m3u8"},
+		{"TLS", func(c *benchCmd) { c.Proto = []string{"rtmps", "https-flv", "wss", "https-hls", "https-llhls"} },
+			"rtmp://127.0.0.1:1935/live/key-of-bench",
+			"rtmps://127.0.0.1:1936/live/bench https://127.0.0.1:7443/live/bench.flv wss://127.0.0.1:7443/live/bench.flv " +
+				"https://127.0.0.1:7443/live/bench.m3u8 llhls+https://127.0.0.1:7443/live/bench.m3u8"},
 		{"streams", func(c *benchCmd) { c.Streams = 2 },
 			"rtmp://127.0.0.1:1935/live/key-of-bench1 rtmp://127.0.0.1:1935/live/key-of-bench2",
 			"rtmp://127.0.0.1:1935/live/bench1 rtmp://127.0.0.1:1935/live/bench2"},

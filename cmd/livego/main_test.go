@@ -107,7 +107,8 @@ func TestCommands(t *testing.T) {
 				"  livego keys make movie --label=NAME\n  livego keys reset movie\n"},
 		{"keys export - --api_addr=127.0.0.1:1", nil, 0, "{\n", ""},
 		{"bench --viewers 0", nil, 2, "",
-			"livego: --viewers, --streams and --duration must be positive, and --settle, --join and --check not negative\n"},
+			"livego: --viewers, --streams and --duration must be positive, " +
+				"and --settle, --join, --check, --storm and --storm-join not negative\n"},
 		{"push film.mp4", nil, 2, "",
 			"livego: push needs one or more files, and then a room or an RTMP address\n"},
 		{"push --times 0 film.mp4 movie", nil, 2, "", "livego: --times must be 1 or more\n"},

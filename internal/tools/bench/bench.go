@@ -11,6 +11,7 @@ package bench
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -39,6 +40,12 @@ type Options struct {
 	Join     time.Duration // period over which viewers connect; 0: all at once
 	Duration time.Duration // of the measured window, after all have joined; default 20 s
 	Check    int           // one viewer in Check verifies every byte; 0: none
+
+	Storm     int           // more viewers that join when the window opens; they count in Result.Storm only
+	StormJoin time.Duration // period over which they connect; default 5 s
+
+	HTTP2     bool // play https:// by HTTP/2, except WebSocket
+	TLSResume bool // resume a TLS session in each handshake of a viewer
 
 	PIDs       []int // of the server under test; empty: the processes that listen at the addresses
 	RecvBuffer int   // receive buffer of a viewer in bytes; 0: half a second of the stream, -1: the system's default
@@ -72,6 +79,7 @@ func (o Options) withDefaults() Options {
 	o.Settle = cmp.Or(o.Settle, 2*time.Second)
 	o.Viewers = cmp.Or(o.Viewers, 1)
 	o.Duration = cmp.Or(o.Duration, 20*time.Second)
+	o.StormJoin = cmp.Or(o.StormJoin, 5*time.Second)
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
 	}
@@ -114,7 +122,9 @@ type run struct {
 	publishers []*publisher
 	targets    []*target
 	stats      []*viewerStats // one for each viewer group
+	storm      []*viewerStats // of the viewers of Options.Storm
 	arrivals   *partArrivals
+	sessions   tls.ClientSessionCache // nil: full handshakes
 	load       loadMonitor
 	idle       usage
 	started    time.Time
@@ -128,7 +138,7 @@ func prepare(o Options) (*run, error) {
 	if len(o.Play) == 0 {
 		return nil, errors.New("no play address")
 	}
-	if err := checkFileLimit(o.Viewers + len(o.Publish)); err != nil {
+	if err := checkFileLimit(o.Viewers + o.Storm + len(o.Publish)); err != nil {
 		return nil, err
 	}
 	for _, raw := range o.Play {
@@ -139,6 +149,7 @@ func prepare(o Options) (*run, error) {
 		if t.proto == tcp {
 			return nil, fmt.Errorf("%s: tcp addresses can be published to, not played", raw)
 		}
+		t.http2 = o.HTTP2 && t.tls && t.proto != RTMP && t.proto != WS
 		r.targets = append(r.targets, t)
 	}
 	if len(o.Publish) > 0 {
@@ -153,15 +164,24 @@ func prepare(o Options) (*run, error) {
 			return nil, err
 		}
 		r.publishers = append(r.publishers, &publisher{
-			target: t, src: r.src, measurement: &r.measurement, insecure: o.Insecure,
+			target: t, src: r.src, measurement: &r.measurement, options: connOptions{insecure: o.Insecure},
 			phase: o.GOP * time.Duration(i) / time.Duration(len(o.Publish)),
 		})
 	}
-	for range min(runtime.NumCPU(), o.Viewers) {
-		r.stats = append(r.stats, newViewerStats())
-	}
+	r.stats, r.storm = newGroupStats(o.Viewers), newGroupStats(o.Storm)
 	r.arrivals = newPartArrivals()
+	if o.TLSResume {
+		r.sessions = tls.NewLRUClientSessionCache(len(r.targets))
+	}
 	return r, nil
+}
+
+// newGroupStats returns the statistics of the groups of so many viewers.
+func newGroupStats(viewers int) (stats []*viewerStats) {
+	for range min(runtime.NumCPU(), viewers) {
+		stats = append(stats, newViewerStats())
+	}
+	return stats
 }
 
 func (o *Options) source() (*source, error) {
@@ -185,13 +205,16 @@ func (r *run) measure(ctx context.Context, start func(func(context.Context) erro
 	} else if len(r.PIDs) > 0 {
 		return err
 	}
-	if err := r.startViewers(start); err != nil {
+	if err := r.openSessions(ctx); err != nil {
+		return err
+	}
+	if err := r.startViewers(start, r.stats, r.Viewers, 0, r.Join); err != nil {
 		return err
 	}
 	if err := r.runStage(ctx, joining, r.Join+connectTimeout, r.allJoined); err != nil {
 		return err
 	}
-	if sum := r.total(); sum.joined == 0 {
+	if sum := total(r.stats); sum.joined == 0 {
 		return fmt.Errorf("no viewer received a keyframe: %s", mostCommon(sum.errors))
 	}
 	// Set the window before it opens: otherwise some viewers would not count the frames at its
@@ -203,12 +226,15 @@ func (r *run) measure(ctx context.Context, start func(func(context.Context) erro
 		return err
 	}
 	r.load.start = r.load.sample()
-	r.connected = r.total().connected
+	r.connected = r.countConnected()
+	if err := r.startViewers(start, r.storm, r.Storm, r.Viewers, r.StormJoin); err != nil {
+		return err
+	}
 	if err := r.runStage(ctx, "measuring", r.Duration, nil); err != nil {
 		return err
 	}
 	r.load.end = r.load.sample()
-	r.connected = (r.connected + r.total().connected) / 2
+	r.connected = (r.connected + r.countConnected()) / 2
 
 	late := lateFrames
 	if slices.ContainsFunc(r.targets, func(t *target) bool { return t.proto == HLS }) {
@@ -256,36 +282,52 @@ func (r *run) startPublishers(ctx context.Context, start func(func(context.Conte
 	return r.runStage(ctx, "warming up", r.Settle, nil)
 }
 
-// startViewers starts the viewers: a goroutine for each that uses TLS or HLS without low latency,
-// groups for the others.
-func (r *run) startViewers(start func(func(context.Context) error)) error {
-	groups := make([]*viewerGroup, len(r.stats))
-	for i, t := range r.stats {
-		groups[i] = &viewerGroup{measurement: &r.measurement, stats: t, buffer: r.buffer()}
+// openSessions opens a TLS session with each target, which viewers then resume.
+func (r *run) openSessions(ctx context.Context) error {
+	for _, t := range r.targets {
+		if r.sessions == nil || !t.tls {
+			continue
+		}
+		if err := openSession(ctx, t, connOptions{insecure: r.Insecure, sessions: r.sessions}); err != nil {
+			return fmt.Errorf("opening a TLS session: %w", err)
+		}
+	}
+	return nil
+}
+
+// openSession connects to t until the server sends something: its session tickets come first.
+func openSession(ctx context.Context, t *target, o connOptions) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	nc, err := dial(ctx, t, o)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	defer context.AfterFunc(ctx, func() { nc.Close() })()
+	if _, err := nc.Write(newViewer(t, &measurement{}, newViewerStats(), nil, false).client.open()); err != nil {
+		return err
+	}
+	_, err = nc.Read(make([]byte, 1))
+	return err
+}
+
+// startViewers starts viewers in groups, one for each of stats, from now on over the period join.
+// first is the number of the first viewer in the run.
+func (r *run) startViewers(start func(func(context.Context) error), stats []*viewerStats, viewers, first int,
+	join time.Duration) error {
+	o := connOptions{buffer: r.buffer(), insecure: r.Insecure, sessions: r.sessions}
+	groups := make([]*viewerGroup, len(stats))
+	for i, t := range stats {
+		groups[i] = &viewerGroup{measurement: &r.measurement, stats: t, options: o}
 	}
 	startTime := time.Now()
-	for i := range r.Viewers {
-		t := r.targets[i%len(r.targets)]
-		at := startTime.Add(r.Join * time.Duration(i) / time.Duration(r.Viewers))
+	for i := range viewers {
+		at := startTime.Add(join * time.Duration(i) / time.Duration(viewers))
 		group := i % len(groups)
-		v := newViewer(t, &r.measurement, r.stats[group], r.arrivals, r.Check > 0 && i%r.Check == 0)
-		startAlone := func(watch func(context.Context)) {
-			start(func(ctx context.Context) error {
-				if sleep(ctx, time.Until(at)) {
-					watch(ctx)
-				}
-				return nil
-			})
-		}
-		switch {
-		case t.proto == HLS:
-			startAlone((&hlsViewer{viewer: v, conn: hlsConn{options: connOptions{insecure: r.Insecure}}}).run)
-		case t.tls:
-			startAlone(func(ctx context.Context) { v.run(ctx, connOptions{buffer: r.buffer(), insecure: r.Insecure}) })
-		default:
-			if err := groups[group].add(v, i, at); err != nil {
-				return err
-			}
+		v := newViewer(r.targets[i%len(r.targets)], &r.measurement, stats[group], r.arrivals, r.Check > 0 && i%r.Check == 0)
+		if err := groups[group].add(v, first+i, at); err != nil {
+			return err
 		}
 	}
 	for _, c := range groups {
@@ -381,32 +423,35 @@ func (r *run) expected() (n int64) {
 	return n
 }
 
-// total returns the statistics of all viewers.
-func (r *run) total() *viewerStats {
+// total returns the sum of statistics.
+func total(stats []*viewerStats) *viewerStats {
 	all := newViewerStats()
-	for _, t := range r.stats {
+	for _, t := range stats {
 		all.merge(t)
 	}
 	return all
 }
 
+// countConnected returns how many viewers are connected.
+func (r *run) countConnected() int { return total(r.stats).connected + total(r.storm).connected }
+
 // result assembles the result.
 func (r *run) result() *Result {
-	sum := r.total()
+	sum := total(r.stats)
 	res := &Result{
 		Started: r.started.UTC().Truncate(time.Second), Seconds: r.load.end.at.Sub(r.load.start.at).Seconds(),
-		Viewers:  Viewers{Wanted: r.Viewers, Joined: sum.joined, Lost: sum.ended, Errors: sum.errors},
+		Joins:    sum.joins(r.Viewers),
 		Delivery: r.delivery(sum),
-		Latency:  sum.latency.percentiles(), FirstPicture: sum.firstPicture.percentiles(),
-		PartSpread: sum.partSpread.percentiles(),
-		Server:     r.load.serverLoad(r.idle, r.connected), Bench: r.load.benchLoad(&sum.readDelay),
+		Latency:  sum.latency.percentiles(), PartSpread: sum.partSpread.percentiles(),
+		Server: r.load.serverLoad(r.idle, r.connected), Bench: r.load.benchLoad(&sum.readDelay),
 	}
-	if silent := r.Viewers - sum.joined - (sum.failed() - sum.ended); silent > 0 {
-		res.Viewers.Errors[errNoPicture.Error()] += silent
+	if r.Storm > 0 {
+		storm := total(r.storm).joins(r.Storm)
+		res.Storm = &storm
 	}
 	for _, t := range r.targets {
-		if !slices.Contains(res.Protocols, t.proto) {
-			res.Protocols = append(res.Protocols, t.proto)
+		if !slices.Contains(res.Protocols, t.protocol()) {
+			res.Protocols = append(res.Protocols, t.protocol())
 		}
 	}
 	if r.src != nil {

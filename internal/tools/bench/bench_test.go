@@ -158,6 +158,21 @@ func TestParseTarget(t *testing.T) {
 	}
 }
 
+func TestProtocolNames(t *testing.T) {
+	for url, want := range map[string]string{
+		"rtmp://h/a/x": "rtmp", "rtmps://h/a/x": "rtmps", "https://h/x.flv": "https-flv", "ws://h/x.flv": "ws",
+		"wss://h/x.flv": "wss", "https://h/x.m3u8": "https-hls", "llhls+https://h/x.m3u8": "https-llhls",
+	} {
+		p, err := parseTarget(url)
+		if err != nil || p.protocol() != want {
+			t.Errorf("%s: %s, %v, want %s", url, p.protocol(), err, want)
+		}
+		if p.http2 = true; p.tls && p.proto == HLS && p.protocol() != "h2-hls" {
+			t.Errorf("%s by HTTP/2: %s", url, p.protocol())
+		}
+	}
+}
+
 // TestFileIsLooped plays a file in a loop: timestamps continue, and frames are marked.
 func TestFileIsLooped(t *testing.T) {
 	built := mustSynthesize(t, 400_000, 10, time.Second)

@@ -13,12 +13,24 @@ import (
 // A client is the viewer's side of a protocol. It is fed received bytes in pieces of any size, and
 // buffers as little of them as possible.
 type client interface {
-	// open returns the first bytes to send.
+	// open returns the first bytes to send on a new connection.
 	open() []byte
 	// feed processes received bytes and returns the bytes to reply, usually none. It does not keep
 	// p. io.EOF is the end of the stream.
 	feed(p []byte) (reply []byte, err error)
+	// closed returns errReconnect if the viewer continues after its connection failed with err, and
+	// err if not.
+	closed(err error) error
+	// resume returns the bytes to send when the pause until viewer.resumeAt is over.
+	resume() []byte
 }
+
+// A singleResponse is the part of a client that plays one endless response: it neither pauses nor
+// continues on another connection.
+type singleResponse struct{}
+
+func (singleResponse) closed(err error) error { return err }
+func (singleResponse) resume() []byte         { return nil }
 
 // onMessage is called for each message when its last byte has arrived. m is valid until it returns.
 type onMessage func(m *message)
@@ -89,6 +101,7 @@ const maxHTTPHead = 16 << 10
 
 // An httpClient requests a stream by HTTP or WebSocket and extracts it from the response.
 type httpClient struct {
+	singleResponse
 	flv     flvParser
 	request []byte
 	ws      bool

@@ -6,14 +6,15 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Viewers of plain TCP are read here without the runtime's poller: few goroutines, each with one
-// buffer and one epoll instance for thousands of sockets, cost one system call for received data
-// and nothing else per viewer.
+// Viewers are read here without the runtime's poller: few goroutines, each with one buffer and one
+// epoll instance for thousands of sockets, cost one system call for received data and, with TLS,
+// what its decryption takes. TLS handshakes have a goroutine each.
 
 const (
 	readBuffer = 256 << 10
@@ -28,37 +29,51 @@ const (
 type viewerGroup struct {
 	measurement *measurement
 	stats       *viewerStats
-	buffer      int // SO_RCVBUF
+	options     connOptions
 	members     []*groupViewer
 	next        int // the first member that is not connected yet
+	paused      int // members that resume by time
 
-	epoll  int
-	events [maxEvents]unix.EpollEvent
-	buf    []byte
+	epoll      int
+	events     [maxEvents]unix.EpollEvent
+	buf        []byte
+	plain      []byte         // decrypted
+	handshakes sync.WaitGroup // in progress
 }
 
 // A groupViewer is a viewer with its socket.
 type groupViewer struct {
 	*viewer
+	number    int // of the run
 	due       time.Time
 	to, from  unix.Sockaddr // from is nil for any address
+	toTarget  *target       // that to is the address of
 	fd        int           // -1 without a socket
 	connected bool
+	secure    *tlsConn // nil without TLS
 }
 
 // add adds a viewer, number n of the run, that is to connect at a time. Times must not decrease.
 func (c *viewerGroup) add(v *viewer, n int, at time.Time) error {
-	addr, err := net.ResolveTCPAddr("tcp", v.target.addr)
+	m := &groupViewer{viewer: v, number: n, due: at, fd: -1}
+	c.members = append(c.members, m)
+	return m.resolve()
+}
+
+// resolve sets the addresses for the viewer's target.
+func (m *groupViewer) resolve() error {
+	if m.toTarget == m.target {
+		return nil
+	}
+	addr, err := net.ResolveTCPAddr("tcp", m.target.addr)
 	if err != nil {
 		return err
 	}
-	m := &groupViewer{viewer: v, due: at, fd: -1}
 	ip := addr.AddrPort().Addr().Unmap()
-	m.to = sockaddr(netip.AddrPortFrom(ip, uint16(addr.Port)))
-	if from := localAddr(ip, n); from.IsValid() {
+	m.to, m.from, m.toTarget = sockaddr(netip.AddrPortFrom(ip, uint16(addr.Port))), nil, m.target
+	if from := localAddr(ip, m.number); from.IsValid() {
 		m.from = sockaddr(netip.AddrPortFrom(from, 0))
 	}
-	c.members = append(c.members, m)
 	return nil
 }
 
@@ -75,44 +90,79 @@ func (c *viewerGroup) run(ctx context.Context) error {
 	if c.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return fmt.Errorf("epoll: %w", err)
 	}
-	c.buf = make([]byte, readBuffer)
+	c.buf, c.plain = make([]byte, readBuffer), make([]byte, maxRecord)
 	defer func() {
+		c.stats.mu.Lock()
 		for _, m := range c.members {
 			m.close()
 		}
+		c.stats.mu.Unlock()
+		c.handshakes.Wait()
 		_ = unix.Close(c.epoll) // all sockets are closed
 	}()
 	for ctx.Err() == nil {
-		wait := c.connectDue(time.Now())
+		wait := c.connectDue(ctx, time.Now())
+		c.resumeDue()
 		n, err := unix.EpollWait(c.epoll, c.events[:], int((wait+time.Millisecond-1)/time.Millisecond))
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("epoll: %w", err)
 		}
-		c.handleEvents(c.events[:max(n, 0)])
+		c.handleEvents(ctx, c.events[:max(n, 0)])
 	}
 	return nil
 }
 
 // connectDue connects the members that are due, and returns how long to wait for the next.
-func (c *viewerGroup) connectDue(now time.Time) time.Duration {
+func (c *viewerGroup) connectDue(ctx context.Context, now time.Time) time.Duration {
 	for c.next < len(c.members) {
 		m := c.members[c.next]
 		if wait := m.due.Sub(now); wait > 0 {
 			return min(wait, idlePoll)
 		}
+		index := c.next
+		c.next++
+		if ctx.Err() != nil {
+			continue
+		}
 		c.stats.mu.Lock()
 		m.start()
-		if err := c.connect(m, c.next); err != nil {
+		if err := c.connect(m, index); err != nil {
 			m.disconnect(err)
 		}
 		c.stats.mu.Unlock()
-		c.next++
 	}
 	return idlePoll
 }
 
+// resumeDue continues the members whose pause is over.
+func (c *viewerGroup) resumeDue() {
+	if c.paused == 0 {
+		return
+	}
+	c.stats.mu.Lock()
+	defer c.stats.mu.Unlock()
+	now := c.measurement.now()
+	for i, m := range c.members {
+		if m.resumeAt == 0 || m.resumeAt > now || m.ended {
+			continue
+		}
+		m.resumeAt = 0
+		c.paused--
+		var err error
+		if m.fd < 0 {
+			err = c.connect(m, i)
+		} else {
+			err = m.send(m.client.resume())
+		}
+		c.handleError(m, i, err)
+	}
+}
+
 // connect opens a socket for m, which is at an index of members.
 func (c *viewerGroup) connect(m *groupViewer, index int) error {
+	if err := m.resolve(); err != nil {
+		return err
+	}
 	family := unix.AF_INET
 	if _, ok := m.to.(*unix.SockaddrInet6); ok {
 		family = unix.AF_INET6
@@ -121,9 +171,9 @@ func (c *viewerGroup) connect(m *groupViewer, index int) error {
 	if err != nil {
 		return err
 	}
-	m.fd = fd
-	if c.buffer > 0 { // before connect, since it sets the TCP window
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, c.buffer); err != nil {
+	m.fd, m.connected = fd, false
+	if c.options.buffer > 0 { // before connect, since it sets the TCP window
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, c.options.buffer); err != nil {
 			return err
 		}
 	}
@@ -143,7 +193,7 @@ func (c *viewerGroup) connect(m *groupViewer, index int) error {
 }
 
 // handleEvents reads all sockets that have data.
-func (c *viewerGroup) handleEvents(events []unix.EpollEvent) {
+func (c *viewerGroup) handleEvents(ctx context.Context, events []unix.EpollEvent) {
 	if len(events) == 0 {
 		return
 	}
@@ -151,32 +201,43 @@ func (c *viewerGroup) handleEvents(events []unix.EpollEvent) {
 	defer c.stats.mu.Unlock()
 	start := c.measurement.now()
 	for i := range events {
-		m := c.members[events[i].Fd]
+		index := int(events[i].Fd)
+		m := c.members[index]
 		if m.fd < 0 {
 			continue
 		}
+		wasPaused := m.resumeAt > 0
 		var err error
 		if m.connected {
 			err = c.read(m)
 		} else {
-			err = c.onConnect(m, int(events[i].Fd))
+			err = c.onConnect(ctx, m, index)
 		}
-		if errors.Is(err, errReconnect) {
-			m.close()
-			m.connected = false
-			err = c.connect(m, int(events[i].Fd))
+		if !wasPaused && m.resumeAt > 0 {
+			c.paused++
 		}
-		if err != nil {
-			m.disconnect(err)
-		}
+		c.handleError(m, index, err)
 	}
 	if c.measurement.measured(start) {
 		c.stats.readDelay.add(time.Duration(c.measurement.now() - start))
 	}
 }
 
-// onConnect sends the first bytes on a new connection.
-func (c *viewerGroup) onConnect(m *groupViewer, index int) error {
+// handleError ends m, or connects it again, after an error.
+func (c *viewerGroup) handleError(m *groupViewer, index int, err error) {
+	if errors.Is(err, errReconnect) {
+		m.close()
+		if err = nil; m.resumeAt == 0 { // otherwise at the end of its pause
+			err = c.connect(m, index)
+		}
+	}
+	if err != nil {
+		m.disconnect(err)
+	}
+}
+
+// onConnect starts the TLS handshake on a new connection, or sends the first bytes.
+func (c *viewerGroup) onConnect(ctx context.Context, m *groupViewer, index int) error {
 	code, err := unix.GetsockoptInt(m.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
 		return err
@@ -185,10 +246,32 @@ func (c *viewerGroup) onConnect(m *groupViewer, index int) error {
 		return unix.Errno(code)
 	}
 	m.connected = true
-	if err := m.send(m.client.open()); err != nil {
+	if m.target.tls {
+		m.secure = newTLSConn(m.fd, c.options.tlsConfig(m.target))
+		s := m.secure
+		c.handshakes.Go(func() { c.handshake(ctx, m, s, index) })
+	} else if err := m.send(m.client.open()); err != nil {
 		return err
 	}
 	return unix.EpollCtl(c.epoll, unix.EPOLL_CTL_MOD, m.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(index)})
+}
+
+// handshake performs the handshake of s, the connection of m, and sends the first bytes. The group
+// reads the socket.
+func (c *viewerGroup) handshake(ctx context.Context, m *groupViewer, s *tlsConn, index int) {
+	err := s.handshake(ctx)
+	c.stats.mu.Lock()
+	defer c.stats.mu.Unlock()
+	if m.secure != s || m.fd < 0 { // closed
+		return
+	}
+	if err == nil {
+		m.handshakeDone(s.ConnectionState().DidResume)
+		if err = m.send(m.client.open()); err == nil {
+			err = c.decrypt(m, nil) // what came with the end of the handshake
+		}
+	}
+	c.handleError(m, index, err)
 }
 
 func (c *viewerGroup) read(m *groupViewer) error {
@@ -196,12 +279,40 @@ func (c *viewerGroup) read(m *groupViewer) error {
 	switch {
 	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
 		return nil
-	case err != nil:
-		return err
-	case n == 0:
-		return errClosed
+	case err == nil && n == 0:
+		err = errClosed
 	}
-	reply, err := m.receive(c.buf[:n])
+	if err != nil {
+		return m.client.closed(err)
+	}
+	if m.secure != nil {
+		return c.decrypt(m, c.buf[:n])
+	}
+	return m.process(c.buf[:n])
+}
+
+// decrypt passes the plain bytes of received ones to the client.
+func (c *viewerGroup) decrypt(m *groupViewer, received []byte) error {
+	if !m.secure.feed(received) {
+		return nil
+	}
+	for {
+		n, err := m.secure.Read(c.plain)
+		if errors.Is(err, errNoInput) {
+			return nil
+		}
+		if err != nil {
+			return m.client.closed(err)
+		}
+		if err := m.process(c.plain[:n]); err != nil {
+			return err
+		}
+	}
+}
+
+// process passes received bytes to the client and sends its reply.
+func (m *groupViewer) process(p []byte) error {
+	reply, err := m.receive(p)
 	if err != nil || len(reply) == 0 {
 		return err
 	}
@@ -212,7 +323,15 @@ var errSendBufferFull = errors.New("the server does not read what viewers send")
 
 // send writes a few bytes, for which every socket's buffer has room.
 func (m *groupViewer) send(p []byte) error {
-	n, err := unix.Write(m.fd, p)
+	if m.secure != nil {
+		_, err := m.secure.Write(p)
+		return err
+	}
+	return writeAll(m.fd, p)
+}
+
+func writeAll(fd int, p []byte) error {
+	n, err := unix.Write(fd, p)
 	if err == nil && n < len(p) {
 		err = errSendBufferFull
 	}
@@ -225,10 +344,15 @@ func (m *groupViewer) disconnect(err error) {
 }
 
 func (m *groupViewer) close() {
-	if m.fd >= 0 {
-		_ = unix.Close(m.fd) // unsent data is of no use now
-		m.fd = -1
+	if m.fd < 0 {
+		return
 	}
+	if m.secure != nil {
+		_ = m.secure.transport.Close() // before the descriptor may be reused
+		m.secure = nil
+	}
+	_ = unix.Close(m.fd) // unsent data is of no use now
+	m.fd = -1
 }
 
 // localAddr returns the local address that viewer n of a run uses to reach to: the IPv4 loopback

@@ -18,7 +18,7 @@ type publisher struct {
 	target      *target
 	src         *source
 	measurement *measurement
-	insecure    bool
+	options     connOptions
 
 	mu      sync.Mutex
 	sent    int64         // video frames sent in the window
@@ -104,7 +104,7 @@ func (p *publisher) count(it *item, sent int64) {
 func (p *publisher) open(ctx context.Context) (sink, error) {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	nc, err := dial(ctx, p.target, p.insecure)
+	nc, err := dial(ctx, p.target, p.options)
 	if err != nil {
 		return nil, err
 	}
@@ -119,17 +119,39 @@ func (p *publisher) open(ctx context.Context) (sink, error) {
 	return nil, fmt.Errorf("%s: streams can only be published by RTMP", p.target.url)
 }
 
+// connOptions are how connections are made.
+type connOptions struct {
+	buffer   int                    // receive buffer of a viewer in bytes, 0: the system's default
+	insecure bool                   // accept any certificate
+	sessions tls.ClientSessionCache // to resume TLS sessions; nil: full handshakes
+}
+
 // dial connects to t.
-func dial(ctx context.Context, t *target, insecure bool) (net.Conn, error) {
+func dial(ctx context.Context, t *target, o connOptions) (net.Conn, error) {
 	d := &net.Dialer{}
 	if !t.tls {
 		return d.DialContext(ctx, "tcp", t.addr)
 	}
-	return (&tls.Dialer{NetDialer: d, Config: tlsConfig(insecure)}).DialContext(ctx, "tcp", t.addr)
+	return (&tls.Dialer{NetDialer: d, Config: o.tlsConfig(t)}).DialContext(ctx, "tcp", t.addr)
 }
 
+var errNoHTTP2 = errors.New("the server does not offer HTTP/2")
+
 // tlsConfig trusts the system's roots, or any certificate.
-func tlsConfig(insecure bool) *tls.Config { return &tls.Config{InsecureSkipVerify: insecure} }
+func (o connOptions) tlsConfig(t *target) *tls.Config {
+	host, _, _ := net.SplitHostPort(t.addr) // parseTarget has joined it
+	c := &tls.Config{ServerName: host, InsecureSkipVerify: o.insecure, ClientSessionCache: o.sessions}
+	if t.http2 {
+		c.NextProtos = []string{"h2"}
+		c.VerifyConnection = func(s tls.ConnectionState) error {
+			if s.NegotiatedProtocol != "h2" {
+				return errNoHTTP2
+			}
+			return nil
+		}
+	}
+	return c
+}
 
 // rtmpSink publishes by RTMP as an encoder does.
 type rtmpSink struct {

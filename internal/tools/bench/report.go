@@ -17,11 +17,27 @@ func (r *Result) WriteText(w io.Writer) error {
 	if s := r.Stream; s.Streams > 0 {
 		line("stream", "%s, %.0f kbit/s, %.4g frames/s, %d published", s.Source, s.Kbps, s.FPS, s.Streams)
 	}
+	problems := func(v Viewers) {
+		for _, why := range slices.Sorted(maps.Keys(v.Errors)) {
+			line("", "%d x %s", v.Errors[why], why)
+		}
+	}
+	joins := func(j Joins) {
+		line("first picture", "%s", j.FirstPicture)
+		for _, h := range []struct {
+			name string
+			Percentiles
+		}{
+			{"full handshake", j.Handshake}, {"resumption", j.ResumedHandshake}, {"after handshake", j.PictureAfterHandshake},
+		} {
+			if h.Count > 0 {
+				line(h.name, "%s", h.Percentiles)
+			}
+		}
+	}
 	line("viewers", "%d of %d over %s, for %.1f s", r.Viewers.Joined, r.Viewers.Wanted, strings.Join(r.Protocols, " and "),
 		r.Seconds)
-	for _, why := range slices.Sorted(maps.Keys(r.Viewers.Errors)) {
-		line("", "%d x %s", r.Viewers.Errors[why], why)
-	}
+	problems(r.Viewers)
 	d := r.Delivery
 	if d.Expected > 0 {
 		line("delivered", "%.2f %% of %d frames, %.1f Mbit/s", 100*d.Share, d.Expected, d.Mbps)
@@ -35,9 +51,14 @@ func (r *Result) WriteText(w io.Writer) error {
 		line("content", "%d of %d checked frames are as sent", d.Checked-d.Corrupt, d.Checked)
 	}
 	line("latency", "%s", r.Latency)
-	line("first picture", "%s", r.FirstPicture)
+	joins(r.Joins)
 	if r.PartSpread.Count > 0 {
 		line("part spread", "%s", r.PartSpread)
+	}
+	if s := r.Storm; s != nil {
+		line("join storm", "%d of %d more viewers", s.Viewers.Joined, s.Viewers.Wanted)
+		problems(s.Viewers)
+		joins(*s)
 	}
 	if r.EncoderBlocked.Count > 0 {
 		line("encoder blocked", "%s", r.EncoderBlocked)

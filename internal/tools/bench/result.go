@@ -11,18 +11,18 @@ type Result struct {
 	Protocols []string  `json:"protocols"`
 	Stream    Stream    `json:"stream"`
 	Seconds   float64   `json:"seconds"` // length of the window
-	Viewers   Viewers   `json:"viewers"`
-	Delivery  Delivery  `json:"delivery"`
+	Joins
+	Delivery Delivery `json:"delivery"`
 	// Latency is the time from just before a video frame was written to the server until a viewer
 	// had its last byte, over all frames sent in the window and all viewers; for HLS until the
 	// segment or part was complete. Empty without markers.
 	Latency Percentiles `json:"latency_ms"`
-	// FirstPicture is the time from the start of a viewer's connection until it had the first
-	// keyframe; for HLS the first segment.
-	FirstPicture Percentiles `json:"first_picture_ms"`
 	// PartSpread is the time from the first low-latency HLS viewer that has a part until each other
 	// viewer has it.
 	PartSpread Percentiles `json:"part_spread_ms"`
+	// Storm is how the viewers of a join storm joined, nil without one. Nothing else of them counts
+	// here: Latency is that of the viewers that were watching.
+	Storm *Joins `json:"storm,omitempty"`
 	// EncoderBlocked is how long writing a message to the server took.
 	EncoderBlocked Percentiles `json:"encoder_blocked_ms"`
 	Server         *ServerLoad `json:"server,omitempty"`
@@ -35,6 +35,19 @@ type Stream struct {
 	Streams int     `json:"streams"`
 	Kbps    float64 `json:"kbps"` // of each stream
 	FPS     float64 `json:"fps"`
+}
+
+// Joins describes how viewers joined.
+type Joins struct {
+	Viewers Viewers `json:"viewers"`
+	// FirstPicture is the time from the start of a viewer's connection until it had the first
+	// keyframe; for HLS the first segment.
+	FirstPicture Percentiles `json:"first_picture_ms"`
+	// Handshake and ResumedHandshake are the times from the start of a viewer's connection until its
+	// TLS handshake was complete. PictureAfterHandshake is the rest of FirstPicture.
+	Handshake             Percentiles `json:"handshake_ms,omitzero"`
+	ResumedHandshake      Percentiles `json:"resumed_handshake_ms,omitzero"`
+	PictureAfterHandshake Percentiles `json:"picture_after_handshake_ms,omitzero"`
 }
 
 // Viewers counts viewers by outcome.
@@ -97,6 +110,11 @@ func (r *Result) Failures() []string {
 	addIf(v.Lost > 0, "%d viewers were disconnected", v.Lost)
 	addIf(d.Expected > 0 && d.Share < minShare, "only %.1f %% of the frames were delivered", 100*d.Share)
 	addIf(d.Corrupt > 0, "%d of %d checked frames differ from what was sent", d.Corrupt, d.Checked)
+	if s := r.Storm; s != nil {
+		addIf(s.Viewers.Joined < s.Viewers.Wanted, "%d of %d viewers of the storm received no keyframe",
+			s.Viewers.Wanted-s.Viewers.Joined, s.Viewers.Wanted)
+		addIf(s.Viewers.Lost > 0, "%d viewers of the storm were disconnected", s.Viewers.Lost)
+	}
 	for _, why := range r.Bench.Void {
 		addIf(true, "result void: the bench was the bottleneck: %s", why)
 	}

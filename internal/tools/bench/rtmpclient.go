@@ -38,6 +38,7 @@ const (
 // An rtmpClient plays by RTMP. Unlike the client of internal/proto/rtmp, it serves thousands of
 // viewers in few goroutines and reads headers only.
 type rtmpClient struct {
+	singleResponse
 	app, tcURL, name string
 	sums             bool
 	deliver          onMessage

@@ -183,17 +183,24 @@ func listen(t *testing.T) net.Listener {
 	return ln
 }
 
+// testCertificate returns the configuration of a TLS server.
+func testCertificate(t *testing.T) *tls.Config {
+	t.Helper()
+	s := httptest.NewUnstartedServer(nil)
+	s.StartTLS()
+	defer s.Close()
+	return s.TLS
+}
+
 // TestRun is a whole run over every protocol with a single connection, with plain sockets and with
 // TLS.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	r := newTestServer(t)
 	rtmpAddr, httpAddr := r.serve(t, listen(t), r.rtmp), r.serve(t, listen(t), r.http)
-	secure := httptest.NewUnstartedServer(nil)
-	secure.StartTLS() // for its certificate
-	cert := secure.TLS
-	secure.Close()
+	cert := testCertificate(t)
 	tlsAddr := r.serve(t, tls.NewListener(listen(t), cert), r.http)
+	rtmpsAddr := r.serve(t, tls.NewListener(listen(t), cert), r.rtmp)
 
 	stages := map[string]bool{}
 	result, err := Run(t.Context(), Options{
@@ -201,38 +208,44 @@ func TestRun(t *testing.T) {
 		Play: []string{
 			"rtmp://" + rtmpAddr + "/live/bench", "http://" + httpAddr + "/live/bench.flv",
 			"ws://" + httpAddr + "/live/bench.flv", "https://" + tlsAddr + "/live/bench.flv",
+			"wss://" + tlsAddr + "/live/bench.flv", "rtmps://" + rtmpsAddr + "/live/bench",
 			"rtmp://" + rtmpAddr + "/live/nobody",
 		},
-		Bitrate: 500_000, Viewers: 25, Join: 200 * time.Millisecond, Duration: time.Second, Check: 1, Insecure: true,
+		Bitrate: 500_000, Viewers: 35, Join: 200 * time.Millisecond, Duration: time.Second, Check: 1, Insecure: true,
 		Progress: func(p Progress) { stages[p.Stage] = true },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	v, d := result.Viewers, result.Delivery
-	if v.Joined != 20 || v.Lost != 0 || len(v.Errors) != 1 ||
+	if v.Joined != 30 || v.Lost != 0 || len(v.Errors) != 1 ||
 		v.Errors["refused: NetStream.Play.StreamNotFound stream not found"] != 5 {
 		t.Errorf("viewers: %+v", v)
 	}
 	// A busy machine may send one frame more or less in the window, but no frame is lost, repeated
 	// or damaged.
-	if d.Expected < 25*20 || d.Frames != d.Expected*20/25 || d.Missing+d.Repeats+d.Gaps+d.StepBack+d.Corrupt != 0 ||
+	if d.Expected < 35*20 || d.Frames != d.Expected*30/35 || d.Missing+d.Repeats+d.Gaps+d.StepBack+d.Corrupt != 0 ||
 		d.Checked < d.Frames {
 		t.Errorf("delivery: %+v", d)
 	}
-	if result.Latency.Count != uint64(d.Frames) || result.FirstPicture.Count != 20 || result.EncoderBlocked.Count == 0 ||
+	if result.Latency.Count != uint64(d.Frames) || result.FirstPicture.Count != 30 || result.EncoderBlocked.Count == 0 ||
 		result.Latency.P50 <= 0 {
 		t.Errorf("latency %+v, first picture %+v, encoder %+v", result.Latency, result.FirstPicture, result.EncoderBlocked)
 	}
-	if want := []string{RTMP, FLV, WS}; !slices.Equal(result.Protocols, want) || len(stages) < 5 {
+	if h, p := result.Handshake, result.PictureAfterHandshake; h.Count != 15 || h.P50 <= 0 || p.Count != 15 ||
+		p.Max >= result.FirstPicture.Max || result.ResumedHandshake.Count != 0 {
+		t.Errorf("handshakes %+v, then the first picture %+v", h, p)
+	}
+	if want := []string{RTMP, FLV, WS, "https-flv", "wss", "rtmps"}; !slices.Equal(result.Protocols, want) ||
+		len(stages) < 5 {
 		t.Errorf("protocols %v, stages %v", result.Protocols, stages)
 	}
-	if f := result.Failures(); len(f) < 2 || !strings.HasPrefix(f[0], "5 of 25 viewers received no keyframe") {
+	if f := result.Failures(); len(f) < 2 || !strings.HasPrefix(f[0], "5 of 35 viewers received no keyframe") {
 		t.Errorf("failures: %q", f)
 	}
 	var text strings.Builder
 	if err := result.WriteText(&text); err != nil ||
-		!strings.Contains(text.String(), "viewers          20 of 25 over rtmp and flv and ws") {
+		!strings.Contains(text.String(), "30 of 35 over rtmp and flv and ws and https-flv and wss and rtmps") {
 		t.Errorf("%v\n%s", err, &text)
 	}
 }
@@ -249,7 +262,7 @@ func TestHLS(t *testing.T) {
 		}
 		return b
 	}
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/live/x.m3u8":
 			fmt.Fprint(w, "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nx/ts.m3u8\n")
@@ -263,24 +276,76 @@ func TestHLS(t *testing.T) {
 		default:
 			http.NotFound(w, r)
 		}
-	}))
-	defer srv.Close()
-	for path, want := range map[string]string{
-		"/live/x.m3u8":    "1 joined, 100 frames, 0 missing, map[" + errClosed.Error() + ":1]",
-		"/live/none.m3u8": `0 joined, 0 frames, 0 missing, map[HTTP response "404 Not Found":1]`,
-	} {
-		target, err := parseTarget(srv.URL + path)
+	})
+	for _, form := range httpForms {
+		srv := form.serve(t, handler)
+		for path, want := range map[string]string{
+			"/live/x.m3u8":    "1 joined, 100 frames, 0 missing, map[" + errClosed.Error() + ":1]",
+			"/live/none.m3u8": `0 joined, 0 frames, 0 missing, map[HTTP response "404 Not Found":1]`,
+		} {
+			sum := playHLS(t, &sc, form, srv+path, 1)
+			if got := fmt.Sprintf("%d joined, %d frames, %d missing, %v", sum.joined, sum.frames, sum.missing,
+				sum.errors); got != want {
+				t.Errorf("%s by %s: %s, want %s", path, form.name, got, want)
+			}
+		}
+	}
+}
+
+// An httpForm is a way to serve HTTP.
+type httpForm struct {
+	name       string
+	tls, http2 bool
+	close      bool // a connection for each request
+}
+
+var httpForms = []httpForm{
+	{name: "HTTP/1.1"}, {name: "HTTP/1.1, closing", close: true}, {name: "HTTPS", tls: true},
+	{name: "HTTPS, closing", tls: true, close: true}, {name: "HTTP/2", tls: true, http2: true},
+}
+
+// serve returns the address of a server of h.
+func (f httpForm) serve(t *testing.T, h http.Handler) string {
+	srv := httptest.NewUnstartedServer(h)
+	srv.EnableHTTP2 = f.http2
+	srv.Config.SetKeepAlivesEnabled(!f.close)
+	if f.tls {
+		srv.StartTLS()
+	} else {
+		srv.Start()
+	}
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+// playHLS plays url by as many viewers until each has ended, one after the other.
+func playHLS(t *testing.T, sc *measurement, form httpForm, url string, viewers int) *viewerStats {
+	t.Helper()
+	sum, arrivals := newViewerStats(), newPartArrivals()
+	for n := range viewers {
+		target, err := parseTarget(url)
 		if err != nil {
 			t.Fatal(err)
 		}
-		sum := newViewerStats()
-		v := &hlsViewer{viewer: newViewer(target, &sc, sum, nil, false)}
-		v.run(t.Context())
-		if got := fmt.Sprintf("%d joined, %d frames, %d missing, %v", sum.joined, sum.frames, sum.missing,
-			sum.errors); got != want {
-			t.Errorf("%s: %s, want %s", path, got, want)
+		target.http2 = form.http2
+		c := &viewerGroup{measurement: sc, stats: sum, options: connOptions{insecure: true}}
+		if err := c.add(newViewer(target, sc, sum, arrivals, false), n, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- c.run(ctx) }()
+		for ended := 0; ended <= n && sleep(ctx, time.Millisecond); {
+			sum.mu.Lock()
+			ended = sum.failed()
+			sum.mu.Unlock()
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
 	}
+	return sum
 }
 
 // TestLowLatencyHLS plays a fixed stream of six parts in two segments with blocking playlist
@@ -289,6 +354,12 @@ func TestLowLatencyHLS(t *testing.T) {
 	var sc measurement
 	sc.clock = newClock()
 	sc.window.Store(&window{1, 1 << 62})
+	for _, form := range httpForms {
+		t.Run(form.name, func(t *testing.T) { testLowLatencyHLS(t, &sc, form) })
+	}
+}
+
+func testLowLatencyHLS(t *testing.T, sc *measurement, form httpForm) {
 	var mu sync.Mutex
 	requests := map[string]int{}
 	list := func(parts int) string {
@@ -305,7 +376,7 @@ func TestLowLatencyHLS(t *testing.T) {
 		}
 		return s
 	}
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv := form.serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		requests[r.URL.String()]++
 		mu.Unlock()
@@ -322,20 +393,14 @@ func TestLowLatencyHLS(t *testing.T) {
 			w.Write(appendMarker(make([]byte, 40_000), marker{int64(part) + 1, uint32(part) + 1, 0}))
 		}
 	}))
-	defer srv.Close()
-	target, err := parseTarget("llhls+" + srv.URL + "/live/x.m3u8")
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum, first := newViewerStats(), newPartArrivals()
-	for range 2 {
-		newViewer(target, &sc, sum, first, false).run(t.Context(), connOptions{})
-	}
+	sum := playHLS(t, sc, form, "llhls+"+srv+"/live/x.m3u8", 2)
 	got := fmt.Sprintf("%d joined, %d frames, %d missing, %d gaps, %d spread, %v", sum.joined, sum.frames, sum.missing,
 		sum.gaps, sum.partSpread.n, sum.errors)
 	if want := "2 joined, 12 frames, 0 missing, 0 gaps, 6 spread, map[" + errClosed.Error() + ":2]"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	for url, n := range requests {
 		if n != 2 {
 			t.Errorf("%s was requested %d times", url, n)
@@ -343,6 +408,39 @@ func TestLowLatencyHLS(t *testing.T) {
 	}
 	if len(requests) != 2+6+4 {
 		t.Errorf("%d addresses were requested: %v", len(requests), requests)
+	}
+}
+
+// TestJoinStorm lets more viewers join while others watch, over TLS with resumed sessions.
+func TestJoinStorm(t *testing.T) {
+	t.Parallel()
+	r := newTestServer(t)
+	rtmpAddr := r.serve(t, listen(t), r.rtmp)
+	rtmpsAddr := r.serve(t, tls.NewListener(listen(t), testCertificate(t)), r.rtmp)
+	result, err := Run(t.Context(), Options{
+		Publish: []string{"rtmp://" + rtmpAddr + "/live/bench"}, Play: []string{"rtmps://" + rtmpsAddr + "/live/bench"},
+		Bitrate: 500_000, Viewers: 4, Duration: time.Second, Insecure: true, TLSResume: true, Storm: 10,
+		StormJoin: 100 * time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := result.Delivery; result.Viewers.Joined != 4 || d.Share != 1 || result.Latency.Count != uint64(d.Frames) {
+		t.Errorf("viewers %+v, delivery %+v", result.Viewers, d)
+	}
+	for _, j := range []Joins{result.Joins, *result.Storm} {
+		if n := uint64(j.Viewers.Wanted); j.FirstPicture.Count != n || j.ResumedHandshake.Count != n ||
+			j.Handshake.Count != 0 {
+			t.Errorf("%+v", j)
+		}
+	}
+	if result.Storm.Viewers.Joined != 10 {
+		t.Errorf("%+v joined in the storm", result.Storm.Viewers)
+	}
+	var text strings.Builder
+	if err := result.WriteText(&text); err != nil ||
+		!strings.Contains(text.String(), "join storm       10 of 10 more viewers") {
+		t.Errorf("%v\n%s", err, &text)
 	}
 }
 

@@ -23,11 +23,25 @@ type target struct {
 	url   string
 	proto string
 	tls   bool
+	http2 bool   // for HTTP with TLS
 	addr  string // host:port to connect to
 	host  string // as in the URL
 	path  string // path and query for HTTP
 
 	app, tcURL, name string // for RTMP
+}
+
+// protocol returns the protocol with what is below it, such as "rtmps" or "h2-hls".
+func (t *target) protocol() string {
+	switch {
+	case t.http2:
+		return "h2-" + t.proto
+	case t.tls && (t.proto == RTMP || t.proto == WS):
+		return t.proto + "s"
+	case t.tls:
+		return "https-" + t.proto
+	}
+	return t.proto
 }
 
 // tcp is plain FLV over TCP from a publisher, as bench/floor.c reads it.

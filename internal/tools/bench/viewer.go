@@ -1,9 +1,12 @@
 package bench
 
 import (
+	"context"
 	"errors"
 	"io"
+	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"livego/internal/container/flv"
@@ -27,6 +30,10 @@ type viewerStats struct {
 
 	latency, firstPicture, readDelay histogram
 	partSpread                       histogram // delay of parts of LLHLS, from the first viewer to each other
+
+	// With TLS: handshakes from the start of the connection, full and resumed, and the first picture
+	// from the end of the handshake.
+	handshake, resumedHandshake, pictureAfterHandshake histogram
 }
 
 func newViewerStats() *viewerStats { return &viewerStats{errors: map[string]int{}} }
@@ -52,6 +59,9 @@ func (t *viewerStats) merge(o *viewerStats) {
 	t.firstPicture.merge(&o.firstPicture)
 	t.readDelay.merge(&o.readDelay)
 	t.partSpread.merge(&o.partSpread)
+	t.handshake.merge(&o.handshake)
+	t.resumedHandshake.merge(&o.resumedHandshake)
+	t.pictureAfterHandshake.merge(&o.pictureAfterHandshake)
 }
 
 // failed returns how many viewers ended early or never joined.
@@ -61,6 +71,23 @@ func (t *viewerStats) failed() (n int) {
 	}
 	return n
 }
+
+// joins returns how so many viewers joined. The statistics must not be used again.
+func (t *viewerStats) joins(wanted int) Joins {
+	if silent := wanted - t.joined - (t.failed() - t.ended); silent > 0 {
+		t.errors[errNoPicture.Error()] += silent
+	}
+	return Joins{
+		Viewers:      Viewers{Wanted: wanted, Joined: t.joined, Lost: t.ended, Errors: t.errors},
+		FirstPicture: t.firstPicture.percentiles(), Handshake: t.handshake.percentiles(),
+		ResumedHandshake:      t.resumedHandshake.percentiles(),
+		PictureAfterHandshake: t.pictureAfterHandshake.percentiles(),
+	}
+}
+
+// connectTimeout is how long a viewer may take to connect, and then to receive a keyframe, before
+// the window opens without it.
+const connectTimeout = 10 * time.Second
 
 // maxStep is the longest step of video timestamps that does not count as a gap: players buffer as
 // much.
@@ -74,7 +101,9 @@ type viewer struct {
 	target      *target
 
 	startedAt int64 // when it started to connect
+	secureAt  int64 // when its first TLS handshake was complete; 0 without TLS
 	now       int64 // when the current bytes were received
+	resumeAt  int64 // when to continue after a pause; 0 without one
 	joined    bool
 	ended     bool
 	lastMark  marker
@@ -94,8 +123,11 @@ func newViewer(t *target, s *measurement, sum *viewerStats, f *partArrivals, che
 		v.client = newRTMPClient(t, checks, v.handleMessage)
 	case FLV, WS:
 		v.client = newHTTPClient(t, checks, v.handleMessage)
-	case LLHLS:
-		v.client = newLLHLSClient(t, v, f)
+	case HLS, LLHLS:
+		v.client = newHLSClient(t, v, f)
+	}
+	if t.http2 {
+		v.client = newHTTP2Client(v.client)
 	}
 	return v
 }
@@ -104,6 +136,19 @@ func newViewer(t *target, s *measurement, sum *viewerStats, f *partArrivals, che
 func (v *viewer) start() {
 	v.startedAt = v.measurement.now()
 	v.stats.connected++
+}
+
+// handshakeDone records the end of a TLS handshake.
+func (v *viewer) handshakeDone(resumed bool) {
+	if v.secureAt > 0 { // another connection of the same viewer
+		return
+	}
+	v.secureAt = v.measurement.now()
+	h := &v.stats.handshake
+	if resumed {
+		h = &v.stats.resumedHandshake
+	}
+	h.add(time.Duration(v.secureAt - v.startedAt))
 }
 
 // receive processes received bytes and returns the bytes to reply. An error ends the viewer.
@@ -164,6 +209,9 @@ func (v *viewer) markJoined() {
 	v.joined = true
 	v.stats.joined++
 	v.stats.firstPicture.add(time.Duration(v.now - v.startedAt))
+	if v.secureAt > 0 {
+		v.stats.pictureAfterHandshake.add(time.Duration(v.now - v.secureAt))
+	}
 }
 
 // checkTimestamp counts gaps and steps back of timestamps.
@@ -200,4 +248,19 @@ func (v *viewer) countFrame(m marker) {
 	}
 	v.stats.frames++
 	v.stats.latency.add(time.Duration(v.now - m.sent))
+}
+
+// reason describes the end of a viewer in words that are the same for all errors of a kind: no
+// ports, no addresses.
+func reason(err error) string {
+	var errno syscall.Errno
+	switch {
+	case errors.Is(err, errClosed), errors.Is(err, io.EOF):
+		return errClosed.Error()
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return "timed out"
+	case errors.As(err, &errno):
+		return errno.Error()
+	}
+	return err.Error()
 }
