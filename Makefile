@@ -25,7 +25,7 @@ soak: ## streams, viewers and losses for DURATION; a line a minute says whether 
 check: ## lint, format, dead code, imports, links, other systems, and the tests under the race detector; 10 min
 	scripts/check
 
-bench: build bin/floor ## floor, livego and nginx-rtmp side by side; ten minutes on a machine that does nothing else (ARGS="--viewers=500")
+bench: build bin/floor ## floor, livego and nginx-rtmp side by side; 45 min on a machine that does nothing else (ARGS="--viewers=500")
 	$(GO) run ./bench/compare $(ARGS)
 
 bin/floor: bench/floor.c

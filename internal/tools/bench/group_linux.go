@@ -172,6 +172,10 @@ func (c *viewerGroup) connect(m *groupViewer, index int) error {
 		return err
 	}
 	m.fd, m.connected = fd, false
+	// A request must not wait for the acknowledgement of the end of the handshake.
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		return err
+	}
 	if c.options.buffer > 0 { // before connect, since it sets the TCP window
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, c.options.buffer); err != nil {
 			return err
@@ -266,6 +270,7 @@ func (c *viewerGroup) handshake(ctx context.Context, m *groupViewer, s *tlsConn,
 		return
 	}
 	if err == nil {
+		s.finishHandshake()
 		m.handshakeDone(s.ConnectionState().DidResume)
 		if err = m.send(m.client.open()); err == nil {
 			err = c.decrypt(m, nil) // what came with the end of the handshake

@@ -22,17 +22,19 @@ func newTLSConn(fd int, c *tls.Config) *tlsConn {
 	return &tlsConn{Conn: tls.Client(t, c), transport: t}
 }
 
-// handshake performs the handshake. Meanwhile, feed is called with what is received.
+// handshake performs the handshake. Meanwhile, and until finishHandshake, feed keeps what is
+// received.
 func (c *tlsConn) handshake(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	if err := c.HandshakeContext(ctx); err != nil {
-		return err
-	}
+	return c.HandshakeContext(ctx)
+}
+
+// finishHandshake lets feed report what can be read. The server may have sent the first.
+func (c *tlsConn) finishHandshake() {
 	c.transport.mu.Lock()
 	defer c.transport.mu.Unlock()
 	c.transport.handshaking = false
-	return nil
 }
 
 // feed passes received bytes, which are valid until the next call, and reports whether they can be

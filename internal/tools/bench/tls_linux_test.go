@@ -35,7 +35,11 @@ func TestTLSConnReadsPieces(t *testing.T) {
 		}()
 		c := newTLSConn(fds[0], connOptions{insecure: true}.tlsConfig(&target{addr: "localhost:1"}))
 		done := make(chan error, 1)
-		go func() { done <- c.handshake(t.Context()) }()
+		go func() {
+			err := c.handshake(t.Context())
+			c.finishHandshake()
+			done <- err
+		}()
 
 		var got []byte
 		in, out := make([]byte, size), make([]byte, maxRecord)
