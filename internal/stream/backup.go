@@ -15,7 +15,7 @@ const maxWarm = 3 * time.Second
 // newest random access point if that is younger than maxWarm, otherwise at its next one. The caller
 // holds s.mu.
 func (s *stream) activate(p *Publisher) {
-	s.active = p
+	s.active.Store(p)
 	s.timeline.reconnect()
 	warm := p.warm
 	p.dropWarm()
@@ -36,18 +36,18 @@ func (s *stream) activate(p *Publisher) {
 // choose decides, on a frame of p that is not in the ring, whether p becomes active. The caller
 // holds s.mu.
 func (s *stream) choose(p *Publisher, now time.Time) {
-	opt := &s.hub.opt
+	opt, active := &s.hub.opt, s.active.Load()
 	switch {
-	case s.active == p: // pending
+	case active == p: // pending
 		if len(p.warm) > 0 {
 			s.activate(p)
 		}
 	case p.opt.Grant.Role == domain.Backup:
-		if s.active == nil || s.active.idle(now) >= opt.Idle {
+		if active == nil || active.idle(now) >= opt.Idle {
 			s.activate(p)
 		}
 	default: // the primary after a pause: it is healthy again, or the backup is idle too
-		if p.atRAP() && (now.Sub(p.healthySince) >= opt.FailbackDelay || s.active == nil || s.active.idle(now) >= opt.Idle) {
+		if p.atRAP() && (now.Sub(p.healthySince) >= opt.FailbackDelay || active == nil || active.idle(now) >= opt.Idle) {
 			s.activate(p)
 		}
 	}

@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -42,43 +44,83 @@ type observer struct {
 	lost    atomic.Uint64
 }
 
-// Observe returns a channel that buffers up to size events; with viewers, it includes the events of
-// viewers. An event that does not fit is dropped and counted in lost: an observer never blocks a
-// stream. Events of viewers use at most half of the buffer, so they never displace an event of a
-// stream. stop ends the observation and closes the channel.
-func (h *Hub) Observe(size int, viewers bool) (events <-chan Event, lost func() uint64, stop func()) {
-	o := &observer{ch: make(chan Event, size), viewers: viewers}
-	h.mu.Lock()
-	h.observers[o] = struct{}{}
-	h.mu.Unlock()
-	return o.ch, o.lost.Load, func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		if _, ok := h.observers[o]; ok {
-			delete(h.observers, o)
-			close(o.ch)
-		}
-	}
+// observers sends events to observers. Sending takes no lock, because viewers skip on the media
+// path.
+type observers struct {
+	mu   sync.Mutex // held to replace list
+	list atomic.Pointer[[]*observer]
 }
 
-// emit sends e to the observers. The caller holds h.mu, which also keeps the channels open; the
-// sends never block.
-func (h *Hub) emit(e Event) {
-	e.At = time.Now()
-	for o := range h.observers {
-		if e.ofViewer() {
-			if !o.viewers {
-				continue
-			}
-			if len(o.ch) >= cap(o.ch)/2 {
-				o.lost.Add(1)
-				continue
-			}
+// replace makes change of the current list the new one.
+func (os *observers) replace(change func([]*observer) []*observer) {
+	os.mu.Lock()
+	defer os.mu.Unlock()
+	list := change(slices.Clone(os.current()))
+	os.list.Store(&list)
+}
+
+func (os *observers) current() []*observer {
+	if list := os.list.Load(); list != nil {
+		return *list
+	}
+	return nil
+}
+
+// send sends e to the observers. It never blocks.
+func (os *observers) send(e Event) {
+	for _, o := range os.current() {
+		if e.ofViewer() && !o.viewers {
+			continue
+		}
+		if e.At.IsZero() {
+			e.At = time.Now()
+		}
+		if e.ofViewer() && len(o.ch) >= cap(o.ch)/2 {
+			o.lost.Add(1)
+			continue
 		}
 		select {
 		case o.ch <- e:
 		default:
 			o.lost.Add(1)
 		}
+	}
+}
+
+// Observe returns a channel that buffers up to size events; with viewers, it includes the events of
+// viewers. An event that does not fit is dropped and counted in lost: an observer never blocks a
+// stream. Events of viewers use at most half of the buffer, so they never displace an event of a
+// stream. The events of a stream are in the order in which they happened. stop ends the
+// observation; the channel stays open.
+func (h *Hub) Observe(size int, viewers bool) (events <-chan Event, lost func() uint64, stop func()) {
+	o := &observer{ch: make(chan Event, size), viewers: viewers}
+	h.observers.replace(func(list []*observer) []*observer { return append(list, o) })
+	return o.ch, o.lost.Load, func() {
+		h.observers.replace(func(list []*observer) []*observer {
+			return slices.DeleteFunc(list, func(other *observer) bool { return other == o })
+		})
+	}
+}
+
+// record adds an event of a stream, which unlock sends. The caller holds h.mu.
+func (h *Hub) record(t EventType, name domain.Name) {
+	h.events = append(h.events, Event{Type: t, Name: name, At: time.Now()})
+}
+
+// unlock releases h.mu, and sends the events that were recorded under it in their order.
+func (h *Hub) unlock() {
+	recorded := len(h.events) > 0
+	h.mu.Unlock()
+	if !recorded {
+		return
+	}
+	h.sending.Lock()
+	defer h.sending.Unlock()
+	h.mu.Lock()
+	events := h.events // all that were recorded until now, perhaps none any more
+	h.events = nil
+	h.mu.Unlock()
+	for _, e := range events {
+		h.observers.send(e)
 	}
 }

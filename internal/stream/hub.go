@@ -5,7 +5,8 @@
 //
 // Lock order: Hub.mu before stream.mu. Neither is held over I/O, a callback or a channel send.
 // Publisher.Write takes stream.mu only, for the time of a slice store. Subscribers share it while
-// they copy pointers.
+// they copy pointers. What is counted of a viewer takes no lock, and a list of viewers has one of
+// its own: reading statistics delays no frame.
 package stream
 
 import (
@@ -93,9 +94,12 @@ type Hub struct {
 	mu          sync.Mutex
 	streams     map[domain.Name]*stream
 	revoked     map[domain.KeyRef]time.Time
-	observers   map[*observer]struct{}
 	supervisors []*supervisor
 	closed      bool
+	events      []Event // not sent yet
+
+	sending   sync.Mutex // held to send events, so that they stay in order
+	observers observers
 
 	viewerLimits viewerLimits
 }
@@ -107,7 +111,6 @@ func NewHub(o Options) *Hub {
 		opt:          o,
 		streams:      make(map[domain.Name]*stream),
 		revoked:      make(map[domain.KeyRef]time.Time),
-		observers:    make(map[*observer]struct{}),
 		viewerLimits: viewerLimits{used: make(map[domain.ViewerLimit]int)},
 	}
 }
@@ -123,7 +126,7 @@ func (h *Hub) Revoke(refs []domain.KeyRef, end bool) {
 	now := time.Now()
 	reason := domain.Errorf(domain.Denied, "the stream key was revoked")
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	for ref, at := range h.revoked {
 		if now.Sub(at) > revokedFor {
 			delete(h.revoked, ref)
@@ -157,7 +160,7 @@ func (h *Hub) Revoke(refs []domain.KeyRef, end bool) {
 func (h *Hub) EndKeyless(app, room string) bool {
 	reason := domain.Errorf(domain.Denied, "the room was deleted")
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	found := false
 	for name, s := range h.streams {
 		if name.Room != room || app != "" && name.App != app {
@@ -182,7 +185,7 @@ func (h *Hub) EndKeyless(app, room string) bool {
 // publisher in this way is held.
 func (h *Hub) Kick(id uint64, reason error) error {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	for _, s := range h.streams {
 		for _, p := range s.pubs {
 			if p != nil && p.id == id {
@@ -193,7 +196,7 @@ func (h *Hub) Kick(id uint64, reason error) error {
 				return nil
 			}
 		}
-		if v := s.viewer(id); v != nil {
+		if v := s.viewers.find(id); v != nil {
 			v.kick(reason)
 			return nil
 		}
@@ -205,26 +208,27 @@ func (h *Hub) Kick(id uint64, reason error) error {
 // in every app for "". It returns how many these were. The streams continue.
 func (h *Hub) EndViewers(app, room string, reason error) (n int) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	var streams []*stream
 	for name, s := range h.streams {
 		if name.Room != room || app != "" && name.App != app {
 			continue
 		}
+		streams = append(streams, s)
 		if r := s.waiters; r != nil {
 			s.waiters = nil
 			r.reason = reason
 			close(r.done)
 			n += r.n
 		}
-		s.mu.RLock()
-		s.viewers.after(0, func(v *Viewer) bool {
+	}
+	h.mu.Unlock()
+	for _, s := range streams {
+		for v := range s.viewers.from(0) {
 			if !v.opt.Internal {
 				v.kick(reason)
 				n++
 			}
-			return true
-		})
-		s.mu.RUnlock()
+		}
 	}
 	return n
 }
@@ -233,7 +237,7 @@ func (h *Hub) EndViewers(app, room string, reason error) (n int) {
 // refused.
 func (h *Hub) Close() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	h.closed = true
 	reason := domain.Errorf(domain.Unavailable, "the server is stopping")
 	for _, s := range h.streams {
@@ -256,12 +260,12 @@ func (h *Hub) hold(s *stream, d time.Duration) {
 	n := s.holds
 	s.holdTimer = time.AfterFunc(d, func() {
 		h.mu.Lock()
-		defer h.mu.Unlock()
+		defer h.unlock()
 		if s.holds == n && !s.published() && h.streams[s.name] == s {
 			h.end(s, errEnded)
 		}
 	})
-	h.emit(Event{Type: Held, Name: s.name})
+	h.record(Held, s.name)
 }
 
 // end ends the session of s, which has no publisher. The caller holds h.mu.
@@ -275,7 +279,7 @@ func (h *Hub) end(s *stream, reason error) {
 	}
 	s.finish(reason)
 	if s.session {
-		h.emit(Event{Type: Ended, Name: s.name})
+		h.record(Ended, s.name)
 	}
 	if s.release != nil {
 		go s.release() // not under the lock: it may wait for the cluster, and uses nothing of s

@@ -8,43 +8,49 @@ import (
 // meterWindow is the length of one window of a rate.
 const meterWindow = 5 * time.Second
 
-// A meter counts the bytes of one direction of one connection. One goroutine adds; any goroutine
-// may read.
+// A meter counts the bytes of one direction of one connection. One goroutine adds, without a lock
+// or memory; any goroutine may read. Times count from the start of the connection.
 type meter struct {
-	total     atomic.Uint64
-	from      atomic.Pointer[mark] // start of the window
-	last      atomic.Pointer[mark] // start of the next window
-	windowEnd time.Time            // end of the next window; of the goroutine that adds
+	total atomic.Uint64
+	// marks are the starts of the window that rates are measured in, of the next one, and the next
+	// to write. A reader has a whole window to read the first before it is written again.
+	marks [3]mark
+	first atomic.Uint32 // index of the first, plus 1; 0: none yet
 }
 
 type mark struct {
-	at    time.Time
-	total uint64
+	at    atomic.Int64
+	total atomic.Uint64
 }
 
-func (m *meter) add(n int, now time.Time) {
+func (m *mark) set(at time.Duration, total uint64) {
+	m.at.Store(int64(at))
+	m.total.Store(total)
+}
+
+func (m *mark) time() time.Duration { return time.Duration(m.at.Load()) }
+
+func (m *meter) add(n int, at time.Duration) {
 	total := m.total.Add(uint64(n))
-	if now.Before(m.windowEnd) {
-		return
+	first := m.first.Load()
+	switch {
+	case first == 0:
+		m.marks[0].set(at, total-uint64(n))
+		m.marks[1].set(at, total)
+		m.first.Store(1)
+	case at >= m.marks[first%3].time()+meterWindow:
+		m.marks[(first+1)%3].set(at, total)
+		m.first.Store(first%3 + 1)
 	}
-	m.windowEnd = now.Add(meterWindow)
-	last := m.last.Load()
-	if last == nil {
-		last = &mark{now, total - uint64(n)}
-	}
-	m.from.Store(last)
-	m.last.Store(&mark{now, total})
 }
 
 // kbps returns the rate in kbit/s over the last five to ten seconds, or since the start.
-func (m *meter) kbps(now time.Time) float64 {
-	from := m.from.Load()
-	if from == nil {
+func (m *meter) kbps(now time.Duration) float64 {
+	first := m.first.Load()
+	if first == 0 {
 		return 0
 	}
-	d := now.Sub(from.at)
-	if d < time.Second {
-		d = time.Second
-	}
-	return float64(m.total.Load()-from.total) * 8 / 1000 / d.Seconds()
+	from := &m.marks[first-1]
+	d := max(now-from.time(), time.Second)
+	return float64(m.total.Load()-from.total.Load()) * 8 / 1000 / d.Seconds()
 }

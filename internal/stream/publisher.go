@@ -107,7 +107,7 @@ func (h *Hub) prepare(ctx context.Context, name domain.Name) (*sessionStart, err
 // start is nil and there is no session, it fails with errNoSession.
 func (h *Hub) attach(p *Publisher, name domain.Name, start *sessionStart) (used bool, err error) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	role := p.opt.Grant.Role
 	if h.closed {
 		return false, domain.Errorf(domain.Unavailable, "the server is stopping")
@@ -130,25 +130,25 @@ func (h *Hub) attach(p *Publisher, name domain.Name, start *sessionStart) (used 
 		h.detach(old, domain.Errorf(domain.Conflict, "another encoder took over"))
 	}
 	p.s = s
-	s.pubs[role], s.lastKey = p, p.opt.Grant.Key
-	event := Event{Type: Resumed, Name: name}
-	if !s.session {
-		s.session, s.started, s.epoch, s.release = true, p.since, start.epoch, start.release
-		used, event.Type = true, Started
-		for _, v := range h.supervisors {
-			v.start(s)
-		}
-	}
 	if s.holdTimer != nil {
 		s.holdTimer.Stop()
 		s.holds++
 	}
 	s.mu.Lock()
-	if s.active == nil {
+	s.pubs[role], s.lastKey = p, p.opt.Grant.Key
+	event := Resumed
+	if !s.session {
+		s.session, s.started, s.epoch, s.release = true, p.since, start.epoch, start.release
+		used, event = true, Started
+		for _, v := range h.supervisors {
+			v.start(s)
+		}
+	}
+	if s.active.Load() == nil {
 		s.activate(p)
 	}
 	s.mu.Unlock()
-	h.emit(event)
+	h.record(event, name)
 	return used, nil
 }
 
@@ -177,12 +177,11 @@ func (h *Hub) detach(p *Publisher, reason error) {
 	if s.pubs[p.opt.Grant.Role] != p {
 		return
 	}
-	s.pubs[p.opt.Grant.Role] = nil
 	s.mu.Lock()
+	s.pubs[p.opt.Grant.Role] = nil
 	p.detached = true
 	p.dropWarm()
-	if s.active == p {
-		s.active = nil
+	if s.active.CompareAndSwap(p, nil) {
 		for _, other := range s.pubs {
 			if other != nil {
 				s.activate(other)
@@ -227,7 +226,7 @@ const (
 func (p *Publisher) End(how EndReason) {
 	h, s := p.s.hub, p.s
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	if s.pubs[p.opt.Grant.Role] != p {
 		return
 	}
@@ -248,9 +247,9 @@ func (p *Publisher) Write(f *media.Frame) error {
 	now := f.Arrived
 	switch f.Track.Kind {
 	case media.Video:
-		p.video.add(len(f.Payload), now)
+		p.video.add(len(f.Payload), now.Sub(p.since))
 	case media.Audio:
-		p.audio.add(len(f.Payload), now)
+		p.audio.add(len(f.Payload), now.Sub(p.since))
 	}
 	s := p.s
 	s.mu.Lock()
@@ -266,7 +265,7 @@ func (p *Publisher) Write(f *media.Frame) error {
 	}
 	p.program = p.program.With(f.Track)
 	f.Program = p.program
-	if s.active == p && !p.pending {
+	if s.active.Load() == p && !p.pending {
 		s.put(f)
 		return nil
 	}

@@ -50,56 +50,47 @@ type ConnInfo struct {
 	Delay      time.Duration
 	Queued     int  // of a viewer: bytes that the kernel holds for it
 	DelayKnown bool // of a viewer: Delay is known
-
-	queued func() int
-	rate   float64 // kbit/s of the stream, or of the viewer if the stream has no publisher
-}
-
-// addQueued adds to a viewer what the kernel holds for it. No lock is held.
-func (c *ConnInfo) addQueued() {
-	if c.queued == nil {
-		return
-	}
-	if c.Queued = c.queued(); c.rate > 0 {
-		c.Delay += time.Duration(float64(c.Queued) * 8 / (c.rate * 1000) * float64(time.Second))
-	}
 }
 
 // Snapshot returns all sessions, ordered by name, without their viewers. For these, see Viewers.
 func (h *Hub) Snapshot() []Info {
 	now := time.Now()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	infos := make([]Info, 0, len(h.streams))
-	for _, s := range h.streams {
-		if s.session {
-			infos = append(infos, s.info(now))
-		}
+	sessions := h.sessions()
+	infos := make([]Info, len(sessions))
+	for i, s := range sessions {
+		infos[i] = s.info(now)
 	}
-	slices.SortFunc(infos, func(a, b Info) int { return cmp.Compare(a.Name.String(), b.Name.String()) })
 	return infos
 }
 
 // Names returns the names of all sessions, in order.
 func (h *Hub) Names() []domain.Name {
+	sessions := h.sessions()
+	names := make([]domain.Name, len(sessions))
+	for i, s := range sessions {
+		names[i] = s.name
+	}
+	return names
+}
+
+// sessions returns all sessions, ordered by name.
+func (h *Hub) sessions() []*stream {
 	h.mu.Lock()
-	names := make([]domain.Name, 0, len(h.streams))
-	for name, s := range h.streams {
+	sessions := make([]*stream, 0, len(h.streams))
+	for _, s := range h.streams {
 		if s.session {
-			names = append(names, name)
+			sessions = append(sessions, s)
 		}
 	}
 	h.mu.Unlock()
-	slices.SortFunc(names, func(a, b domain.Name) int { return cmp.Compare(a.String(), b.String()) })
-	return names
+	slices.SortFunc(sessions, func(a, b *stream) int { return cmp.Compare(a.name.String(), b.name.String()) })
+	return sessions
 }
 
 // Info returns the session of name; false if there is none.
 func (h *Hub) Info(name domain.Name) (Info, bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s := h.streams[name]
-	if s == nil || !s.session {
+	s := h.session(name)
+	if s == nil {
 		return Info{}, false
 	}
 	return s.info(time.Now()), true
@@ -108,42 +99,37 @@ func (h *Hub) Info(name domain.Name) (Info, bool) {
 // Viewers writes the viewers of name whose IDs are higher than after to dst, ordered by ID, and
 // returns how many these are. If they do not fill dst, they are the last. A stream may have any
 // number of viewers, so the caller reads them in pieces, each after the last ID of the piece
-// before. The stream is locked for one piece only.
-func (h *Hub) Viewers(name domain.Name, after uint64, dst []ConnInfo) int {
-	n := h.viewers(name, after, dst)
-	for i := range dst[:n] {
-		dst[i].addQueued()
-	}
-	return n
-}
-
-func (h *Hub) viewers(name domain.Name, after uint64, dst []ConnInfo) (n int) {
-	now := time.Now()
-	h.mu.Lock()
-	s := h.streams[name]
-	h.mu.Unlock()
+// before. No lock of the stream is held.
+func (h *Hub) Viewers(name domain.Name, after uint64, dst []ConnInfo) (n int) {
+	s := h.session(name)
 	if s == nil || len(dst) == 0 {
 		return 0
 	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	s.viewers.after(after, func(v *Viewer) bool {
-		if !v.opt.Internal {
-			dst[n] = v.info(now)
-			n++
+	now := time.Now()
+	for v := range s.viewers.from(after) {
+		if v.opt.Internal {
+			continue
 		}
-		return n < len(dst)
-	})
+		dst[n] = v.info(now)
+		if n++; n == len(dst) {
+			break
+		}
+	}
 	return n
 }
 
-// Has reports whether there is a session of name.
-func (h *Hub) Has(name domain.Name) bool {
+// session returns the session of name, nil if there is none.
+func (h *Hub) session(name domain.Name) *stream {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := h.streams[name]
-	return s != nil && s.session
+	if s := h.streams[name]; s != nil && s.session {
+		return s
+	}
+	return nil
 }
+
+// Has reports whether there is a session of name.
+func (h *Hub) Has(name domain.Name) bool { return h.session(name) != nil }
 
 // StartPoint is where a viewer that joins now would start.
 type StartPoint uint8
@@ -157,9 +143,7 @@ const (
 
 // StartPoint returns where a viewer of name would start now.
 func (h *Hub) StartPoint(name domain.Name) StartPoint {
-	h.mu.Lock()
-	s := h.streams[name]
-	h.mu.Unlock()
+	s := h.session(name)
 	if s == nil {
 		return StartLater
 	}
@@ -174,7 +158,7 @@ func (h *Hub) StartPoint(name domain.Name) StartPoint {
 	return StartMidGOP
 }
 
-// info describes s. The caller holds hub.mu.
+// info describes s.
 func (s *stream) info(now time.Time) Info {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -191,7 +175,7 @@ func (s *stream) info(now time.Time) Info {
 	}
 	for _, p := range s.pubs {
 		if p != nil {
-			c := p.info(now, s.active == p)
+			c := p.info(now, s.active.Load() == p)
 			c.ArrivalTimestamps = c.Active && s.timeline.unreliable()
 			in.Publishers = append(in.Publishers, c)
 		}
@@ -204,28 +188,39 @@ func (p *Publisher) info(now time.Time, active bool) ConnInfo {
 		ID: p.id, Proto: p.opt.Proto, Remote: p.opt.Remote, URL: p.opt.URL, Role: p.opt.Grant.Role, Active: active,
 		Since:      p.since,
 		VideoBytes: p.video.total.Load(), AudioBytes: p.audio.total.Load(),
-		VideoKbps: p.video.kbps(now), AudioKbps: p.audio.kbps(now),
+		VideoKbps: p.video.kbps(now.Sub(p.since)), AudioKbps: p.audio.kbps(now.Sub(p.since)),
 		Dropped: p.dropped.Load(), Skipped: p.opt.Skips.Stats(),
 	}
 }
 
-// info describes v. The caller holds s.mu.
+// kbps returns the rate of p in kbit/s.
+func (p *Publisher) kbps(now time.Time) float64 {
+	at := now.Sub(p.since)
+	return p.video.kbps(at) + p.audio.kbps(at)
+}
+
+// info describes v. It takes no lock, so that it delays neither a frame nor another viewer.
 func (v *Viewer) info(now time.Time) ConnInfo {
+	at := now.Sub(v.since)
 	in := ConnInfo{
 		ID: v.id, Proto: v.opt.Proto, Remote: v.opt.Remote, URL: v.opt.URL, Since: v.since,
 		VideoBytes: v.video.total.Load(), AudioBytes: v.audio.total.Load(),
-		VideoKbps: v.video.kbps(now), AudioKbps: v.audio.kbps(now),
+		VideoKbps: v.video.kbps(at), AudioKbps: v.audio.kbps(at),
+		Skips: v.skips.Load(),
 	}
-	in.Skips = v.skips.Load()
-	if f, flushed := v.s.ring.newest(), v.writtenDTS.Load(); f != nil && flushed > 0 {
-		in.DelayKnown, in.Delay = true, max(0, f.DTS-time.Duration(flushed))
+	if written := v.writtenDTS.Load(); written > 0 {
+		in.DelayKnown, in.Delay = true, max(0, time.Duration(v.s.newestDTS.Load()-written))
 	}
-	if q := v.queued.Load(); q != nil {
-		in.queued = *q
+	queued := v.queued.Load()
+	if queued == nil {
+		return in
 	}
-	in.rate = in.VideoKbps + in.AudioKbps
-	if p := v.s.active; p != nil {
-		in.rate = p.video.kbps(now) + p.audio.kbps(now)
+	rate := in.VideoKbps + in.AudioKbps
+	if p := v.s.active.Load(); p != nil {
+		rate = p.kbps(now)
+	}
+	if in.Queued = (*queued)(); rate > 0 {
+		in.Delay += time.Duration(float64(in.Queued) * 8 / (rate * 1000) * float64(time.Second))
 	}
 	return in
 }

@@ -21,11 +21,13 @@ type stream struct {
 	name domain.Name
 	hub  *Hub
 
+	// Under hub.mu. They change under mu too, so that either lock is enough to read them.
+	session bool // a publisher has attached
+	started time.Time
+	epoch   uint64
+	pubs    [2]*Publisher // by role
+
 	// Under hub.mu.
-	session   bool // a publisher has attached
-	started   time.Time
-	epoch     uint64
-	pubs      [2]*Publisher // by role
 	lastKey   domain.KeyRef // of the newest publisher
 	waiting   int           // viewers that wait for the session to start
 	waiters   *waiterGroup  // those of them that are not part of the server; nil if there are none
@@ -36,8 +38,12 @@ type stream struct {
 	readyCh chan struct{} // closed when ready is set, or the stream has ended
 	done    chan struct{} // closed when the stream has ended
 
+	viewers   viewerList
+	active    atomic.Pointer[Publisher] // the publisher whose frames go into the ring; set under mu
+	newestDTS atomic.Int64              // DTS of the newest frame
+	skips     atomic.Uint64
+
 	mu              sync.RWMutex
-	active          *Publisher // the publisher whose frames go into the ring
 	ring            ring
 	timeline        timeline
 	ended           error // set once; io.EOF for a clean end
@@ -46,12 +52,10 @@ type stream struct {
 	program         *media.Program       // of the newest frame
 	repeated        [media.Data + 1]bool // the default track has sent another frame since program changed
 	meta            *media.Meta
-	viewers         viewerList
 	batchers        []*wakeBatcher // one for each protocol with readers
 	pictureInterval frameInterval  // time between pictures
 	deferred        deferredWake   // wakes readers that wait for a stream time
-	skips           atomic.Uint64
-	off             []string // consumers that are off for this session
+	off             []string       // consumers that are off for this session
 }
 
 func newStream(h *Hub, name domain.Name) *stream {
@@ -61,7 +65,7 @@ func newStream(h *Hub, name domain.Name) *stream {
 	}
 }
 
-// published reports whether s has a publisher. The caller holds hub.mu.
+// published reports whether s has a publisher. The caller holds hub.mu or s.mu.
 func (s *stream) published() bool {
 	return s.pubs[domain.Primary] != nil || s.pubs[domain.Backup] != nil
 }
@@ -102,7 +106,7 @@ func (s *stream) put(f *media.Frame) {
 		s.firstArrival = f.Arrived
 	}
 	s.timeline.setTimes(f)
-	p := s.active
+	p := s.active.Load()
 	p.program = p.program.With(f.Track).WithDiscontinuity(s.timeline.disc)
 	f.Program = p.program
 	changed := f.Program != s.program
@@ -113,6 +117,7 @@ func (s *stream) put(f *media.Frame) {
 	}
 	s.meta = f.Meta
 	s.ring.push(f, s.limits())
+	s.newestDTS.Store(int64(f.DTS))
 	s.deferred.observe(f, changed || isStartPoint(f))
 	if !s.ready {
 		s.checkReady(f)

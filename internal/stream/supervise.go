@@ -138,9 +138,7 @@ func (v *supervisor) run(ctx context.Context, s *Session) (stack []byte, err err
 
 // Session returns the session of name, nil if there is none.
 func (h *Hub) Session(name domain.Name) *Session {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if s := h.streams[name]; s != nil && s.session {
+	if s := h.session(name); s != nil {
 		return &Session{s: s}
 	}
 	return nil
@@ -171,9 +169,8 @@ func (s *Session) Sleep(ctx context.Context, d time.Duration) bool {
 
 // Published reports whether the session has a publisher; otherwise it is held, or has ended.
 func (s *Session) Published() bool {
-	h := s.s.hub
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	s.s.mu.RLock()
+	defer s.s.mu.RUnlock()
 	return s.s.published()
 }
 
@@ -184,9 +181,11 @@ func (s *Session) Subscribe(ctx context.Context, o SubscribeOptions) (*Subscribe
 		return nil, err
 	}
 	h := s.s.hub
-	h.mu.Lock()
-	v, err := h.join(s.s, s.s.name, o.Viewer)
-	h.mu.Unlock()
+	live := h.session(s.s.name)
+	if live != s.s {
+		live = nil // it has ended
+	}
+	v, err := h.join(live, s.s.name, o.Viewer)
 	if err != nil {
 		return nil, err
 	}

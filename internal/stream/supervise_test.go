@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -196,22 +197,22 @@ func TestConsumerThatFailsIsRestarted(t *testing.T) {
 func TestFailuresAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := supervise(t, Options{})
-		runs := 0
+		var runs atomic.Int32
 		h.consume("test", func(ctx context.Context, s *Session) error {
-			runs++
+			runs.Add(1)
 			s.Sleep(ctx, stableRun)
 			return errors.New("cannot go on")
 		})
 		p := h.publish("movie")
 		time.Sleep(10*stableRun + stableRun/2)
-		if in, _ := h.Info(movie); runs != 11 || in.Off != nil {
-			t.Errorf("%d runs, off: %v", runs, in.Off)
+		if in, _ := h.Info(movie); runs.Load() != 11 || in.Off != nil {
+			t.Errorf("%d runs, off: %v", runs.Load(), in.Off)
 		}
 		h.check()
 		p.End(Clean) // fails at the end of the session, and is not restarted
 		h.check("live/movie failed")
-		if runs != 11 {
-			t.Errorf("%d runs after the end", runs)
+		if runs.Load() != 11 {
+			t.Errorf("%d runs after the end", runs.Load())
 		}
 	})
 }

@@ -40,57 +40,57 @@ type Viewer struct {
 // Join adds a viewer to the session of name. It fails with NotFound if there is none, and with
 // Limit if as many viewers as its ViewerLimit allows watch any session. The caller must call Leave.
 func (h *Hub) Join(name domain.Name, o ViewerOptions) (*Viewer, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.join(h.streams[name], name, o)
+	return h.join(h.session(name), name, o)
 }
 
-// join adds a viewer to s. The caller holds h.mu.
+// join adds a viewer to s, the session of name; nil if there is none.
 func (h *Hub) join(s *stream, name domain.Name, o ViewerOptions) (*Viewer, error) {
-	if s == nil || !s.session || s != h.streams[name] {
+	if s == nil {
 		return nil, domain.Errorf(domain.NotFound, "nobody is publishing %s", name)
 	}
 	if err := h.ReserveViewers(o.ViewerLimit, 1); err != nil {
 		return nil, err
 	}
-	v := &Viewer{s: s, id: h.ids.Add(1), opt: o.truncated(), since: time.Now(), kicked: make(chan struct{})}
-	s.mu.Lock()
-	s.viewers.add(v) // h.mu is held, so that IDs ascend
-	if !o.Internal {
-		s.batcher(o.Proto).viewers++
-	}
-	s.mu.Unlock()
+	v := &Viewer{s: s, opt: o.truncated(), since: time.Now(), kicked: make(chan struct{})}
+	s.viewers.add(v, &h.ids)
+	s.countViewer(o, 1)
 	if !o.Expires.IsZero() {
 		v.expiry = time.AfterFunc(time.Until(o.Expires), func() {
 			v.kick(domain.CodeErrorf(domain.Denied, domain.SessionExpired, "session expired: get a new token"))
 		})
 	}
-	if !o.Internal {
-		h.emit(Event{Type: Joined, Name: name, Viewer: v.id})
-	}
+	v.emit(Joined)
 	return v, nil
 }
 
 // Leave removes v from the stream.
 func (v *Viewer) Leave() {
 	v.leaveOnce.Do(func() {
-		h, s := v.s.hub, v.s
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		s.mu.Lock()
-		s.viewers.remove(v)
-		if !v.opt.Internal {
-			s.batcher(v.opt.Proto).viewers--
-		}
-		s.mu.Unlock()
-		h.ReleaseViewers(v.opt.ViewerLimit, 1)
+		v.s.viewers.remove(v)
+		v.s.countViewer(v.opt, -1)
+		v.s.hub.ReleaseViewers(v.opt.ViewerLimit, 1)
 		if v.expiry != nil {
 			v.expiry.Stop()
 		}
-		if !v.opt.Internal {
-			h.emit(Event{Type: Left, Name: s.name, Viewer: v.id})
-		}
+		v.emit(Left)
 	})
+}
+
+// emit sends an event of v to the observers.
+func (v *Viewer) emit(t EventType) {
+	if !v.opt.Internal {
+		v.s.hub.observers.send(Event{Type: t, Name: v.s.name, Viewer: v.id})
+	}
+}
+
+// countViewer adds n viewers with options o.
+func (s *stream) countViewer(o ViewerOptions, n int) {
+	if o.Internal {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.batcher(o.Proto).viewers += n
 }
 
 // ID returns the viewer's number in statistics.
@@ -117,14 +117,11 @@ func (v *Viewer) Epoch() uint64 { return v.s.epoch }
 // 500 ms before it counts as slow.
 func (v *Viewer) UnsentLimit() int {
 	const least, most = 32 << 10, 4 << 20
-	v.s.mu.RLock()
-	defer v.s.mu.RUnlock()
-	p := v.s.active
+	p := v.s.active.Load()
 	if p == nil {
 		return least
 	}
-	now := time.Now()
-	return max(least, min(most, int((p.video.kbps(now)+p.audio.kbps(now))*1000/8/4)))
+	return max(least, min(most, int(p.kbps(time.Now())*1000/8/4)))
 }
 
 // AttachSocket sets two functions of the viewer's socket: queued returns how many bytes the kernel
@@ -139,11 +136,12 @@ func (v *Viewer) AttachSocket(queued func() int, setUnsentLimit func(n int)) {
 func (v *Viewer) ObserveBytes(video, audio int) { v.observeBytes(video, audio, time.Now()) }
 
 func (v *Viewer) observeBytes(video, audio int, now time.Time) {
+	at := now.Sub(v.since)
 	if video > 0 {
-		v.video.add(video, now)
+		v.video.add(video, at)
 	}
 	if audio > 0 {
-		v.audio.add(audio, now)
+		v.audio.add(audio, at)
 	}
 }
 
@@ -158,10 +156,7 @@ func (v *Viewer) ObserveProgress(video, audio int, dts time.Duration, now time.T
 func (v *Viewer) Skip() {
 	v.skips.Add(1)
 	v.s.skips.Add(1)
-	h := v.s.hub
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.emit(Event{Type: Skipped, Name: v.s.name, Viewer: v.id})
+	v.emit(Skipped)
 }
 
 // Skips returns how often the viewer skipped to a newer keyframe.
@@ -169,24 +164,11 @@ func (v *Viewer) Skips() uint64 { return v.skips.Load() }
 
 // Delay returns how far the viewer is behind the newest frame, including what the kernel holds for
 // it; 0 before it got any frame.
-func (v *Viewer) Delay() time.Duration {
-	v.s.mu.RLock()
-	in := v.info(time.Now())
-	v.s.mu.RUnlock()
-	in.addQueued()
-	return in.Delay
-}
+func (v *Viewer) Delay() time.Duration { return v.info(time.Now()).Delay }
 
 func (v *Viewer) kick(reason error) {
 	v.kickOnce.Do(func() {
 		v.reason = reason
 		close(v.kicked)
 	})
-}
-
-// viewer returns the viewer with that ID, nil if s has none.
-func (s *stream) viewer(id uint64) *Viewer {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.viewers.find(id)
 }

@@ -3,6 +3,7 @@ package stream
 import (
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 )
 
@@ -12,21 +13,22 @@ func TestViewerList(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var l viewerList
 	var want []*Viewer
-	id := uint64(0)
+	var next atomic.Uint64
 	read := func(from uint64, most int) (ids []uint64) {
-		l.after(from, func(v *Viewer) bool {
-			ids = append(ids, v.id)
-			return len(ids) < most
-		})
+		for v := range l.from(from) {
+			if ids = append(ids, v.id); len(ids) == most {
+				break
+			}
+		}
 		return ids
 	}
 	for step := range 20_000 {
 		joining := step/2000%2 == 0 // many viewers join, then many leave
 		switch n := random.IntN(10); {
 		case joining && n < 8 || !joining && n < 2:
-			id += 1 + uint64(random.IntN(3))
-			v := &Viewer{id: id}
-			l.add(v)
+			next.Add(uint64(random.IntN(3)))
+			v := new(Viewer)
+			l.add(v, &next)
 			want = append(want, v)
 		case len(want) > 0:
 			i := random.IntN(len(want))
@@ -45,7 +47,7 @@ func TestViewerList(t *testing.T) {
 		}
 		var got []uint64
 		for from := uint64(0); ; {
-			piece := read(from, 7)
+			piece := read(from, 1+random.IntN(2*listBatch))
 			if len(piece) == 0 {
 				break
 			}

@@ -185,10 +185,7 @@ func (o *Outbox) markDelivered(p position) {
 func receiveAll[T any](c <-chan T) (all []T) {
 	for len(all) < maxWaitingEvents {
 		select {
-		case e, ok := <-c:
-			if !ok {
-				return all
-			}
+		case e := <-c:
 			all = append(all, e)
 		default:
 			return all
