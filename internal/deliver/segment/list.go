@@ -4,7 +4,6 @@ import (
 	"math"
 	"path"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"livego/internal/media"
@@ -164,38 +163,6 @@ func (l *List) WaitersDone() <-chan struct{} {
 	return l.previousWaiters.done
 }
 
-// A waiterGroup counts the requests that wait for an event. Its channel done is closed when the
-// event has occurred and the last of them has stopped waiting.
-type waiterGroup struct {
-	count atomic.Int64 // waiting requests, plus one until the event occurs
-	done  chan struct{}
-}
-
-func newWaiterGroup() *waiterGroup {
-	g := &waiterGroup{done: make(chan struct{})}
-	g.count.Store(1)
-	return g
-}
-
-// add registers a waiter. It returns false when done is closed: a group is used once.
-func (g *waiterGroup) add() bool {
-	for {
-		n := g.count.Load()
-		if n == 0 {
-			return false
-		}
-		if g.count.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
-
-func (g *waiterGroup) remove() {
-	if g.count.Add(-1) == 0 {
-		close(g.done)
-	}
-}
-
 // File name extensions.
 const (
 	extTS   = ".ts"
@@ -345,60 +312,6 @@ func (l *List) preloadHint() string {
 	return l.open.partName(len(l.parts))
 }
 
-// minListed is the number of segments that stay in the playlist whatever their size: RFC 8216
-// section 6.3.3 has players start three target durations from the end.
-const minListed = 3
-
-// maxPerTarget is the number of segments per target duration beyond which a playlist stops growing.
-// An encoder that changes its parameters with each frame must not fill the memory with playlists.
-const maxPerTarget = 8
-
-// trim removes segments that are older than targets target durations from the playlist of l, and
-// drops segments that left it long enough ago or exceed the bound of bytes. l must own its slice.
-func (l *List) trim(targets, bytes int) {
-	window, most := time.Duration(targets)*l.Target, targets*maxPerTarget
-	listed := l.Duration()
-	for cur := l.current(); l.listed > minListed && (listed-cur[0].Duration >= window || l.listed > most); cur = cur[1:] {
-		listed -= cur[0].Duration
-		l.listed--
-	}
-
-	var kept time.Duration
-	l.Bytes = 0
-	rendered := 0
-	for i, s := range l.segments {
-		if i < len(l.segments)-l.listed {
-			s.dropRendered() // rendered again for a late player
-		}
-		kept += s.Duration
-		l.Bytes += s.size
-		rendered += s.renderedBytes()
-	}
-	// A segment may be requested for its own duration plus that of the longest playlist that listed
-	// it, after it has left: that playlist has the window and up to one more segment at either end.
-	// A segment that was in no playlist that was sent is never requested.
-	old := 2*window + 4*l.Target
-	for len(l.segments) > l.listed {
-		oldest := l.segments[0]
-		if oldest.listed.Load() && kept-oldest.Duration < old && len(l.segments) <= 3*most && l.Bytes+rendered <= bytes {
-			break
-		}
-		kept -= oldest.Duration
-		l.dropOldest()
-	}
-	for _, s := range l.current() {
-		if l.Bytes+rendered <= bytes {
-			return
-		}
-		rendered -= s.renderedBytes()
-		s.dropRendered() // rendered again on request
-	}
-	for l.listed > minListed && l.Bytes > bytes {
-		l.listed--
-		l.dropOldest()
-	}
-}
-
 // MemoryBytes returns the approximate memory of l: the frames of its segments, their rendered
 // bytes, its playlists, and the compressor.
 func (l *List) MemoryBytes() int {
@@ -421,41 +334,4 @@ func (l *List) DropRendered() {
 	for _, s := range l.segments {
 		s.dropRendered()
 	}
-}
-
-// dropOldest removes the oldest segment, also from the array.
-func (l *List) dropOldest() {
-	l.Bytes -= l.segments[0].size
-	l.segments[0] = nil
-	l.segments = l.segments[1:]
-}
-
-// completed returns l, not ready, with the open segment completed by its published parts: the list
-// that a new stream session starts from.
-func (l *List) completed() *List {
-	c := &List{
-		Target: l.Target, PartTarget: l.PartTarget, Bytes: l.Bytes, segments: l.segments, listed: l.listed,
-		compressor: l.compressor,
-		updated:    make(chan struct{}), waiters: newWaiterGroup(), segmentAdded: make(chan struct{}),
-	}
-	if len(l.parts) == 0 {
-		return c
-	}
-	o := l.open
-	s := &Segment{
-		Name: o.Name, sequence: o.sequence, discontinuitySequence: o.discontinuitySequence, discontinuity: o.discontinuity,
-		date: o.date, number: o.number,
-		trackSet: o.trackSet, parts: l.parts,
-	}
-	for _, p := range l.parts {
-		s.Duration += p.Duration
-		for _, f := range p.frames {
-			s.totals.add(f)
-			s.size += len(f.Payload) + frameOverhead
-		}
-		s.frames = append(s.frames, p.frames...)
-	}
-	c.segments = append(append(make([]*Segment, 0, len(l.segments)+1), l.segments...), s)
-	c.listed, c.Bytes = c.listed+1, c.Bytes+s.size
-	return c
 }

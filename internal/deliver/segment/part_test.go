@@ -394,15 +394,20 @@ func TestFilesAreRenderedOnce(t *testing.T) {
 	}
 }
 
-// TestSegmenterFromAnchorIsIdentical gives one Segmenter all frames, and others an anchor and the
-// frames from the middle of a segment on.
-func TestSegmenterFromAnchorIsIdentical(t *testing.T) {
+// TestSegmenterFromStateIsIdentical gives one Segmenter all frames, and others its state at the start
+// of a segment and the frames since then.
+func TestSegmenterFromStateIsIdentical(t *testing.T) {
 	frames := interleave(videoFPS(30000.0/1001, 30*time.Second, 2*time.Second, 2*ms), audio(0, 30*time.Second))
 	frames = slices.Concat(frames,
 		modify(interleave(video(30*time.Second, 40*time.Second, 40*ms, 1200*ms), audio(30*time.Second, 40*time.Second)),
 			markDiscontinuous))
-	opt := Options{Part: 200 * ms}
-	first := New(7, opt)
+	var first *Segmenter
+	var starts []state
+	first = New(7, Options{Part: 200 * ms, MarkUsed: func(sequence uint64) {
+		if sequence > 7 && sequence%4 == 3 {
+			starts = append(starts, first.state)
+		}
+	}})
 	var late []*Segmenter
 	all := func(s *Segmenter, seen []*Segment) []*Segment {
 		for _, seg := range s.List().segments {
@@ -414,8 +419,7 @@ func TestSegmenterFromAnchorIsIdentical(t *testing.T) {
 	}
 	var want []*Segment
 	var got [][]*Segment
-	for i, f := range frames {
-		before := first.List()
+	for _, f := range frames {
 		first.Write(f)
 		first.Flush()
 		for _, s := range late {
@@ -426,17 +430,16 @@ func TestSegmenterFromAnchorIsIdentical(t *testing.T) {
 		for n, s := range late {
 			got[n] = all(s, got[n])
 		}
-		if l := first.List(); l.newest() != before.newest() && l.newest().sequence%4 == 2 {
-			s := newAtAnchor(first.anchor(), opt, frames[:i+1])
-			late, got = append(late, s), append(got, nil)
+		if len(starts) > len(late) {
+			late, got = append(late, newAtStart(starts[len(late)], Options{Part: 200 * ms}, first.frames)), append(got, nil)
 		}
 	}
 	if len(late) < 4 {
-		t.Fatalf("%d segmenters from an anchor", len(late))
+		t.Fatalf("%d segmenters from a state", len(late))
 	}
 	for n, segs := range got {
 		if len(segs) == 0 {
-			t.Fatalf("segmenter %d from an anchor has no segments", n)
+			t.Fatalf("segmenter %d from a state has no segments", n)
 		}
 		same := want[len(want)-len(segs):]
 		for i, s := range segs {
@@ -444,15 +447,15 @@ func TestSegmenterFromAnchorIsIdentical(t *testing.T) {
 			if s.Name != w.Name || s.sequence != w.sequence || s.discontinuitySequence != w.discontinuitySequence ||
 				s.discontinuity != w.discontinuity || s.Duration != w.Duration || !s.date.Equal(w.date) ||
 				s.trackSet.initName != w.trackSet.initName {
-				t.Fatalf("segmenter %d from an anchor: %+v, want %+v", n, s, w)
+				t.Fatalf("segmenter %d from a state: %+v, want %+v", n, s, w)
 			}
 			if !bytes.Equal(s.Data(TS), w.Data(TS)) || !bytes.Equal(s.Data(FMP4), w.Data(FMP4)) || len(s.parts) != len(w.parts) {
-				t.Fatalf("segmenter %d from an anchor: %s has other bytes", n, s.Name)
+				t.Fatalf("segmenter %d from a state: %s has other bytes", n, s.Name)
 			}
 			for j, p := range s.parts {
 				if q := w.parts[j]; p.Name != q.Name || p.Duration != q.Duration || p.independent != q.independent ||
 					!bytes.Equal(p.Data(), q.Data()) {
-					t.Fatalf("segmenter %d from an anchor: part %s differs", n, p.Name)
+					t.Fatalf("segmenter %d from a state: part %s differs", n, p.Name)
 				}
 			}
 		}
@@ -758,7 +761,7 @@ func TestLastPartsPrecedeSegmentLine(t *testing.T) {
 			t.Fatalf("Finish returned %v", wait)
 		}
 		text := recordListedParts(t, s.List(), seen)
-		if strings.Contains(text, "\n"+s.open.Name+extPart) || strings.Contains(text, "PRELOAD-HINT") ||
+		if strings.Contains(text, "\n"+s.segment.Name+extPart) || strings.Contains(text, "PRELOAD-HINT") ||
 			strings.Contains(text, "ENDLIST") {
 			t.Fatalf("playlist after Finish:\n%s", text)
 		}
@@ -797,7 +800,7 @@ func TestLastPartsPrecedeSegmentLine(t *testing.T) {
 		late := videoFPS(25, time.Second, 2*time.Second, 0)[0]
 		late.DTS, late.PTS = long, long
 		s.Write(late)
-		if check(t, s, seen); !s.open.discontinuity {
+		if check(t, s, seen); !s.segment.discontinuity {
 			t.Error("the segment after Finish is not discontinuous")
 		}
 	})
@@ -892,50 +895,23 @@ func playlistBytes(t *testing.T, l *List) (n int) {
 	return n
 }
 
-// anchor returns the start of the open segment, once a segment is complete.
-func (s *Segmenter) anchor() anchor {
-	f := s.open.frames[0]
-	return anchor{
-		epoch: s.epoch, sequence: s.open.sequence, discontinuitySequence: s.open.discontinuitySequence,
-		discontinuity: s.open.discontinuity, discontinuityNumber: s.period.discontinuityNumber,
-		start: s.start, kind: f.Track.Kind, dts: f.DTS, date: s.open.date,
-		target: s.target, partTarget: s.cutter.target, frameDuration: s.cutter.frameDuration, lastRAP: s.lastRAP,
-		lastGOP: s.lastGOP, hasBoth: s.hasBoth,
-	}
-}
-
-// newAtAnchor returns a Segmenter that starts at a and has got the frames from there on. frames may
-// begin before a.
-func newAtAnchor(a anchor, o Options, frames []*media.Frame) *Segmenter {
+// newAtStart returns a Segmenter that starts with the segment of a state, and has got the frames of
+// that segment.
+func newAtStart(a state, o Options, frames []*media.Frame) *Segmenter {
 	s := New(a.epoch, o)
-	s.nextSequence, s.discontinuitySequence, s.target, s.lastRAP, s.lastGOP = a.sequence, a.discontinuitySequence,
-		a.target, a.lastRAP, a.lastGOP
-	s.cutter.target, s.cutter.frameDuration = a.partTarget, a.frameDuration
-	s.newestDTS, s.firstSegment, s.hasBoth = a.start, false, a.hasBoth
-	first := slices.IndexFunc(frames, func(f *media.Frame) bool { return f.Track.Kind == a.kind && f.DTS >= a.dts })
-	if s.openSegment(frames[first], a.start, false); isRAP(frames[first]) {
-		s.lastRAP = -1 // this keyframe ended the GOP that a describes
+	s.state = a
+	s.nextSequence--
+	if a.discontinuous {
+		s.discontinuitySequence--
 	}
-	s.open.discontinuity, s.open.date, s.period.arrived, s.period.discontinuityNumber = a.discontinuity, a.date, a.date,
-		a.discontinuityNumber
-	for _, f := range frames[first:] {
-		s.Write(f)
+	s.openSegment(frames[0], a.start, a.discontinuous)
+	s.state = a
+	for i, f := range frames {
+		if i == 0 {
+			s.add(f)
+		} else {
+			s.Write(f)
+		}
 	}
 	return s
-}
-
-// An anchor is the start of a segment with the state that precedes it. A Segmenter that gets the
-// frames from there on cuts the same segments, with the same names.
-type anchor struct {
-	epoch, sequence, discontinuitySequence uint64
-	discontinuity                          bool
-	discontinuityNumber                    uint32 // of the period
-	start                                  time.Duration
-	kind                                   media.Kind    // of its first frame
-	dts                                    time.Duration // of its first frame
-	date                                   time.Time
-	target                                 time.Duration
-	partTarget, frameDuration              time.Duration // as in partCutter
-	lastRAP, lastGOP                       time.Duration // as in Segmenter
-	hasBoth                                bool          // as in Segmenter
 }

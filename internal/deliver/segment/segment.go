@@ -15,6 +15,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -130,6 +131,18 @@ type Part struct {
 
 	data lazyBytes // as fragmented MP4
 }
+
+// setFrames sets the frames of s.
+func (s *Segment) setFrames(frames []*media.Frame) {
+	s.frames = frames
+	for _, f := range frames {
+		s.totals.add(f)
+		s.size += len(f.Payload) + frameOverhead
+	}
+}
+
+// partName returns the name of a part of s by its index.
+func (s *Segment) partName(index int) string { return s.Name + "." + strconv.Itoa(index) }
 
 // byteTotals count the bytes and frames of a segment or part.
 type byteTotals struct {

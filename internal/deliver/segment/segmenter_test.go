@@ -786,7 +786,7 @@ func TestPendingAudioIsBounded(t *testing.T) {
 		modify(audio(3*time.Second, 4*time.Second), func(f *media.Frame) { changeAudio(f); enlarge(f) })...) {
 		s.Write(f)
 		size := 0
-		for _, f := range s.pendingAudio {
+		for _, f := range s.held {
 			size += len(f.Payload)
 		}
 		if size > most/4 {
