@@ -81,14 +81,20 @@ var errNoData = fmt.Errorf("no data for %v: is the stream published?", dialTimeo
 
 // messageReader returns the frames of FLV messages.
 type messageReader struct {
-	next     func() (typ uint8, timestamp uint32, body []byte, err error)
+	next     nextMessage
 	demux    flv.Demuxer
 	join     accessunit.Joiner
 	ready    []*media.Frame // frames of the last message that were not returned yet
 	firstErr error
 	skipped  uint64
-	seen     []media.Stream
-	tags     *flv.Reader // nil for RTMP
+	program  *media.Program // of the frames returned
+	tags     *flv.Reader    // nil for RTMP
+}
+
+type nextMessage func() (typ uint8, timestamp uint32, body []byte, err error)
+
+func newMessageReader(next nextMessage) *messageReader {
+	return &messageReader{next: next, demux: flv.Demuxer{Skips: new(media.Skips)}, program: new(media.Program)}
 }
 
 // Next returns the next frame.
@@ -115,10 +121,17 @@ func (m *messageReader) Next() (*media.Frame, error) {
 	}
 	f := m.ready[0]
 	m.ready = m.ready[1:]
+	m.program = m.program.With(f.Track)
 	return f, nil
 }
 
-func (m *messageReader) streams() []media.Stream { return m.seen }
+// Streams returns the tracks of the frames returned so far.
+func (m *messageReader) Streams() (list []media.Stream) {
+	for _, t := range m.program.Tracks {
+		list = append(list, media.Stream{Track: t})
+	}
+	return list
+}
 
 func (m *messageReader) problems() string {
 	var parts []string
@@ -150,14 +163,14 @@ func dialRTMP(ctx context.Context, u *url.URL) (*Source, error) {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
-	m := &messageReader{demux: flv.Demuxer{Skips: new(media.Skips)}, next: func() (uint8, uint32, []byte, error) {
+	m := newMessageReader(func() (uint8, uint32, []byte, error) {
 		msg, err := c.ReadMessage()
 		if err != nil && ctx.Err() != nil {
 			err = ctx.Err()
 		}
 		return msg.Type, msg.Timestamp, msg.Payload, err
-	}}
-	return &Source{Container: "rtmp", frames: m, streams: m.streams, problems: m.problems, skips: m.demux.Skips,
+	})
+	return &Source{Container: "rtmp", frames: m, problems: m.problems, skips: m.demux.Skips,
 		close: func() error {
 			stop()
 			return nc.Close()
@@ -174,15 +187,15 @@ func dialHTTP(ctx context.Context, u *url.URL) (*Source, error) {
 	switch {
 	case bytes.HasPrefix(head, []byte("FLV")):
 		r := flv.NewReader(body, maxMessage)
-		m := &messageReader{tags: r, demux: flv.Demuxer{Skips: new(media.Skips)},
-			next: func() (uint8, uint32, []byte, error) {
-				t, err := r.Next()
-				if err != nil && ctx.Err() != nil {
-					err = ctx.Err()
-				}
-				return t.Type, t.Timestamp, t.Body, err
-			}}
-		return &Source{Container: "http-flv", frames: m, streams: m.streams, problems: m.problems, skips: m.demux.Skips,
+		m := newMessageReader(func() (uint8, uint32, []byte, error) {
+			t, err := r.Next()
+			if err != nil && ctx.Err() != nil {
+				err = ctx.Err()
+			}
+			return t.Type, t.Timestamp, t.Body, err
+		})
+		m.tags = r
+		return &Source{Container: "http-flv", frames: m, problems: m.problems, skips: m.demux.Skips,
 			close: resp.Body.Close}, nil
 	case bytes.HasPrefix(head, []byte("#EXTM3U")):
 		text, err := io.ReadAll(io.LimitReader(body, maxPlaylist))
@@ -324,13 +337,13 @@ func readHLS(file []byte, fragmented bool) (*Source, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &Source{Container: "hls (fmp4)", frames: m, streams: m.Streams}, nil
+		return &Source{Container: "hls (fmp4)", frames: m}, nil
 	}
 	t, err := ts.NewReader(r, size)
 	if err != nil {
 		return nil, err
 	}
-	return &Source{Container: "hls (ts)", frames: t, streams: t.Streams, problems: t.Problems}, nil
+	return &Source{Container: "hls (ts)", frames: t, problems: t.Problems}, nil
 }
 
 func baseName(path string) string { return path[strings.LastIndex(path, "/")+1:] }

@@ -19,7 +19,7 @@ func Pipe(name string, r io.ReadCloser) (*Source, error) {
 		r.Close()
 		return nil, wrapError(name, err)
 	}
-	return &Source{Name: name, Container: "matroska", frames: pipeFrames{m}, streams: m.Streams, close: r.Close}, nil
+	return &Source{Name: name, Container: "matroska", frames: pipeFrames{m}, close: r.Close}, nil
 }
 
 // pipeFrames treats the end of the pipe as the end of the stream.

@@ -37,7 +37,6 @@ type Source struct {
 	Duration  time.Duration // 0 if unknown
 
 	frames   frames
-	streams  func() []media.Stream
 	seek     func(time.Duration) error
 	problems func() string
 	skips    *media.Skips // nil if the container counts no skips
@@ -45,14 +44,13 @@ type Source struct {
 	stat     func() (os.FileInfo, error)
 
 	reorder reorderBuffer
-	last    time.Duration
-	started bool
 	err     error
 }
 
 // frames is the part of a container reader that all of them share.
 type frames interface {
 	Next() (*media.Frame, error)
+	Streams() []media.Stream
 }
 
 // Open opens a file. Its error names the file.
@@ -254,7 +252,7 @@ func readMP4(r io.ReaderAt, size int64, head []byte) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{Container: "mp4", Duration: m.Duration(), frames: m, streams: m.Streams, seek: m.Seek}
+	s := &Source{Container: "mp4", Duration: m.Duration(), frames: m, seek: m.Seek}
 	if len(head) >= 12 && string(head[4:8]) != "ftyp" || string(head[8:12]) == "qt  " {
 		s.Container = "mov"
 	}
@@ -270,7 +268,7 @@ func readMKV(r io.ReaderAt, size int64) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{
-		Container: "matroska", Duration: m.Duration(), frames: m, streams: m.Streams, seek: m.Seek, problems: m.Problems,
+		Container: "matroska", Duration: m.Duration(), frames: m, seek: m.Seek, problems: m.Problems,
 	}
 	if m.DocType() == "webm" {
 		s.Container = "webm"
@@ -283,7 +281,7 @@ func readFLV(r io.ReaderAt, size int64) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{Container: "flv", Duration: f.Duration(), frames: f, streams: f.Streams, seek: f.Seek, skips: f.Skips}
+	s := &Source{Container: "flv", Duration: f.Duration(), frames: f, seek: f.Seek, skips: f.Skips}
 	s.problems = func() string {
 		var parts []string
 		if f.Skipped > 0 {
@@ -302,7 +300,7 @@ func readTS(r io.ReaderAt, size int64) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{Container: "mpegts", Duration: t.Duration(), frames: t, streams: t.Streams, seek: t.Seek,
+	return &Source{Container: "mpegts", Duration: t.Duration(), frames: t, seek: t.Seek,
 		problems: t.Problems}, nil
 }
 
@@ -312,7 +310,7 @@ func readES(r io.ReaderAt, size int64) (*Source, error) {
 		return nil, errors.New("unsupported container: livego reads MP4, MOV, MPEG-TS, FLV, Matroska, WebM, " +
 			"ADTS, MP3 and AC-3")
 	}
-	s := &Source{Duration: e.Duration(), frames: e, streams: e.Streams, seek: e.Seek}
+	s := &Source{Duration: e.Duration(), frames: e, seek: e.Seek}
 	t := e.Streams()[0].Track
 	s.Container = map[media.Codec]string{media.AAC: "adts", media.MP3: "mp3", media.AC3: "ac3", media.EAC3: "eac3",
 		media.Passthrough: t.Label}[t.Codec]
@@ -325,9 +323,9 @@ func readES(r io.ReaderAt, size int64) (*Source, error) {
 	return s, nil
 }
 
-// Streams returns the tracks as far as the container declares them. The tracks in frames may have
-// later descriptions.
-func (s *Source) Streams() []media.Stream { return s.streams() }
+// Streams returns the tracks as far as the container declares them; those of a live stream that
+// declares none, as far as they have come. The tracks in frames may have later descriptions.
+func (s *Source) Streams() []media.Stream { return s.frames.Streams() }
 
 // Problems describes the input skipped so far, "" if there is none.
 func (s *Source) Problems() string {
@@ -378,7 +376,6 @@ func (s *Source) Next() (*media.Frame, error) {
 		s.reorder.push(f)
 	}
 	if f := s.reorder.pop(); f != nil {
-		s.last, s.started = f.DTS, true
 		return f, nil
 	}
 	return nil, s.err

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -339,5 +341,28 @@ func TestParseDuration(t *testing.T) {
 		if got, err := ParseDuration(s); err == nil {
 			t.Errorf("%q: %v", s, got)
 		}
+	}
+}
+
+// TestLiveStreamsAreListed reads a live stream, whose container declares no tracks.
+func TestLiveStreamsAreListed(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, flvFile())
+	}))
+	defer srv.Close()
+	s, err := Dial(t.Context(), srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for n := 0; ; n++ {
+		if _, err := s.Next(); err == io.EOF && n == 6 {
+			break
+		} else if err != nil {
+			t.Fatalf("after %d frames: %v", n, err)
+		}
+	}
+	if list := s.Streams(); len(list) != 2 || list[0].Track.Codec != media.H264 || list[1].Track.Codec != media.AAC {
+		t.Errorf("streams %+v", list)
 	}
 }
