@@ -81,13 +81,6 @@ func (o *Options) defaults() {
 
 // A Hub holds the live streams of one server.
 type Hub struct {
-	// Admit, if set, claims name for this server before a session of it starts. release gives the
-	// claim up when the session ends.
-	Admit func(ctx context.Context, name domain.Name) (release func(), err error)
-	// Miss, if set, is called when a viewer requests a stream that is not here. It may start the
-	// stream.
-	Miss func(ctx context.Context, name domain.Name) error
-
 	opt Options
 	ids atomic.Uint64
 
@@ -280,8 +273,5 @@ func (h *Hub) end(s *stream, reason error) {
 	s.finish(reason)
 	if s.session {
 		h.record(Ended, s.name)
-	}
-	if s.release != nil {
-		go s.release() // not under the lock: it may wait for the cluster, and uses nothing of s
 	}
 }

@@ -720,29 +720,20 @@ func TestCloseEndsAll(t *testing.T) {
 	}
 }
 
-func TestAdmitAndEpoch(t *testing.T) {
-	var epoch, released atomic.Int64
-	h := NewHub(Options{Hold: time.Hour,
-		Epoch: func(context.Context) (uint64, error) { return uint64(epoch.Add(1)), nil }})
-	done := make(chan struct{}, 1)
-	h.Admit = func(context.Context, domain.Name) (func(), error) {
-		return func() { released.Add(1); done <- struct{}{} }, nil
-	}
-	p := mustPublish(t, h, PublishOptions{})
-	gop(t, p, 0, 1)
-	p.End(Lost)
-	p = mustPublish(t, h, PublishOptions{})
-	if in, _ := h.Info(movie); in.Epoch != 1 {
-		t.Errorf("epoch %d after a hold, want the first", in.Epoch)
-	}
-	if released.Load() != 0 {
-		t.Error("the claim was released during a hold")
-	}
-	gop(t, p, 0, 1)
-	h.Close()
-	<-done
-	if released.Load() != 1 {
-		t.Errorf("released %d times", released.Load())
+// TestEpoch checks that a session keeps its number during a hold, and that the next has another.
+func TestEpoch(t *testing.T) {
+	var epoch uint64
+	h := NewHub(Options{Hold: time.Hour, Epoch: func(context.Context) (uint64, error) { epoch++; return epoch, nil }})
+	for _, tt := range []struct {
+		end  EndReason
+		want uint64
+	}{{Lost, 1}, {Clean, 1}, {Lost, 2}} {
+		p := mustPublish(t, h, PublishOptions{})
+		gop(t, p, 0, 1)
+		if in, _ := h.Info(movie); in.Epoch != tt.want {
+			t.Errorf("epoch %d, want %d", in.Epoch, tt.want)
+		}
+		p.End(tt.end)
 	}
 }
 
@@ -804,12 +795,12 @@ func TestSessionEndsDuringPublish(t *testing.T) {
 	epoch := uint64(0)
 	h := NewHub(Options{Epoch: func(context.Context) (uint64, error) { epoch++; return epoch, nil }})
 	old := mustPublish(t, h, PublishOptions{})
-	start, err := h.prepare(context.Background(), movie)
-	if start != nil || err != nil {
-		t.Fatalf("prepare with a session: %v, %v", start, err)
+	number, err := h.reserveEpoch(context.Background(), movie)
+	if number != nil || err != nil {
+		t.Fatalf("reserveEpoch with a session: %v, %v", number, err)
 	}
 	old.End(Clean)
-	if _, err := h.attach(&Publisher{done: make(chan struct{})}, movie, start); !errors.Is(err, errNoSession) {
+	if err := h.attach(&Publisher{done: make(chan struct{})}, movie, number); !errors.Is(err, errNoSession) {
 		t.Errorf("attach: %v", err)
 	}
 	mustPublish(t, h, PublishOptions{})

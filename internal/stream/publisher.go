@@ -52,17 +52,13 @@ type Publisher struct {
 // is closed.
 func (h *Hub) Publish(ctx context.Context, name domain.Name, o PublishOptions) (*Publisher, error) {
 	for {
-		start, err := h.prepare(ctx, name)
+		epoch, err := h.reserveEpoch(ctx, name)
 		if err != nil {
 			return nil, err
 		}
 		p := &Publisher{id: h.ids.Add(1), opt: o.truncated(), since: time.Now(), done: make(chan struct{}),
 			program: new(media.Program)}
-		used, err := h.attach(p, name, start)
-		if start != nil && start.release != nil && !used {
-			start.release()
-		}
-		switch {
+		switch err := h.attach(p, name, epoch); {
 		case err == nil:
 			return p, nil
 		case !errors.Is(err, errNoSession):
@@ -71,53 +67,40 @@ func (h *Hub) Publish(ctx context.Context, name domain.Name, o PublishOptions) (
 	}
 }
 
-// A sessionStart is what a new session gets from outside the hub.
-type sessionStart struct {
-	epoch   uint64
-	release func()
-}
-
-// errNoSession reports that the session which prepare found has ended since.
+// errNoSession reports that the session which reserveEpoch found has ended since.
 var errNoSession = errors.New("the session ended during publish")
 
-// prepare gets what a new session of name needs, without holding the lock. It returns nil if there
-// is a session already.
-func (h *Hub) prepare(ctx context.Context, name domain.Name) (*sessionStart, error) {
-	h.mu.Lock()
-	s := h.streams[name]
-	exists := s != nil && s.session
-	h.mu.Unlock()
-	if exists {
+// reserveEpoch returns the number of a new session of name, without holding the lock. It returns nil
+// if there is a session already.
+func (h *Hub) reserveEpoch(ctx context.Context, name domain.Name) (*uint64, error) {
+	epoch := new(uint64)
+	if h.Has(name) {
 		return nil, nil
 	}
-	b := new(sessionStart)
-	var err error
 	if h.opt.Epoch != nil {
-		if b.epoch, err = h.opt.Epoch(ctx); err != nil {
+		var err error
+		if *epoch, err = h.opt.Epoch(ctx); err != nil {
 			return nil, &domain.Error{Kind: domain.Unavailable, Op: "reserving an epoch", Name: name, Err: err}
 		}
 	}
-	if h.Admit != nil {
-		b.release, err = h.Admit(ctx, name)
-	}
-	return b, err
+	return epoch, nil
 }
 
-// attach makes p the publisher of its role. It reports whether it started a session with start. If
-// start is nil and there is no session, it fails with errNoSession.
-func (h *Hub) attach(p *Publisher, name domain.Name, start *sessionStart) (used bool, err error) {
+// attach makes p the publisher of its role. If there is no session, it starts one with the number
+// epoch, or fails with errNoSession if that is nil.
+func (h *Hub) attach(p *Publisher, name domain.Name, epoch *uint64) error {
 	h.mu.Lock()
 	defer h.unlock()
 	role := p.opt.Grant.Role
 	if h.closed {
-		return false, domain.Errorf(domain.Unavailable, "the server is stopping")
+		return domain.Errorf(domain.Unavailable, "the server is stopping")
 	}
 	if _, ok := h.revoked[p.opt.Grant.Key]; ok && p.opt.Grant.Key != (domain.KeyRef{}) {
-		return false, domain.Errorf(domain.Denied, "the stream key was revoked")
+		return domain.Errorf(domain.Denied, "the stream key was revoked")
 	}
 	s := h.streams[name]
-	if start == nil && (s == nil || !s.session) {
-		return false, errNoSession
+	if epoch == nil && (s == nil || !s.session) {
+		return errNoSession
 	}
 	if s == nil {
 		s = newStream(h, name)
@@ -125,7 +108,7 @@ func (h *Hub) attach(p *Publisher, name domain.Name, start *sessionStart) (used 
 	}
 	if old := s.pubs[role]; old != nil {
 		if !h.takeoverAllowed(old) {
-			return false, domain.Errorf(domain.Conflict, "%s is being published by another encoder", name)
+			return domain.Errorf(domain.Conflict, "%s is being published by another encoder", name)
 		}
 		h.detach(old, domain.Errorf(domain.Conflict, "another encoder took over"))
 	}
@@ -138,8 +121,7 @@ func (h *Hub) attach(p *Publisher, name domain.Name, start *sessionStart) (used 
 	s.pubs[role], s.lastKey = p, p.opt.Grant.Key
 	event := Resumed
 	if !s.session {
-		s.session, s.started, s.epoch, s.release = true, p.since, start.epoch, start.release
-		used, event = true, Started
+		s.session, s.started, s.epoch, event = true, p.since, *epoch, Started
 		for _, v := range h.supervisors {
 			v.start(s)
 		}
@@ -149,7 +131,7 @@ func (h *Hub) attach(p *Publisher, name domain.Name, start *sessionStart) (used 
 	}
 	s.mu.Unlock()
 	h.record(event, name)
-	return used, nil
+	return nil
 }
 
 // takeoverAllowed reports whether a new publisher may replace p.

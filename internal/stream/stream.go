@@ -33,7 +33,6 @@ type stream struct {
 	waiters   *waiterGroup  // those of them that are not part of the server; nil if there are none
 	holds     int
 	holdTimer *time.Timer
-	release   func()
 
 	readyCh chan struct{} // closed when ready is set, or the stream has ended
 	done    chan struct{} // closed when the stream has ended

@@ -88,15 +88,6 @@ func (h *Hub) await(ctx context.Context, name domain.Name, wait time.Duration, i
 		ctx, cancel = context.WithTimeoutCause(ctx, wait, notFound)
 		defer cancel()
 	}
-	h.mu.Lock()
-	s := h.streams[name]
-	missing := s == nil || !s.session
-	h.mu.Unlock()
-	if missing && h.Miss != nil {
-		if err := h.Miss(ctx, name); err != nil {
-			return false, err
-		}
-	}
 	for {
 		h.mu.Lock()
 		if h.closed {
