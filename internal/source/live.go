@@ -103,7 +103,8 @@ func (m *messageReader) Next() (*media.Frame, error) {
 		typ, timestamp, body, err := m.next()
 		if err != nil {
 			if f := m.join.Flush(); f != nil {
-				return f, nil
+				m.ready = append(m.ready, f)
+				break
 			}
 			return nil, err
 		}
