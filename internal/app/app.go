@@ -19,7 +19,7 @@ import (
 
 	"livego/internal/control/api"
 	"livego/internal/control/auth"
-	"livego/internal/control/store/redis"
+	"livego/internal/control/keys"
 	"livego/internal/control/webhook"
 	"livego/internal/deliver/batching"
 	"livego/internal/deliver/fanout"
@@ -41,20 +41,13 @@ import (
 	"livego/internal/stream"
 )
 
-// A store keeps rooms, stream keys, sequence numbers and one-time tokens.
-type store interface {
-	domain.KeyStore
-	domain.Counter
-	domain.OneTimeTokenStore
-	Close() error
-}
-
 // An App is a server whose listeners are bound. Run serves and then closes it; call Close if Run is
 // never called.
 type App struct {
 	cfg       config.Config
 	log       *slog.Logger
-	store     store
+	store     domain.Store
+	keys      domain.KeyStore
 	hub       *stream.Hub
 	rtmp      *edgertmp.Server
 	hls       *hls.Server
@@ -102,6 +95,7 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	if a.store, err = openStore(cfg, log); err != nil {
 		return nil, err
 	}
+	a.keys = keys.New(a.store)
 	adminAuth, err := openAdminAuth(cfg)
 	if err != nil {
 		return nil, err
@@ -183,7 +177,7 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 		OnPublish: cfg.Hook.OnPublish, OnPlay: cfg.Hook.OnPlay, Secret: cfg.Hook.Secret, Timeout: cfg.Hook.Timeout,
 		IsLive: a.hub.Has, Log: a.log,
 	})
-	streamAuth := auth.NewStreamAuth(a.store, auth.Options{
+	streamAuth := auth.NewStreamAuth(a.keys, auth.Options{
 		Apps: authApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
 		Tokens: tokens, Private: cfg.Private, OneTimeTokens: a.store,
 		Webhook: func(ctx context.Context, r domain.AuthRequest, grant domain.Grant) (domain.Grant, error) {
@@ -240,7 +234,7 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 		recordings = a.record.Recordings
 	}
 	a.api = api.New(api.Options{
-		Hub: a.hub, Keys: a.store, Relays: a.relays, EndSessions: a.endSessions, Auth: adminAuth, Audit: &a.audit, Log: a.log,
+		Hub: a.hub, Keys: a.keys, Relays: a.relays, EndSessions: a.endSessions, Auth: adminAuth, Audit: &a.audit, Log: a.log,
 		Apps:        apiApps(cfg.Apps),
 		TokenIssuer: auth.TokenIssuer{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
 		RTMP:        "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
@@ -311,18 +305,13 @@ func (a *App) tlsConfig() (_ *tls.Config, err error) {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: a.cert.Get}, nil
 }
 
-// newACME returns the manager of ACME certificates. Servers with one Redis share their
-// certificates.
+// newACME returns the manager of ACME certificates. Servers with one store share them.
 func (a *App) newACME() *acme.Manager {
 	c := a.cfg.ACME
-	o := acme.Options{
+	return acme.New(acme.Options{
 		Domains: c.Domains, Email: c.Email, CA: c.CA, HTTPPort: c.HTTPPort, Dir: filepath.Join(a.cfg.DataDir, "acme"),
-		Log: a.log,
-	}
-	if r, ok := a.store.(*redis.Store); ok {
-		o.Shared = r.Files()
-	}
-	return acme.New(o)
+		Shared: a.store.Files(), Log: a.log,
+	})
 }
 
 // tokenOptions returns how tokens are verified. It reads the key files.
@@ -355,10 +344,7 @@ func (a *App) ready() error {
 	if err := a.admission.Ready(); err != nil {
 		return err
 	}
-	if r, ok := a.store.(*redis.Store); ok {
-		return r.Ready()
-	}
-	return nil
+	return a.store.Ready()
 }
 
 // Run serves until ctx ends or a listener fails. Viewers then receive the end of their streams, for
@@ -418,9 +404,7 @@ func (a *App) Run(ctx context.Context) error {
 	if a.jwks != nil {
 		serving.Go(func() { a.jwks.Run(late) })
 	}
-	if r, ok := a.store.(*redis.Store); ok {
-		serving.Go(func() { r.Run(late, a.hub.Revoke, func(app, room string) { a.endSessions(app, room) }) })
-	}
+	serving.Go(func() { a.store.Run(late, a.hub.Revoke, func(app, room string) { a.endSessions(app, room) }) })
 	a.logReady()
 
 	<-ctx.Done()

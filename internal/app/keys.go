@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"livego/internal/control/auth"
+	"livego/internal/control/keys"
 	"livego/internal/control/store/redis"
 	"livego/internal/domain"
 	"livego/internal/ops/config"
@@ -17,15 +18,22 @@ import (
 const AdminTokenFile = auth.AdminTokenFile
 
 // Keys is a key store that this command opened itself, without a server.
-type Keys interface {
+type Keys struct {
 	domain.KeyStore
-	Close() error
+	store domain.Store
 }
+
+// Close closes the store.
+func (k Keys) Close() error { return k.store.Close() }
 
 // OpenKeyStore opens the key store of cfg. It returns an error after a second if a server has the file
 // open.
 func OpenKeyStore(cfg config.Config) (Keys, error) {
-	return openStore(cfg, slog.New(slog.DiscardHandler))
+	store, err := openStore(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return Keys{}, err
+	}
+	return Keys{keys.New(store), store}, nil
 }
 
 // LegacyKeys returns the keys that an earlier server of this name left in the Redis at addr, and
@@ -36,6 +44,6 @@ func LegacyKeys(ctx context.Context, cfg config.Config, addr string) ([]domain.K
 		return nil, 0, fmt.Errorf("the Redis address %w", err)
 	}
 	s := redis.Open(redis.Options{Address: a, NoVerify: !cfg.EnableTLSVerify, Log: slog.New(slog.DiscardHandler)})
-	keys, halves, err := s.LegacyKeys(ctx)
-	return keys, halves, errors.Join(err, s.Close())
+	legacy, halves, err := s.LegacyKeys(ctx)
+	return legacy, halves, errors.Join(err, s.Close())
 }

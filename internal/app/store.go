@@ -6,13 +6,14 @@ import (
 
 	"livego/internal/control/store/bolt"
 	"livego/internal/control/store/redis"
+	"livego/internal/domain"
 	"livego/internal/ops/config"
 	"livego/internal/ops/redisurl"
 )
 
 // openStore opens the store of cfg: a file in the data directory, or a Redis, which may be
 // unavailable for now.
-func openStore(cfg config.Config, log *slog.Logger) (store, error) {
+func openStore(cfg config.Config, log *slog.Logger) (domain.Store, error) {
 	if cfg.RedisAddr == "" {
 		s, err := bolt.Open(cfg.DataDir)
 		if err != nil {

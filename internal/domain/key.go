@@ -53,7 +53,7 @@ type Key struct {
 // Ref returns the KeyRef of k's current secret.
 func (k Key) Ref() KeyRef { return KeyRef{k.ID, k.Generation} }
 
-// A KeyStore stores rooms and their stream keys. Every method is atomic and durable when it
+// A KeyStore holds rooms and their stream keys. Every method is atomic and durable when it
 // returns, and safe for concurrent use. App "" means a key that is valid in every app. The caller
 // must check app and room first (CheckApp, CheckRoom). Errors are of kind NotFound, Denied,
 // Conflict, Limit, Unavailable (the store cannot be reached) or Internal.
@@ -120,37 +120,9 @@ func (k Key) Complete() Key {
 	return k
 }
 
-// Former returns k as the store keeps it for grace after a rotation: with an ID and label of its
-// own.
-func (k Key) Former(grace time.Duration) Key {
-	until := time.Now().Add(grace).UTC().Round(0)
-	if k.Expires.IsZero() || until.Before(k.Expires) {
-		k.Expires = until
-	}
-	k.ID, k.Generation, k.Label = NewSecret()[:16], 1, FormerLabel
-	return k
-}
-
 // ValidFor reports whether k is valid for app at t.
 func (k Key) ValidFor(app string, t time.Time) bool {
 	return (k.App == "" || k.App == app) && (k.Expires.IsZero() || t.Before(k.Expires))
-}
-
-// A Counter returns numbers that only rise and are never returned twice, even after restarts and
-// crashes.
-type Counter interface {
-	// Reserve returns the first of n new numbers.
-	Reserve(ctx context.Context, n uint64) (uint64, error)
-}
-
-// A OneTimeTokenStore records which one-time tokens were used, over restarts and for all servers
-// that share the store.
-type OneTimeTokenStore interface {
-	// Consume reports whether id is used for the first time, and records that until the token
-	// expires. Errors are of kind Unavailable or Internal.
-	Consume(ctx context.Context, id [16]byte, until time.Time) (bool, error)
-	// IsConsumed reports whether id, which expires at until, was used. Errors are as for Consume.
-	IsConsumed(ctx context.Context, id [16]byte, until time.Time) (bool, error)
 }
 
 // NewSecret returns a new stream key: 48 characters of [0-9a-zA-Z], 285 bits from crypto/rand.
@@ -205,13 +177,4 @@ func Shorten(s string, n int) string {
 		s = s[:n]
 	}
 	return strings.ToValidUTF8(s, "")
-}
-
-// LabelConflict returns the Error for a key whose room already has a key with its label.
-func LabelConflict(k Key) error {
-	if k.Label == "" {
-		return Errorf(Conflict, "room %s already has a default key: give another key a label, or reset the room to "+
-			"replace the default key", k.Room)
-	}
-	return Errorf(Conflict, "room %s already has a key with the label %q", k.Room, k.Label)
 }

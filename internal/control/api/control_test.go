@@ -159,7 +159,7 @@ func TestBadArguments(t *testing.T) {
 					t.Error("the response has no reason")
 				}
 			}
-			if n := s.keys.count(); n != 0 {
+			if n := len(s.keys.all()); n != 0 {
 				t.Errorf("%d keys were made", n)
 			}
 		})
@@ -194,13 +194,14 @@ func FuzzArguments(f *testing.F) {
 		w := httptest.NewRecorder()
 		s.handler.ServeHTTP(w, r)
 		data := dataOf(t, w)
-		if made := s.keys.count(); w.Code == 200 && (made != 1 || !domain.LooksLikeKey(data)) || w.Code != 200 && made != 0 {
+		made := len(s.keys.all())
+		if w.Code == 200 && (made != 1 || !domain.LooksLikeKey(data)) || w.Code != 200 && made != 0 {
 			t.Errorf("status %d, %d keys", w.Code, made)
 		}
 		if w.Code >= 500 {
 			t.Errorf("status %d: %s", w.Code, data)
 		}
-		for _, k := range s.keys.keys {
+		for _, k := range s.keys.all() {
 			if _, err := domain.ParseName("live", k.Room); err != nil {
 				t.Error(err)
 			}
@@ -223,7 +224,7 @@ func TestResetAndDeleteDisconnectPublisher(t *testing.T) {
 		t.Run(c.target, func(t *testing.T) {
 			s := newFixture(t, nil)
 			s.get("/control/get?room=movie")
-			key := s.keys.keys[0].Ref()
+			key := s.keys.all()[0].Ref()
 			p := s.publish(name, key)
 			other := s.publish(domain.Name{App: "live", Room: "other"}, domain.KeyRef{ID: "another", Generation: 1})
 
@@ -297,7 +298,7 @@ func TestStoreErrors(t *testing.T) {
 			`{"status":503,"data":"key store unavailable"}`},
 		{"internal", errors.New("/secret/path: input/output error"), `{"status":500,"data":"internal error"}`},
 	} {
-		s.keys.err = c.err
+		s.keys.Fail(c.err)
 		for _, route := range []string{"get", "reset", "delete"} {
 			w := s.get("/control/" + route + "?room=movie")
 			if got := w.Body.String(); got != c.want || w.Code == 200 {

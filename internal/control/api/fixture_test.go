@@ -2,18 +2,17 @@ package api
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"livego/internal/control/auth"
+	"livego/internal/control/store/storetest"
 	"livego/internal/domain"
 	"livego/internal/media"
 	"livego/internal/stream"
@@ -23,7 +22,7 @@ import (
 type fixture struct {
 	t       testing.TB
 	hub     *stream.Hub
-	keys    *memKeys
+	keys    memKeys
 	log     *bytes.Buffer
 	options Options
 	handler http.Handler
@@ -44,7 +43,8 @@ func (allowAll) Session(*http.Request) (auth.Session, bool) { return auth.Sessio
 // newFixture returns a fixture. If change is not nil, it can modify the Options first.
 func newFixture(t testing.TB, change func(*Options)) *fixture {
 	t.Helper()
-	s := &fixture{t: t, hub: stream.NewHub(stream.Options{Hold: 20 * time.Second}), keys: &memKeys{}, log: &bytes.Buffer{}}
+	hub := stream.NewHub(stream.Options{Hold: 20 * time.Second})
+	s := &fixture{t: t, hub: hub, keys: newMemKeys(), log: &bytes.Buffer{}}
 	t.Cleanup(s.hub.Close)
 	s.options = Options{
 		Hub: s.hub, Keys: s.keys, Auth: allowAll{}, Audit: new(auth.Audit),
@@ -164,149 +164,19 @@ func (f *fakeRelays) List() []domain.RelayStatus {
 		State: "running"}}
 }
 
-// memKeys is a key store in memory. If err is set, every call returns it.
+// memKeys are keys in memory.
 type memKeys struct {
-	mu   sync.Mutex
-	keys []domain.Key
-	err  error
+	domain.KeyStore
+	*storetest.Memory
 }
 
-var _ domain.KeyStore = (*memKeys)(nil)
-
-// lookup calls fn with the index of a key, -1 for none. If m.err is set, it returns that instead.
-func (m *memKeys) lookup(app, room, label string, fn func(i int) error) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.err != nil {
-		return m.err
-	}
-	return fn(slices.IndexFunc(m.keys,
-		func(k domain.Key) bool { return k.App == app && k.Room == room && k.Label == label }))
+func newMemKeys() memKeys {
+	m := &storetest.Memory{}
+	return memKeys{m.Keys(), m}
 }
 
-// remove removes the keys that match. The caller holds m.mu.
-func (m *memKeys) remove(match func(domain.Key) bool) (refs []domain.KeyRef) {
-	m.keys = slices.DeleteFunc(m.keys, func(k domain.Key) bool {
-		if match(k) {
-			refs = append(refs, k.Ref())
-			return true
-		}
-		return false
-	})
-	return refs
-}
-
-func (m *memKeys) Get(_ context.Context, app, room string) (k domain.Key, err error) {
-	err = m.lookup(app, room, "", func(i int) error {
-		if i < 0 {
-			m.keys = append(m.keys, domain.Key{App: app, Room: room}.Complete())
-			i = len(m.keys) - 1
-		}
-		k = m.keys[i]
-		return nil
-	})
-	return k, err
-}
-
-func (m *memKeys) Rotate(ctx context.Context, app, room string, o domain.Rotation) (k domain.Key, refs []domain.KeyRef,
-	err error) {
-	err = m.lookup(app, room, "", func(i int) error {
-		k = domain.Key{App: app, Room: room}.Complete()
-		if i >= 0 {
-			k.ID, k.Generation = m.keys[i].ID, m.keys[i].Generation+1
-			if o.Grace > 0 {
-				m.keys = append(m.keys, m.keys[i].Former(o.Grace))
-			}
-		}
-		refs = m.remove(func(old domain.Key) bool {
-			return old.Room == room && (o.RevokeOthers || old.App == app && old.Label == "")
-		})
-		m.keys = append(m.keys, k)
-		return ctx.Err()
-	})
-	return k, refs, err
-}
-
-func (m *memKeys) Add(_ context.Context, k domain.Key) (domain.Key, error) {
-	k = k.Complete()
-	err := m.lookup(k.App, k.Room, k.Label, func(i int) error {
-		if i >= 0 {
-			return domain.Errorf(domain.Conflict, "room %s has such a key", k.Room)
-		}
-		m.keys = append(m.keys, k)
-		return nil
-	})
-	return k, err
-}
-
-func (m *memKeys) Revoke(_ context.Context, id string) (refs []domain.KeyRef, err error) {
-	err = m.lookup("", "", "", func(int) error {
-		if refs = m.remove(func(k domain.Key) bool { return k.ID == id }); refs == nil {
-			return domain.Errorf(domain.NotFound, "no key with this ID")
-		}
-		return nil
-	})
-	return refs, err
-}
-
-func (m *memKeys) Delete(ctx context.Context, app, room string) (refs []domain.KeyRef, err error) {
-	err = m.lookup(app, room, "", func(int) error {
-		if refs = m.remove(func(k domain.Key) bool { return k.Room == room && (app == "" || k.App == app) }); refs == nil {
-			return domain.Errorf(domain.NotFound, "this text is the store's")
-		}
-		return ctx.Err()
-	})
-	return refs, err
-}
-
-func (m *memKeys) Resolve(_ context.Context, app, secret string) (k domain.Key, err error) {
-	err = m.lookup("", "", "", func(int) error {
-		i := slices.IndexFunc(m.keys, func(k domain.Key) bool { return k.Secret == secret && k.ValidFor(app, time.Now()) })
-		if i < 0 {
-			return domain.Errorf(domain.Denied, "unknown key")
-		}
-		k = m.keys[i]
-		return nil
-	})
-	return k, err
-}
-
-func (m *memKeys) Page(_ context.Context, after string, limit int) (keys []domain.Key, err error) {
-	all, err := m.Dump(context.Background())
-	var rooms []string
-	for _, k := range all {
-		known := slices.Contains(rooms, k.Room)
-		if k.Room <= after || !known && len(rooms) == limit {
-			continue
-		}
-		if keys = append(keys, k); !known {
-			rooms = append(rooms, k.Room)
-		}
-	}
-	return keys, err
-}
-
-func (m *memKeys) List(_ context.Context, room string) (keys []domain.Key, err error) {
-	all, err := m.Dump(context.Background())
-	return slices.DeleteFunc(all, func(k domain.Key) bool { return k.Room != room }), err
-}
-
-func (m *memKeys) Dump(context.Context) (keys []domain.Key, err error) {
-	err = m.lookup("", "", "", func(int) error {
-		keys = slices.Clone(m.keys)
-		slices.SortFunc(keys, func(a, b domain.Key) int {
-			return cmp.Or(cmp.Compare(a.Room, b.Room),
-				cmp.Compare(a.Label, b.Label))
-		})
-		return nil
-	})
-	return keys, err
-}
-
-func (m *memKeys) Touch(context.Context, domain.KeyRef, time.Time) error { return nil }
-
-func (m *memKeys) count() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.keys)
+// all returns all keys.
+func (m memKeys) all() []domain.Key {
+	all, _ := m.Rooms(context.Background(), "", 0)
+	return all
 }

@@ -15,6 +15,8 @@ import (
 
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
+
+	"livego/internal/domain"
 )
 
 // Options configure a Manager.
@@ -23,7 +25,9 @@ type Options struct {
 	Email   string
 	CA      string // URL of the authority's directory
 	Dir     string // for the account, keys and certificates; with Shared, for a copy of the certificates
-	Shared  Shared // storage of several servers; nil: only Dir
+	// Shared are the files of several servers, with locks by which one of them makes requests to the
+	// authority for all; nil: only Dir.
+	Shared domain.SharedFiles
 	// HTTPPort is the port of Handler. The authority's requests to port 80 of each domain must
 	// reach it.
 	HTTPPort      int

@@ -23,7 +23,7 @@ import (
 	"livego/internal/ops/acme/acmetest"
 )
 
-const domain = "live.example.com"
+const testDomain = "live.example.com"
 
 // A server is a running Manager and its log.
 type server struct {
@@ -49,7 +49,7 @@ func start(t *testing.T, a *acmetest.Authority, l net.Listener, o Options) (s *s
 	s = new(server)
 	trusted := x509.NewCertPool()
 	trusted.AddCert(a.Certificate())
-	o.Domains, o.Email, o.CA, o.Roots = []string{domain}, "me@example.com", a.Directory(), trusted
+	o.Domains, o.Email, o.CA, o.Roots = []string{testDomain}, "me@example.com", a.Directory(), trusted
 	o.HTTPPort = l.Addr().(*net.TCPAddr).Port
 	o.Log = slog.New(slog.NewTextHandler(&s.log, nil))
 	if o.Dir == "" {
@@ -93,7 +93,7 @@ func (s *server) awaitServed(t *testing.T, a *acmetest.Authority, like func(*x50
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		cert, err := s.served(a, domain)
+		cert, err := s.served(a, testDomain)
 		if err == nil && like(cert) {
 			return cert
 		}
@@ -299,7 +299,7 @@ func TestStartDuringStorageOutage(t *testing.T) {
 	old.awaitServed(t, a, anyCertificate)
 	l, _ = listen(t)
 	fresh, _ := start(t, a, l, Options{Shared: shared, CheckInterval: 100 * time.Millisecond})
-	if _, err := fresh.served(a, domain); err == nil {
+	if _, err := fresh.served(a, testDomain); err == nil {
 		t.Error("a server without any certificate serves one")
 	}
 	shared.setDown(false)
@@ -314,7 +314,7 @@ func TestStartDuringStorageOutage(t *testing.T) {
 	shared.mu.Unlock()
 	<-time.After(500 * time.Millisecond) // five checks
 	for _, s := range []*server{old, fresh} {
-		if _, err := s.served(a, domain); err != nil {
+		if _, err := s.served(a, testDomain); err != nil {
 			t.Errorf("after garbage: %v", err)
 		}
 	}
@@ -333,7 +333,7 @@ func TestAuthorityOutage(t *testing.T) {
 	a.SetDown(false)
 	deadline := time.Now().Add(3 * time.Minute)
 	for {
-		if _, err := s.served(a, domain); err == nil {
+		if _, err := s.served(a, testDomain); err == nil {
 			return
 		}
 		if time.Now().After(deadline) {

@@ -12,23 +12,9 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
-)
 
-// Shared is the storage that several servers share, with locks by which one of them makes requests
-// to the authority for all.
-type Shared interface {
-	// Load returns a file and when it was saved; fs.ErrNotExist when there is none.
-	Load(ctx context.Context, name string) ([]byte, time.Time, error)
-	// Save writes files by their names: all of them, or none.
-	Save(ctx context.Context, files map[string][]byte) error
-	Remove(ctx context.Context, names ...string) error
-	// Names returns the names of all files.
-	Names(ctx context.Context) ([]string, error)
-	// Lock acquires a lock for owner, or extends it, for the time lease; false while another owner
-	// holds it.
-	Lock(ctx context.Context, name, owner string, lease time.Duration) (bool, error)
-	Unlock(ctx context.Context, name, owner string) error
-}
+	"livego/internal/domain"
+)
 
 const (
 	// lockRetryInterval is the interval between attempts to acquire a lock.
@@ -43,12 +29,12 @@ const (
 
 var errLockLost = errors.New("another server holds the lock")
 
-// storage implements certmagic.Storage over a Shared. The library stores a certificate as three
+// storage implements certmagic.Storage over files that several servers share. The library stores a certificate as three
 // files; storage writes them at once. When slow storage lets two servers hold the lock, separate
 // writes could combine the key of one with the certificate of the other: the pair would not work,
 // and the library would not replace it.
 type storage struct {
-	Shared
+	domain.SharedFiles
 	owner string // of locks
 
 	mu      sync.Mutex
@@ -143,7 +129,7 @@ func (s *storage) clearLost(name string) bool {
 
 // Load implements certmagic.Storage.
 func (s *storage) Load(ctx context.Context, name string) ([]byte, error) {
-	data, _, err := s.Shared.Load(ctx, name)
+	data, _, err := s.SharedFiles.Load(ctx, name)
 	return data, err
 }
 
@@ -191,7 +177,7 @@ func (s *storage) List(ctx context.Context, dir string, recursive bool) ([]strin
 
 // Stat implements certmagic.Storage.
 func (s *storage) Stat(ctx context.Context, name string) (certmagic.KeyInfo, error) {
-	data, modified, err := s.Shared.Load(ctx, name)
+	data, modified, err := s.SharedFiles.Load(ctx, name)
 	if err == nil {
 		return certmagic.KeyInfo{Key: name, Modified: modified, Size: int64(len(data)), IsTerminal: true}, nil
 	}
@@ -208,14 +194,14 @@ func (s *storage) Stat(ctx context.Context, name string) (certmagic.KeyInfo, err
 	return certmagic.KeyInfo{Key: name}, nil
 }
 
-func newStorage(shared Shared, owner string) *storage {
-	return &storage{Shared: shared, owner: owner, pending: map[string]map[string][]byte{}, lost: map[string]bool{}}
+func newStorage(shared domain.SharedFiles, owner string) *storage {
+	return &storage{SharedFiles: shared, owner: owner, pending: map[string]map[string][]byte{}, lost: map[string]bool{}}
 }
 
 // Lock implements certmagic.Locker.
 func (s *storage) Lock(ctx context.Context, name string) error {
 	for {
-		if got, err := s.Shared.Lock(ctx, name, s.owner, lockLease); got || err != nil {
+		if got, err := s.SharedFiles.Lock(ctx, name, s.owner, lockLease); got || err != nil {
 			return err
 		}
 		select {
@@ -228,13 +214,13 @@ func (s *storage) Lock(ctx context.Context, name string) error {
 
 // Unlock implements certmagic.Locker.
 func (s *storage) Unlock(ctx context.Context, name string) error {
-	return s.Shared.Unlock(ctx, name, s.owner)
+	return s.SharedFiles.Unlock(ctx, name, s.owner)
 }
 
 // RenewLockLease implements certmagic.LockLeaseRenewer. When another server has the lock, that
 // server finishes first.
 func (s *storage) RenewLockLease(ctx context.Context, name string, lease time.Duration) error {
-	got, err := s.Shared.Lock(ctx, name, s.owner, max(lockLease, min(lease, maxLease)))
+	got, err := s.SharedFiles.Lock(ctx, name, s.owner, max(lockLease, min(lease, maxLease)))
 	if err == nil && !got {
 		return errLockLost
 	}

@@ -88,7 +88,7 @@ func certificatePair(t *testing.T) (cert, key []byte) {
 // certificate each, in every possible order of their writes: the stored files always belong to one
 // server.
 func TestConcurrentWritersKeepPairsTogether(t *testing.T) {
-	const stem = "certificates/authority/" + domain + "/" + domain
+	const stem = "certificates/authority/" + testDomain + "/" + testDomain
 	type write struct{ name, data string }
 	var writes [2][]write
 	for n := range writes {
@@ -133,7 +133,7 @@ func TestConcurrentWritersKeepPairsTogether(t *testing.T) {
 // TestFailedWriteKeepsStoredCertificate fails the write of a certificate: the stored one stays,
 // also when the library deletes the files that it assumes it has written.
 func TestFailedWriteKeepsStoredCertificate(t *testing.T) {
-	const stem = "certificates/authority/" + domain + "/" + domain
+	const stem = "certificates/authority/" + testDomain + "/" + testDomain
 	shared := newMemoryStorage()
 	s := newStorage(shared, "a")
 	store := func(cert, key []byte) error {

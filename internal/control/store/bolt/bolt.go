@@ -1,7 +1,6 @@
 // Package bolt stores rooms, stream keys and counters in one bbolt file of the data directory. It
-// implements domain.KeyStore, domain.Counter and domain.OneTimeTokenStore. Every operation is one
-// transaction, durable before the call returns; reads of unknown names change nothing. It knows
-// nothing of streams and clients.
+// implements domain.Store. Every operation is one transaction, durable before the call returns; reads
+// of unknown names change nothing. It knows nothing of streams and clients.
 package bolt
 
 import (
@@ -10,6 +9,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -23,193 +23,22 @@ type Store struct {
 	db *bbolt.DB
 }
 
-// touchResolution is the resolution of LastUsed: an encoder that reconnects in a loop must not
-// cause a disk sync each time.
-const touchResolution = time.Minute
-
-// errUnknownKey is the error for every secret that matches no valid key, whatever the cause.
-var errUnknownKey = errors.New("unknown key")
-
-// Get implements domain.KeyStore.
-func (s *Store) Get(ctx context.Context, app, room string) (domain.Key, error) {
-	var k domain.Key
-	find := func(t tables) (found bool, err error) {
-		k, found, err = t.lookup(room, app, "")
-		return found, err
-	}
-	// Nearly always the key exists, and a read needs no lock and no disk sync.
-	var found bool
-	err := s.view(ctx, func(t tables) (err error) {
-		found, err = find(t)
+// Room implements domain.RoomStore.
+func (s *Store) Room(ctx context.Context, room string) (keys []domain.Key, err error) {
+	err = s.view(ctx, func(t tables) error {
+		keys, err = t.room(room)
 		return err
-	})
-	if err != nil || found {
-		return k, err
-	}
-	err = s.update(ctx, func(t tables) error {
-		if found, err := find(t); err != nil || found {
-			return err
-		}
-		k = domain.Key{App: app, Room: room}.Complete()
-		return t.put(k)
-	})
-	return k, err
-}
-
-// Rotate implements domain.KeyStore. The keys that o.RevokeOthers revokes are removed.
-func (s *Store) Rotate(ctx context.Context, app, room string, o domain.Rotation) (domain.Key, []domain.KeyRef, error) {
-	var k domain.Key
-	var revoked []domain.KeyRef
-	err := s.update(ctx, func(t tables) error {
-		former, found, err := t.lookup(room, app, domain.FormerLabel)
-		if err != nil {
-			return err
-		}
-		if found {
-			revoked = append(revoked, former.Ref())
-			if err := t.remove(former); err != nil {
-				return err
-			}
-		}
-		old, found, err := t.lookup(room, app, "")
-		if err != nil {
-			return err
-		}
-		k = domain.Key{App: app, Room: room}.Complete()
-		if found {
-			revoked = append(revoked, old.Ref())
-			k.ID, k.Role, k.Generation = old.ID, old.Role, old.Generation+1
-			if err := t.remove(old); err != nil {
-				return err
-			}
-		}
-		if found && o.Grace > 0 && !o.RevokeOthers {
-			f := old.Former(o.Grace)
-			revoked = append(revoked, f.Ref())
-			if err := t.put(f); err != nil {
-				return err
-			}
-		}
-		if o.RevokeOthers {
-			others, err := t.removeRoom(room, "")
-			if err != nil {
-				return err
-			}
-			revoked = append(revoked, others...)
-		}
-		return t.put(k)
-	})
-	if err != nil {
-		return domain.Key{}, nil, err
-	}
-	return k, revoked, nil
-}
-
-// Add implements domain.KeyStore.
-func (s *Store) Add(ctx context.Context, k domain.Key) (domain.Key, error) {
-	k = k.Complete()
-	err := s.update(ctx, func(t tables) error {
-		if t.rooms.Get(roomKey(k.Room, k.App, k.Label)) != nil {
-			return domain.LabelConflict(k)
-		}
-		if t.keys.Get([]byte(k.ID)) != nil || t.digests.Get(k.Digest[:]) != nil {
-			return domain.Errorf(domain.Conflict, "a key with this ID or secret already exists")
-		}
-		n := 0
-		if err := t.each(k.Room, func(domain.Key) error { n++; return nil }); err != nil {
-			return err
-		}
-		if n >= domain.MaxKeys {
-			return domain.Errorf(domain.Limit, "room %s already has %d keys, the maximum", k.Room, n)
-		}
-		return t.put(k)
-	})
-	if err != nil {
-		return domain.Key{}, err
-	}
-	return k, nil
-}
-
-// Revoke implements domain.KeyStore.
-func (s *Store) Revoke(ctx context.Context, id string) ([]domain.KeyRef, error) {
-	var refs []domain.KeyRef
-	err := s.update(ctx, func(t tables) error {
-		if t.keys.Get([]byte(id)) == nil {
-			return domain.Errorf(domain.NotFound, "no key with this id")
-		}
-		k, err := t.key([]byte(id))
-		if err != nil {
-			return err
-		}
-		refs = []domain.KeyRef{k.Ref()}
-		return t.remove(k)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return refs, nil
-}
-
-// Resolve implements domain.KeyStore.
-func (s *Store) Resolve(ctx context.Context, app, secret string) (domain.Key, error) {
-	var k domain.Key
-	err := s.view(ctx, func(t tables) error {
-		digest := domain.Digest(secret)
-		id := t.digests.Get(digest[:])
-		if id == nil {
-			return denied()
-		}
-		var err error
-		if k, err = t.key(id); err != nil {
-			return err
-		}
-		if !k.ValidFor(app, time.Now()) {
-			return denied()
-		}
-		return nil
-	})
-	if err != nil {
-		return domain.Key{}, err
-	}
-	return k, nil
-}
-
-// Delete implements domain.KeyStore.
-func (s *Store) Delete(ctx context.Context, app, room string) ([]domain.KeyRef, error) {
-	var refs []domain.KeyRef
-	err := s.update(ctx, func(t tables) (err error) {
-		if refs, err = t.removeRoom(room, app); err == nil && len(refs) == 0 {
-			err = domain.Errorf(domain.NotFound, "room not found")
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return refs, nil
-}
-
-// List implements domain.KeyStore.
-func (s *Store) List(ctx context.Context, room string) ([]domain.Key, error) {
-	var keys []domain.Key
-	err := s.view(ctx, func(t tables) error {
-		return t.each(room, func(k domain.Key) error {
-			k.Secret = ""
-			keys = append(keys, k)
-			return nil
-		})
 	})
 	return keys, err
 }
 
-// Page implements domain.KeyStore.
-func (s *Store) Page(ctx context.Context, after string, limit int) ([]domain.Key, error) {
-	var keys []domain.Key
-	err := s.view(ctx, func(t tables) error {
-		from := []byte(after)
-		if after != "" {
-			from = append(from, 1) // after all keys of that room, whose name is followed by a NUL
-		}
+// Rooms implements domain.RoomStore, in one transaction.
+func (s *Store) Rooms(ctx context.Context, after string, limit int) (keys []domain.Key, err error) {
+	from := []byte(after)
+	if after != "" {
+		from = append(from, 1) // after all keys of that room, whose name is followed by a NUL
+	}
+	err = s.view(ctx, func(t tables) error {
 		rooms, last := 0, after
 		c := t.rooms.Cursor()
 		for name, id := c.Seek(from); name != nil; name, id = c.Next() {
@@ -218,12 +47,11 @@ func (s *Store) Page(ctx context.Context, after string, limit int) ([]domain.Key
 				return err
 			}
 			if k.Room != last {
-				if rooms++; rooms > limit {
+				if rooms++; limit > 0 && rooms > limit {
 					return nil
 				}
 				last = k.Room
 			}
-			k.Secret = ""
 			keys = append(keys, k)
 		}
 		return nil
@@ -231,46 +59,51 @@ func (s *Store) Page(ctx context.Context, after string, limit int) ([]domain.Key
 	return keys, err
 }
 
-// Dump implements domain.KeyStore.
-func (s *Store) Dump(ctx context.Context) ([]domain.Key, error) {
-	var keys []domain.Key
-	err := s.view(ctx, func(t tables) error {
-		return t.each("", func(k domain.Key) error {
-			keys = append(keys, k)
+// FindKey implements domain.RoomStore.
+func (s *Store) FindKey(ctx context.Context, digest [32]byte) (k domain.Key, found bool, err error) {
+	err = s.view(ctx, func(t tables) error {
+		id := t.digests.Get(digest[:])
+		if id == nil {
 			return nil
-		})
+		}
+		k, err = t.key(id)
+		found = err == nil
+		return err
 	})
-	return keys, err
+	return k, found, err
 }
 
-// Touch implements domain.KeyStore. Times are stored to the minute; concurrent touches share a
-// transaction.
-func (s *Store) Touch(ctx context.Context, ref domain.KeyRef, at time.Time) error {
-	stale := func(t tables) (domain.Key, bool, error) {
-		if t.keys.Get([]byte(ref.ID)) == nil {
-			return domain.Key{}, false, nil
+// FindRoom implements domain.RoomStore.
+func (s *Store) FindRoom(ctx context.Context, id string) (room string, err error) {
+	err = s.view(ctx, func(t tables) error {
+		if t.keys.Get([]byte(id)) == nil {
+			return nil
 		}
-		k, err := t.key([]byte(ref.ID))
-		return k, err == nil && k.Generation == ref.Generation && at.Sub(k.LastUsed) >= touchResolution, err
-	}
-	var due bool
-	err := s.view(ctx, func(t tables) (err error) {
-		_, due, err = stale(t)
+		k, err := t.key([]byte(id))
+		room = k.Room
 		return err
 	})
-	if err != nil || !due {
-		return err
-	}
-	return wrap(s.db.Batch(func(tx *bbolt.Tx) error {
-		t := open(tx)
-		k, due, err := stale(t)
-		if err != nil || !due {
+	return room, err
+}
+
+// Update implements domain.RoomStore. There are no other servers to tell of the change.
+func (s *Store) Update(ctx context.Context, room string,
+	change func([]domain.Key) (domain.RoomChange, error)) error {
+	return s.update(ctx, func(t tables) error {
+		old, err := t.room(room)
+		if err != nil {
 			return err
 		}
-		k.LastUsed = at.UTC().Round(0)
-		return t.write(k)
-	}))
+		c, err := change(slices.Clone(old))
+		if err != nil {
+			return err
+		}
+		return t.replace(old, c.Keys)
+	})
 }
+
+// NextGeneration implements domain.RoomStore: no generation is ever lost.
+func (s *Store) NextGeneration(k domain.Key) uint64 { return k.Generation + 1 }
 
 // Reserve implements domain.Counter.
 func (s *Store) Reserve(ctx context.Context, n uint64) (uint64, error) {
@@ -336,11 +169,20 @@ func consumedKey(id [16]byte, until time.Time) []byte {
 	return append(binary.BigEndian.AppendUint64(nil, uint64(max(0, until.Unix()))), id[:]...)
 }
 
+// Ready implements domain.Store: an open file is available.
+func (s *Store) Ready() error { return nil }
+
+// Run implements domain.Store. There is no background work.
+func (s *Store) Run(ctx context.Context, _ func([]domain.KeyRef, bool), _ func(app, room string)) {
+	<-ctx.Done()
+}
+
+// Files implements domain.Store: no other server shares the file.
+func (s *Store) Files() domain.SharedFiles { return nil }
+
 // Close waits for pending operations and closes the file. Later calls return an Error of kind
 // Unavailable.
 func (s *Store) Close() error { return s.db.Close() }
-
-func denied() error { return &domain.Error{Kind: domain.Denied, Err: errUnknownKey} }
 
 func (s *Store) view(ctx context.Context, fn func(tables) error) error {
 	if err := ctx.Err(); err != nil {
@@ -349,11 +191,13 @@ func (s *Store) view(ctx context.Context, fn func(tables) error) error {
 	return wrap(s.db.View(func(tx *bbolt.Tx) error { return fn(open(tx)) }))
 }
 
+// update calls fn in a transaction that concurrent updates share. fn may be called again, in another
+// transaction.
 func (s *Store) update(ctx context.Context, fn func(tables) error) error {
 	if err := ctx.Err(); err != nil {
 		return wrap(err)
 	}
-	return wrap(s.db.Update(func(tx *bbolt.Tx) error { return fn(open(tx)) }))
+	return wrap(s.db.Batch(func(tx *bbolt.Tx) error { return fn(open(tx)) }))
 }
 
 // wrap gives errors of bbolt a kind, and returns errors that have one unchanged.
@@ -424,80 +268,58 @@ func (t tables) key(id []byte) (domain.Key, error) {
 	}, nil
 }
 
-func (t tables) lookup(room, app, label string) (k domain.Key, found bool, err error) {
-	id := t.rooms.Get(roomKey(room, app, label))
-	if id == nil {
-		return domain.Key{}, false, nil
-	}
-	k, err = t.key(id)
-	return k, err == nil, err
-}
-
-// each calls fn for the keys of room, or of every room for "", in the order of List.
-func (t tables) each(room string, fn func(domain.Key) error) error {
-	var prefix []byte
-	if room != "" {
-		prefix = roomKey(room, "")
-	}
+// room returns the keys of room, ordered by app and label.
+func (t tables) room(room string) (keys []domain.Key, err error) {
+	prefix := roomKey(room, "")
 	c := t.rooms.Cursor()
 	for name, id := c.Seek(prefix); name != nil && bytes.HasPrefix(name, prefix); name, id = c.Next() {
 		k, err := t.key(id)
 		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+// replace writes keys in the place of old, the keys of the same room.
+func (t tables) replace(old, keys []domain.Key) error {
+	for _, k := range old {
+		if slices.Contains(keys, k) {
+			continue
+		}
+		err := errors.Join(
+			t.keys.Delete([]byte(k.ID)),
+			t.digests.Delete(k.Digest[:]),
+			t.rooms.Delete(roomKey(k.Room, k.App, k.Label)),
+		)
+		if err != nil {
 			return err
 		}
-		if err := fn(k); err != nil {
+	}
+	for _, k := range keys {
+		if slices.Contains(old, k) {
+			continue
+		}
+		if t.keys.Get([]byte(k.ID)) != nil || t.digests.Get(k.Digest[:]) != nil {
+			return domain.ErrKeyInUse
+		}
+		if err := t.put(k); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// removeRoom removes the keys of room, or for an app other than "" only those bound to it.
-func (t tables) removeRoom(room, app string) ([]domain.KeyRef, error) {
-	var removed []domain.Key
-	err := t.each(room, func(k domain.Key) error {
-		if app == "" || k.App == app {
-			removed = append(removed, k)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	var refs []domain.KeyRef
-	for _, k := range removed {
-		if err := t.remove(k); err != nil {
-			return nil, err
-		}
-		refs = append(refs, k.Ref())
-	}
-	return refs, nil
-}
-
+// put writes a new key.
 func (t tables) put(k domain.Key) error {
-	digest := domain.Digest(k.Secret)
-	return errors.Join(
-		t.write(k),
-		t.digests.Put(digest[:], []byte(k.ID)),
-		t.rooms.Put(roomKey(k.Room, k.App, k.Label), []byte(k.ID)),
-	)
-}
-
-// write replaces the record of a key whose secret, room, app and label are unchanged.
-func (t tables) write(k domain.Key) error {
 	data, err := json.Marshal(record{
 		k.Room, k.App, k.Label, k.Role, k.Created, k.Expires, k.LastUsed, k.Generation, k.Secret,
 	})
-	if err != nil {
-		return err
-	}
-	return t.keys.Put([]byte(k.ID), data)
-}
-
-func (t tables) remove(k domain.Key) error {
 	return errors.Join(
-		t.keys.Delete([]byte(k.ID)),
-		t.digests.Delete(k.Digest[:]),
-		t.rooms.Delete(roomKey(k.Room, k.App, k.Label)),
+		err,
+		t.keys.Put([]byte(k.ID), data),
+		t.digests.Put(k.Digest[:], []byte(k.ID)),
+		t.rooms.Put(roomKey(k.Room, k.App, k.Label), []byte(k.ID)),
 	)
 }

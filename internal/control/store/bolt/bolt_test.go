@@ -2,7 +2,9 @@ package bolt
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -14,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"livego/internal/control/store/storetest"
+	"livego/internal/domain"
 )
 
 // childDir names the data directory of a child process of TestKilledProcessKeepsAcknowledgedKeys;
@@ -39,7 +42,7 @@ func mustOpen(t *testing.T, dir string) *Store {
 
 func TestConformance(t *testing.T) {
 	storetest.Run(t, storetest.Backend{
-		Open: func(t *testing.T, dir string) storetest.Store { return mustOpen(t, dir) },
+		Open: func(t *testing.T, dir string) domain.Store { return mustOpen(t, dir) },
 	})
 }
 
@@ -84,7 +87,7 @@ func TestOpenRefusesDamagedFile(t *testing.T) {
 	good := filepath.Join(t.TempDir(), "good")
 	s := mustOpen(t, good)
 	for i := range 50 {
-		if _, err := s.Get(t.Context(), "", fmt.Sprint("room", i)); err != nil {
+		if _, err := storetest.WithKeys(s).Get(t.Context(), "", fmt.Sprint("room", i)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -127,7 +130,7 @@ func TestOpenRefusesDamagedFile(t *testing.T) {
 			s, err := Open(dir)
 			if err == nil {
 				defer s.Close()
-				if keys, err := s.List(t.Context(), ""); !c.may || err != nil || len(keys) != 50 {
+				if keys, err := storetest.WithKeys(s).List(t.Context(), ""); !c.may || err != nil || len(keys) != 50 {
 					t.Fatalf("opened with %d keys, %v", len(keys), err)
 				}
 				return
@@ -179,22 +182,45 @@ func TestConsumedTokenCausesNoWrite(t *testing.T) {
 
 func TestTouchWritesOncePerMinute(t *testing.T) {
 	s := mustOpen(t, t.TempDir())
-	k, err := s.Get(t.Context(), "", "movie")
+	keys := storetest.WithKeys(s)
+	k, err := keys.Get(t.Context(), "", "movie")
 	if err != nil {
 		t.Fatal(err)
 	}
 	now := time.Now()
 	writes := func() int64 { st := s.db.Stats(); return st.TxStats.GetWrite() }
-	if err := s.Touch(t.Context(), k.Ref(), now); err != nil {
+	if err := keys.Touch(t.Context(), k.Ref(), now); err != nil {
 		t.Fatal(err)
 	}
 	before := writes()
 	for i := range 59 {
-		if err := s.Touch(t.Context(), k.Ref(), now.Add(time.Duration(i)*time.Second)); err != nil {
+		if err := keys.Touch(t.Context(), k.Ref(), now.Add(time.Duration(i)*time.Second)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if n := writes() - before; n != 0 {
 		t.Errorf("%d writes for touches within a minute", n)
 	}
+}
+
+// TestFileOfEarlierVersion opens a file that livego 0.1 wrote before stores only stored.
+func TestFileOfEarlierVersion(t *testing.T) {
+	packed, err := os.Open("testdata/earlier.db.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packed.Close()
+	r, err := gzip.NewReader(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, FileName), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	storetest.RunEarlier(t, mustOpen(t, dir))
 }

@@ -9,17 +9,19 @@ import (
 	"os/exec"
 	"testing"
 
+	"livego/internal/control/store/storetest"
 	"livego/internal/domain"
 )
 
 // childMain creates, resets and deletes keys until it is killed, and prints each change once it is
 // acknowledged.
 func childMain(dir string) {
-	s, err := Open(dir)
+	store, err := Open(dir)
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
 	}
+	s := storetest.WithKeys(store)
 	ctx := context.Background()
 	for i := uint64(0); ; i++ {
 		first, err := s.Reserve(ctx, 1)
@@ -83,7 +85,7 @@ func TestKilledProcessKeepsAcknowledgedKeys(t *testing.T) {
 		if err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
-		checkAcknowledged(t, s, keys, unsure, gone)
+		checkAcknowledged(t, storetest.WithKeys(s), keys, unsure, gone)
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +95,7 @@ func TestKilledProcessKeepsAcknowledgedKeys(t *testing.T) {
 	}
 }
 
-func checkAcknowledged(t *testing.T, s *Store, keys map[string]string, unsure, gone map[string]bool) {
+func checkAcknowledged(t *testing.T, s domain.KeyStore, keys map[string]string, unsure, gone map[string]bool) {
 	t.Helper()
 	for room, secret := range keys {
 		k, err := s.Resolve(t.Context(), "live", secret)

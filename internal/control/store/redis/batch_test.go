@@ -209,7 +209,7 @@ func TestNewKeyResolvesAtOnce(t *testing.T) {
 		<-asked
 		made := maker
 		if i%2 == 1 { // by one of the servers that resolve it
-			made = a.Store
+			made = a.keyStore
 		}
 		if _, err := made.Add(t.Context(), k); err != nil {
 			t.Fatal(err)
@@ -230,7 +230,7 @@ func TestReadsAreBatched(t *testing.T) {
 	r := startRedis(t)
 	n := startNode(t, delayProxy(t, r.addr, 40*time.Millisecond))
 	n.awaitReady(t, 5*time.Second)
-	good := mustGet(t, n.Store, "movie")
+	good := mustGet(t, n.keyStore, "movie")
 	bad := domain.NewSecret()
 	foreign := domain.NewSecret()
 	d := domain.Digest(foreign)

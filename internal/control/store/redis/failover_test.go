@@ -17,7 +17,7 @@ func TestFailover(t *testing.T) {
 	addr, master, replica := startSentinel(t)
 	a, b := startNode(t, addr), startNode(t, addr)
 	a.awaitReady(t, 5*time.Second)
-	old, other := mustGet(t, a.Store, "movie"), mustGet(t, a.Store, "other")
+	old, other := mustGet(t, a.keyStore, "movie"), mustGet(t, a.keyStore, "other")
 	eventually(t, 5*time.Second, "the replica has both", func() error {
 		if n := replica.do("EXISTS", roomName+"movie", roomName+"other"); n != int64(2) {
 			return fmt.Errorf("it has %v", n)
@@ -64,7 +64,7 @@ func TestClusterFailover(t *testing.T) {
 	addr, nodes := startCluster(t)
 	n := startNode(t, addr)
 	n.awaitReady(t, 5*time.Second)
-	k := mustGet(t, n.Store, "movie")
+	k := mustGet(t, n.keyStore, "movie")
 	var owner *server
 	for _, node := range nodes {
 		if !strings.Contains(fmt.Sprint(node.do("ROLE")), "slave") && fmt.Sprint(node.do("DBSIZE")) != "0" {
@@ -134,13 +134,13 @@ func TestKilledRedisKeepsAcknowledgedKeys(t *testing.T) {
 				t.Fatalf("round %d: the key of %s was acknowledged and is lost: %v", round, k.Room, err)
 			}
 		}
-		checkIndexes(t, s.Store, r)
+		checkIndexes(t, s.keyStore, r)
 	}
 }
 
 // checkIndexes checks that each key in r has its two index entries, and that no other index entry
 // exists.
-func checkIndexes(t *testing.T, s *Store, r *server) {
+func checkIndexes(t *testing.T, s keyStore, r *server) {
 	t.Helper()
 	keys, err := s.Dump(t.Context())
 	if err != nil {

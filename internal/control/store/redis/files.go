@@ -7,6 +7,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"livego/internal/domain"
 )
 
 const (
@@ -17,12 +19,11 @@ const (
 	maxFiles = 10_000
 )
 
-// Files are small files that the servers share, such as certificates, and locks by which one server
-// does what the others wait for. They are fields of one hash, encoded by encodeValue.
-type Files struct{ s *Store }
+// files implements domain.SharedFiles. They are fields of one hash, encoded by encodeValue.
+type files struct{ s *Store }
 
-// Files returns the files in s.
-func (s *Store) Files() Files { return Files{s} }
+// Files implements domain.Store.
+func (s *Store) Files() domain.SharedFiles { return files{s} }
 
 // A file is the record of one file.
 type file struct {
@@ -30,9 +31,8 @@ type file struct {
 	Data     []byte    `json:"data"`
 }
 
-// Load returns a file and when it was saved; fs.ErrNotExist when there is none, or a foreign value
-// under its name.
-func (f Files) Load(ctx context.Context, name string) ([]byte, time.Time, error) {
+// Load implements domain.SharedFiles. A foreign value under the name is no file.
+func (f files) Load(ctx context.Context, name string) ([]byte, time.Time, error) {
 	var value string
 	err := f.s.do(ctx, func(ctx context.Context) (err error) {
 		value, err = f.s.client.HGet(ctx, filesName, name).Result()
@@ -51,16 +51,16 @@ func (f Files) Load(ctx context.Context, name string) ([]byte, time.Time, error)
 	return v.Data, v.Modified, nil
 }
 
-// Save writes files of at most maxFile bytes each, by their names: all of them, or none.
-func (f Files) Save(ctx context.Context, files map[string][]byte) error {
+// Save implements domain.SharedFiles, for files of at most maxFile bytes each.
+func (f files) Save(ctx context.Context, all map[string][]byte) error {
 	args := []any{maxFiles}
-	for name, data := range files {
+	for name, data := range all {
 		if len(data) > maxFile {
 			return errors.New("shared file too large")
 		}
 		args = append(args, name, encodeValue(filesName+"/"+name, file{time.Now().UTC(), data}))
 	}
-	if len(files) == 0 {
+	if len(all) == 0 {
 		return nil
 	}
 	return f.s.do(ctx, func(ctx context.Context) error {
@@ -72,16 +72,16 @@ func (f Files) Save(ctx context.Context, files map[string][]byte) error {
 	})
 }
 
-// Remove removes files. Missing files are no error.
-func (f Files) Remove(ctx context.Context, names ...string) error {
+// Remove implements domain.SharedFiles.
+func (f files) Remove(ctx context.Context, names ...string) error {
 	if len(names) == 0 {
 		return nil
 	}
 	return f.s.do(ctx, func(ctx context.Context) error { return f.s.client.HDel(ctx, filesName, names...).Err() })
 }
 
-// Names returns the names of all files, in no order.
-func (f Files) Names(ctx context.Context) ([]string, error) {
+// Names implements domain.SharedFiles.
+func (f files) Names(ctx context.Context) ([]string, error) {
 	var names []string
 	err := f.s.do(ctx, func(ctx context.Context) (err error) {
 		names, err = f.s.client.HKeys(ctx, filesName).Result()
@@ -90,9 +90,8 @@ func (f Files) Names(ctx context.Context) ([]string, error) {
 	return names, err
 }
 
-// Lock acquires the lock called name for owner, or extends it, for the time lease; false while
-// another owner holds it.
-func (f Files) Lock(ctx context.Context, name, owner string, lease time.Duration) (bool, error) {
+// Lock implements domain.SharedFiles.
+func (f files) Lock(ctx context.Context, name, owner string, lease time.Duration) (bool, error) {
 	var got int
 	err := f.s.do(ctx, func(ctx context.Context) (err error) {
 		got, err = acquireLockScript.Run(ctx, f.s.client, []string{lockName + name}, owner, lease.Milliseconds()).Int()
@@ -101,8 +100,8 @@ func (f Files) Lock(ctx context.Context, name, owner string, lease time.Duration
 	return got == 1, err
 }
 
-// Unlock releases a lock if owner still holds it.
-func (f Files) Unlock(ctx context.Context, name, owner string) error {
+// Unlock implements domain.SharedFiles.
+func (f files) Unlock(ctx context.Context, name, owner string) error {
 	return f.s.do(ctx, func(ctx context.Context) error {
 		return releaseLockScript.Run(ctx, f.s.client, []string{lockName + name}, owner).Err()
 	})

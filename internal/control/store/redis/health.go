@@ -139,9 +139,9 @@ func (h *health) setRevocationsReadable(ok bool) {
 var errRevocationsUnreadable = errors.New("the list of revocations (" + revokedName +
 	") is not livego's: remove it")
 
-// Run watches Redis until ctx ends: whether it is available, and what other servers revoke and
-// delete. It calls revoke when a revocation is due, and deleted for each deleted room.
-func (s *Store) Run(ctx context.Context, revoke RevokeFunc, deleted RoomDeletedFunc) {
+// Run implements domain.Store. It watches whether Redis is available, and what other servers revoke
+// and delete. It calls revoke when a revocation is due.
+func (s *Store) Run(ctx context.Context, revoke func(refs []domain.KeyRef, end bool), deleted func(app, room string)) {
 	defer s.revocations.stop()
 	for ctx.Err() == nil {
 		err := s.runOp(ctx, func(ctx context.Context) error { return s.readRevocations(ctx, revoke, deleted) })

@@ -131,7 +131,7 @@ func TestConcurrentChangesAreLinearizable(t *testing.T) {
 
 func checkHistories(t *testing.T, r *server) {
 	t.Helper()
-	servers := [2]*Store{open(t, r.addr), open(t, r.addr)}
+	servers := [2]keyStore{open(t, r.addr), open(t, r.addr)}
 	seed := rand.New(rand.NewPCG(1, 2))
 	overlaps := 0
 	for round := range rounds(20, 200) {
@@ -156,7 +156,7 @@ func checkHistories(t *testing.T, r *server) {
 }
 
 // recordHistory runs six callers with eight operations each.
-func recordHistory(t *testing.T, servers [2]*Store, room string, seed *rand.Rand) []historyOp {
+func recordHistory(t *testing.T, servers [2]keyStore, room string, seed *rand.Rand) []historyOp {
 	var mu sync.Mutex
 	var acts []historyOp
 	var wg sync.WaitGroup
@@ -180,7 +180,7 @@ func recordHistory(t *testing.T, servers [2]*Store, room string, seed *rand.Rand
 	return acts
 }
 
-func perform(t *testing.T, s *Store, room string, what int, epoch time.Time) (historyOp, error) {
+func perform(t *testing.T, s keyStore, room string, what int, epoch time.Time) (historyOp, error) {
 	a := historyOp{begin: int64(time.Since(epoch))}
 	var k domain.Key
 	var err error

@@ -1,7 +1,7 @@
 // Package redis stores rooms, stream keys and counters in a Redis or Valkey that several servers
-// share: a single instance, one behind Sentinel, or a Cluster. It implements domain.KeyStore,
-// domain.Counter and domain.OneTimeTokenStore, and distributes revocations from one server to the
-// others. Every change is one script, so it is atomic. It knows nothing of streams and clients.
+// share: a single instance, one behind Sentinel, or a Cluster. It implements domain.Store, and
+// distributes revocations from one server to the others. Every change is one script, so it is atomic.
+// It knows nothing of streams and clients.
 //
 // Redis may lose data: a replica that becomes the master lacks the last writes, and an operator may
 // flush it. So each server remembers every revocation for a day, never accepts a revoked key again,
@@ -48,19 +48,11 @@ const (
 	maxRoom = 256 << 10
 	// maxIndexValue is the largest value of an index entry, in bytes.
 	maxIndexValue = 512
-	// touchResolution is the resolution of LastUsed.
-	touchResolution = time.Minute
 	// roomsPerBatch is how many rooms are read at a time.
 	roomsPerBatch = 500
 	// maxID is the longest ID that is looked up, in bytes.
 	maxID = 128
 )
-
-// errUnknownKey is the error for every secret that matches no valid key, whatever the cause.
-var errUnknownKey = errors.New("unknown key")
-
-// errIndexConflict is the error for result 2 of changeScript.
-var errIndexConflict = errors.New("index entry of another room")
 
 // Options configure a Store.
 type Options struct {
@@ -113,112 +105,70 @@ func Open(o Options) *Store {
 // Close closes the connections. Later calls return an Error of kind Unavailable.
 func (s *Store) Close() error { return s.client.Close() }
 
-// Ready returns why the store is unavailable; nil when it is available.
+// Ready implements domain.Store.
 func (s *Store) Ready() error { return s.health.ready() }
 
-// Get implements domain.KeyStore.
-func (s *Store) Get(ctx context.Context, app, room string) (domain.Key, error) {
-	var k domain.Key
-	keys, err := s.readRoom(ctx, room)
-	if err != nil {
-		return k, err
-	}
-	if i := keyIndex(keys, app, ""); i >= 0 {
-		return keys[i], nil
-	}
-	fresh := domain.Key{App: app, Room: room}.Complete()
-	err = s.update(ctx, room, func(keys []domain.Key) (roomUpdate, error) {
-		if i := keyIndex(keys, app, ""); i >= 0 {
-			k = keys[i]
-			return roomUpdate{keys: keys, unchanged: true}, nil
-		}
-		k = fresh
-		return roomUpdate{keys: append(keys, fresh)}, nil
-	})
-	if err != nil {
-		return domain.Key{}, err
-	}
-	return k, nil
+// Room implements domain.RoomStore. Revoked keys that have reappeared are left out.
+func (s *Store) Room(ctx context.Context, room string) ([]domain.Key, error) {
+	_, _, good, err := s.loadRoom(ctx, room)
+	return good, err
 }
 
-// Rotate implements domain.KeyStore.
-func (s *Store) Rotate(ctx context.Context, app, room string, o domain.Rotation) (domain.Key, []domain.KeyRef, error) {
-	var k domain.Key
-	var refs []domain.KeyRef
-	err := s.update(ctx, room, func(keys []domain.Key) (roomUpdate, error) {
-		k, refs = domain.Key{App: app, Room: room}.Complete(), nil
-		due := time.Now()
-		var kept []domain.Key
-		for _, old := range keys {
-			isDefault := old.App == app && (old.Label == "" || old.Label == domain.FormerLabel)
-			if !o.RevokeOthers && !isDefault {
-				kept = append(kept, old)
-				continue
-			}
-			refs = append(refs, old.Ref())
-			if !isDefault || old.Label != "" {
-				continue
-			}
-			k.ID, k.Role, k.Generation = old.ID, old.Role, max(old.Generation, s.revocations.generation(old.ID))+1
-			if o.Grace > 0 && !o.RevokeOthers {
-				former := old.Former(o.Grace)
-				due = due.Add(o.Grace)
-				refs = append(refs, former.Ref())
-				kept = append(kept, former)
-			}
-		}
-		return roomUpdate{keys: append(kept, k), revoke: refs, due: due}, nil
-	})
-	if err != nil {
-		return domain.Key{}, nil, err
+// Rooms implements domain.RoomStore. A room with a foreign value counts, has no keys, and is logged.
+func (s *Store) Rooms(ctx context.Context, after string, limit int) ([]domain.Key, error) {
+	if limit > 0 {
+		keys, _, err := s.page(ctx, after, limit)
+		return keys, err
 	}
-	return k, refs, nil
+	var all []domain.Key
+	for {
+		keys, last, err := s.page(ctx, after, roomsPerBatch)
+		if err != nil {
+			return nil, err
+		}
+		if last == "" {
+			return all, nil
+		}
+		all, after = append(all, keys...), last
+	}
 }
 
-// Add implements domain.KeyStore.
-func (s *Store) Add(ctx context.Context, k domain.Key) (domain.Key, error) {
-	k = k.Complete()
-	err := s.update(ctx, k.Room, func(keys []domain.Key) (roomUpdate, error) {
-		switch {
-		case keyIndex(keys, k.App, k.Label) >= 0:
-			return roomUpdate{}, domain.LabelConflict(k)
-		case slices.ContainsFunc(keys, func(o domain.Key) bool { return o.ID == k.ID || o.Secret == k.Secret }):
-			return roomUpdate{}, errIndexConflict
-		case len(keys) >= domain.MaxKeys:
-			return roomUpdate{}, domain.Errorf(domain.Limit, "room %s already has %d keys, the maximum", k.Room, len(keys))
-		}
-		return roomUpdate{keys: append(keys, k)}, nil
-	})
-	switch {
-	case errors.Is(err, errIndexConflict):
-		return domain.Key{}, domain.Errorf(domain.Conflict, "a key with this ID or secret already exists")
-	case err != nil:
-		return domain.Key{}, err
+// page returns the keys of the first limit rooms after the given one, and the last of these rooms; ""
+// if there is none.
+func (s *Store) page(ctx context.Context, after string, limit int) (keys []domain.Key, last string, err error) {
+	from := "-"
+	if after != "" {
+		from = "(" + after
 	}
-	return k, nil
+	var names []string
+	err = s.do(ctx, func(ctx context.Context) (err error) {
+		names, err = s.client.ZRangeByLex(ctx, roomsName,
+			&goredis.ZRangeBy{Min: from, Max: "+", Count: int64(limit)}).Result()
+		return err
+	})
+	if err != nil || len(names) == 0 {
+		return nil, "", err
+	}
+	keys, err = s.readRooms(ctx, names)
+	return keys, names[len(names)-1], err
 }
 
-// Resolve implements domain.KeyStore. While Redis is unavailable, a key that was valid within
-// Options.Cache still resolves.
-func (s *Store) Resolve(ctx context.Context, app, secret string) (domain.Key, error) {
-	digest := domain.Digest(secret)
+// FindKey implements domain.RoomStore. While Redis is unavailable, it finds a key that it found
+// within the last Options.Cache.
+func (s *Store) FindKey(ctx context.Context, digest [32]byte) (domain.Key, bool, error) {
 	k, err := s.find(ctx, digest)
 	switch {
 	case domain.KindOf(err) == domain.Unavailable && ctx.Err() == nil:
-		cached, ok := s.cache.get(digest, time.Now())
-		if !ok {
-			return domain.Key{}, err
+		var cached bool
+		if k, cached = s.cache.get(digest, time.Now()); !cached {
+			return domain.Key{}, false, err
 		}
-		k = cached
 	case err != nil:
-		return domain.Key{}, err
+		return domain.Key{}, false, err
 	default:
 		s.cache.put(k, time.Now())
 	}
-	if k.Digest != digest || !k.ValidFor(app, time.Now()) || s.revocations.has(k.Ref()) {
-		return domain.Key{}, &domain.Error{Kind: domain.Denied, Err: errUnknownKey}
-	}
-	return k, nil
+	return k, k.ID != "" && !s.revocations.has(k.Ref()), nil
 }
 
 // find returns the key with this digest; a zero Key when there is none.
@@ -227,7 +177,7 @@ func (s *Store) find(ctx context.Context, digest [32]byte) (domain.Key, error) {
 	if err != nil || room == "" {
 		return domain.Key{}, err
 	}
-	keys, err := s.readRoom(ctx, room)
+	keys, err := s.Room(ctx, room)
 	if errors.Is(err, errForeign) {
 		return domain.Key{}, nil // the client must not learn more than that the key is invalid
 	}
@@ -239,114 +189,22 @@ func (s *Store) find(ctx context.Context, digest [32]byte) (domain.Key, error) {
 	return domain.Key{}, err
 }
 
-// Delete implements domain.KeyStore.
-func (s *Store) Delete(ctx context.Context, app, room string) ([]domain.KeyRef, error) {
-	return s.remove(ctx, app, room, "room not found", true, func(k domain.Key) bool { return app == "" || k.App == app })
-}
-
-// Revoke implements domain.KeyStore.
-func (s *Store) Revoke(ctx context.Context, id string) ([]domain.KeyRef, error) {
-	const unknown = "no key with this id"
+// FindRoom implements domain.RoomStore.
+func (s *Store) FindRoom(ctx context.Context, id string) (string, error) {
 	if id == "" || len(id) > maxID {
-		return nil, domain.Errorf(domain.NotFound, unknown)
+		return "", nil
 	}
-	room, err := s.lookupIndex(ctx, idName+id)
-	if err != nil {
-		return nil, err
-	}
-	if room == "" {
-		return nil, domain.Errorf(domain.NotFound, unknown)
-	}
-	return s.remove(ctx, "", room, unknown, false, func(k domain.Key) bool { return k.ID == id })
+	return s.lookupIndex(ctx, idName+id)
 }
 
-// remove removes the keys of room that match; end ends their streams. When none matches, the error
-// is NotFound with the text unknown.
-func (s *Store) remove(ctx context.Context, app, room, unknown string, end bool,
-	match func(domain.Key) bool) ([]domain.KeyRef, error) {
-	var refs []domain.KeyRef
-	err := s.update(ctx, room, func(keys []domain.Key) (roomUpdate, error) {
-		refs = nil
-		var kept []domain.Key
-		for _, k := range keys {
-			if match(k) {
-				refs = append(refs, k.Ref())
-			} else {
-				kept = append(kept, k)
-			}
-		}
-		if refs == nil {
-			return roomUpdate{}, domain.Errorf(domain.NotFound, "%s", unknown)
-		}
-		return roomUpdate{keys: kept, revoke: refs, due: time.Now(), endStreams: end, app: app}, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return refs, nil
+// NextGeneration implements domain.RoomStore. Redis may have lost k's last generations, and k may be
+// revoked in them.
+func (s *Store) NextGeneration(k domain.Key) uint64 {
+	return max(k.Generation, s.revocations.generation(k.ID)) + 1
 }
 
-// List implements domain.KeyStore.
-func (s *Store) List(ctx context.Context, room string) ([]domain.Key, error) {
-	var keys []domain.Key
-	var err error
-	if room != "" {
-		keys, err = s.readRoom(ctx, room)
-	} else {
-		keys, err = s.Dump(ctx)
-	}
-	for i := range keys {
-		keys[i].Secret = ""
-	}
-	return keys, err
-}
-
-// Page implements domain.KeyStore. A room with a foreign value counts, and has no keys.
-func (s *Store) Page(ctx context.Context, after string, limit int) ([]domain.Key, error) {
-	names, err := s.rooms(ctx, after, limit)
-	if err != nil || len(names) == 0 {
-		return nil, err
-	}
-	keys, err := s.readRooms(ctx, names)
-	for i := range keys {
-		keys[i].Secret = ""
-	}
-	return keys, err
-}
-
-// rooms returns the first limit rooms after the given one.
-func (s *Store) rooms(ctx context.Context, after string, limit int) ([]string, error) {
-	from := "-"
-	if after != "" {
-		from = "(" + after
-	}
-	var names []string
-	err := s.do(ctx, func(ctx context.Context) (err error) {
-		names, err = s.client.ZRangeByLex(ctx, roomsName,
-			&goredis.ZRangeBy{Min: from, Max: "+", Count: int64(limit)}).Result()
-		return err
-	})
-	return names, err
-}
-
-// Dump implements domain.KeyStore. A room with a foreign value is skipped and logged.
-func (s *Store) Dump(ctx context.Context) ([]domain.Key, error) {
-	var all []domain.Key
-	for after := ""; ; {
-		names, err := s.rooms(ctx, after, roomsPerBatch)
-		if err != nil || len(names) == 0 {
-			return all, err
-		}
-		keys, err := s.readRooms(ctx, names)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, keys...)
-		after = names[len(names)-1]
-	}
-}
-
-// readRooms returns the keys of rooms, in their order.
+// readRooms returns the keys of rooms, in their order. A room with a foreign value is skipped and
+// logged.
 func (s *Store) readRooms(ctx context.Context, rooms []string) ([]domain.Key, error) {
 	values := make([]*goredis.StringCmd, len(rooms))
 	err := s.do(ctx, func(ctx context.Context) error {
@@ -376,35 +234,6 @@ func (s *Store) readRooms(ctx context.Context, rooms []string) ([]domain.Key, er
 		all = append(all, s.revocations.without(keys)...)
 	}
 	return all, nil
-}
-
-// Touch implements domain.KeyStore. Times are stored to the minute.
-func (s *Store) Touch(ctx context.Context, ref domain.KeyRef, at time.Time) error {
-	if ref.ID == "" || len(ref.ID) > maxID {
-		return nil
-	}
-	room, err := s.lookupIndex(ctx, idName+ref.ID)
-	if err != nil || room == "" {
-		return err
-	}
-	stale := func(keys []domain.Key) int {
-		return slices.IndexFunc(keys, func(k domain.Key) bool {
-			return k.Ref() == ref &&
-				at.Sub(k.LastUsed) >= touchResolution
-		})
-	}
-	keys, err := s.readRoom(ctx, room)
-	if err != nil || stale(keys) < 0 {
-		return err
-	}
-	return s.update(ctx, room, func(keys []domain.Key) (roomUpdate, error) {
-		i := stale(keys)
-		if i < 0 {
-			return roomUpdate{keys: keys, unchanged: true}, nil
-		}
-		keys[i].LastUsed = at.UTC().Round(0)
-		return roomUpdate{keys: keys}, nil
-	})
 }
 
 // Reserve implements domain.Counter.
@@ -458,40 +287,32 @@ func (s *Store) IsConsumed(ctx context.Context, id [16]byte, _ time.Time) (bool,
 	return known > 0, err
 }
 
-// roomUpdate is the new state of a room.
-type roomUpdate struct {
-	keys       []domain.Key
-	unchanged  bool            // nothing changes
-	revoke     []domain.KeyRef // at due
-	due        time.Time
-	endStreams bool   // their streams end
-	app        string // with endStreams: the only app whose keys are removed; "": all
-}
-
-// update changes a room atomically. fn may be called again with the room as others have changed it
-// meanwhile. It does not see revoked keys that have reappeared; the first write removes them.
-func (s *Store) update(ctx context.Context, name string, fn func([]domain.Key) (roomUpdate, error)) error {
+// Update implements domain.RoomStore. change does not see revoked keys that have reappeared; the first
+// write removes them.
+func (s *Store) Update(ctx context.Context, room string,
+	change func([]domain.Key) (domain.RoomChange, error)) error {
 	deadline := time.Now().Add(updateTimeout)
 	bounded, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	err := s.tryUpdate(bounded, name, fn)
+	err := s.tryUpdate(bounded, room, change)
 	if err != nil && !time.Now().Before(deadline) && ctx.Err() == nil && s.health.checkUsable() == nil {
 		return storeBusy() // the time was spent in queues of this server
 	}
 	return err
 }
 
-func (s *Store) tryUpdate(ctx context.Context, name string, fn func([]domain.Key) (roomUpdate, error)) error {
+func (s *Store) tryUpdate(ctx context.Context, name string,
+	change func([]domain.Key) (domain.RoomChange, error)) error {
 	for range maxTries {
 		value, old, good, err := s.loadRoom(ctx, name)
 		if err != nil {
 			return err
 		}
-		r, err := fn(slices.Clone(good))
-		if err != nil || r.unchanged && len(good) == len(old) {
+		c, err := change(slices.Clone(good))
+		if err != nil || slices.Equal(c.Keys, old) && len(c.Revoked) == 0 {
 			return err
 		}
-		done, err := s.write(ctx, name, value, old, r)
+		done, err := s.write(ctx, name, value, old, c)
 		if done || err != nil {
 			return err
 		}
@@ -499,34 +320,31 @@ func (s *Store) tryUpdate(ctx context.Context, name string, fn func([]domain.Key
 	return domain.Errorf(domain.Unavailable, "too many concurrent changes of room %s", name)
 }
 
-// write replaces a room whose value was read as old by r. It reports false when the room has
-// changed meanwhile.
-func (s *Store) write(ctx context.Context, name, value string, old []domain.Key, r roomUpdate) (done bool, err error) {
+// write replaces a room whose value was read as old by c. It reports false when the room has changed
+// meanwhile.
+func (s *Store) write(ctx context.Context, name, value string, old []domain.Key, c domain.RoomChange) (done bool,
+	err error) {
 	now := time.Now()
-	// Replaced keys whose grace period has ended are removed.
-	r.keys = slices.DeleteFunc(r.keys, func(k domain.Key) bool {
-		return k.Label == domain.FormerLabel && !k.Expires.IsZero() && now.After(k.Expires)
-	})
-	slices.SortFunc(r.keys, compareKeys)
+	slices.SortFunc(c.Keys, compareKeys)
 
 	names := []string{roomName + name, roomsName, revokedName}
 	listed := "0"
-	if len(r.keys) > 0 {
+	if len(c.Keys) > 0 {
 		listed = "1"
 	}
-	args := []any{value, encodeRoom(name, r.keys), name, listed, "",
+	args := []any{value, encodeRoom(name, c.Keys), name, listed, "",
 		strconv.FormatInt(now.Add(-revocationTTL).UnixMilli(), 10)}
 	var e revocationEntry
-	if len(r.revoke) > 0 {
-		e = newRevocationEntry(name, r)
+	if len(c.Revoked) > 0 {
+		e = newRevocationEntry(name, c)
 		args[4] = encodeValue(revokedName, e)
 	}
-	for _, c := range indexChanges(old, r.keys) {
-		names = append(names, c.name)
-		if c.removed {
+	for _, index := range indexChanges(old, c.Keys) {
+		names = append(names, index.name)
+		if index.removed {
 			args = append(args, "")
 		} else {
-			args = append(args, encodeValue(c.name, indexValue{name}))
+			args = append(args, encodeValue(index.name, indexValue{name}))
 		}
 	}
 	var answer int64
@@ -538,8 +356,8 @@ func (s *Store) write(ctx context.Context, name, value string, old []domain.Key,
 	case err != nil:
 		return false, err
 	case answer == 2:
-		return false, errIndexConflict
-	case answer == 1 && len(r.revoke) > 0:
+		return false, domain.ErrKeyInUse
+	case answer == 1 && len(c.Revoked) > 0:
 		s.revocations.addOwn(e, now)
 	}
 	return answer == 1, nil
@@ -573,12 +391,6 @@ func indexChanges(old, keys []domain.Key) []indexChange {
 	}
 	slices.SortFunc(all, func(a, b indexChange) int { return cmp.Compare(a.name, b.name) })
 	return all
-}
-
-// readRoom returns the keys of a room, without revoked ones that have reappeared.
-func (s *Store) readRoom(ctx context.Context, room string) ([]domain.Key, error) {
-	_, _, good, err := s.loadRoom(ctx, room)
-	return good, err
 }
 
 // loadRoom returns the value of a room, its keys, and those that are not revoked. A revoked key may
@@ -619,11 +431,6 @@ func (s *Store) lookupIndex(ctx context.Context, name string) (string, error) {
 		return "", nil
 	}
 	return p.Room, nil
-}
-
-// keyIndex returns the index of the key with this app and label, -1 for none.
-func keyIndex(keys []domain.Key, app, label string) int {
-	return slices.IndexFunc(keys, func(k domain.Key) bool { return k.App == app && k.Label == label })
 }
 
 // do runs one operation, bounded in time, unless Redis is known to be unavailable. While too many

@@ -3,8 +3,10 @@ package redis
 import (
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -25,14 +27,14 @@ func TestMain(m *testing.M) {
 func runConformance(t *testing.T, addr string, nodes ...*server) {
 	t.Helper()
 	dir := ""
-	storetest.Run(t, storetest.Backend{Open: func(t *testing.T, p string) storetest.Store {
+	storetest.Run(t, storetest.Backend{Open: func(t *testing.T, p string) domain.Store {
 		if p != dir {
 			dir = p
 			for _, n := range nodes {
 				n.do("FLUSHALL")
 			}
 		}
-		return open(t, addr)
+		return open(t, addr).Store
 	}})
 }
 
@@ -86,7 +88,7 @@ func within(t *testing.T, what string, op func() error) error {
 }
 
 // operations are all operations of a store, on a room that has the key k.
-func operations(s *Store, k domain.Key) map[string]func(context.Context) error {
+func operations(s keyStore, k domain.Key) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"get":     func(ctx context.Context) error { _, err := s.Get(ctx, "", k.Room); return err },
 		"rotate":  func(ctx context.Context) error { _, _, err := s.Rotate(ctx, "", k.Room, domain.Rotation{}); return err },
@@ -124,14 +126,14 @@ func TestRedisOutage(t *testing.T) {
 			r := startRedis(t)
 			n := startNode(t, r.addr)
 			n.awaitReady(t, 2*time.Second)
-			k := mustGet(t, n.Store, "movie")
+			k := mustGet(t, n.keyStore, "movie")
 			c.away(r)
 			if name == "new password" {
 				// Open connections stay authenticated; new ones are refused.
 				n = startNode(t, r.addr)
 			}
 			fresh := startNode(t, r.addr) // a server that starts meanwhile
-			for op, f := range operations(n.Store, k) {
+			for op, f := range operations(n.keyStore, k) {
 				err := within(t, op, func() error { return f(t.Context()) })
 				if domain.KindOf(err) != domain.Unavailable || domain.Reason(err) != "key store unavailable" {
 					t.Errorf("%s: %v (%v)", op, err, domain.KindOf(err))
@@ -165,7 +167,8 @@ func TestCachedKeysDuringOutage(t *testing.T) {
 	r := startRedis(t)
 	n := startNode(t, r.addr, func(o *Options) { o.Cache = time.Minute })
 	n.awaitReady(t, 2*time.Second)
-	used, unused, revoked := mustGet(t, n.Store, "used"), mustGet(t, n.Store, "unused"), mustGet(t, n.Store, "revoked")
+	used, unused := mustGet(t, n.keyStore, "used"), mustGet(t, n.keyStore, "unused")
+	revoked := mustGet(t, n.keyStore, "revoked")
 	for _, k := range []domain.Key{used, revoked} {
 		if _, err := n.Resolve(t.Context(), "live", k.Secret); err != nil {
 			t.Fatal(err)
@@ -194,12 +197,12 @@ func TestCachedKeysDuringOutage(t *testing.T) {
 func TestReplicaRefusesWrites(t *testing.T) {
 	r, other := startRedis(t), startRedis(t)
 	n := startNode(t, r.addr)
-	k := mustGet(t, n.Store, "movie")
+	k := mustGet(t, n.keyStore, "movie")
 	r.do("CONFIG", "SET", "replica-serve-stale-data", "yes")
 	other.pause() // else it would replicate its own, empty state
 	host, port, _ := strings.Cut(other.addr, ":")
 	r.do("REPLICAOF", host, port)
-	for op, f := range operations(n.Store, k) {
+	for op, f := range operations(n.keyStore, k) {
 		if op == "get" || op == "resolve" || op == "list" {
 			continue
 		}
@@ -286,7 +289,7 @@ func TestUnreadableRevocationsRefuseEveryone(t *testing.T) {
 	r := startRedis(t)
 	n := startNode(t, r.addr)
 	n.awaitReady(t, 2*time.Second)
-	k := mustGet(t, n.Store, "movie")
+	k := mustGet(t, n.keyStore, "movie")
 	r.do("SET", revokedName, "x")
 	eventually(t, 2*time.Second, "not ready", func() error {
 		if n.Ready() == nil {
@@ -308,7 +311,7 @@ func TestUnreadableRevocationsRefuseEveryone(t *testing.T) {
 func TestRevocationReachesOtherServers(t *testing.T) {
 	r := startRedis(t)
 	a, b := startNode(t, r.addr), startNode(t, r.addr)
-	k := mustGet(t, a.Store, "movie")
+	k := mustGet(t, a.keyStore, "movie")
 	if _, err := b.Resolve(t.Context(), "live", k.Secret); err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +322,7 @@ func TestRevocationReachesOtherServers(t *testing.T) {
 	if b.ended.Load() != 0 {
 		t.Error("a reset ends the stream")
 	}
-	k = mustGet(t, b.Store, "movie")
+	k = mustGet(t, b.keyStore, "movie")
 	if _, err := b.Delete(t.Context(), "", "movie"); err != nil {
 		t.Fatal(err)
 	}
@@ -339,7 +342,7 @@ func TestRevocationReachesOtherServers(t *testing.T) {
 		t.Errorf("further deleted rooms: %d on one server, %d on the other", len(a.deleted), len(b.deleted))
 	}
 
-	k = mustGet(t, a.Store, "movie")
+	k = mustGet(t, a.keyStore, "movie")
 	start := time.Now()
 	if _, _, err := a.Rotate(t.Context(), "", "movie", domain.Rotation{Grace: 1500 * time.Millisecond}); err != nil {
 		t.Fatal(err)
@@ -355,7 +358,7 @@ func TestRevocationReachesOtherServers(t *testing.T) {
 func TestRevokedKeyStaysRevokedAfterRestore(t *testing.T) {
 	r := startRedis(t)
 	a, b := startNode(t, r.addr), startNode(t, r.addr)
-	old := mustGet(t, a.Store, "movie")
+	old := mustGet(t, a.keyStore, "movie")
 	before := snapshot(r)
 	next, _, err := a.Rotate(t.Context(), "", "movie", domain.Rotation{})
 	if err != nil {
@@ -451,4 +454,22 @@ func restore(r *server, all map[string]string) {
 	for k, v := range all {
 		r.do("RESTORE", k, 0, v)
 	}
+}
+
+// TestValuesOfEarlierVersion reads values that livego 0.1 wrote before stores only stored: commands
+// that write them again.
+func TestValuesOfEarlierVersion(t *testing.T) {
+	data, err := os.ReadFile("testdata/earlier.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var commands [][]any
+	if err := json.Unmarshal(data, &commands); err != nil {
+		t.Fatal(err)
+	}
+	r := startRedis(t)
+	for _, c := range commands {
+		r.do(c...)
+	}
+	storetest.RunEarlier(t, open(t, r.addr).Store)
 }

@@ -27,13 +27,9 @@ const (
 	ownEntryTimeout = 2 * time.Second
 )
 
-// A RevokeFunc disconnects the publishers that use one of refs. With end their streams end, else
+// A revokeFunc disconnects the publishers that use one of refs. With end their streams end, else
 // they are held.
-type RevokeFunc func(refs []domain.KeyRef, end bool)
-
-// A RoomDeletedFunc ends the sessions of a room's viewers, in app or for "" in every app, after
-// another server has deleted the room.
-type RoomDeletedFunc func(app, room string)
+type revokeFunc func(refs []domain.KeyRef, end bool)
 
 // A revocationEntry is one revocation in the stream.
 type revocationEntry struct {
@@ -46,8 +42,8 @@ type revocationEntry struct {
 	Due   time.Time       `json:"due"` // the end of the grace period; else At
 }
 
-func newRevocationEntry(room string, r roomUpdate) revocationEntry {
-	return revocationEntry{domain.NewSecret()[:16], room, r.app, r.revoke, r.endStreams, time.Now().UTC(), r.due.UTC()}
+func newRevocationEntry(room string, c domain.RoomChange) revocationEntry {
+	return revocationEntry{domain.NewSecret()[:16], room, c.App, c.Revoked, c.EndStreams, time.Now().UTC(), c.Due.UTC()}
 }
 
 // revocations are the revocations that this server knows.
@@ -140,7 +136,7 @@ func (v *revocations) expire(now time.Time) {
 // apply adds an entry of the stream and calls revoke when it is due. It calls deleted for a room
 // that another server deleted, once: a known entry is this server's own, or the stream is being
 // read again.
-func (v *revocations) apply(e revocationEntry, revoke RevokeFunc, deleted RoomDeletedFunc) {
+func (v *revocations) apply(e revocationEntry, revoke revokeFunc, deleted func(app, room string)) {
 	now := time.Now()
 	if now.Sub(e.At) > revocationTTL {
 		return
@@ -184,7 +180,7 @@ func (v *revocations) stop() {
 
 // readRevocations reads the stream from the last entry on. If that entry is missing, Redis has lost
 // data.
-func (s *Store) readRevocations(ctx context.Context, revoke RevokeFunc, deleted RoomDeletedFunc) error {
+func (s *Store) readRevocations(ctx context.Context, revoke revokeFunc, deleted func(app, room string)) error {
 	v := &s.revocations
 	for {
 		v.mu.Lock()
@@ -303,8 +299,8 @@ func (s *Store) reapplyTo(ctx context.Context, rooms []string) error {
 				back = append(back, k.Ref())
 			}
 		}
-		err = s.update(ctx, name, func(keys []domain.Key) (roomUpdate, error) {
-			return roomUpdate{keys: keys, revoke: back, due: time.Now()}, nil
+		err = s.Update(ctx, name, func(keys []domain.Key) (domain.RoomChange, error) {
+			return domain.RoomChange{Keys: keys, Revoked: back, Due: time.Now()}, nil
 		})
 		if err != nil {
 			return err

@@ -16,6 +16,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"livego/internal/control/store/storetest"
 	"livego/internal/domain"
 	"livego/internal/ops/redisurl"
 )
@@ -177,8 +178,14 @@ func eventually(t *testing.T, limit time.Duration, what string, try func() error
 	}
 }
 
+// A keyStore is a Store with the keys in it.
+type keyStore struct {
+	*Store
+	domain.KeyStore
+}
+
 // open opens a Store like a server.
-func open(t *testing.T, addr string, change ...func(*Options)) *Store {
+func open(t *testing.T, addr string, change ...func(*Options)) keyStore {
 	t.Helper()
 	a, err := redisurl.Parse(addr, "")
 	if err != nil {
@@ -190,12 +197,12 @@ func open(t *testing.T, addr string, change ...func(*Options)) *Store {
 	}
 	s := Open(o)
 	t.Cleanup(func() { s.Close() })
-	return s
+	return keyStore{s, storetest.WithKeys(s)}
 }
 
-// A node is a Store with Run running, as in a server. It records the revocations that it receives.
+// A node is a keyStore with Run running, as in a server. It records the revocations that it receives.
 type node struct {
-	*Store
+	keyStore
 	revoked chan []domain.KeyRef
 	ended   atomic.Int64
 	deleted chan string // "app/room"
@@ -203,7 +210,7 @@ type node struct {
 
 func startNode(t *testing.T, addr string, change ...func(*Options)) *node {
 	t.Helper()
-	n := &node{Store: open(t, addr, change...), revoked: make(chan []domain.KeyRef, 1000),
+	n := &node{keyStore: open(t, addr, change...), revoked: make(chan []domain.KeyRef, 1000),
 		deleted: make(chan string, 1000)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -260,7 +267,7 @@ func (n *node) awaitReady(t *testing.T, limit time.Duration) {
 	eventually(t, limit, "store ready", n.Ready)
 }
 
-func mustGet(t *testing.T, s *Store, room string) domain.Key {
+func mustGet(t *testing.T, s keyStore, room string) domain.Key {
 	t.Helper()
 	k, err := s.Get(t.Context(), "", room)
 	if err != nil {

@@ -62,7 +62,7 @@ func TestTLS(t *testing.T) {
 	if got := mustGet(t, open(t, addr, func(o *Options) { o.NoVerify = true }), "movie"); got.Ref() != k.Ref() {
 		t.Errorf("without verification: %v", got.Ref())
 	}
-	for name, s := range map[string]*Store{"untrusted certificate": open(t, addr),
+	for name, s := range map[string]keyStore{"untrusted certificate": open(t, addr),
 		"plain": open(t, "redis://127.0.0.1:"+port)} {
 		if _, err := s.Get(t.Context(), "", "movie"); domain.KindOf(err) != domain.Unavailable {
 			t.Errorf("%s: %v", name, err)

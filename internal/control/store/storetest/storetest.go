@@ -1,516 +1,291 @@
-// Package storetest is the conformance suite of domain.KeyStore, domain.Counter and
-// domain.OneTimeTokenStore. Every backend passes it.
+// Package storetest is the conformance suite of domain.Store, and of domain.KeyStore over each store.
+// Every backend passes it.
 package storetest
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"livego/internal/control/keys"
 	"livego/internal/domain"
 )
 
-// A Store has the methods that a backend must provide.
-type Store interface {
+// A Store is a store with the keys in it.
+type Store struct {
+	domain.Store
 	domain.KeyStore
-	domain.Counter
-	domain.OneTimeTokenStore
-	Close() error
 }
+
+// WithKeys returns s with its keys.
+func WithKeys(s domain.Store) Store { return Store{s, keys.New(s)} }
 
 // A Backend opens the stores that the suite tests.
 type Backend struct {
 	// Open returns a store over the data at dir: empty the first time, later what an earlier
 	// store left there.
-	Open func(t *testing.T, dir string) Store
+	Open func(t *testing.T, dir string) domain.Store
 }
 
 // Run runs the suite. Each case has its own new directory.
 func Run(t *testing.T, b Backend) {
 	for _, c := range []struct {
 		name string
-		test func(t *testing.T, s Store)
+		test func(t *testing.T, s domain.Store)
 	}{
-		{"GetCreatesOnce", getMakesOnce},
-		{"Rotate", rotate},
-		{"RotateAll", rotateAll},
-		{"Delete", deleteRoom},
-		{"DeleteApp", deleteApp},
-		{"AppBinding", appBinding},
-		{"ManyKeys", manyKeys},
-		{"Expiry", expiry},
-		{"DeniedErrorsAreEqual", deniedErrorsAreEqual},
-		{"Grace", grace},
-		{"GraceTwice", graceTwice},
-		{"Add", add},
-		{"Revoke", revoke},
-		{"MaxKeys", maxKeys},
-		{"List", list},
-		{"Page", pages},
-		{"Dump", dump},
-		{"Touch", touch},
-		{"ReadsCreateNothing", readsCreateNothing},
-		{"Parallel", parallel},
-		{"ParallelGet", parallelGet},
-		{"Canceled", canceled},
+		{"Update", update},
+		{"UpdateRefusesKeyInUse", updateRefusesKeyInUse},
+		{"FailedUpdateChangesNothing", failedUpdateChangesNothing},
+		{"ParallelUpdates", parallelUpdates},
+		{"Rooms", roomPages},
+		{"Generations", generations},
+		{"Ready", ready},
+		{"Files", files},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			s := b.Open(t, t.TempDir())
-			t.Cleanup(func() { _ = s.Close() })
-			c.test(t, s)
-		})
+		t.Run(c.name, func(t *testing.T) { c.test(t, b.openNew(t)) })
 	}
 	t.Run("Reopen", func(t *testing.T) { reopen(t, b) })
 	t.Run("Counter", func(t *testing.T) { counter(t, b) })
 	t.Run("Consume", func(t *testing.T) { consume(t, b) })
 	t.Run("Closed", func(t *testing.T) { closed(t, b) })
+	RunKeys(t, func(t *testing.T) domain.KeyStore { return keys.New(b.openNew(t)) })
 }
 
-func getMakesOnce(t *testing.T, s Store) {
-	before := time.Now().Add(-time.Second)
-	k := get(t, s, "", "movie")
-	if !domain.LooksLikeKey(k.Secret) || k.Digest != domain.Digest(k.Secret) {
-		t.Errorf("secret %q has digest %x", k.Secret, k.Digest)
-	}
-	if k.ID == "" || k.Room != "movie" || k.App != "" || k.Label != "" || k.Role != domain.Primary || k.Generation != 1 {
-		t.Errorf("new key %+v", k)
-	}
-	if k.Created.Before(before) || k.Created.After(time.Now().Add(time.Second)) || !k.Expires.IsZero() ||
-		!k.LastUsed.IsZero() {
-		t.Errorf("new key with the times %v, %v, %v", k.Created, k.Expires, k.LastUsed)
-	}
-	same(t, "the second Get", get(t, s, "", "movie"), k)
-	if other := get(t, s, "", "Movie"); other.Secret == k.Secret || other.ID == k.ID {
-		t.Error("two rooms share a key")
-	}
-	resolves(t, s, "live", k)
+// openNew opens an empty store and closes it at the end of the test.
+func (b Backend) openNew(t *testing.T) domain.Store {
+	s := b.Open(t, t.TempDir())
+	t.Cleanup(func() { _ = s.Close() })
+	return s
 }
 
-func rotate(t *testing.T, s Store) {
-	first, revoked, err := s.Rotate(t.Context(), "", "movie", domain.Rotation{})
-	if err != nil || len(revoked) != 0 || first.Generation != 1 {
-		t.Fatalf("Rotate of an absent key = %+v, %v, %v", first, revoked, err)
+// set replaces the keys of room.
+func set(t *testing.T, s domain.Store, room string, keys ...domain.Key) {
+	t.Helper()
+	err := s.Update(t.Context(), room, func([]domain.Key) (domain.RoomChange, error) {
+		return domain.RoomChange{Keys: slices.Clone(keys)}, nil
+	})
+	if err != nil {
+		t.Fatalf("Update of %s: %v", room, err)
 	}
-	second, revoked, err := s.Rotate(t.Context(), "", "movie", domain.Rotation{})
-	if err != nil || !slices.Equal(revoked, []domain.KeyRef{first.Ref()}) {
-		t.Fatalf("Rotate revoked %v, %v; want %v", revoked, err, first.Ref())
-	}
-	if second.ID != first.ID || second.Generation != 2 || second.Secret == first.Secret {
-		t.Errorf("Rotate returned %+v for %+v", second, first)
-	}
-	refuses(t, s, "live", first.Secret)
-	resolves(t, s, "live", second)
-	same(t, "Get after Rotate", get(t, s, "", "movie"), second)
 }
 
-func rotateAll(t *testing.T, s Store) {
-	def, bound, spare := get(t, s, "", "movie"), get(t, s, "live", "movie"),
-		put(t, s, domain.Key{Room: "movie", Label: "spare"})
-	other := get(t, s, "", "movie2")
-	k, revoked, err := s.Rotate(t.Context(), "", "movie", domain.Rotation{RevokeOthers: true})
+// holds checks the keys of room, and that each is found by its digest and its ID.
+func holds(t *testing.T, s domain.Store, room string, want ...domain.Key) {
+	t.Helper()
+	keys, err := s.Room(t.Context(), room)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sameRefs(t, revoked, def, bound, spare)
-	for _, old := range []domain.Key{def, bound, spare} {
-		refuses(t, s, "live", old.Secret)
-	}
-	resolves(t, s, "live", k)
-	resolves(t, s, "live", other)
-}
-
-func deleteRoom(t *testing.T, s Store) {
-	def, bound, spare := get(t, s, "", "movie"), get(t, s, "live", "movie"),
-		put(t, s, domain.Key{Room: "movie", Label: "spare"})
-	other := get(t, s, "", "movie2") // a name with the same prefix
-	revoked, err := s.Delete(t.Context(), "", "movie")
-	if err != nil {
-		t.Fatal(err)
-	}
-	sameRefs(t, revoked, def, bound, spare)
-	for _, old := range []domain.Key{def, bound, spare} {
-		refuses(t, s, "live", old.Secret)
-	}
-	resolves(t, s, "live", other)
-	if _, err := s.Delete(t.Context(), "", "movie"); domain.KindOf(err) != domain.NotFound {
-		t.Errorf("the second Delete: %v, want not found", err)
-	}
-	if k := get(t, s, "", "movie"); k.Secret == def.Secret || k.Ref() == def.Ref() {
-		t.Error("a key created after Delete is the old one")
-	}
-}
-
-func deleteApp(t *testing.T, s Store) {
-	def, bound := get(t, s, "", "movie"), get(t, s, "live", "movie")
-	if _, err := s.Delete(t.Context(), "other", "movie"); domain.KindOf(err) != domain.NotFound {
-		t.Errorf("Delete for an app without keys: %v, want not found", err)
-	}
-	revoked, err := s.Delete(t.Context(), "live", "movie")
-	if err != nil {
-		t.Fatal(err)
-	}
-	sameRefs(t, revoked, bound)
-	refuses(t, s, "live", bound.Secret)
-	resolves(t, s, "live", def)
-}
-
-func appBinding(t *testing.T, s Store) {
-	anywhere, bound := get(t, s, "", "movie"), get(t, s, "live", "movie")
-	if anywhere.Secret == bound.Secret {
-		t.Fatal("one app has the key of all apps")
-	}
-	resolves(t, s, "live", anywhere)
-	resolves(t, s, "other", anywhere)
-	resolves(t, s, "live", bound)
-	refuses(t, s, "other", bound.Secret)
-	if _, revoked, err := s.Rotate(t.Context(), "live", "movie", domain.Rotation{}); err != nil ||
-		!slices.Equal(revoked, []domain.KeyRef{bound.Ref()}) {
-		t.Errorf("Rotate of the bound key revoked %v, %v", revoked, err)
-	}
-	resolves(t, s, "live", anywhere)
-}
-
-func manyKeys(t *testing.T, s Store) {
-	def := get(t, s, "", "movie")
-	for i := range 20 {
-		k := put(t, s, domain.Key{Room: "movie", Label: fmt.Sprintf("cam%02d", i), Role: domain.Backup})
-		if got := resolves(t, s, "live", k); got.Role != domain.Backup || got.Label != k.Label {
-			t.Errorf("Resolve = %+v, want %+v", got, k)
+	sameAll(t, room, keys, want...)
+	for _, k := range want {
+		got, found, err := s.FindKey(t.Context(), k.Digest)
+		if err != nil || !found {
+			t.Errorf("FindKey of %s: %v, %v", k.ID, found, err)
+		}
+		same(t, "FindKey", got, k)
+		if in, err := s.FindRoom(t.Context(), k.ID); err != nil || in != room {
+			t.Errorf("FindRoom of %s: %q, %v, want %s", k.ID, in, err, room)
 		}
 	}
-	same(t, "Get among many keys", get(t, s, "", "movie"), def)
-	next, _, err := s.Rotate(t.Context(), "", "movie", domain.Rotation{})
-	if err != nil {
-		t.Fatal(err)
+}
+
+// lacks checks that no index leads to k.
+func lacks(t *testing.T, s domain.Store, k domain.Key) {
+	t.Helper()
+	if got, found, err := s.FindKey(t.Context(), k.Digest); err != nil || found {
+		t.Errorf("FindKey of a removed key: %v, %v, %v", got.Ref(), found, err)
 	}
-	resolves(t, s, "live", next)
-	if keys := mustList(t, s, "movie"); len(keys) != 21 {
-		t.Errorf("%d keys after Rotate, want 21", len(keys))
+	if room, err := s.FindRoom(t.Context(), k.ID); err != nil || room != "" {
+		t.Errorf("FindRoom of a removed key: %q, %v", room, err)
 	}
 }
 
-func expiry(t *testing.T, s Store) {
-	now := time.Now()
-	resolves(t, s, "live", put(t, s, domain.Key{Room: "movie", Label: "fresh", Expires: now.Add(time.Hour)}))
-	refuses(t, s, "live", put(t, s, domain.Key{Room: "movie", Label: "stale", Expires: now.Add(-time.Nanosecond)}).Secret)
-}
+// update adds, changes, replaces and removes keys of a room.
+func update(t *testing.T, s domain.Store) {
+	holds(t, s, "movie")
+	a := domain.Key{Room: "movie"}.Complete()
+	b := domain.Key{Room: "movie", App: "live", Label: "x", Role: domain.Backup, Expires: time.Unix(1e10, 0)}.Complete()
+	other := domain.Key{Room: "movie2"}.Complete()
+	set(t, s, "movie", b, a) // in any order
+	set(t, s, "movie2", other)
+	holds(t, s, "movie", a, b)
+	set(t, s, "movie", a, b)
+	holds(t, s, "movie", a, b)
 
-func deniedErrorsAreEqual(t *testing.T, s Store) {
-	bound := get(t, s, "other", "movie")
-	stale := put(t, s, domain.Key{Room: "movie", Label: "stale", Expires: time.Now().Add(-time.Hour)})
-	var texts []string
-	for _, secret := range []string{bound.Secret, stale.Secret, domain.NewSecret(), "movie", "", string([]byte{0, 255})} {
-		refuses(t, s, "live", secret)
-		_, err := s.Resolve(t.Context(), "live", secret)
-		texts = append(texts, err.Error())
-	}
-	if slices.Sort(texts); texts[0] != texts[len(texts)-1] {
-		t.Errorf("the errors differ: %q", texts)
-	}
-}
+	a.LastUsed = time.Unix(2e9, 0).UTC()
+	set(t, s, "movie", a, b)
+	holds(t, s, "movie", a, b)
 
-// grace replaces a key with a grace period.
-func grace(t *testing.T, s Store) {
-	old := get(t, s, "", "movie")
-	k, revoked, err := s.Rotate(t.Context(), "", "movie", domain.Rotation{Grace: time.Hour})
-	if err != nil || !slices.Contains(revoked, old.Ref()) {
-		t.Fatalf("Rotate with grace revoked %v, %v; want %v among them", revoked, err, old.Ref())
+	old := a // a new secret under the same ID
+	a.Secret, a.Generation = domain.NewSecret(), 2
+	a = a.Complete()
+	set(t, s, "movie", a, b)
+	holds(t, s, "movie", a, b)
+	if _, found, err := s.FindKey(t.Context(), old.Digest); err != nil || found {
+		t.Errorf("FindKey of a replaced secret: %v, %v", found, err)
 	}
-	same(t, "Get", get(t, s, "", "movie"), k)
-	resolves(t, s, "live", k)
-	former, err := s.Resolve(t.Context(), "live", old.Secret)
-	if err != nil || former.Room != "movie" || !slices.Contains(revoked, former.Ref()) || former.Ref() == old.Ref() {
-		t.Errorf("the former key resolves to %+v, %v", former, err)
-	}
-	if left := time.Until(former.Expires); left < 59*time.Minute || left > time.Hour {
-		t.Errorf("the former key is valid for %v, want an hour", left)
-	}
-
-	old = k
-	if k, _, err = s.Rotate(t.Context(), "", "movie", domain.Rotation{Grace: time.Nanosecond}); err != nil {
-		t.Fatal(err)
-	}
-	refuses(t, s, "live", old.Secret)
-	resolves(t, s, "live", k)
-}
-
-// graceTwice replaces a key while the grace period of another is running: that key ends.
-func graceTwice(t *testing.T, s Store) {
-	first := get(t, s, "", "movie")
-	for range 2 {
-		if _, _, err := s.Rotate(t.Context(), "", "movie", domain.Rotation{Grace: time.Hour}); err != nil {
-			t.Fatal(err)
+	set(t, s, "movie", b)
+	holds(t, s, "movie", b)
+	lacks(t, s, a)
+	set(t, s, "movie")
+	holds(t, s, "movie")
+	lacks(t, s, b)
+	holds(t, s, "movie2", other)
+	for _, id := range []string{"", "nobody", "../x", string(make([]byte, 10_000))} {
+		if room, err := s.FindRoom(t.Context(), id); err != nil || room != "" {
+			t.Errorf("FindRoom of %.20q: %q, %v", id, room, err)
 		}
 	}
-	refuses(t, s, "live", first.Secret)
-	if keys := mustList(t, s, "movie"); len(keys) != 2 {
-		t.Errorf("%d keys, want the default and its former", len(keys))
-	}
-	k, revoked, err := s.Rotate(t.Context(), "", "movie", domain.Rotation{})
-	if err != nil || len(revoked) != 2 {
-		t.Errorf("Rotate without grace revoked %v, %v", revoked, err)
-	}
-	sameAll(t, "after Rotate without grace", mustList(t, s, "movie"), withoutSecret(k))
 }
 
-func add(t *testing.T, s Store) {
-	want := domain.Key{
-		ID: "an-id", Room: "movie", App: "live", Label: "cam1", Role: domain.Backup, Created: time.Unix(1e9, 0),
-		Expires:  time.Unix(1e10, 0),
-		LastUsed: time.Unix(2e9, 0), Generation: 7, Secret: domain.NewSecret(),
-	}.Complete()
-	same(t, "Add of a whole key", put(t, s, want), want)
-	got, err := s.Resolve(t.Context(), "live", want.Secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	same(t, "Resolve", got, want)
-	for name, k := range map[string]domain.Key{
-		"app and label": {Room: "movie", App: "live", Label: "cam1"},
-		"id":            {Room: "movie", Label: "other", ID: want.ID},
-		"secret":        {Room: "other", Secret: want.Secret},
+func updateRefusesKeyInUse(t *testing.T, s domain.Store) {
+	k := domain.Key{Room: "movie"}.Complete()
+	set(t, s, "movie", k)
+	for name, taken := range map[string]domain.Key{
+		"ID":     domain.Key{Room: "other", ID: k.ID}.Complete(),
+		"secret": domain.Key{Room: "other", Secret: k.Secret}.Complete(),
 	} {
-		if _, err := s.Add(t.Context(), k); domain.KindOf(err) != domain.Conflict {
-			t.Errorf("Add with the same %s: %v, want a conflict", name, err)
+		err := s.Update(t.Context(), "other", func([]domain.Key) (domain.RoomChange, error) {
+			return domain.RoomChange{Keys: []domain.Key{domain.Key{Room: "other", Label: "new"}.Complete(), taken}}, nil
+		})
+		if !errors.Is(err, domain.ErrKeyInUse) {
+			t.Errorf("a key with the same %s: %v", name, err)
 		}
 	}
-	if keys := mustList(t, s, ""); len(keys) != 1 {
-		t.Errorf("%d keys after refused calls", len(keys))
-	}
-	old := put(t, s, domain.Key{Room: "other", Secret: "rfBd56ti2SMtYvSgD5xAV0YU99zampta7Z7S575KLkIZ9PYk"})
-	same(t, "Get of an added default key", get(t, s, "", "other"), old)
+	holds(t, s, "other")
+	holds(t, s, "movie", k)
 }
 
-func revoke(t *testing.T, s Store) {
-	def, spare := get(t, s, "", "movie"), put(t, s, domain.Key{Room: "movie", Label: "spare"})
-	refs, err := s.Revoke(t.Context(), spare.ID)
-	if err != nil {
-		t.Fatal(err)
+func failedUpdateChangesNothing(t *testing.T, s domain.Store) {
+	k := domain.Key{Room: "movie"}.Complete()
+	set(t, s, "movie", k)
+	refusal := domain.Errorf(domain.Limit, "no")
+	err := s.Update(t.Context(), "movie", func(keys []domain.Key) (domain.RoomChange, error) {
+		keys[0].Label = "changed"
+		return domain.RoomChange{}, refusal
+	})
+	if !errors.Is(err, refusal) {
+		t.Errorf("Update returned %v", err)
 	}
-	sameRefs(t, refs, spare)
-	refuses(t, s, "live", spare.Secret)
-	resolves(t, s, "live", def)
-	for _, id := range []string{spare.ID, "", "nobody", "../x"} {
-		if _, err := s.Revoke(t.Context(), id); domain.KindOf(err) != domain.NotFound {
-			t.Errorf("Revoke of %q: %v, want not found", id, err)
-		}
-	}
-	if _, err := s.Revoke(t.Context(), def.ID); err != nil {
-		t.Error(err)
-	}
-	if keys := mustList(t, s, ""); len(keys) != 0 {
-		t.Errorf("a room without keys is listed: %v", keys)
-	}
+	holds(t, s, "movie", k)
 }
 
-func maxKeys(t *testing.T, s Store) {
-	for i := range domain.MaxKeys {
-		put(t, s, domain.Key{Room: "movie", Label: fmt.Sprint("cam", i)})
-	}
-	if _, err := s.Add(t.Context(), domain.Key{Room: "movie", Label: "more"}); domain.KindOf(err) != domain.Limit {
-		t.Errorf("key %d: %v, want a limit", domain.MaxKeys+1, err)
-	}
-	put(t, s, domain.Key{Room: "other", Label: "cam"})
-}
-
-func pages(t *testing.T, s Store) {
-	var want []domain.Key
-	for _, k := range []domain.Key{{Room: "a"}, {Room: "a", Label: "x"}, {Room: "a-b"}, {Room: "ab"},
-		{Room: "b", App: "live"}} {
-		want = append(want, withoutSecret(put(t, s, k)))
-	}
-	var got []domain.Key
-	after, n := "", 0
-	for {
-		keys, err := s.Page(t.Context(), after, 2)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(keys) == 0 {
-			break
-		}
-		got = append(got, keys...)
-		after = keys[len(keys)-1].Room
-		n++
-	}
-	sameAll(t, "all pages", got, want...)
-	if n != 2 {
-		t.Errorf("%d pages of two rooms, want 2", n)
-	}
-}
-
-func dump(t *testing.T, s Store) {
-	a, b := get(t, s, "", "a"), put(t, s, domain.Key{Room: "b", Label: "cam", Role: domain.Backup})
-	keys, err := s.Dump(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	sameAll(t, "Dump", keys, a, b)
-}
-
-func withoutSecret(k domain.Key) domain.Key {
-	k.Secret = ""
-	return k
-}
-
-func list(t *testing.T, s Store) {
-	if keys := mustList(t, s, ""); len(keys) != 0 {
-		t.Fatalf("an empty store lists %v", keys)
-	}
-	var want []domain.Key
-	for _, k := range []domain.Key{
-		{Room: "a"},
-		{Room: "a", App: "live"},
-		{Room: "a", App: "live", Label: "spare"},
-		{Room: "a-b"}, // sorts between a and ab, whatever byte separates the fields
-		{Room: "ab", Label: "x"},
-		{Room: "b", App: "z"},
-	} {
-		k = put(t, s, k)
-		k.Secret = ""
-		want = append(want, k)
-	}
-	sameAll(t, "all rooms", mustList(t, s, ""), want...)
-	sameAll(t, "one room", mustList(t, s, "a"), want[:3]...)
-	if keys := mustList(t, s, "none"); len(keys) != 0 {
-		t.Errorf("an unknown room lists %v", keys)
-	}
-}
-
-func touch(t *testing.T, s Store) {
-	k := get(t, s, "", "movie")
-	at := time.Now().Add(time.Hour)
-	if err := s.Touch(t.Context(), k.Ref(), at); err != nil {
-		t.Fatal(err)
-	}
-	got := resolves(t, s, "live", k)
-	if d := got.LastUsed.Sub(at).Abs(); d > time.Minute {
-		t.Errorf("last used is off by %v", d)
-	}
-	got.LastUsed = time.Time{}
-	same(t, "the key after Touch", got, k)
-	for _, ref := range []domain.KeyRef{{}, {ID: "nobody", Generation: 1}, {ID: k.ID, Generation: 7}} {
-		if err := s.Touch(t.Context(), ref, at.Add(time.Hour)); err != nil {
-			t.Errorf("Touch of unknown %v: %v", ref, err)
-		}
-	}
-	if d := resolves(t, s, "live", k).LastUsed.Sub(at).Abs(); d > time.Minute {
-		t.Errorf("another generation's touch moved last used by %v", d)
-	}
-}
-
-// readsCreateNothing checks that looking up unknown names stores nothing.
-func readsCreateNothing(t *testing.T, s Store) {
-	for i := range 100 {
-		refuses(t, s, "live", fmt.Sprint("room", i))
-		mustList(t, s, fmt.Sprint("room", i))
-	}
-	if keys := mustList(t, s, ""); len(keys) != 0 {
-		t.Errorf("reads created %v", keys)
-	}
-}
-
-// parallel lets many callers get, reset and delete one room at once. Whatever the order, each
-// secret that was returned must have been revoked exactly once or be the room's key in the end.
-func parallel(t *testing.T, s Store) {
-	var mu sync.Mutex
-	made := map[domain.KeyRef]string{} // every key seen, with its secret
-	revoked := map[domain.KeyRef]int{}
-	see := func(k domain.Key, refs []domain.KeyRef) {
-		mu.Lock()
-		defer mu.Unlock()
-		if k.Secret != "" {
-			if old, ok := made[k.Ref()]; ok && old != k.Secret {
-				t.Errorf("%v names two secrets", k.Ref())
-			}
-			made[k.Ref()] = k.Secret
-		}
-		for _, ref := range refs {
-			revoked[ref]++
-		}
-	}
+// parallelUpdates adds many keys at once to one room: none is lost.
+func parallelUpdates(t *testing.T, s domain.Store) {
 	var wg sync.WaitGroup
 	for worker := range 8 {
 		wg.Go(func() {
-			last := map[string]uint64{}
-			for step := range 25 {
-				var k domain.Key
-				var refs []domain.KeyRef
-				var err error
-				switch (worker + step) % 3 {
-				case 0:
-					k, err = s.Get(t.Context(), "", "movie")
-				case 1:
-					k, refs, err = s.Rotate(t.Context(), "", "movie", domain.Rotation{RevokeOthers: step%2 == 0})
-				case 2:
-					refs, err = s.Delete(t.Context(), "", "movie")
-					if domain.KindOf(err) == domain.NotFound {
-						err = nil
-					}
-				}
+			for i := range 5 {
+				k := domain.Key{Room: "movie", Label: fmt.Sprint(worker, "-", i)}.Complete()
+				err := s.Update(t.Context(), "movie", func(keys []domain.Key) (domain.RoomChange, error) {
+					return domain.RoomChange{Keys: append(keys, k)}, nil
+				})
 				if err != nil {
 					t.Error(err)
-					return
 				}
-				if k.ID != "" && k.Generation < last[k.ID] {
-					t.Errorf("key %s: generation %[2]d was followed by %[3]d", k.ID, last[k.ID], k.Generation)
-				}
-				last[k.ID] = k.Generation
-				see(k, refs)
 			}
 		})
 	}
 	wg.Wait()
-	end := get(t, s, "", "movie")
-	see(end, nil)
-	for ref, secret := range made {
-		switch n := revoked[ref]; {
-		case ref == end.Ref():
-			if n != 0 {
-				t.Errorf("the room's key was reported as revoked")
-			}
-		case n != 1:
-			t.Errorf("%v was revoked %d times", ref, n)
-		default:
-			refuses(t, s, "live", secret)
-		}
-	}
-	resolves(t, s, "live", end)
-}
-
-// parallelGet checks that callers that create a room at once all get the same key.
-func parallelGet(t *testing.T, s Store) {
-	keys := make([]domain.Key, 16)
-	var wg sync.WaitGroup
-	for i := range keys {
-		wg.Go(func() { keys[i] = get(t, s, "", "movie") })
-	}
-	wg.Wait()
-	for _, k := range keys {
-		if k.Secret != keys[0].Secret {
-			t.Fatal("two callers got different keys of one room")
-		}
+	if keys, err := s.Room(t.Context(), "movie"); err != nil || len(keys) != 40 {
+		t.Errorf("%d keys, %v; want 40", len(keys), err)
 	}
 }
 
-func canceled(t *testing.T, s Store) {
+func roomPages(t *testing.T, s domain.Store) {
+	var all []domain.Key
+	for _, room := range []string{"a", "a-b", "ab", "b"} {
+		first, second := domain.Key{Room: room}.Complete(), domain.Key{Room: room, App: "live"}.Complete()
+		set(t, s, room, first, second)
+		all = append(all, first, second)
+	}
+	for _, c := range []struct {
+		after    string
+		limit    int
+		from, to int
+	}{
+		{"", 0, 0, 8}, {"", 2, 0, 4}, {"a-b", 1, 4, 6}, {"a-b", 0, 4, 8}, {"a-", 1, 2, 4}, {"b", 5, 8, 8}, {"b", 0, 8, 8},
+	} {
+		keys, err := s.Rooms(t.Context(), c.after, c.limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sameAll(t, fmt.Sprintf("%d rooms after %q", c.limit, c.after), keys, all[c.from:c.to]...)
+	}
+}
+
+func generations(t *testing.T, s domain.Store) {
+	k := domain.Key{Room: "movie", Generation: 7}.Complete()
+	set(t, s, "movie", k)
+	if n := s.NextGeneration(k); n != 8 {
+		t.Errorf("generation %d follows 7", n)
+	}
+}
+
+// ready checks that a store with its background work becomes ready, and that this work ends.
+func ready(t *testing.T, s domain.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := s.Get(ctx, "", "movie"); domain.KindOf(err) != domain.Unavailable || !errors.Is(err, context.Canceled) {
-		t.Errorf("Get with a canceled context: %v", err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.Run(ctx, func([]domain.KeyRef, bool) {}, func(string, string) {})
+	}()
+	deadline := time.Now().Add(10 * time.Second)
+	for s.Ready() != nil && time.Now().Before(deadline) {
+		<-time.After(10 * time.Millisecond)
 	}
-	if keys := mustList(t, s, ""); len(keys) != 0 {
-		t.Errorf("it created %v", keys)
+	if err := s.Ready(); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	<-done
+}
+
+// files checks the files of a store that several servers share.
+func files(t *testing.T, s domain.Store) {
+	f, ctx := s.Files(), t.Context()
+	if f == nil {
+		return // the store belongs to one server
+	}
+	if err := f.Save(ctx, map[string][]byte{"a": []byte("1"), "b/c": []byte("2")}); err != nil {
+		t.Fatal(err)
+	}
+	if data, at, err := f.Load(ctx, "b/c"); err != nil || string(data) != "2" || time.Since(at).Abs() > time.Minute {
+		t.Errorf("Load: %q of %v, %v", data, at, err)
+	}
+	if err := f.Remove(ctx, "a", "none"); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := f.Load(ctx, "a"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Load of a removed file: %v", err)
+	}
+	if names, err := f.Names(ctx); err != nil || !slices.Equal(names, []string{"b/c"}) {
+		t.Errorf("Names: %v, %v", names, err)
+	}
+	for _, c := range []struct {
+		owner string
+		want  bool
+	}{{"one", true}, {"two", false}, {"one", true}} {
+		if got, err := f.Lock(ctx, "lock", c.owner, time.Minute); err != nil || got != c.want {
+			t.Errorf("Lock for %s: %v, %v", c.owner, got, err)
+		}
+	}
+	if err := errors.Join(f.Unlock(ctx, "lock", "two"), f.Unlock(ctx, "lock", "one")); err != nil {
+		t.Error(err)
+	}
+	if got, err := f.Lock(ctx, "lock", "two", time.Minute); err != nil || !got {
+		t.Errorf("Lock of a released lock: %v, %v", got, err)
 	}
 }
 
 func reopen(t *testing.T, b Backend) {
 	dir := t.TempDir()
-	s := b.Open(t, dir)
+	s := WithKeys(b.Open(t, dir))
 	want := []domain.Key{get(t, s, "", "a"), get(t, s, "live", "a")}
 	gone := get(t, s, "", "b")
 	if _, err := s.Delete(t.Context(), "", "b"); err != nil {
@@ -519,7 +294,7 @@ func reopen(t *testing.T, b Backend) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = b.Open(t, dir)
+	s = WithKeys(b.Open(t, dir))
 	t.Cleanup(func() { _ = s.Close() })
 	sameAll(t, "after a restart", []domain.Key{get(t, s, "", "a"), get(t, s, "live", "a")}, want...)
 	refuses(t, s, "live", gone.Secret)
@@ -570,7 +345,7 @@ func consume(t *testing.T, b Backend) {
 	dir := t.TempDir()
 	s := b.Open(t, dir)
 	ids := func(n int) (id [16]byte) { id[0], id[15] = byte(n), 1; return id }
-	try := func(s Store, n int, until time.Time) bool {
+	try := func(s domain.Store, n int, until time.Time) bool {
 		t.Helper()
 		first, err := s.Consume(t.Context(), ids(n), until)
 		if err != nil {
@@ -578,7 +353,7 @@ func consume(t *testing.T, b Backend) {
 		}
 		return first
 	}
-	spent := func(s Store, n int, until time.Time) bool {
+	spent := func(s domain.Store, n int, until time.Time) bool {
 		t.Helper()
 		known, err := s.IsConsumed(t.Context(), ids(n), until)
 		if err != nil {
@@ -647,7 +422,7 @@ func consume(t *testing.T, b Backend) {
 }
 
 func closed(t *testing.T, b Backend) {
-	s := b.Open(t, t.TempDir())
+	s := WithKeys(b.Open(t, t.TempDir()))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -656,88 +431,5 @@ func closed(t *testing.T, b Backend) {
 	}
 	if _, err := s.Resolve(t.Context(), "live", domain.NewSecret()); domain.KindOf(err) != domain.Unavailable {
 		t.Errorf("Resolve after Close: %v, want unavailable, never denied", err)
-	}
-}
-
-func get(t *testing.T, s Store, app, room string) domain.Key {
-	t.Helper()
-	k, err := s.Get(t.Context(), app, room)
-	if err != nil {
-		t.Errorf("Get %q %q: %v", app, room, err)
-	}
-	return k
-}
-
-// put adds a key.
-func put(t *testing.T, s Store, k domain.Key) domain.Key {
-	t.Helper()
-	k, err := s.Add(t.Context(), k)
-	if err != nil {
-		t.Errorf("Add: %v", err)
-	}
-	return k
-}
-
-func mustList(t *testing.T, s Store, room string) []domain.Key {
-	t.Helper()
-	keys, err := s.List(t.Context(), room)
-	if err != nil {
-		t.Errorf("List %q: %v", room, err)
-	}
-	return keys
-}
-
-func resolves(t *testing.T, s Store, app string, want domain.Key) domain.Key {
-	t.Helper()
-	k, err := s.Resolve(t.Context(), app, want.Secret)
-	if err != nil || k.Ref() != want.Ref() || k.Room != want.Room {
-		t.Errorf("Resolve of %v (%s) in %s = %v (%s), %v", want.Ref(), want.Room, app, k.Ref(), k.Room, err)
-	}
-	return k
-}
-
-func refuses(t *testing.T, s Store, app, secret string) {
-	t.Helper()
-	if k, err := s.Resolve(t.Context(), app, secret); domain.KindOf(err) != domain.Denied {
-		t.Errorf("Resolve = %v, %v, want denied", k.Ref(), err)
-	}
-}
-
-func same(t *testing.T, what string, got, want domain.Key) {
-	t.Helper()
-	plain := func(k domain.Key) domain.Key {
-		for _, at := range []*time.Time{&k.Created, &k.Expires, &k.LastUsed} {
-			*at = at.UTC().Round(0) // == compares zone and monotonic reading too
-		}
-		return k
-	}
-	if plain(got) != plain(want) {
-		t.Errorf("%s:\n got %+v\nwant %+v", what, got, want)
-	}
-}
-
-func sameAll(t *testing.T, what string, got []domain.Key, want ...domain.Key) {
-	t.Helper()
-	if len(got) != len(want) {
-		t.Fatalf("%s: %d keys, want %d", what, len(got), len(want))
-	}
-	for i := range want {
-		same(t, fmt.Sprintf("%s, key %d", what, i), got[i], want[i])
-	}
-}
-
-func sameRefs(t *testing.T, got []domain.KeyRef, want ...domain.Key) {
-	t.Helper()
-	count := map[domain.KeyRef]int{}
-	for _, ref := range got {
-		count[ref]++
-	}
-	for _, k := range want {
-		count[k.Ref()]--
-	}
-	for ref, n := range count {
-		if n != 0 {
-			t.Errorf("revoked %v, but %v is off by %d", got, ref, n)
-		}
 	}
 }

@@ -1,0 +1,237 @@
+// Package keys decides which stream keys a room has: how keys are created, rotated, limited and
+// revoked. It implements domain.KeyStore over a domain.RoomStore, which only stores them. It knows no
+// database and no stream.
+package keys
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"livego/internal/domain"
+)
+
+// touchResolution is the resolution of LastUsed: an encoder that reconnects in a loop must not cause
+// a write each time.
+const touchResolution = time.Minute
+
+// errUnknownKey is the error for every secret that matches no valid key, whatever the cause.
+var errUnknownKey = errors.New("unknown key")
+
+// Keys are the stream keys of all rooms. Its methods are safe for concurrent use.
+type Keys struct{ rooms domain.RoomStore }
+
+// New returns the keys in rooms.
+func New(rooms domain.RoomStore) *Keys { return &Keys{rooms} }
+
+// Get implements domain.KeyStore.
+func (s *Keys) Get(ctx context.Context, app, room string) (domain.Key, error) {
+	keys, err := s.rooms.Room(ctx, room)
+	if err != nil {
+		return domain.Key{}, err
+	}
+	if i := find(keys, app, ""); i >= 0 { // nearly always
+		return keys[i], nil
+	}
+	var k domain.Key
+	fresh := domain.Key{App: app, Room: room}.Complete()
+	err = s.update(ctx, room, func(keys []domain.Key) (domain.RoomChange, error) {
+		if i := find(keys, app, ""); i >= 0 {
+			k = keys[i]
+			return domain.RoomChange{Keys: keys}, nil
+		}
+		k = fresh
+		return domain.RoomChange{Keys: append(keys, fresh)}, nil
+	})
+	if err != nil {
+		return domain.Key{}, err
+	}
+	return k, nil
+}
+
+// Rotate implements domain.KeyStore.
+func (s *Keys) Rotate(ctx context.Context, app, room string, o domain.Rotation) (domain.Key, []domain.KeyRef, error) {
+	var k domain.Key
+	var revoked []domain.KeyRef
+	err := s.update(ctx, room, func(keys []domain.Key) (domain.RoomChange, error) {
+		k, revoked = domain.Key{App: app, Room: room}.Complete(), nil
+		due := time.Now()
+		var kept []domain.Key
+		for _, old := range keys {
+			isDefault := old.App == app && (old.Label == "" || old.Label == domain.FormerLabel)
+			if !o.RevokeOthers && !isDefault {
+				kept = append(kept, old)
+				continue
+			}
+			revoked = append(revoked, old.Ref())
+			if !isDefault || old.Label != "" {
+				continue
+			}
+			k.ID, k.Role, k.Generation = old.ID, old.Role, s.rooms.NextGeneration(old)
+			if o.Grace > 0 && !o.RevokeOthers {
+				due = due.Add(o.Grace)
+				f := former(old, due)
+				revoked = append(revoked, f.Ref())
+				kept = append(kept, f)
+			}
+		}
+		return domain.RoomChange{Keys: append(kept, k), Revoked: revoked, Due: due}, nil
+	})
+	if err != nil {
+		return domain.Key{}, nil, err
+	}
+	return k, revoked, nil
+}
+
+// former returns k as the room keeps it after a rotation, with an ID and label of its own.
+func former(k domain.Key, until time.Time) domain.Key {
+	if until = until.UTC().Round(0); k.Expires.IsZero() || until.Before(k.Expires) {
+		k.Expires = until
+	}
+	k.ID, k.Generation, k.Label = domain.NewSecret()[:16], 1, domain.FormerLabel
+	return k
+}
+
+// Add implements domain.KeyStore.
+func (s *Keys) Add(ctx context.Context, k domain.Key) (domain.Key, error) {
+	k = k.Complete()
+	err := s.update(ctx, k.Room, func(keys []domain.Key) (domain.RoomChange, error) {
+		switch {
+		case find(keys, k.App, k.Label) >= 0 && k.Label == "":
+			return domain.RoomChange{}, domain.Errorf(domain.Conflict, "room %s already has a default key: give another "+
+				"key a label, or reset the room to replace the default key", k.Room)
+		case find(keys, k.App, k.Label) >= 0:
+			return domain.RoomChange{}, domain.Errorf(domain.Conflict, "room %s already has a key with the label %q", k.Room,
+				k.Label)
+		case slices.ContainsFunc(keys, func(o domain.Key) bool { return o.ID == k.ID || o.Secret == k.Secret }):
+			return domain.RoomChange{}, domain.ErrKeyInUse
+		case len(keys) >= domain.MaxKeys:
+			return domain.RoomChange{}, domain.Errorf(domain.Limit, "room %s already has %d keys, the maximum", k.Room,
+				len(keys))
+		}
+		return domain.RoomChange{Keys: append(keys, k)}, nil
+	})
+	if err != nil {
+		return domain.Key{}, err
+	}
+	return k, nil
+}
+
+// Resolve implements domain.KeyStore.
+func (s *Keys) Resolve(ctx context.Context, app, secret string) (domain.Key, error) {
+	k, found, err := s.rooms.FindKey(ctx, domain.Digest(secret))
+	if err != nil {
+		return domain.Key{}, err
+	}
+	if !found || !k.ValidFor(app, time.Now()) {
+		return domain.Key{}, &domain.Error{Kind: domain.Denied, Err: errUnknownKey}
+	}
+	return k, nil
+}
+
+// Revoke implements domain.KeyStore.
+func (s *Keys) Revoke(ctx context.Context, id string) ([]domain.KeyRef, error) {
+	const unknown = "no key with this id"
+	room, err := s.rooms.FindRoom(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if room == "" {
+		return nil, domain.Errorf(domain.NotFound, unknown)
+	}
+	return s.remove(ctx, room, unknown, domain.RoomChange{}, func(k domain.Key) bool { return k.ID == id })
+}
+
+// Delete implements domain.KeyStore.
+func (s *Keys) Delete(ctx context.Context, app, room string) ([]domain.KeyRef, error) {
+	return s.remove(ctx, room, "room not found", domain.RoomChange{EndStreams: true, App: app},
+		func(k domain.Key) bool { return app == "" || k.App == app })
+}
+
+// remove removes the keys of room that match, by change. If none matches, the error is NotFound with
+// the text unknown.
+func (s *Keys) remove(ctx context.Context, room, unknown string, change domain.RoomChange,
+	match func(domain.Key) bool) ([]domain.KeyRef, error) {
+	err := s.update(ctx, room, func(keys []domain.Key) (domain.RoomChange, error) {
+		change.Revoked = nil
+		change.Keys = slices.DeleteFunc(keys, func(k domain.Key) bool {
+			if match(k) {
+				change.Revoked = append(change.Revoked, k.Ref())
+				return true
+			}
+			return false
+		})
+		if change.Revoked == nil {
+			return domain.RoomChange{}, domain.Errorf(domain.NotFound, "%s", unknown)
+		}
+		change.Due = time.Now()
+		return change, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return change.Revoked, nil
+}
+
+// List implements domain.KeyStore.
+func (s *Keys) List(ctx context.Context, room string) ([]domain.Key, error) {
+	if room == "" {
+		return withoutSecrets(s.rooms.Rooms(ctx, "", 0))
+	}
+	return withoutSecrets(s.rooms.Room(ctx, room))
+}
+
+// Page implements domain.KeyStore.
+func (s *Keys) Page(ctx context.Context, after string, limit int) ([]domain.Key, error) {
+	return withoutSecrets(s.rooms.Rooms(ctx, after, limit))
+}
+
+func withoutSecrets(keys []domain.Key, err error) ([]domain.Key, error) {
+	for i := range keys {
+		keys[i].Secret = ""
+	}
+	return keys, err
+}
+
+// Dump implements domain.KeyStore.
+func (s *Keys) Dump(ctx context.Context) ([]domain.Key, error) { return s.rooms.Rooms(ctx, "", 0) }
+
+// Touch implements domain.KeyStore. Times are stored to the minute.
+func (s *Keys) Touch(ctx context.Context, ref domain.KeyRef, at time.Time) error {
+	room, err := s.rooms.FindRoom(ctx, ref.ID)
+	if err != nil || room == "" {
+		return err
+	}
+	stale := func(k domain.Key) bool { return k.Ref() == ref && at.Sub(k.LastUsed) >= touchResolution }
+	keys, err := s.rooms.Room(ctx, room)
+	if err != nil || !slices.ContainsFunc(keys, stale) {
+		return err
+	}
+	return s.update(ctx, room, func(keys []domain.Key) (domain.RoomChange, error) {
+		if i := slices.IndexFunc(keys, stale); i >= 0 {
+			keys[i].LastUsed = at.UTC().Round(0)
+		}
+		return domain.RoomChange{Keys: keys}, nil
+	})
+}
+
+// update changes a room, and removes replaced keys whose grace period has ended with every change
+// of its keys.
+func (s *Keys) update(ctx context.Context, room string,
+	change func([]domain.Key) (domain.RoomChange, error)) error {
+	return s.rooms.Update(ctx, room, func(keys []domain.Key) (domain.RoomChange, error) {
+		c, err := change(slices.Clone(keys))
+		if now := time.Now(); err == nil && !slices.Equal(c.Keys, keys) {
+			c.Keys = slices.DeleteFunc(c.Keys, func(k domain.Key) bool {
+				return k.Label == domain.FormerLabel && !k.Expires.IsZero() && now.After(k.Expires)
+			})
+		}
+		return c, err
+	})
+}
+
+// find returns the index of the key with this app and label, -1 for none.
+func find(keys []domain.Key, app, label string) int {
+	return slices.IndexFunc(keys, func(k domain.Key) bool { return k.App == app && k.Label == label })
+}
