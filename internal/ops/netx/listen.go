@@ -190,7 +190,12 @@ func (p *proxyListener) startHeader(c *Conn) {
 }
 
 // readHeader reads the header of c and sets the address of its client.
-func (p *proxyListener) readHeader(c *Conn) error {
+func (p *proxyListener) readHeader(c *Conn) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // it ends only this connection
+			err = fmt.Errorf("panic: %v", r)
+		}
+	}()
 	_ = c.SetReadDeadline(time.Now().Add(p.timeout)) // if c is closed, the read fails
 	source, err := readProxyHeader(c.TCPConn)
 	if err != nil {
