@@ -83,9 +83,7 @@ func New(hub *stream.Hub, o Options) *Recorder {
 func (r *Recorder) Run(ctx context.Context) {
 	var work sync.WaitGroup
 	work.Go(func() { r.repairFiles(ctx) })
-	work.Go(func() {
-		r.hub.Supervise(ctx, stream.Consumer{Name: "recorder", Run: r.record, Log: r.opt.Log})
-	})
+	work.Go(r.hub.Supervise(ctx, stream.Consumer{Name: "recorder", Run: r.record, Log: r.opt.Log}))
 	<-ctx.Done()
 	r.waitForClose(&work)
 }

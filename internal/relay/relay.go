@@ -224,21 +224,18 @@ func (m *Manager) Close() {
 
 // Run pushes each stream of Options.Static while it is live, until ctx ends.
 func (m *Manager) Run(ctx context.Context) {
-	var pushing sync.WaitGroup
 	for app, bases := range m.opt.Static {
 		for _, base := range bases {
-			pushing.Go(func() {
-				m.hub.Supervise(ctx, stream.Consumer{Name: "static push", Log: m.opt.Log,
-					Run: func(ctx context.Context, live *stream.Session) error {
-						if live.Name().App != app {
-							return nil
-						}
-						return m.pushStatic(ctx, live, base)
-					}})
-			})
+			run := func(ctx context.Context, live *stream.Session) error {
+				if live.Name().App != app {
+					return nil
+				}
+				return m.pushStatic(ctx, live, base)
+			}
+			defer m.hub.Supervise(ctx, stream.Consumer{Name: "static push", Run: run, Log: m.opt.Log})()
 		}
 	}
-	pushing.Wait()
+	<-ctx.Done()
 }
 
 // pushStatic pushes a session of a stream to a URL of Options.Static.

@@ -61,14 +61,10 @@ func (h *Hub) Subscribe(ctx context.Context, name domain.Name, o SubscribeOption
 	if err != nil {
 		return nil, err
 	}
-	return newSubscriber(v, o), nil
-}
-
-func newSubscriber(v *Viewer, o SubscribeOptions) *Subscriber {
 	v.s.mu.Lock()
 	defer v.s.mu.Unlock()
 	return &Subscriber{Viewer: v, batcher: v.s.batcher(o.Viewer.Proto), all: o.AllTracks, gops: o.GOPs, joined: v.since,
-		program: v.s.program}
+		program: v.s.program}, nil
 }
 
 // Await waits as Subscribe does, for a viewer that is not a Subscriber.

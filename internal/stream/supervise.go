@@ -27,69 +27,60 @@ type Consumer struct {
 	// Supervise, so that Run can still read the end of the session, which a Subscriber reports by
 	// io.EOF. If Run returns an error or panics, it is restarted, up to three times in a row.
 	Run func(ctx context.Context, s *Session) error
-	// Failed, if set, is called when Run has failed and is not restarted for this session.
-	Failed func(s *Session)
-	Log    *slog.Logger
+	// Ended, if set, is called after the last run for a session, also if that failed.
+	Ended func(s *Session)
+	Log   *slog.Logger
 }
 
-// A Session is one session of a stream, as its consumers see it. It keeps the session's frames in
-// memory.
-type Session struct {
-	s        *stream
-	failures int // of the consumer, in a row
+// A supervisor runs one consumer.
+type supervisor struct {
+	Consumer
+
+	// Under Hub.mu.
+	start func(*stream)        // starts the goroutine of the stream's name, if there is none
+	names map[domain.Name]bool // names that have a goroutine
 }
 
 // Supervise runs c for each session: for those of now and for each later one, in a goroutine. The
 // sessions of one name follow each other: the next is handled when Run has returned for the one
-// before, and one that starts and ends in the meantime is left out. Supervise returns when ctx is
-// done and all goroutines have ended.
-func (h *Hub) Supervise(ctx context.Context, c Consumer) {
+// before, and one that starts and ends in the meantime is left out. The caller must call wait, which
+// returns when ctx is done and all goroutines have ended.
+func (h *Hub) Supervise(ctx context.Context, c Consumer) (wait func()) {
 	var running sync.WaitGroup
-	v := &supervisor{hub: h, Consumer: c, names: make(map[domain.Name]bool)}
+	v := &supervisor{Consumer: c, names: make(map[domain.Name]bool)}
 	v.start = func(s *stream) {
-		if !v.names[s.name] {
-			v.names[s.name] = true
-			running.Go(func() { v.follow(ctx, s) })
+		if v.names[s.name] {
+			return
 		}
+		v.names[s.name] = true
+		running.Go(func() {
+			for ; s != nil; s = h.nextSession(ctx, v, s) {
+				v.handle(ctx, &Session{s: s})
+			}
+		})
 	}
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.supervisors = append(h.supervisors, v)
 	for _, s := range h.streams {
 		if s.session {
 			v.start(s)
 		}
 	}
-	h.mu.Unlock()
-	<-ctx.Done()
-	h.mu.Lock()
-	h.supervisors = slices.DeleteFunc(h.supervisors, func(o *supervisor) bool { return o == v })
-	h.mu.Unlock()
-	running.Wait()
-}
-
-// A supervisor runs one consumer.
-type supervisor struct {
-	hub *Hub
-	Consumer
-
-	// Under hub.mu.
-	start func(*stream)        // starts the goroutine of the stream's name, if there is none
-	names map[domain.Name]bool // names that have a goroutine
-}
-
-// follow handles s and the sessions of the same name that have started when the one before is done.
-func (v *supervisor) follow(ctx context.Context, s *stream) {
-	for s != nil {
-		v.handle(ctx, &Session{s: s})
-		s = v.next(ctx, s)
+	return func() {
+		<-ctx.Done()
+		h.mu.Lock()
+		h.supervisors = slices.DeleteFunc(h.supervisors, func(o *supervisor) bool { return o == v })
+		h.mu.Unlock()
+		running.Wait()
 	}
 }
 
-// next returns the session that follows s. If there is none, the goroutine ends.
-func (v *supervisor) next(ctx context.Context, s *stream) *stream {
-	v.hub.mu.Lock()
-	defer v.hub.mu.Unlock()
-	next := v.hub.streams[s.name]
+// nextSession returns the session that v handles after s. If there is none, v's goroutine ends.
+func (h *Hub) nextSession(ctx context.Context, v *supervisor, s *stream) *stream {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	next := h.streams[s.name]
 	if next == nil || next == s || !next.session || ctx.Err() != nil {
 		delete(v.names, s.name)
 		return nil
@@ -99,30 +90,32 @@ func (v *supervisor) next(ctx context.Context, s *stream) *stream {
 
 // handle runs the consumer for one session, again after a failure.
 func (v *supervisor) handle(ctx context.Context, s *Session) {
+	if v.Ended != nil {
+		defer v.Ended(s)
+	}
 	log := v.Log.With("consumer", v.Name, "stream", s.Name().String())
-	for pause := v.hub.opt.RestartPause; ; pause *= 2 {
+	for first := s.s.hub.opt.RestartPause; ; {
 		start := time.Now()
 		stack, err := v.run(ctx, s)
 		if err == nil {
 			return
 		}
 		if time.Since(start) >= stableRun {
-			s.failures, pause = 0, v.hub.opt.RestartPause
+			s.failures = 0
 		}
 		if s.failures++; s.failures == 1 {
 			log.Error("stream consumer failed", "err", err, "stack", string(stack))
 		}
 		if s.failures > maxRestarts {
 			log.Error("stream consumer is off", "err", err)
-			s.setOff(v.Name)
-			break
+			s.s.mu.Lock()
+			s.s.off = append(s.s.off, v.Name)
+			s.s.mu.Unlock()
+			return
 		}
-		if !s.Sleep(ctx, pause) {
-			break
+		if !s.Sleep(ctx, first<<(s.failures-1)) {
+			return
 		}
-	}
-	if v.Failed != nil {
-		v.Failed(s)
 	}
 }
 
@@ -136,12 +129,10 @@ func (v *supervisor) run(ctx context.Context, s *Session) (stack []byte, err err
 	return nil, v.Run(ctx, s)
 }
 
-// Session returns the session of name, nil if there is none.
-func (h *Hub) Session(name domain.Name) *Session {
-	if s := h.session(name); s != nil {
-		return &Session{s: s}
-	}
-	return nil
+// A Session is one session of a stream, for one consumer. It keeps the session's frames in memory.
+type Session struct {
+	s        *stream
+	failures int // of the consumer, in a row
 }
 
 // Name returns the name of the stream.
@@ -151,15 +142,10 @@ func (s *Session) Name() domain.Name { return s.s.name }
 // the live edge, not where it may fail again.
 func (s *Session) Restarted() bool { return s.failures > 0 }
 
-// Done is closed when the session has ended.
-func (s *Session) Done() <-chan struct{} { return s.s.done }
-
 // Sleep waits for d. It returns false if the session or ctx ends first.
 func (s *Session) Sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 		return true
 	case <-s.s.done:
 	case <-ctx.Done():
@@ -167,41 +153,13 @@ func (s *Session) Sleep(ctx context.Context, d time.Duration) bool {
 	return false
 }
 
-// Published reports whether the session has a publisher; otherwise it is held, or has ended.
-func (s *Session) Published() bool {
-	s.s.mu.RLock()
-	defer s.s.mu.RUnlock()
-	return s.s.published()
-}
-
-// Subscribe joins the session, when its tracks are known. It fails with NotFound if the session has
-// ended.
+// Subscribe joins the session when viewers may start. It fails with NotFound if the session has
+// ended, also if another of the same name has started.
 func (s *Session) Subscribe(ctx context.Context, o SubscribeOptions) (*Subscriber, error) {
-	if err := s.s.awaitReady(ctx, nil); err != nil {
-		return nil, err
+	sub, err := s.s.hub.Subscribe(ctx, s.s.name, o)
+	if err == nil && sub.s != s.s {
+		sub.Leave()
+		err = domain.Errorf(domain.NotFound, "the session of %s has ended", s.s.name)
 	}
-	h := s.s.hub
-	live := h.session(s.s.name)
-	if live != s.s {
-		live = nil // it has ended
-	}
-	v, err := h.join(live, s.s.name, o.Viewer)
-	if err != nil {
-		return nil, err
-	}
-	return newSubscriber(v, o), nil
-}
-
-// Off reports whether the consumer is off for the rest of the session.
-func (s *Session) Off(consumer string) bool {
-	s.s.mu.RLock()
-	defer s.s.mu.RUnlock()
-	return slices.Contains(s.s.off, consumer)
-}
-
-// setOff marks the consumer as off for the rest of the session.
-func (s *Session) setOff(consumer string) {
-	s.s.mu.Lock()
-	defer s.s.mu.Unlock()
-	s.s.off = append(s.s.off, consumer)
+	return sub, err
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -26,6 +25,8 @@ type supervised struct {
 	log  bytes.Buffer // read while all goroutines wait
 	stop func()
 
+	recordEnds bool // of the consumer "test"
+
 	mu     sync.Mutex
 	events []string
 }
@@ -43,17 +44,17 @@ func supervise(t *testing.T, o Options) *supervised {
 // consume runs a consumer.
 func (h *supervised) consume(name string, run func(context.Context, *Session) error) {
 	ctx, cancel := context.WithCancel(h.t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		h.Supervise(ctx, Consumer{Name: name, Run: run, Log: slog.New(slog.NewTextHandler(&h.log, nil)),
-			Failed: func(s *Session) { h.record("%s failed", s.Name()) }})
-	}()
+	wait := h.Supervise(ctx, Consumer{Name: name, Run: run, Log: slog.New(slog.NewTextHandler(&h.log, nil)),
+		Ended: func(s *Session) {
+			if name == "test" && h.recordEnds {
+				h.record("%s is done", s.Name())
+			}
+		}})
 	before := h.stop
 	h.stop = func() {
 		before()
 		cancel()
-		<-done
+		wait()
 	}
 	synctest.Wait()
 }
@@ -94,13 +95,12 @@ func TestSuperviseFollowsSessions(t *testing.T) {
 		finish := make(chan struct{}) // lets the consumer finish a session
 		h.consume("test", func(ctx context.Context, s *Session) error {
 			h.record("%s starts", s.Name())
-			select {
-			case <-s.Done():
-				<-finish
-				h.record("%s ends", s.Name())
-			case <-ctx.Done():
+			if s.Sleep(ctx, time.Hour); ctx.Err() != nil {
 				h.record("%s stops", s.Name())
+				return nil
 			}
+			<-finish
+			h.record("%s ends", s.Name())
 			return nil
 		})
 		h.check("live/early starts")
@@ -149,17 +149,18 @@ func TestConsumerThatFailsIsRestarted(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := supervise(t, Options{RestartPause: 3 * time.Second})
+				h.recordEnds = true
 				begin := time.Now()
 				h.consume("test", func(ctx context.Context, s *Session) error {
 					h.record("%s after %v, restarted %v", s.Name(), time.Since(begin), s.Restarted())
 					if s.Name() == movie {
 						return tt.fail()
 					}
-					<-s.Done()
+					s.Sleep(ctx, 2*time.Hour)
 					return nil
 				})
 				h.consume("other", func(ctx context.Context, s *Session) error {
-					<-s.Done()
+					s.Sleep(ctx, 2*time.Hour)
 					h.record("%s ends", s.Name())
 					return nil
 				})
@@ -167,10 +168,9 @@ func TestConsumerThatFailsIsRestarted(t *testing.T) {
 				time.Sleep(time.Hour)
 				h.check("live/healthy after 0s, restarted false", "live/movie after 0s, restarted false",
 					"live/movie after 21s, restarted true", "live/movie after 3s, restarted true",
-					"live/movie after 9s, restarted true", "live/movie failed")
+					"live/movie after 9s, restarted true", "live/movie is done")
 				in, _ := h.Info(movie)
-				if other, _ := h.Info(healthy.Name()); !slices.Equal(in.Off, []string{"test"}) || other.Off != nil ||
-					!h.Session(movie).Off("test") || h.Session(movie).Off("other") {
+				if other, _ := h.Info(healthy.Name()); !slices.Equal(in.Off, []string{"test"}) || other.Off != nil {
 					t.Errorf("off for the movie: %v, for the other: %v", in.Off, other.Off)
 				}
 				if n := strings.Count(h.log.String(), "\n"); n != 2 || strings.Count(h.log.String(), "level=ERROR") != 2 ||
@@ -197,6 +197,7 @@ func TestConsumerThatFailsIsRestarted(t *testing.T) {
 func TestFailuresAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := supervise(t, Options{})
+		h.recordEnds = true
 		var runs atomic.Int32
 		h.consume("test", func(ctx context.Context, s *Session) error {
 			runs.Add(1)
@@ -210,7 +211,7 @@ func TestFailuresAreForgotten(t *testing.T) {
 		}
 		h.check()
 		p.End(Clean) // fails at the end of the session, and is not restarted
-		h.check("live/movie failed")
+		h.check("live/movie is done")
 		if runs.Load() != 11 {
 			t.Errorf("%d runs after the end", runs.Load())
 		}
@@ -221,20 +222,21 @@ func TestFailuresAreForgotten(t *testing.T) {
 func TestSessionEndsDuringPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := supervise(t, Options{RestartPause: time.Hour})
+		h.recordEnds = true
 		fails := true
 		h.consume("test", func(ctx context.Context, s *Session) error {
 			if fails {
 				return errors.New("cannot go on")
 			}
 			h.record("%s runs", s.Name())
-			<-s.Done()
+			s.Sleep(ctx, 2*time.Hour)
 			return nil
 		})
 		p := h.publish("movie")
 		h.check()
 		fails = false
 		p.End(Clean)
-		h.check("live/movie failed")
+		h.check("live/movie is done")
 		p = h.publish("movie")
 		h.check("live/movie runs")
 		p.End(Clean)
@@ -246,38 +248,35 @@ func TestSessionEndsDuringPause(t *testing.T) {
 func TestSessionSubscribe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := supervise(t, Options{})
-		p := h.publish("movie")
-		first := h.Session(movie)
-		if !first.Published() {
-			t.Error("not published")
-		}
-		joined := make(chan *Subscriber)
-		go func() {
-			s, err := first.Subscribe(t.Context(), SubscribeOptions{GOPs: 1})
+		again := make(chan struct{}) // closed when another session has started
+		h.consume("test", func(ctx context.Context, s *Session) error {
+			sub, err := s.Subscribe(ctx, SubscribeOptions{GOPs: 1})
 			if err != nil {
-				t.Error(err)
+				return err
 			}
-			joined <- s
-		}()
-		synctest.Wait()
+			defer sub.Leave()
+			for buf := make([]*media.Frame, 2); err == nil; {
+				var n int
+				n, err = sub.Next(ctx, buf)
+				h.record("%d frames, %v", n, err)
+			}
+			<-again
+			if _, err := s.Subscribe(ctx, SubscribeOptions{}); domain.KindOf(err) != domain.NotFound {
+				t.Errorf("another session: %v", err)
+			}
+			return nil
+		})
+		p := h.publish("movie")
+		h.check() // waits for the tracks
 		write(t, p, video(0, true), audio(0))
-		s := <-joined
-		defer s.Leave()
+		h.check("2 frames, <nil>")
 		p.End(Clean)
+		h.check("0 frames, EOF")
 		p = h.publish("movie")
 		write(t, p, video(0, true), audio(0))
-		buf := make([]*media.Frame, 2)
-		if n, err := s.Next(t.Context(), buf); n != 2 || err != nil {
-			t.Errorf("%d frames, %v", n, err)
-		}
-		if n, err := s.Next(t.Context(), buf); n != 0 || err != io.EOF {
-			t.Errorf("%d frames, %v; want the end", n, err)
-		}
-		if _, err := first.Subscribe(t.Context(), SubscribeOptions{}); domain.KindOf(err) != domain.NotFound {
-			t.Errorf("the ended session: %v", err)
-		}
-		if first.Published() || h.Session(domain.Name{App: "live", Room: "none"}) != nil {
-			t.Error("an ended or missing session is live")
-		}
+		close(again)
+		h.check("2 frames, <nil>")
+		p.End(Clean)
+		h.check("0 frames, EOF")
 	})
 }

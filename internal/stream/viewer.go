@@ -40,11 +40,7 @@ type Viewer struct {
 // Join adds a viewer to the session of name. It fails with NotFound if there is none, and with
 // Limit if as many viewers as its ViewerLimit allows watch any session. The caller must call Leave.
 func (h *Hub) Join(name domain.Name, o ViewerOptions) (*Viewer, error) {
-	return h.join(h.session(name), name, o)
-}
-
-// join adds a viewer to s, the session of name; nil if there is none.
-func (h *Hub) join(s *stream, name domain.Name, o ViewerOptions) (*Viewer, error) {
+	s := h.session(name)
 	if s == nil {
 		return nil, domain.Errorf(domain.NotFound, "nobody is publishing %s", name)
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,8 +49,8 @@ type Outbox struct {
 	events    <-chan stream.Event
 	lost      func() uint64
 	stop      func()
-	live      chan *stream.Session // sessions for which stream.live is due
-	extra     chan Event           // from other parts of the server than the hub
+	live      chan domain.Name // streams for which stream.live is due
+	extra     chan Event       // from other parts of the server than the hub
 	extraLost atomic.Uint64
 }
 
@@ -64,7 +63,7 @@ func OpenOutbox(hub *stream.Hub, o OutboxOptions) (*Outbox, error) {
 	}
 	o.AliveInterval = cmp.Or(o.AliveInterval, aliveInterval)
 	out := &Outbox{hub: hub, opt: o, client: newClient(o.Secret, o.Timeout), queue: b,
-		live: make(chan *stream.Session), extra: make(chan Event, maxExtraEvents)}
+		live: make(chan domain.Name), extra: make(chan Event, maxExtraEvents)}
 	out.events, out.lost, out.stop = hub.Observe(maxWaitingEvents, o.Viewers)
 	return out, nil
 }
@@ -107,11 +106,7 @@ func (o *Outbox) Run(ctx context.Context) {
 			o.markDelivered(inFlight)
 		}
 	}()
-	var supervising sync.WaitGroup
-	defer supervising.Wait()
-	supervising.Go(func() {
-		o.hub.Supervise(ctx, stream.Consumer{Name: "webhook", Run: o.repeatLive, Log: o.opt.Log})
-	})
+	defer o.hub.Supervise(ctx, stream.Consumer{Name: "webhook", Run: o.requestLive, Log: o.opt.Log})()
 	for {
 		if !busy {
 			list, end, err := o.queue.next(maxBatch, time.Now())
@@ -137,12 +132,12 @@ func (o *Outbox) Run(ctx context.Context) {
 			if busy = false; ok {
 				o.markDelivered(inFlight)
 			}
-		case s := <-o.live:
-			due := append([]*stream.Session{s}, receiveAll(o.live)...)
+		case name := <-o.live:
+			due := append([]domain.Name{name}, receiveAll(o.live)...)
 			// Events come first, so that the state that is read after them is not older than they are.
 			o.addStreamEvents(receiveAll(events), lost()-missed)
 			missed = lost()
-			o.addLiveEvents(due)
+			o.add(o.liveEvents(due), 0)
 		case <-ctx.Done():
 			return
 		}
@@ -205,26 +200,25 @@ func (o *Outbox) addStreamEvents(events []stream.Event, lost uint64) {
 	o.add(list, lost)
 }
 
-// repeatLive requests stream.live for a session at each AliveInterval.
-func (o *Outbox) repeatLive(ctx context.Context, s *stream.Session) error {
+// requestLive requests stream.live for a session at each AliveInterval.
+func (o *Outbox) requestLive(ctx context.Context, s *stream.Session) error {
 	for s.Sleep(ctx, o.opt.AliveInterval) {
 		select {
-		case o.live <- s:
+		case o.live <- s.Name():
 		case <-ctx.Done():
 		}
 	}
 	return nil
 }
 
-// addLiveEvents adds stream.live for each session that has a publisher.
-func (o *Outbox) addLiveEvents(due []*stream.Session) {
-	var list []Event
-	for _, s := range due {
-		if s.Published() {
-			list = append(list, Event{ID: newID(), Type: typeLive, Stream: s.Name().String(), At: time.Now().UTC()})
+// liveEvents returns a stream.live event for each of the streams that has a publisher.
+func (o *Outbox) liveEvents(due []domain.Name) (list []Event) {
+	for _, name := range due {
+		if in, ok := o.hub.Info(name); ok && !in.Held {
+			list = append(list, Event{ID: newID(), Type: typeLive, Stream: name.String(), At: time.Now().UTC()})
 		}
 	}
-	o.add(list, 0)
+	return list
 }
 
 // add adds events to the queue; lost is how many were lost before.

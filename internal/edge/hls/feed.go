@@ -44,11 +44,7 @@ func (s *Server) feed(ctx context.Context, live *stream.Session) error {
 	}
 	fd := &feed{srv: s, live: live, session: s.startSession(live.Name()),
 		log: s.opt.Log.With("proto", "hls", "stream", live.Name().String()), carries: carriesCached()}
-	err := fd.run(ctx)
-	if err == nil {
-		s.endSession(live)
-	}
-	return err
+	return fd.run(ctx)
 }
 
 func (fd *feed) run(ctx context.Context) error {
@@ -146,7 +142,7 @@ func (fd *feed) handleIdle(ctx context.Context, sub *stream.Subscriber, seg *seg
 		return
 	}
 	// An encoder that is still connected may continue where it stopped.
-	if err == nil && !fd.live.Published() {
+	if in, ok := fd.srv.hub.Info(fd.live.Name()); err == nil && ok && in.Held {
 		fd.publishLastParts(ctx, seg)
 		seg.Pause()
 	}

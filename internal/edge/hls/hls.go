@@ -101,19 +101,12 @@ func New(hub *stream.Hub, authorizer domain.Authorizer, o Options) *Server {
 // Run segments every stream of the hub until ctx is done.
 func (s *Server) Run(ctx context.Context) {
 	defer s.registry.close()
-	var sweeping sync.WaitGroup
-	sweeping.Go(func() { s.sweep(ctx) })
-	s.hub.Supervise(ctx, stream.Consumer{Name: consumer, Run: s.feed, Failed: s.endSession, Log: s.opt.Log})
-	sweeping.Wait()
-}
-
-// sweep removes what has expired until ctx is done.
-func (s *Server) sweep(ctx context.Context) {
-	tick := time.NewTicker(sweepInterval)
-	defer tick.Stop()
+	defer s.hub.Supervise(ctx, stream.Consumer{Name: consumer, Run: s.feed, Ended: s.endSession, Log: s.opt.Log})()
+	sweep := time.NewTicker(sweepInterval)
+	defer sweep.Stop()
 	for {
 		select {
-		case now := <-tick.C:
+		case now := <-sweep.C:
 			s.expire(now)
 			s.registry.expire(now)
 		case <-ctx.Done():

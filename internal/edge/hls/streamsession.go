@@ -27,7 +27,7 @@ type streamSession struct {
 
 	lastRequest atomic.Int64 // Unix time in ms of about the last playlist request
 
-	ended time.Time // zero until the last feed has ended; guarded by Server.mu
+	ended time.Time // zero while the stream session is segmented; guarded by Server.mu
 }
 
 // watched reports whether a playlist was requested recently.
@@ -83,7 +83,7 @@ func (s *Server) startSession(name domain.Name) *streamSession {
 	return sess
 }
 
-// endSession ends the session of a stream session that has ended, or whose segmenting is off.
+// endSession records that live is not segmented any more: it has ended, or segmenting is off.
 func (s *Server) endSession(live *stream.Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,20 +110,17 @@ func (s *Server) currentSession(ctx context.Context, name domain.Name) (*streamS
 		if running {
 			return sess, nil
 		}
-		live := s.hub.Session(name)
+		in, live := s.hub.Info(name)
 		switch {
-		case live == nil && sess != nil:
+		case !live && sess != nil:
 			return sess, nil
-		case live == nil:
+		case !live:
 			return nil, domain.Errorf(domain.NotFound, "nobody is publishing %s", name)
-		case live.Off(consumer):
+		case slices.Contains(in.Off, consumer):
 			return nil, domain.Errorf(domain.Unavailable, "HLS of %s has failed: it is off until the stream starts again", name)
 		}
-		select {
-		case <-changed:
-		case <-live.Done():
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+		if err := wait(ctx, changed); err != nil {
+			return nil, err
 		}
 	}
 }
