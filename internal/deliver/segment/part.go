@@ -51,7 +51,7 @@ func (r *rule) partEnd(b *buffer, m cutPoint) (end cutPoint, ok bool) {
 	if r.isWholePart(end.at) {
 		return end, true
 	}
-	for i := len(b.frames) - 1; i > r.firstFrame; i-- {
+	for i := m.index - 1; i > r.firstFrame; i-- {
 		if at := b.frames[i].DTS; r.isWholePart(at) {
 			return cutPoint{i, at}, true
 		}

@@ -198,6 +198,9 @@ var segmentationCases = []struct {
 		interleave(video(0, 3*time.Second, 40*ms, 2*time.Second), audio(0, 3*time.Second)),
 		interleave(video(12*time.Second, 15*time.Second, 40*ms, 2*time.Second), audio(12*time.Second, 15*time.Second))), 2,
 		"2 1 |2 1"},
+	{"audio arrives after a pause of the video", slices.Concat(video(0, 80*ms, 40*ms, 2*time.Second),
+		video(460*ms, 580*ms, 40*ms, 2*time.Second)[1:], audio(160*ms, 220*ms),
+		video(2*time.Second, 3*time.Second, 40*ms, 2*time.Second)), 2, "2 1"},
 	{"equal times", modify(video(0, 10*40*ms, 40*ms, 40*ms), func(f *media.Frame) { f.DTS = 0 }), 2, "0.04"},
 	{"hundreds of megabytes", modify(video(0, 4*time.Second, 40*ms, 2*time.Second), enlarge), 2, "1.28 0.72 1.28 0.72"},
 }
