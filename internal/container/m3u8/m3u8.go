@@ -122,12 +122,12 @@ type Part struct {
 	Independent bool // starts with a keyframe
 }
 
-// Encode returns the playlist. It rejects what no player can use: an invalid URI as in
-// Multivariant.Encode, a target duration that is not a whole number of seconds, a segment longer
-// than the target duration, a part longer than the part target.
-func (m *Media) Encode() ([]byte, error) {
+// Encode returns the playlist, and the offsets in it at which its URIs end. It rejects what no
+// player can use: an invalid URI as in Multivariant.Encode, a target duration that is not a whole
+// number of seconds, a segment longer than the target duration, a part longer than the part target.
+func (m *Media) Encode() (playlist []byte, uriEnds []int, err error) {
 	if err := m.check(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	b := appendHeader(m.version(), m.Independent)
 	b = fmt.Appendf(b, "#EXT-X-TARGETDURATION:%d\n", m.TargetDuration/time.Second)
@@ -148,31 +148,35 @@ func (m *Media) Encode() ([]byte, error) {
 		b = append(b, "#EXT-X-DISCONTINUITY-SEQUENCE:"...)
 		b = append(strconv.AppendUint(b, m.DiscontinuitySequence, 10), '\n')
 	}
-	initial := ""
+	e := encoder{buf: b}
 	if m.SkippedSegments > 0 {
-		b = fmt.Appendf(b, "#EXT-X-SKIP:SKIPPED-SEGMENTS=%d\n", m.SkippedSegments)
-		initial = m.Segments[m.SkippedSegments-1].Map
+		e.buf = fmt.Appendf(e.buf, "#EXT-X-SKIP:SKIPPED-SEGMENTS=%d\n", m.SkippedSegments)
+		e.initial = m.Segments[m.SkippedSegments-1].Map
 	}
 	for i := m.SkippedSegments; i < len(m.Segments); i++ {
 		s := &m.Segments[i]
-		b = s.appendTags(b, &initial)
-		b = appendParts(b, s.Parts)
-		b = s.appendURI(b)
+		e.tags(s)
+		e.parts(s.Parts)
+		e.text("#EXTINF:")
+		e.seconds(s.Duration)
+		e.text(",\n")
+		e.uri(s.URI, "\n")
 	}
 	if len(m.OpenParts) > 0 {
-		b = m.OpenSegment.appendTags(b, &initial)
-		b = appendParts(b, m.OpenParts)
+		e.tags(&m.OpenSegment)
+		e.parts(m.OpenParts)
 	}
 	if m.PendingDiscontinuity {
-		b = append(b, "#EXT-X-DISCONTINUITY\n"...)
+		e.text("#EXT-X-DISCONTINUITY\n")
 	}
 	if m.PreloadHint != "" {
-		b = fmt.Appendf(b, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"%s\"\n", m.PreloadHint)
+		e.text("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"")
+		e.uri(m.PreloadHint, "\"\n")
 	}
 	if m.Ended {
-		b = append(b, "#EXT-X-ENDLIST\n"...)
+		e.text("#EXT-X-ENDLIST\n")
 	}
-	return b, nil
+	return e.buf, e.uriEnds, nil
 }
 
 func (m *Media) check() error {
@@ -243,49 +247,53 @@ func (m *Media) version() int {
 	return v
 }
 
-// appendTags appends the tags before the parts of s. initial is the current initialization section.
-func (s *Segment) appendTags(b []byte, initial *string) []byte {
+// An encoder appends to a playlist.
+type encoder struct {
+	buf     []byte
+	uriEnds []int  // offsets in buf
+	initial string // current initialization section
+}
+
+func (e *encoder) text(s string)           { e.buf = append(e.buf, s...) }
+func (e *encoder) seconds(d time.Duration) { e.buf = appendSeconds(e.buf, d) }
+
+// uri appends a URI and the text after it.
+func (e *encoder) uri(uri, after string) {
+	e.text(uri)
+	e.uriEnds = append(e.uriEnds, len(e.buf))
+	e.text(after)
+}
+
+// tags appends the tags before the parts of s.
+func (e *encoder) tags(s *Segment) {
 	if s.Discontinuity {
-		b = append(b, "#EXT-X-DISCONTINUITY\n"...)
+		e.text("#EXT-X-DISCONTINUITY\n")
 	}
-	if s.Map != "" && (s.Map != *initial || s.Discontinuity) {
-		b = append(b, "#EXT-X-MAP:URI=\""...)
-		b = append(b, s.Map...)
-		b = append(b, "\"\n"...)
-		*initial = s.Map
+	if s.Map != "" && (s.Map != e.initial || s.Discontinuity) {
+		e.text("#EXT-X-MAP:URI=\"")
+		e.uri(s.Map, "\"\n")
+		e.initial = s.Map
 	}
 	if !s.ProgramDateTime.IsZero() {
-		b = append(b, "#EXT-X-PROGRAM-DATE-TIME:"...)
-		b = s.ProgramDateTime.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
-		b = append(b, '\n')
+		e.text("#EXT-X-PROGRAM-DATE-TIME:")
+		e.buf = s.ProgramDateTime.UTC().AppendFormat(e.buf, "2006-01-02T15:04:05.000Z\n")
 	}
 	if s.Gap {
-		b = append(b, "#EXT-X-GAP\n"...)
+		e.text("#EXT-X-GAP\n")
 	}
-	return b
 }
 
-func (s *Segment) appendURI(b []byte) []byte {
-	b = append(b, "#EXTINF:"...)
-	b = appendSeconds(b, s.Duration)
-	b = append(b, ",\n"...)
-	b = append(b, s.URI...)
-	return append(b, '\n')
-}
-
-func appendParts(b []byte, parts []Part) []byte {
+func (e *encoder) parts(parts []Part) {
 	for i := range parts {
-		b = append(b, "#EXT-X-PART:DURATION="...)
-		b = appendSeconds(b, parts[i].Duration)
-		b = append(b, ",URI=\""...)
-		b = append(b, parts[i].URI...)
-		b = append(b, '"')
+		e.text("#EXT-X-PART:DURATION=")
+		e.seconds(parts[i].Duration)
+		e.text(",URI=\"")
+		after := "\"\n"
 		if parts[i].Independent {
-			b = append(b, ",INDEPENDENT=YES"...)
+			after = "\",INDEPENDENT=YES\n"
 		}
-		b = append(b, '\n')
+		e.uri(parts[i].URI, after)
 	}
-	return b
 }
 
 // appendSeconds appends d in seconds, to the nearest 10 us.

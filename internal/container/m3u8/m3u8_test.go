@@ -2,9 +2,12 @@ package m3u8
 
 import (
 	"flag"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,7 +20,7 @@ func TestGolden(t *testing.T) {
 	at := time.Date(2026, 3, 29, 1, 59, 59, 123_456_789, time.FixedZone("CET", 3600))
 	tests := []struct {
 		name     string
-		playlist interface{ Encode() ([]byte, error) }
+		playlist any // *Multivariant or *Media
 	}{
 		{"multivariant", &Multivariant{Independent: true, Variants: []Variant{{
 			URI: "movie/ts.m3u8?s=a.b-c_d", Bandwidth: 2_800_000, AverageBandwidth: 2_500_000,
@@ -44,7 +47,7 @@ func TestGolden(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := tt.playlist.Encode()
+			got, err := encode(tt.playlist)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,6 +66,23 @@ func TestGolden(t *testing.T) {
 			}
 		})
 	}
+}
+
+// encode encodes a playlist, and checks that the offsets of a Media are those at which its URIs end.
+func encode(playlist any) ([]byte, error) {
+	m, ok := playlist.(*Media)
+	if !ok {
+		return playlist.(*Multivariant).Encode()
+	}
+	b, ends, err := m.Encode()
+	var want []int
+	for _, u := range regexp.MustCompile(`(?m)URI="[^"]+|^[^#\n]+$`).FindAllIndex(b, -1) {
+		want = append(want, u[1])
+	}
+	if err == nil && !slices.Equal(ends, want) {
+		err = fmt.Errorf("URIs end at %v, want %v", ends, want)
+	}
+	return b, err
 }
 
 // lowLatency returns a playlist with parts that omits the first skip segments.
@@ -95,7 +115,7 @@ func TestEncodeRejectsInvalidPlaylists(t *testing.T) {
 	segment := func(s Segment) *Media { return &Media{TargetDuration: 2 * time.Second, Segments: []Segment{s}} }
 	tests := []struct {
 		name     string
-		playlist interface{ Encode() ([]byte, error) }
+		playlist any // *Multivariant or *Media
 	}{
 		{"line break in URI", variant(Variant{URI: "a?token=x\n#EXTINF"})},
 		{"line break in segment URI", segment(Segment{URI: "a?token=x\r#EXTINF"})},
@@ -126,7 +146,7 @@ func TestEncodeRejectsInvalidPlaylists(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if b, err := tt.playlist.Encode(); err == nil {
+			if b, err := encode(tt.playlist); err == nil {
 				t.Errorf("no error, got:\n%s", b)
 			}
 		})

@@ -29,14 +29,29 @@ type Playlist struct {
 	Body []byte // shared: do not modify
 	ETag string // identifies this state of the stream's playlist in its format
 
+	uriEnds    []int // offsets in Body
 	compressor *compressor
 	gzipped    lazyBytes
 }
 
+// WithQuery returns Body with a query at the end of each URI.
+func (p *Playlist) WithQuery(query string) []byte {
+	b := make([]byte, 0, len(p.Body)+len(p.uriEnds)*(1+len(query)))
+	from := 0
+	for _, end := range p.uriEnds {
+		b = append(append(b, p.Body[from:end]...), '?')
+		b, from = append(b, query...), end
+	}
+	return append(b, p.Body[from:]...)
+}
+
 // Gzip returns Body compressed. Shared: do not modify.
 func (p *Playlist) Gzip() []byte {
-	return p.gzipped.get(func() []byte { return p.compressor.compress(p.Body) })
+	return p.gzipped.get(func() []byte { return p.Compress(p.Body) })
 }
+
+// Compress returns b, a form of Body, compressed.
+func (p *Playlist) Compress(b []byte) []byte { return p.compressor.compress(b) }
 
 // compressorBytes is the approximate memory of a compressor's tables.
 const compressorBytes = 800 << 10
@@ -93,7 +108,7 @@ func (r *renderedPlaylist) size() int {
 	if !r.done.Load() || r.playlist == nil {
 		return 0
 	}
-	return cap(r.playlist.Body) + r.playlist.gzipped.size()
+	return cap(r.playlist.Body) + 8*cap(r.playlist.uriEnds) + r.playlist.gzipped.size()
 }
 
 // Playlist returns the media playlist in format f; nil before the first segment of the stream
@@ -193,11 +208,11 @@ func (l *List) render(f Format, delta bool) (*Playlist, error) {
 			p.SkippedSegments = l.skippedSegments()
 		}
 	}
-	body, err := p.Encode()
+	body, uriEnds, err := p.Encode()
 	if err != nil {
 		return nil, fmt.Errorf("encoding the media playlist: %w", err)
 	}
-	return &Playlist{Body: body, ETag: l.etag(f, delta), compressor: l.compressor}, nil
+	return &Playlist{Body: body, ETag: l.etag(f, delta), uriEnds: uriEnds, compressor: l.compressor}, nil
 }
 
 // etag identifies the state of l.

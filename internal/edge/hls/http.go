@@ -25,6 +25,11 @@ var playlists = [...]string{segment.FMP4: "index.m3u8", segment.TS: "ts.m3u8"}
 // maxRanges is the number of ranges that one request may have; with more it gets the whole file.
 const maxRanges = 8
 
+// minCompressed is the size from which on a playlist that is for one viewer only is compressed, in
+// bytes. A server sends as much at once to a new connection (RFC 6928), and it costs less to send
+// than to compress.
+const minCompressed = 10 * 1460
+
 // Values of Cache-Control.
 const (
 	cacheNone = "no-store" // for one viewer only
@@ -277,13 +282,15 @@ func (s *Server) serveMediaPlaylist(w http.ResponseWriter, r *http.Request, name
 		return err
 	}
 	s.setResponseDeadline(w, r, l, 0)
-	if private {
-		response{contentType: m3u8.ContentType, cache: cacheNone, body: withSession(p.Body, d.session)}.send(w, r)
-		return nil
-	}
 	resp := response{contentType: m3u8.ContentType, cache: cachePlaylist, etag: p.ETag, body: p.Body}
 	w.Header()["Vary"] = varyEncoding
-	if acceptsGzip(r) {
+	switch gzip := acceptsGzip(r); {
+	case private: // each URI has the session of this viewer
+		resp.cache, resp.etag, resp.body = cacheNone, "", p.WithQuery("s="+d.session)
+		if resp.gzipped = gzip && len(resp.body) > minCompressed; resp.gzipped {
+			resp.body = p.Compress(resp.body)
+		}
+	case gzip:
 		resp.etag, resp.body, resp.gzipped = p.ETag+"-gzip", p.Gzip(), true
 	}
 	resp.send(w, r)

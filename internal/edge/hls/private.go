@@ -2,8 +2,6 @@ package hls
 
 import (
 	"net/http"
-	"net/url"
-	"strings"
 
 	"livego/internal/domain"
 )
@@ -35,33 +33,3 @@ func (s *Server) authorizeMedia(r *http.Request, name domain.Name) (*sessionToke
 // EndSessions ends all sessions of a room so far, in app or in every app if that is "", and returns
 // how many were in use. A viewer of a private room then needs a valid token to start again.
 func (s *Server) EndSessions(app, room string) int { return s.registry.endSessions(app, room) }
-
-// withSession returns playlist with the session added to each URL: to lines that are one, and to
-// URI attributes.
-func withSession(playlist []byte, session string) []byte {
-	query := "s=" + url.QueryEscape(session)
-	var out strings.Builder
-	for line := range strings.Lines(string(playlist)) {
-		text := strings.TrimRight(line, "\r\n")
-		switch {
-		case text == "":
-		case text[0] != '#':
-			text = addQuery(text, query)
-		default:
-			if before, rest, ok := strings.Cut(text, `URI="`); ok {
-				if uri, after, ok := strings.Cut(rest, `"`); ok {
-					text = before + `URI="` + addQuery(uri, query) + `"` + after
-				}
-			}
-		}
-		out.WriteString(text + "\n")
-	}
-	return []byte(out.String())
-}
-
-func addQuery(uri, query string) string {
-	if strings.Contains(uri, "?") {
-		return uri + "&" + query
-	}
-	return uri + "?" + query
-}
