@@ -75,7 +75,7 @@ func (ls *listeners) bind(cfg config.Config, cert *tls.Config, limits *limiters)
 			if l.http {
 				c.NextProtos = append([]string{"h2", "http/1.1"}, c.NextProtos...)
 			}
-			ln = tls.NewListener(ln, c)
+			ln = netx.ListenTLS(ln, c)
 		}
 		*l.to = append(*l.to, listener{ln, l.what, l.tls})
 	}
