@@ -43,7 +43,7 @@ func (allowAll) Session(*http.Request) (auth.Session, bool) { return auth.Sessio
 // newFixture returns a fixture. If change is not nil, it can modify the Options first.
 func newFixture(t testing.TB, change func(*Options)) *fixture {
 	t.Helper()
-	hub := stream.NewHub(stream.Options{Hold: 20 * time.Second})
+	hub := stream.NewHub(stream.Options{Hold: 20 * time.Second, RestartPause: time.Millisecond})
 	s := &fixture{t: t, hub: hub, keys: newMemKeys(), log: &bytes.Buffer{}}
 	t.Cleanup(s.hub.Close)
 	s.options = Options{

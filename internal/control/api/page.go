@@ -81,6 +81,7 @@ type streamData struct {
 	Held    bool
 	Up      string // time since the stream started
 	Tracks  []trackData
+	Off     string // parts of the server that have failed and are off
 	Skipped uint64 // frames and messages of the publisher that no viewer receives
 	From    string // the publisher: "rtmp from 192.0.2.7, OBS 30"
 	Viewers int
@@ -176,7 +177,7 @@ func (s *server) describeStream(in stream.Info, host string, now time.Time) stre
 		facts := []string{strings.ToUpper(t.Codec), "unusable: " + t.Reason}
 		d.Tracks = append(d.Tracks, trackData{Kind: t.Kind.String(), Facts: facts})
 	}
-	d.Skipped = active.Skipped.Total()
+	d.Skipped, d.Off = active.Skipped.Total(), strings.Join(in.Off, ", ")
 	count, lag := map[string]int{}, time.Duration(0)
 	for v := range s.viewers(in.Name, make([]stream.ConnInfo, statBatch)) {
 		d.Viewers++

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -215,4 +216,27 @@ func TestSkippedFrames(t *testing.T) {
 	}
 	wantText(t, text(s.get("/").Body.String()), "audio AAC · unusable: no configuration",
 		"skipped 4 frames or messages that cannot be used")
+}
+
+// TestFailedConsumer checks that the statistics and the page show a part of the server that has failed
+// for a stream and is off.
+func TestFailedConsumer(t *testing.T) {
+	s := newFixture(t, nil)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	defer s.hub.Supervise(ctx, stream.Consumer{Name: "hls", Log: discard(),
+		Run:   func(context.Context, *stream.Session) error { panic("segmenting fails") },
+		Ended: func(*stream.Session) { close(ended) },
+	})()
+	defer stop()
+	name := domain.Name{App: "live", Room: "movie"}
+	if _, err := s.hub.Publish(t.Context(), name,
+		stream.PublishOptions{Proto: "rtmp", Grant: domain.Grant{Name: name}}); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	if got := s.get("/stat/livestat").Body.String(); !strings.Contains(got, `"off":["hls"]`) {
+		t.Error(got)
+	}
+	wantText(t, text(s.get("/").Body.String()), "off hls, after repeated failures: see the log")
 }
