@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -20,7 +21,8 @@ import (
 
 // A Store is an open database. Its methods are safe for concurrent use.
 type Store struct {
-	db *bbolt.DB
+	db       *bbolt.DB
+	updating atomic.Int32 // updates in progress
 }
 
 // Room implements domain.RoomStore.
@@ -191,13 +193,19 @@ func (s *Store) view(ctx context.Context, fn func(tables) error) error {
 	return wrap(s.db.View(func(tx *bbolt.Tx) error { return fn(open(tx)) }))
 }
 
-// update calls fn in a transaction that concurrent updates share. fn may be called again, in another
+// update calls fn in a transaction. While others are in progress, it waits some milliseconds for
+// updates that share its transaction and disk sync; fn may then be called again, in another
 // transaction.
 func (s *Store) update(ctx context.Context, fn func(tables) error) error {
 	if err := ctx.Err(); err != nil {
 		return wrap(err)
 	}
-	return wrap(s.db.Batch(func(tx *bbolt.Tx) error { return fn(open(tx)) }))
+	apply := s.db.Update
+	if s.updating.Add(1) > 1 {
+		apply = s.db.Batch
+	}
+	defer s.updating.Add(-1)
+	return wrap(apply(func(tx *bbolt.Tx) error { return fn(open(tx)) }))
 }
 
 // wrap gives errors of bbolt a kind, and returns errors that have one unchanged.

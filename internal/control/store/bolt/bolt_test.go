@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -178,6 +179,40 @@ func TestConsumedTokenCausesNoWrite(t *testing.T) {
 	if n := writes() - before; n != 0 {
 		t.Errorf("%d writes for a consumed token", n)
 	}
+}
+
+// TestConcurrentChangesShareTransactions uses many tokens at once: they need far fewer transactions,
+// each with its disk sync. One token alone does not wait for others.
+func TestConcurrentChangesShareTransactions(t *testing.T) {
+	s := mustOpen(t, t.TempDir())
+	transactions := func() (n int) {
+		t.Helper()
+		if err := s.db.View(func(tx *bbolt.Tx) error { n = tx.ID(); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	consume := func(n int) {
+		if first, err := s.Consume(t.Context(), [16]byte{byte(n)}, time.Now().Add(time.Hour)); err != nil || !first {
+			t.Error(first, err)
+		}
+	}
+	before := transactions()
+	var all sync.WaitGroup
+	start := make(chan struct{})
+	for n := range 100 {
+		all.Go(func() {
+			<-start
+			consume(n)
+		})
+	}
+	close(start)
+	all.Wait()
+	if n := transactions() - before; n > 50 {
+		t.Errorf("%d transactions for 100 concurrent changes", n)
+	}
+	s.db.MaxBatchDelay = time.Hour // of the changes that wait for others
+	consume(100)
 }
 
 func TestTouchWritesOncePerMinute(t *testing.T) {

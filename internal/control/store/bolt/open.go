@@ -25,9 +25,6 @@ const (
 	schemaVersion = 1
 	// lockWait is how long Open waits for a process that is exiting to release the file.
 	lockWait = time.Second
-	// batchDelay is how long a change waits for others that share its transaction and its disk sync,
-	// which takes several times as long.
-	batchDelay = time.Millisecond
 )
 
 var (
@@ -136,8 +133,7 @@ func openFile(path string) (s *Store, err error) {
 	if err := check(db, path); err != nil {
 		return nil, err
 	}
-	db.MaxBatchDelay = batchDelay
-	return &Store{db}, nil
+	return &Store{db: db}, nil
 }
 
 func check(db *bbolt.DB, path string) error {
