@@ -4,11 +4,9 @@ package app
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -31,7 +29,6 @@ import (
 	"livego/internal/edge/viewerhttp"
 	"livego/internal/ops/acme"
 	"livego/internal/ops/admission"
-	"livego/internal/ops/certfile"
 	"livego/internal/ops/config"
 	"livego/internal/ops/memlimit"
 	"livego/internal/ops/netx"
@@ -56,20 +53,15 @@ type App struct {
 	api       http.Handler
 	limits    *limiters
 	proxies   netx.Proxies
-	sequences *segment.SequenceAllocator
 	engine    *fanout.Engine
 	audit     auth.Audit
-	memory    memlimit.Group
 	admission *admission.Controller
-	batching  *batching.Policy
-	cert      *certfile.Certificate // nil without TLS, and with ACME
-	acme      *acme.Manager         // nil if off
-	jwks      *auth.JWKS            // nil if off
-	outbox    *webhook.Outbox       // nil if off
-	record    *record.Recorder      // nil if off
+	acme      *acme.Manager    // nil if off
+	record    *record.Recorder // nil if off
 
 	listeners
-	stopping atomic.Bool
+	background []func(context.Context) // run until the viewers have left
+	stopping   atomic.Bool
 }
 
 // New opens the store and binds every listener. It serves nothing yet, so that a server either
@@ -112,42 +104,11 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	if err := a.build(adminAuth, tokens); err != nil {
 		return nil, err
 	}
-	if cfg.Hook.Events != "" {
-		a.outbox, err = webhook.OpenOutbox(a.hub, webhook.OutboxOptions{
-			URL: cfg.Hook.Events, Secret: cfg.Hook.Secret, Dir: filepath.Join(cfg.DataDir, "outbox"), Viewers: cfg.Hook.Viewers,
-			Timeout: cfg.Hook.Timeout, Log: log,
-		})
-		if err != nil {
-			return nil, fmt.Errorf("hook.events: open the webhook outbox: %w", err)
-		}
-	}
 	if len(cfg.ACME.Domains) > 0 {
 		a.acme = a.newACME()
+		a.background = append(a.background, a.acme.Run)
 	}
 	return a, nil
-}
-
-// openAdminAuth returns the authenticator of the operator's HTTP.
-func openAdminAuth(cfg config.Config) (*auth.AdminAuth, error) {
-	o := auth.AdminOptions{
-		Hosts: cfg.APIHosts, JWTSecret: cfg.JWT.Secret, JWTAlgorithm: cfg.JWT.Algorithm, JWTStrict: cfg.JWT.Strict,
-		AdminToken: cfg.AdminToken, SessionTime: cfg.APISession, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
-	}
-	for _, text := range cfg.APIAllow {
-		network, err := config.ParseNetwork(text)
-		if err != nil {
-			return nil, fmt.Errorf("api_allow: %w", err)
-		}
-		o.Allow = append(o.Allow, network)
-	}
-	for _, name := range cfg.APIAllowUsers {
-		uid, err := config.LookupUser(name)
-		if err != nil {
-			return nil, fmt.Errorf("api_allow_users: %w", err)
-		}
-		o.AllowUsers = append(o.AllowUsers, uid)
-	}
-	return auth.NewAdminAuth(cfg.DataDir, o)
 }
 
 // endedStreamsPercent is how much of the memory limit ended streams may keep for late HLS viewers.
@@ -157,22 +118,22 @@ const endedStreamsPercent = 10
 // build creates the hub, the edges and the handlers, and connects them.
 func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err error) {
 	cfg, apps := a.cfg, viewerApps(a.cfg.Apps)
-	a.sequences = segment.NewSequenceAllocator(a.store)
+	sequences := segment.NewSequenceAllocator(a.store)
 	gops := cfg.GopNum
 	if cfg.Latency == "live-edge" {
 		gops = 0
 	}
-	a.batching = batching.New(cfg.BatchWindow.Auto, cfg.BatchWindow.Fixed)
+	batches := batching.New(cfg.BatchWindow.Auto, cfg.BatchWindow.Fixed)
 	a.hub = stream.NewHub(stream.Options{
 		Hold: cfg.PublishHold, HoldClean: cfg.PublishHoldClean, Takeover: takeover(cfg.Takeover), Idle: cfg.PublishIdle,
 		FailbackDelay: cfg.BackupReturn,
 		GOPs:          gops, MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize),
 		TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
-		BatchWindow: func(_ string, viewers int) (window, audio time.Duration) { return a.batching.Window(viewers) },
-		Epoch:       a.sequences.Epoch,
+		BatchWindow: func(_ string, viewers int) (window, audio time.Duration) { return batches.Window(viewers) },
+		Epoch:       sequences.Epoch,
 	})
-	a.memory = memlimit.Find(os.DirFS("/"))
-	a.admission = admission.New(a.memory, a.hub.Has, a.log)
+	memory := memlimit.Find(os.DirFS("/"))
+	a.admission = admission.New(memory, a.hub.Has, a.log)
 	hook := webhook.NewAuthorizer(webhook.AuthorizerOptions{
 		OnPublish: cfg.Hook.OnPublish, OnPlay: cfg.Hook.OnPlay, Secret: cfg.Hook.Secret, Timeout: cfg.Hook.Timeout,
 		IsLive: a.hub.Has, Log: a.log,
@@ -211,11 +172,11 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 	a.hls = hls.New(a.hub, authorizer, hls.Options{
 		Segment: cfg.HLSSegment, Part: cfg.HLSPart, TrackWait: cfg.TrackWait, Window: cfg.HLSWindow,
 		KeepAfterEnd: cfg.HLSKeepAfterEnd, FirstWait: cfg.HLSStartWait,
-		KeepBytes:      int(min(a.memory.Share(endedStreamsPercent), 256<<20)),
+		KeepBytes:      int(min(memory.Share(endedStreamsPercent), 256<<20)),
 		SessionTimeout: cfg.HLSSessionTimeout, AnswerTimeout: cfg.AnswerTimeout, LimitLoopback: cfg.LimitLoopback,
 		Apps:     func(app string) bool { return apps[app].HLS },
 		Private:  func(name domain.Name) bool { return cfg.Hook.OnPlay != "" || streamAuth.Private(name) },
-		MarkUsed: a.sequences.MarkUsed, Log: a.log,
+		MarkUsed: sequences.MarkUsed, Log: a.log,
 	})
 	flv := edgeflv.New(a.hub, authorizer, edgeflv.Options{
 		WriteTimeout: cfg.WriteTimeout, PlayWait: cfg.PlayWait, GOPs: gops, Engine: a.engine, Fanout: fanoutOptions,
@@ -224,14 +185,28 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 	a.viewers = viewerhttp.New(viewerhttp.Options{
 		Apps: apps, FLV: flv.Serve, HLS: a.hls, Proxies: a.proxies, WriteTimeout: cfg.WriteTimeout,
 	})
-	if a.relays, err = relay.New(a.hub, a.relayOptions()); err != nil {
+	var relayFailed func(domain.RelayStatus)
+	var recordingFinished func(domain.Recording)
+	if cfg.Hook.Events != "" {
+		outbox, err := webhook.OpenOutbox(a.hub, webhook.OutboxOptions{
+			URL: cfg.Hook.Events, Secret: cfg.Hook.Secret, Dir: filepath.Join(cfg.DataDir, "outbox"), Viewers: cfg.Hook.Viewers,
+			Timeout: cfg.Hook.Timeout, Log: a.log,
+		})
+		if err != nil {
+			return fmt.Errorf("hook.events: open the webhook outbox: %w", err)
+		}
+		relayFailed, recordingFinished = outbox.RelayFailed, outbox.RecordingFinished
+		a.background = append(a.background, outbox.Run)
+	}
+	if a.relays, err = relay.New(a.hub, a.relayOptions(relayFailed)); err != nil {
 		return err
 	}
 	var recordings func() []domain.Recording
 	if cfg.FLVArchive {
 		a.record = record.New(a.hub, record.Options{Dir: cfg.FLVDir, Mode: cfg.RecordMode.Perm(),
-			Finished: a.recordingFinished, Log: a.log})
+			Finished: recordingFinished, Log: a.log})
 		recordings = a.record.Recordings
+		a.background = append(a.background, a.record.Run)
 	}
 	a.api = api.New(api.Options{
 		Hub: a.hub, Keys: a.keys, Relays: a.relays, EndSessions: a.endSessions, Auth: adminAuth, Audit: &a.audit, Log: a.log,
@@ -243,33 +218,11 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 		PublicURL: cfg.PublicURL, StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: Version(),
 		Recordings: recordings,
 	})
+	a.background = append(a.background, a.hls.Run, a.relays.Run, sequences.Run, batches.Run, memory.TuneGC,
+		func(ctx context.Context) {
+			a.store.Run(ctx, a.hub.Revoke, func(app, room string) { a.endSessions(app, room) })
+		})
 	return nil
-}
-
-// relayOptions returns the options of the relay manager.
-func (a *App) relayOptions() relay.Options {
-	cfg := a.cfg
-	o := relay.Options{
-		Max: cfg.RelayMax, Allow: cfg.RelayAllow, VerifyTLS: cfg.EnableTLSVerify, ReadTimeout: cfg.ReadTimeout,
-		Static: map[string][]string{}, Log: a.log,
-		Admit: func(name domain.Name) error { return a.admission.Admit(domain.Publish, name) },
-		Conn: rtmp.Options{HandshakeTimeout: cfg.HandshakeTimeout, WriteTimeout: cfg.WriteTimeout,
-			MaxMessage: int(cfg.MaxMessage)},
-		Failed: func(s domain.RelayStatus) {
-			if a.outbox != nil {
-				a.outbox.RelayFailed(s)
-			}
-		},
-	}
-	for _, l := range a.all() {
-		o.OwnListeners = append(o.OwnListeners, l.Addr())
-	}
-	for _, app := range cfg.Apps {
-		if len(app.StaticPush) > 0 && app.Live {
-			o.Static[app.Name] = app.StaticPush
-		}
-	}
-	return o
 }
 
 // endSessions ends the viewers' sessions of a room on every protocol. It returns how many viewers
@@ -279,60 +232,6 @@ func (a *App) endSessions(app, room string) int {
 		domain.CodeErrorf(domain.Denied, domain.SessionEnded, "session ended by the operator"))
 	a.hls.EndSessions(app, room)
 	return n
-}
-
-// recordingFinished reports a finished recording to the webhook.
-func (a *App) recordingFinished(r domain.Recording) {
-	if a.outbox != nil {
-		a.outbox.RecordingFinished(r)
-	}
-}
-
-// tlsConfig returns the configuration of the TLS listeners, nil if there are none.
-func (a *App) tlsConfig() (_ *tls.Config, err error) {
-	cfg := a.cfg
-	if !cfg.ServesTLS() {
-		return nil, nil
-	}
-	if len(cfg.ACME.Domains) > 0 {
-		// set before the first connection is served
-		get := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return a.acme.GetCertificate(hello) }
-		return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: get}, nil
-	}
-	if a.cert, err = certfile.Load(cfg.RTMPSCert, cfg.RTMPSKey, a.log); err != nil {
-		return nil, fmt.Errorf("rtmps_cert and rtmps_key: %w", err)
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: a.cert.Get}, nil
-}
-
-// newACME returns the manager of ACME certificates. Servers with one store share them.
-func (a *App) newACME() *acme.Manager {
-	c := a.cfg.ACME
-	return acme.New(acme.Options{
-		Domains: c.Domains, Email: c.Email, CA: c.CA, HTTPPort: c.HTTPPort, Dir: filepath.Join(a.cfg.DataDir, "acme"),
-		Shared: a.store.Files(), Log: a.log,
-	})
-}
-
-// tokenOptions returns how tokens are verified. It reads the key files.
-func (a *App) tokenOptions() (auth.TokenOptions, error) {
-	t := a.cfg.Token
-	o := auth.TokenOptions{
-		Secret: t.Secret, Previous: t.Previous, Issuer: t.Issuer, Audience: t.Audience, MaxAge: t.MaxAge, Viewers: t.Viewers,
-		Session: t.Session,
-	}
-	if t.PublicKey != "" {
-		key, err := config.LoadPublicKey(t.PublicKey)
-		if err != nil {
-			return o, fmt.Errorf("token.public_key: %w", err)
-		}
-		o.Public = key
-	}
-	if t.JWKSURL != "" {
-		a.jwks = auth.NewJWKS(t.JWKSURL, a.log)
-		o.JWKS = a.jwks
-	}
-	return o, nil
 }
 
 var errStopping = errors.New("the server is stopping")
@@ -384,27 +283,9 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	late, stopLate := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLate()
-	serving.Go(func() { a.hls.Run(late) })
-	serving.Go(func() { a.sequences.Run(late) })
-	serving.Go(func() { a.relays.Run(late) })
-	serving.Go(func() { a.memory.TuneGC(late) })
-	serving.Go(func() { a.batching.Run(late) })
-	if a.acme != nil {
-		serving.Go(func() { a.acme.Run(late) })
+	for _, run := range a.background {
+		serving.Go(func() { run(late) })
 	}
-	if a.cert != nil {
-		serving.Go(func() { a.cert.Run(late) })
-	}
-	if a.outbox != nil {
-		serving.Go(func() { a.outbox.Run(late) })
-	}
-	if a.record != nil {
-		serving.Go(func() { a.record.Run(late) })
-	}
-	if a.jwks != nil {
-		serving.Go(func() { a.jwks.Run(late) })
-	}
-	serving.Go(func() { a.store.Run(late, a.hub.Revoke, func(app, room string) { a.endSessions(app, room) }) })
 	a.logReady()
 
 	<-ctx.Done()
@@ -471,72 +352,9 @@ func (a *App) logReady() {
 		"/control/get?room=movie")
 }
 
-// displayAddr returns addr as a user of this machine types it.
-func displayAddr(addr net.Addr) string {
-	host, port, err := net.SplitHostPort(addr.String())
-	if err != nil {
-		return addr.String()
-	}
-	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() || ip.IsLoopback() {
-		host = "localhost"
-	}
-	return net.JoinHostPort(host, port)
-}
-
 func ignoreClosed(err error) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return err
-}
-
-func scheme(secure bool) string {
-	if secure {
-		return "https://"
-	}
-	return "http://"
-}
-
-// baseURL returns the base URL of a listener, "" if it is off.
-func baseURL(on bool, scheme, addr string) string {
-	if !on {
-		return ""
-	}
-	return scheme + addr
-}
-
-func takeover(policy string) stream.Takeover {
-	switch policy {
-	case "always":
-		return stream.TakeoverAlways
-	case "never":
-		return stream.TakeoverNever
-	}
-	return stream.TakeoverIdle
-}
-
-func authApps(apps []config.App) map[string]auth.App {
-	m := make(map[string]auth.App, len(apps))
-	for _, app := range apps {
-		m[app.Name] = auth.App{Live: app.Live}
-	}
-	return m
-}
-
-func apiApps(apps []config.App) []api.App {
-	var list []api.App
-	for _, app := range apps {
-		if app.Live {
-			list = append(list, api.App{Name: app.Name, FLV: app.FLV, HLS: app.HLS, Relays: app.API})
-		}
-	}
-	return list
-}
-
-func viewerApps(apps []config.App) map[string]viewerhttp.App {
-	m := make(map[string]viewerhttp.App, len(apps))
-	for _, app := range apps {
-		m[app.Name] = viewerhttp.App{FLV: app.FLV, HLS: app.HLS}
-	}
-	return m
 }

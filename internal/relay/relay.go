@@ -31,15 +31,15 @@ const (
 
 // Options of a Manager. Fields are required unless their comment says otherwise.
 type Options struct {
-	Max          int                     // limit of relays from Start
-	Allow        []string                // private addresses, ranges and names that Start may connect to
-	OwnListeners []net.Addr              // addresses of this server's listeners, to which no relay may connect
-	VerifyTLS    bool                    // verify TLS certificates
-	Conn         rtmp.Options            // options of RTMP connections
-	ReadTimeout  time.Duration           // longest time without a frame on a pull
-	Static       map[string][]string     // push URLs by app, without the room
-	Admit        func(domain.Name) error // error if admission control allows no new pull of a stream, nil if it may start
-	Failed       func(domain.RelayStatus)
+	Max          int                      // limit of relays from Start
+	Allow        []string                 // private addresses, ranges and names that Start may connect to
+	OwnListeners []net.Addr               // addresses of this server's listeners, to which no relay may connect
+	VerifyTLS    bool                     // verify TLS certificates
+	Conn         rtmp.Options             // options of RTMP connections
+	ReadTimeout  time.Duration            // longest time without a frame on a pull
+	Static       map[string][]string      // push URLs by app, without the room
+	Admit        func(domain.Name) error  // error if admission control allows no new pull of a stream, nil if it may start
+	Failed       func(domain.RelayStatus) // called once for a relay that keeps failing; may be nil
 	Log          *slog.Logger
 }
 
@@ -339,7 +339,9 @@ func (m *Manager) recordFailure(r *relay, err error) int {
 	}
 	if status.Attempts == reportAfter {
 		r.log.Warn("relay keeps failing", "attempts", status.Attempts, "reason", reason)
-		m.opt.Failed(status)
+		if m.opt.Failed != nil {
+			m.opt.Failed(status)
+		}
 	}
 	return status.Attempts
 }

@@ -1,0 +1,176 @@
+package app
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"path/filepath"
+
+	"livego/internal/control/api"
+	"livego/internal/control/auth"
+	"livego/internal/domain"
+	"livego/internal/edge/viewerhttp"
+	"livego/internal/ops/acme"
+	"livego/internal/ops/certfile"
+	"livego/internal/ops/config"
+	"livego/internal/proto/rtmp"
+	"livego/internal/relay"
+	"livego/internal/stream"
+)
+
+// tlsConfig returns the configuration of the TLS listeners, nil if there are none.
+func (a *App) tlsConfig() (*tls.Config, error) {
+	cfg := a.cfg
+	if !cfg.ServesTLS() {
+		return nil, nil
+	}
+	if len(cfg.ACME.Domains) > 0 {
+		// set before the first connection is served
+		get := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return a.acme.GetCertificate(hello) }
+		return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: get}, nil
+	}
+	cert, err := certfile.Load(cfg.RTMPSCert, cfg.RTMPSKey, a.log)
+	if err != nil {
+		return nil, fmt.Errorf("rtmps_cert and rtmps_key: %w", err)
+	}
+	a.background = append(a.background, cert.Run)
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.Get}, nil
+}
+
+// newACME returns the manager of ACME certificates. Servers with one store share them.
+func (a *App) newACME() *acme.Manager {
+	c := a.cfg.ACME
+	return acme.New(acme.Options{
+		Domains: c.Domains, Email: c.Email, CA: c.CA, HTTPPort: c.HTTPPort, Dir: filepath.Join(a.cfg.DataDir, "acme"),
+		Shared: a.store.Files(), Log: a.log,
+	})
+}
+
+// tokenOptions returns how tokens are verified. It reads the key files.
+func (a *App) tokenOptions() (auth.TokenOptions, error) {
+	t := a.cfg.Token
+	o := auth.TokenOptions{
+		Secret: t.Secret, Previous: t.Previous, Issuer: t.Issuer, Audience: t.Audience, MaxAge: t.MaxAge, Viewers: t.Viewers,
+		Session: t.Session,
+	}
+	if t.PublicKey != "" {
+		key, err := config.LoadPublicKey(t.PublicKey)
+		if err != nil {
+			return o, fmt.Errorf("token.public_key: %w", err)
+		}
+		o.Public = key
+	}
+	if t.JWKSURL != "" {
+		o.JWKS = auth.NewJWKS(t.JWKSURL, a.log)
+		a.background = append(a.background, o.JWKS.Run)
+	}
+	return o, nil
+}
+
+// openAdminAuth returns the authenticator of the operator's HTTP.
+func openAdminAuth(cfg config.Config) (*auth.AdminAuth, error) {
+	o := auth.AdminOptions{
+		Hosts: cfg.APIHosts, JWTSecret: cfg.JWT.Secret, JWTAlgorithm: cfg.JWT.Algorithm, JWTStrict: cfg.JWT.Strict,
+		AdminToken: cfg.AdminToken, SessionTime: cfg.APISession, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
+	}
+	for _, text := range cfg.APIAllow {
+		network, err := config.ParseNetwork(text)
+		if err != nil {
+			return nil, fmt.Errorf("api_allow: %w", err)
+		}
+		o.Allow = append(o.Allow, network)
+	}
+	for _, name := range cfg.APIAllowUsers {
+		uid, err := config.LookupUser(name)
+		if err != nil {
+			return nil, fmt.Errorf("api_allow_users: %w", err)
+		}
+		o.AllowUsers = append(o.AllowUsers, uid)
+	}
+	return auth.NewAdminAuth(cfg.DataDir, o)
+}
+
+// relayOptions returns the options of the relay manager.
+func (a *App) relayOptions(failed func(domain.RelayStatus)) relay.Options {
+	cfg := a.cfg
+	o := relay.Options{
+		Max: cfg.RelayMax, Allow: cfg.RelayAllow, VerifyTLS: cfg.EnableTLSVerify, ReadTimeout: cfg.ReadTimeout,
+		Static: map[string][]string{}, Log: a.log,
+		Admit: func(name domain.Name) error { return a.admission.Admit(domain.Publish, name) },
+		Conn: rtmp.Options{HandshakeTimeout: cfg.HandshakeTimeout, WriteTimeout: cfg.WriteTimeout,
+			MaxMessage: int(cfg.MaxMessage)},
+		Failed: failed,
+	}
+	for _, l := range a.all() {
+		o.OwnListeners = append(o.OwnListeners, l.Addr())
+	}
+	for _, app := range cfg.Apps {
+		if len(app.StaticPush) > 0 && app.Live {
+			o.Static[app.Name] = app.StaticPush
+		}
+	}
+	return o
+}
+
+// displayAddr returns addr as a user of this machine types it.
+func displayAddr(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return addr.String()
+	}
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() || ip.IsLoopback() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+func scheme(secure bool) string {
+	if secure {
+		return "https://"
+	}
+	return "http://"
+}
+
+// baseURL returns the base URL of a listener, "" if it is off.
+func baseURL(on bool, scheme, addr string) string {
+	if !on {
+		return ""
+	}
+	return scheme + addr
+}
+
+func takeover(policy string) stream.Takeover {
+	switch policy {
+	case "always":
+		return stream.TakeoverAlways
+	case "never":
+		return stream.TakeoverNever
+	}
+	return stream.TakeoverIdle
+}
+
+func authApps(apps []config.App) map[string]auth.App {
+	m := make(map[string]auth.App, len(apps))
+	for _, app := range apps {
+		m[app.Name] = auth.App{Live: app.Live}
+	}
+	return m
+}
+
+func apiApps(apps []config.App) []api.App {
+	var list []api.App
+	for _, app := range apps {
+		if app.Live {
+			list = append(list, api.App{Name: app.Name, FLV: app.FLV, HLS: app.HLS, Relays: app.API})
+		}
+	}
+	return list
+}
+
+func viewerApps(apps []config.App) map[string]viewerhttp.App {
+	m := make(map[string]viewerhttp.App, len(apps))
+	for _, app := range apps {
+		m[app.Name] = viewerhttp.App{FLV: app.FLV, HLS: app.HLS}
+	}
+	return m
+}
