@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"livego/internal/deliver/segment"
+	"livego/internal/domain"
 	"livego/internal/media"
 	"livego/internal/stream"
 )
@@ -30,7 +31,7 @@ var errIdle = errors.New("hls: no frame for some time")
 // A feed segments one stream session.
 type feed struct {
 	srv     *Server
-	live    *stream.Session
+	name    domain.Name
 	session *streamSession
 	log     *slog.Logger
 	warned  bool // of a long keyframe interval
@@ -42,19 +43,26 @@ func (s *Server) feed(ctx context.Context, live *stream.Session) error {
 	if !s.servesApp(live.Name().App) {
 		return nil
 	}
-	fd := &feed{srv: s, live: live, session: s.startSession(live.Name()),
-		log: s.opt.Log.With("proto", "hls", "stream", live.Name().String()), carries: carriesCached()}
-	return fd.run(ctx)
-}
-
-func (fd *feed) run(ctx context.Context) error {
-	sub, err := fd.subscribe(ctx)
+	gops := math.MaxInt // all that the stream keeps
+	if live.Restarted() {
+		gops = 0 // do not read again what may have caused the failure
+	}
+	sub, err := live.Subscribe(ctx, stream.SubscribeOptions{
+		Viewer: stream.ViewerOptions{Proto: "hls", Internal: true},
+		GOPs:   gops,
+	})
 	if err != nil {
 		return nil // the stream session or ctx has ended
 	}
 	defer sub.Leave()
+	fd := &feed{srv: s, name: live.Name(), session: s.startSession(live.Name(), sub),
+		log: s.opt.Log.With("proto", "hls", "stream", live.Name().String()), carries: carriesCached()}
 	defer fd.session.subscriber.Store(nil)
-	seg := fd.session.segmenter.Load()
+	return fd.run(ctx, sub)
+}
+
+func (fd *feed) run(ctx context.Context, sub *stream.Subscriber) error {
+	seg := fd.session.segmenter
 	for {
 		err := fd.read(ctx, sub, seg)
 		switch {
@@ -68,31 +76,6 @@ func (fd *feed) run(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-// subscribe subscribes to the stream and starts the session.
-func (fd *feed) subscribe(ctx context.Context) (*stream.Subscriber, error) {
-	s, sess := fd.srv, fd.session
-	defer close(sess.started)
-	gops := math.MaxInt // all that the stream keeps
-	if fd.live.Restarted() {
-		gops = 0 // do not read again what may have caused the failure
-	}
-	sub, err := fd.live.Subscribe(ctx, stream.SubscribeOptions{
-		Viewer: stream.ViewerOptions{Proto: "hls", Internal: true},
-		GOPs:   gops,
-	})
-	if err != nil {
-		return nil, err
-	}
-	sess.epoch = sub.Epoch()
-	if before := sess.segmenter.Load(); before != nil {
-		sess.segmenter.Store(before.Successor(sess.epoch))
-	} else {
-		sess.segmenter.Store(segment.New(sess.epoch, s.segmentOptions()))
-	}
-	sess.subscriber.Store(sub)
-	return sub, nil
 }
 
 // read writes frames of sub to seg until an error, or until nothing has become due for about a
@@ -142,7 +125,7 @@ func (fd *feed) handleIdle(ctx context.Context, sub *stream.Subscriber, seg *seg
 		return
 	}
 	// An encoder that is still connected may continue where it stopped.
-	if in, ok := fd.srv.hub.Info(fd.live.Name()); err == nil && ok && in.Held {
+	if in, ok := fd.srv.hub.Info(fd.name); err == nil && ok && in.Held {
 		fd.publishLastParts(ctx, seg)
 		seg.Pause()
 	}

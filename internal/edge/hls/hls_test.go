@@ -358,8 +358,8 @@ func TestRefusals(t *testing.T) {
 			}
 		}
 		c.srv.mu.RLock()
-		if n := len(c.srv.streamSessions); n != 2 {
-			t.Errorf("%d sessions, want those of two streams", n)
+		if n := len(c.srv.streamSessions); n != 1 {
+			t.Errorf("%d sessions, want that of the stream with media", n)
 		}
 		c.srv.mu.RUnlock()
 		if body := c.get("/live/movie.m3u8?token=x%0A%23EXTINF:9"); strings.Contains(body, "EXTINF") {
@@ -471,7 +471,7 @@ func TestUnsupportedCodecs(t *testing.T) {
 				t.Fatal(err)
 			}
 			if w := c.do("GET", "/live/movie.m3u8"); w.Code != 404 ||
-				!strings.Contains(w.Body.String(), "without an HLS segment") {
+				!strings.Contains(w.Body.String(), "nobody is publishing") {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
 		})

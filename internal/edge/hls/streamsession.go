@@ -15,15 +15,11 @@ import (
 
 // A streamSession is the HLS side of one session of a stream.
 type streamSession struct {
-	// segmenter is that of the previous session, if it is kept, until this session has started; nil
-	// when there is none. It stays if the stream ended before it could be read.
-	segmenter atomic.Pointer[segment.Segmenter]
+	segmenter *segment.Segmenter
+	epoch     uint64 // of the stream
 	// subscriber is set while the feed reads the stream. An ended session keeps none: it would keep
 	// the frames of the stream in memory.
 	subscriber atomic.Pointer[stream.Subscriber]
-
-	started chan struct{} // closed when segmenter and epoch are final
-	epoch   uint64        // of the stream; 0 if it ended before it could be read
 
 	lastRequest atomic.Int64 // Unix time in ms of about the last playlist request
 
@@ -55,28 +51,20 @@ func (s *streamSession) flush() {
 	}
 }
 
-// list returns the current list; nil when there is none.
-func (s *streamSession) list() *segment.List {
-	seg := s.segmenter.Load()
-	if seg == nil {
-		return nil
-	}
-	return seg.List()
-}
+// list returns the current list.
+func (s *streamSession) list() *segment.List { return s.segmenter.List() }
 
-// ready reports whether there is a playlist.
-func (s *streamSession) ready() bool {
-	l := s.list()
-	return l != nil && l.Ready
-}
-
-// startSession starts a session of name, which continues the playlist of the one before.
-func (s *Server) startSession(name domain.Name) *streamSession {
+// startSession starts the session of name that sub reads. It continues the playlist of the one
+// before, if that is kept.
+func (s *Server) startSession(name domain.Name, sub *stream.Subscriber) *streamSession {
+	sess := &streamSession{epoch: sub.Epoch()}
+	sess.subscriber.Store(sub)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sess := &streamSession{started: make(chan struct{})}
 	if old := s.streamSessions[name]; old != nil {
-		sess.segmenter.Store(old.segmenter.Load())
+		sess.segmenter = old.segmenter.Successor(sess.epoch)
+	} else {
+		sess.segmenter = segment.New(sess.epoch, s.segmentOptions())
 	}
 	s.streamSessions[name] = sess
 	s.notifyChange()
@@ -87,7 +75,7 @@ func (s *Server) startSession(name domain.Name) *streamSession {
 func (s *Server) endSession(live *stream.Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sess := s.streamSessions[live.Name()]; sess != nil {
+	if sess := s.streamSessions[live.Name()]; sess != nil { // of live, or kept if live had no media
 		sess.ended = time.Now()
 	}
 	s.notifyChange()
@@ -99,14 +87,20 @@ func (s *Server) notifyChange() {
 	s.changed = make(chan struct{})
 }
 
-// currentSession returns the session of name for a request: the running one, which it waits for if
-// the stream has just started, or one that has ended and is kept.
+// session returns the newest session of name, nil if there is none, and whether it is running.
+// changed is closed when that may have changed.
+func (s *Server) session(name domain.Name) (sess *streamSession, running bool, changed <-chan struct{}) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	sess = s.streamSessions[name]
+	return sess, sess != nil && sess.ended.IsZero(), s.changed
+}
+
+// currentSession returns the session of name for a request: the running one, which it waits for
+// until the announced tracks of the stream have started, or one that has ended and is kept.
 func (s *Server) currentSession(ctx context.Context, name domain.Name) (*streamSession, error) {
 	for {
-		s.mu.RLock()
-		sess, changed := s.streamSessions[name], s.changed
-		running := sess != nil && sess.ended.IsZero()
-		s.mu.RUnlock()
+		sess, running, changed := s.session(name)
 		if running {
 			return sess, nil
 		}
@@ -128,8 +122,8 @@ func (s *Server) currentSession(ctx context.Context, name domain.Name) (*streamS
 // awaitSession returns the session of name and its list. It waits for the first segment, for up to
 // FirstWait.
 func (s *Server) awaitSession(ctx context.Context, name domain.Name) (*streamSession, *segment.List, error) {
-	sess := s.runningSession(name)
-	if sess == nil || !sess.ready() {
+	sess, running, _ := s.session(name)
+	if !running || !sess.list().Ready {
 		var err error
 		if sess, err = s.awaitReady(ctx, name); err != nil {
 			return nil, nil, err
@@ -139,58 +133,24 @@ func (s *Server) awaitSession(ctx context.Context, name domain.Name) (*streamSes
 	return sess, sess.list(), nil
 }
 
-// runningSession returns the session of name that has a feed and has started, nil when there is
-// none.
-func (s *Server) runningSession(name domain.Name) *streamSession {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	sess := s.streamSessions[name]
-	if sess == nil || !sess.ended.IsZero() {
-		return nil
-	}
-	select {
-	case <-sess.started:
-		return sess
-	default:
-		return nil
-	}
-}
-
 // awaitReady returns the session of name when it has a playlist.
 func (s *Server) awaitReady(ctx context.Context, name domain.Name) (*streamSession, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.opt.FirstWait,
 		domain.Errorf(domain.Unavailable, "%s has no segment yet", name))
 	defer cancel()
 	sess, err := s.currentSession(ctx, name)
-	if err != nil {
-		return nil, err
+	if err == nil && !sess.list().Ready { // there is nothing to wait for if HLS can carry none of the tracks
+		if err = s.explain(name, nil); err == nil {
+			err = wait(ctx, sess.segmenter.Ready())
+		}
 	}
-	if err := wait(ctx, sess.started); err != nil { // until the announced tracks have started
+	switch {
+	case err != nil:
 		return nil, s.explain(name, err)
+	case !sess.list().Ready:
+		return nil, domain.Errorf(domain.NotFound, "%s has ended without an HLS segment", name)
 	}
-	if err := s.awaitPlaylist(ctx, name, sess); err != nil {
-		return nil, err
-	}
-	if sess.ready() {
-		return sess, nil
-	}
-	return nil, domain.Errorf(domain.NotFound, "%s has ended without an HLS segment", name)
-}
-
-// awaitPlaylist waits until sess, which has started, has a playlist or has ended. It does not wait
-// if HLS can carry none of the tracks.
-func (s *Server) awaitPlaylist(ctx context.Context, name domain.Name, sess *streamSession) error {
-	seg := sess.segmenter.Load()
-	if seg == nil || seg.List().Ready {
-		return nil
-	}
-	if err := s.explain(name, nil); err != nil {
-		return err
-	}
-	if err := wait(ctx, seg.Ready()); err != nil {
-		return s.explain(name, err)
-	}
-	return nil
+	return sess, nil
 }
 
 // explain returns err, why name has no playlist, or a better error if HLS can carry none of its
@@ -246,9 +206,7 @@ func wait(ctx context.Context, ready <-chan struct{}) error {
 
 // lookupList returns the session of name, running or ended, and its list; nil when there is none.
 func (s *Server) lookupList(name domain.Name) (*streamSession, *segment.List) {
-	s.mu.RLock()
-	sess := s.streamSessions[name]
-	s.mu.RUnlock()
+	sess, _, _ := s.session(name)
 	if sess == nil {
 		return nil, nil
 	}
@@ -312,11 +270,11 @@ func (s *Server) expire(now time.Time) {
 	held := map[domain.Name]int{}
 	bytes := 0
 	for name, sess := range s.streamSessions {
-		if sess.ended.IsZero() {
+		if sess.ended.IsZero() || s.hub.Has(name) { // the next session may continue it
 			continue
 		}
 		l := sess.list()
-		if l == nil || !s.opt.KeepAfterEnd && now.Sub(sess.ended) >= l.Duration()+keepEnded {
+		if !s.opt.KeepAfterEnd && now.Sub(sess.ended) >= l.Duration()+keepEnded {
 			delete(s.streamSessions, name)
 			continue
 		}
