@@ -125,7 +125,7 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 	}
 	batches := batching.New(cfg.BatchWindow.Auto, cfg.BatchWindow.Fixed)
 	a.hub = stream.NewHub(stream.Options{
-		Hold: cfg.PublishHold, HoldClean: cfg.PublishHoldClean, Takeover: takeover(cfg.Takeover), Idle: cfg.PublishIdle,
+		Hold: cfg.PublishHold, HoldClean: cfg.PublishHoldClean, Idle: cfg.PublishIdle,
 		FailbackDelay: cfg.BackupReturn,
 		GOPs:          gops, MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize),
 		TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
@@ -134,22 +134,23 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 	})
 	memory := memlimit.Find(os.DirFS("/"))
 	a.admission = admission.New(memory, a.hub.Has, a.log)
-	hook := webhook.NewAuthorizer(webhook.AuthorizerOptions{
+	hooks := webhook.NewAuthorizer(webhook.AuthorizerOptions{
 		OnPublish: cfg.Hook.OnPublish, OnPlay: cfg.Hook.OnPlay, Secret: cfg.Hook.Secret, Timeout: cfg.Hook.Timeout,
 		IsLive: a.hub.Has, Log: a.log,
 	})
 	streamAuth := auth.NewStreamAuth(a.keys, auth.Options{
 		Apps: authApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
-		Tokens: tokens, Private: cfg.Private, OneTimeTokens: a.store,
-		Webhook: func(ctx context.Context, r domain.AuthRequest, grant domain.Grant) (domain.Grant, error) {
-			grant, err := hook.Authorize(ctx, r, grant)
-			if err == nil { // the webhook may have granted another room
-				err = a.admission.Admit(r.Action, grant.Name)
-			}
-			return grant, err
-		},
+		Takeover: takeover(cfg.Takeover), Tokens: tokens, Private: cfg.Private, OneTimeTokens: a.store,
 	})
-	authorizer := a.audit.Wrap(streamAuth)
+	admit := func(_ context.Context, r domain.AuthRequest, grant domain.Grant) (domain.Grant, error) {
+		return grant, a.admission.Admit(r.Action, grant.Name)
+	}
+	authorizer := auth.NewChain(&a.audit,
+		streamAuth.Authenticate,
+		hooks.Authorize, // may grant another room
+		admit,
+		streamAuth.ConsumeToken,
+	)
 	engine, err := fanout.NewEngine(runtime.GOMAXPROCS(0))
 	if err != nil {
 		a.log.Warn("epoll is unavailable: each viewer uses a goroutine", "err", err)
@@ -198,7 +199,8 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 		relayFailed, recordingFinished = outbox.RelayFailed, outbox.RecordingFinished
 		a.background = append(a.background, outbox.Run)
 	}
-	if a.relays, err = relay.New(a.hub, a.relayOptions(relayFailed)); err != nil {
+	pulls := auth.NewChain(nil, streamAuth.AuthenticateOperator, admit)
+	if a.relays, err = relay.New(a.hub, a.relayOptions(pulls, relayFailed)); err != nil {
 		return err
 	}
 	var recordings func() []domain.Recording
@@ -220,7 +222,7 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 	})
 	a.background = append(a.background, a.hls.Run, a.relays.Run, sequences.Run, batches.Run, memory.TuneGC,
 		func(ctx context.Context) {
-			a.store.Run(ctx, a.hub.Revoke, func(app, room string) { a.endSessions(app, room) })
+			a.store.Run(ctx, auth.Revoker{Hub: a.hub}.Revoke, func(app, room string) { a.endSessions(app, room) })
 		})
 	return nil
 }

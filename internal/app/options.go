@@ -15,7 +15,6 @@ import (
 	"livego/internal/ops/config"
 	"livego/internal/proto/rtmp"
 	"livego/internal/relay"
-	"livego/internal/stream"
 )
 
 // tlsConfig returns the configuration of the TLS listeners, nil if there are none.
@@ -91,12 +90,12 @@ func openAdminAuth(cfg config.Config) (*auth.AdminAuth, error) {
 }
 
 // relayOptions returns the options of the relay manager.
-func (a *App) relayOptions(failed func(domain.RelayStatus)) relay.Options {
+func (a *App) relayOptions(pulls domain.Authorizer, failed func(domain.RelayStatus)) relay.Options {
 	cfg := a.cfg
 	o := relay.Options{
 		Max: cfg.RelayMax, Allow: cfg.RelayAllow, VerifyTLS: cfg.EnableTLSVerify, ReadTimeout: cfg.ReadTimeout,
 		Static: map[string][]string{}, Log: a.log,
-		Admit: func(name domain.Name) error { return a.admission.Admit(domain.Publish, name) },
+		Authorizer: pulls,
 		Conn: rtmp.Options{HandshakeTimeout: cfg.HandshakeTimeout, WriteTimeout: cfg.WriteTimeout,
 			MaxMessage: int(cfg.MaxMessage)},
 		Failed: failed,
@@ -139,14 +138,14 @@ func baseURL(on bool, scheme, addr string) string {
 	return scheme + addr
 }
 
-func takeover(policy string) stream.Takeover {
+func takeover(policy string) domain.Takeover {
 	switch policy {
 	case "always":
-		return stream.TakeoverAlways
+		return domain.TakeoverAlways
 	case "never":
-		return stream.TakeoverNever
+		return domain.TakeoverNever
 	}
-	return stream.TakeoverIdle
+	return domain.TakeoverIdle
 }
 
 func authApps(apps []config.App) map[string]auth.App {

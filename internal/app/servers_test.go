@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"livego/internal/control/auth"
 	"livego/internal/domain"
 	"livego/internal/edge/hls"
 	"livego/internal/edge/viewerhttp"
@@ -58,7 +59,7 @@ func TestHTTP2Streams(t *testing.T) {
 }
 
 // testAuthorizer allows every room; the room private needs a token.
-type testAuthorizer struct{}
+type testAuthorizer struct{ domain.ViewerLimiter }
 
 func (testAuthorizer) Authorize(_ context.Context, r domain.AuthRequest) (domain.Grant, error) {
 	name, err := domain.ParseName(r.App, r.Name)
@@ -178,7 +179,7 @@ func newHLSApp(t testing.TB) *App {
 	t.Helper()
 	hub := stream.NewHub(stream.Options{MaxLatency: time.Hour,
 		Epoch: func(context.Context) (uint64, error) { return 100, nil }})
-	server := hls.New(hub, testAuthorizer{},
+	server := hls.New(hub, testAuthorizer{auth.NewChain(nil)},
 		hls.Options{Part: 200 * time.Millisecond, FirstWait: 10 * time.Second, Log: slog.New(slog.DiscardHandler),
 			Private: func(name domain.Name) bool { return name.Room == "private" }})
 	a := &App{log: slog.New(slog.DiscardHandler), hls: server}

@@ -50,7 +50,9 @@ type messageSource struct {
 // after a lost publisher, because a server that restarts cannot be told from one whose stream has
 // ended.
 func (m *Manager) pull(ctx context.Context, r *relay) error {
-	if err := m.opt.Admit(r.Name); err != nil {
+	grant, err := m.opt.Authorizer.Authorize(ctx, domain.AuthRequest{Action: domain.Publish, App: r.Name.App,
+		Name: r.Name.Room, Proto: protoPull})
+	if err != nil {
 		return err
 	}
 	m.setState(r, stateConnecting)
@@ -65,7 +67,7 @@ func (m *Manager) pull(ctx context.Context, r *relay) error {
 	src, err := open(pullCtx, r)
 	if err == nil {
 		defer src.close()
-		err = m.publish(pullCtx, r, src, func() { silence.Reset(m.opt.ReadTimeout) })
+		err = m.publish(pullCtx, r, grant, src, func() { silence.Reset(m.opt.ReadTimeout) })
 	}
 	if pullCtx.Err() != nil {
 		err = context.Cause(pullCtx)
@@ -73,8 +75,11 @@ func (m *Manager) pull(ctx context.Context, r *relay) error {
 	return describeEOF(err)
 }
 
+// protoPull is the protocol of pulls in statistics and authorization.
+const protoPull = "pull"
+
 // publish publishes the messages of src. It calls alive for each message with frames.
-func (m *Manager) publish(ctx context.Context, r *relay, src *messageSource, alive func()) error {
+func (m *Manager) publish(ctx context.Context, r *relay, grant domain.Grant, src *messageSource, alive func()) error {
 	var (
 		skips    = media.NewSkips(r.log)
 		demux    = flv.Demuxer{Skips: skips}
@@ -118,8 +123,9 @@ func (m *Manager) publish(ctx context.Context, r *relay, src *messageSource, ali
 		empty = 0
 		alive()
 		if p == nil {
-			p, err = m.hub.Publish(ctx, r.Name, stream.PublishOptions{
-				Proto: "pull", Remote: src.remote, URL: r.target.redacted, Grant: domain.Grant{Name: r.Name}, Skips: skips,
+			p, err = m.hub.Publish(ctx, grant.Name, stream.PublishOptions{
+				Proto: protoPull, Remote: src.remote, URL: r.target.redacted, Role: grant.Role, Owner: grant.Owner(),
+				Takeover: grant.Takeover, Skips: skips,
 			})
 			if err != nil {
 				return err

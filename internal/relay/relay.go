@@ -38,7 +38,7 @@ type Options struct {
 	Conn         rtmp.Options             // options of RTMP connections
 	ReadTimeout  time.Duration            // longest time without a frame on a pull
 	Static       map[string][]string      // push URLs by app, without the room
-	Admit        func(domain.Name) error  // error if admission control allows no new pull of a stream, nil if it may start
+	Authorizer   domain.Authorizer        // authorizes pulls to publish
 	Failed       func(domain.RelayStatus) // called once for a relay that keeps failing; may be nil
 	Log          *slog.Logger
 }

@@ -31,6 +31,16 @@ var movie = domain.Name{App: "live", Room: "movie"}
 
 const testTimeout = 10 * time.Second
 
+// admit authorizes every pull, unless err is set.
+type admit struct {
+	domain.ViewerLimiter
+	err error
+}
+
+func (a admit) Authorize(_ context.Context, r domain.AuthRequest) (domain.Grant, error) {
+	return domain.Grant{Name: domain.Name{App: r.App, Room: r.Name}}, a.err
+}
+
 // newManager returns a hub and a Manager that may connect to this machine; change may modify its
 // Options.
 func newManager(t *testing.T, change func(*Options)) (*stream.Hub, *Manager) {
@@ -38,7 +48,7 @@ func newManager(t *testing.T, change func(*Options)) (*stream.Hub, *Manager) {
 	hub := stream.NewHub(stream.Options{Hold: 20 * time.Second, TrackWait: 1, RAPWait: time.Second})
 	o := Options{
 		Max: 100, Allow: []string{"127.0.0.0/8"}, ReadTimeout: testTimeout, Failed: func(domain.RelayStatus) {},
-		Admit: func(domain.Name) error { return nil }, Log: slog.New(slog.DiscardHandler),
+		Authorizer: admit{}, Log: slog.New(slog.DiscardHandler),
 		Conn: rtmp.Options{MaxMessage: 1 << 20, LingerTimeout: time.Millisecond},
 	}
 	if change != nil {
@@ -72,7 +82,7 @@ func runStatic(m *Manager) (stop func()) {
 // publishAudio publishes an audio track, in which every frame is a random access point.
 func publishAudio(t *testing.T, hub *stream.Hub) *stream.Publisher {
 	t.Helper()
-	p, err := hub.Publish(t.Context(), movie, stream.PublishOptions{Proto: "test", Grant: domain.Grant{Name: movie}})
+	p, err := hub.Publish(t.Context(), movie, stream.PublishOptions{Proto: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -734,7 +744,7 @@ func TestStopWhileConnecting(t *testing.T) {
 // control allows no new publisher.
 func TestPullObeysAdmissionControl(t *testing.T) {
 	short := errors.New("short of memory")
-	_, m := newManager(t, func(o *Options) { o.Admit = func(domain.Name) error { return short } })
+	_, m := newManager(t, func(o *Options) { o.Authorizer = admit{err: short} })
 	m.dialer.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
 		t.Error("the relay connects")
 		return nil, errors.ErrUnsupported

@@ -42,7 +42,7 @@ func (s *stream) choose(p *Publisher, now time.Time) {
 		if len(p.warm) > 0 {
 			s.activate(p)
 		}
-	case p.opt.Grant.Role == domain.Backup:
+	case p.opt.Role == domain.Backup:
 		if active == nil || active.idle(now) >= opt.Idle {
 			s.activate(p)
 		}

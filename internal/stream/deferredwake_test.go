@@ -8,7 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"livego/internal/domain"
 	"livego/internal/media"
 )
 
@@ -125,7 +124,7 @@ func TestWaitUntilReturnsErrors(t *testing.T) {
 func TestWaitUntilIgnoresOtherTracks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{})
-		p := mustPublish(t, h, PublishOptions{Grant: domain.Grant{Name: movie}})
+		p := mustPublish(t, h, PublishOptions{})
 		gop(t, p, 0, 1)
 		other := numbered(media.Video, 1)[0]
 		write(t, p, trackFrame(other, time.Second, true))

@@ -33,8 +33,8 @@ func audio(at time.Duration) *media.Frame {
 		Arrived: time.Now()}
 }
 
-func grant(ref domain.KeyRef, role domain.Role) PublishOptions {
-	return PublishOptions{Proto: "test", Grant: domain.Grant{Name: movie, Key: ref, Role: role}}
+func owned(owner any, role domain.Role) PublishOptions {
+	return PublishOptions{Proto: "test", Owner: owner, Role: role}
 }
 
 func mustPublish(t *testing.T, h *Hub, o PublishOptions) *Publisher {

@@ -12,7 +12,6 @@ package stream
 import (
 	"cmp"
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,22 +19,10 @@ import (
 	"livego/internal/domain"
 )
 
-// Takeover is the policy for a publisher that arrives while another with the same role is
-// publishing.
-type Takeover uint8
-
-// Takeover policies.
-const (
-	TakeoverIdle   Takeover = iota // the new one wins if the old one is idle for Options.Idle
-	TakeoverAlways                 // the new one wins
-	TakeoverNever                  // the old one stays
-)
-
 // Options of a Hub. A zero duration or size has the meaning that its comment gives.
 type Options struct {
 	Hold      time.Duration // how long a stream outlives a lost publisher; 0: not at all
 	HoldClean time.Duration // how long it outlives one that ended it; 0: not at all
-	Takeover  Takeover
 	// Idle is the time without a frame after which a publisher may be replaced, and a backup
 	// becomes active. Default 2 s.
 	Idle time.Duration
@@ -86,112 +73,73 @@ type Hub struct {
 
 	mu          sync.Mutex
 	streams     map[domain.Name]*stream
-	revoked     map[domain.KeyRef]time.Time
+	lastEnding  *ending
 	supervisors []*supervisor
 	closed      bool
 	events      []Event // not sent yet
 
 	sending   sync.Mutex // held to send events, so that they stay in order
 	observers observers
-
-	viewerLimits viewerLimits
 }
 
 // NewHub returns an empty hub.
 func NewHub(o Options) *Hub {
 	o.defaults()
-	return &Hub{
-		opt:          o,
-		streams:      make(map[domain.Name]*stream),
-		revoked:      make(map[domain.KeyRef]time.Time),
-		viewerLimits: viewerLimits{used: make(map[domain.ViewerLimit]int)},
-	}
+	return &Hub{opt: o, streams: make(map[domain.Name]*stream), lastEnding: new(ending)}
 }
 
-// revokedFor is how long a revoked key is remembered: longer than a request that resolved the key
-// before can take to publish.
-const revokedFor = 10 * time.Minute
-
-// Revoke disconnects the publishers that use one of refs, and refuses a publisher that was
-// authorized with one before. If end is true, their streams end at once; otherwise they are held,
-// so that an encoder with the new key continues them.
-func (h *Hub) Revoke(refs []domain.KeyRef, end bool) {
-	now := time.Now()
-	reason := domain.Errorf(domain.Denied, "the stream key was revoked")
+// EndOwners disconnects the publishers of owners for reason, and refuses the PublishRequests of now
+// that will turn out to be theirs. If end is true, their streams end at once, held ones too;
+// otherwise they are held, so that a publisher with another owner continues them. It returns how
+// many streams lost a publisher or ended.
+func (h *Hub) EndOwners(owners []any, end bool, reason error) (streams int) {
+	ended := make(map[any]bool, len(owners))
+	for _, owner := range owners {
+		ended[owner] = true
+	}
 	h.mu.Lock()
 	defer h.unlock()
-	for ref, at := range h.revoked {
-		if now.Sub(at) > revokedFor {
-			delete(h.revoked, ref)
-		}
-	}
-	for _, ref := range refs {
-		h.revoked[ref] = now
-	}
+	h.lastEnding.next = &ending{owners: ended, reason: reason}
+	h.lastEnding = h.lastEnding.next
 	for _, s := range h.streams {
 		detached := false
-		held := !s.published() && s.lastKey != (domain.KeyRef{}) && slices.Contains(refs, s.lastKey)
+		held := !s.published() && ended[s.owner]
 		for _, p := range s.pubs {
-			if p != nil && slices.Contains(refs, p.opt.Grant.Key) {
+			if p != nil && ended[p.opt.Owner] {
 				h.detach(p, reason)
 				detached = true
 			}
 		}
 		switch {
+		case !detached && !(held && end):
+			continue
 		case s.published():
-		case end && (detached || held):
+		case end:
 			h.end(s, errEnded)
-		case detached:
+		default:
 			h.hold(s, h.opt.Hold)
 		}
+		streams++
 	}
-}
-
-// EndKeyless ends the streams of room that are or were published without a key, because no revoked
-// key disconnects these. It does so in app, or in every app for "". It reports whether there was
-// one.
-func (h *Hub) EndKeyless(app, room string) bool {
-	reason := domain.Errorf(domain.Denied, "the room was deleted")
-	h.mu.Lock()
-	defer h.unlock()
-	found := false
-	for name, s := range h.streams {
-		if name.Room != room || app != "" && name.App != app {
-			continue
-		}
-		ended := !s.published() && s.session && s.lastKey == (domain.KeyRef{})
-		for _, p := range s.pubs {
-			if p != nil && p.opt.Grant.Key == (domain.KeyRef{}) {
-				h.detach(p, reason)
-				ended = true
-			}
-		}
-		if ended && !s.published() {
-			h.end(s, errEnded)
-		}
-		found = found || ended
-	}
-	return found
+	return streams
 }
 
 // Kick disconnects the publisher or viewer with that ID, for reason. A stream that loses its
 // publisher in this way is held.
 func (h *Hub) Kick(id uint64, reason error) error {
-	h.mu.Lock()
-	defer h.unlock()
-	for _, s := range h.streams {
-		for _, p := range s.pubs {
-			if p != nil && p.id == id {
-				h.detach(p, reason)
-				if !s.published() {
-					h.hold(s, h.opt.Hold)
-				}
-				return nil
-			}
-		}
+	for _, s := range h.sessions() {
 		if v := s.viewers.find(id); v != nil {
 			v.kick(reason)
 			return nil
+		}
+		s.mu.RLock()
+		pubs := s.pubs
+		s.mu.RUnlock()
+		for _, p := range pubs {
+			if p != nil && p.id == id {
+				p.leave(reason, h.opt.Hold)
+				return nil
+			}
 		}
 	}
 	return domain.Errorf(domain.NotFound, "no publisher or viewer has the id %d", id)

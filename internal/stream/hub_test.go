@@ -240,24 +240,24 @@ func TestOneOfRacingPublishersWins(t *testing.T) {
 func TestTakeover(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
-		policy Takeover
+		policy domain.Takeover
 		idle   time.Duration
 		wins   bool
 	}{
-		{"active publisher stays", TakeoverIdle, 1900 * ms, false},
-		{"idle publisher is replaced", TakeoverIdle, 2 * time.Second, true},
-		{"always", TakeoverAlways, 0, true},
-		{"never", TakeoverNever, time.Minute, false},
+		{"active publisher stays", domain.TakeoverIdle, 1900 * ms, false},
+		{"idle publisher is replaced", domain.TakeoverIdle, 2 * time.Second, true},
+		{"always", domain.TakeoverAlways, 0, true},
+		{"never", domain.TakeoverNever, time.Minute, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := NewHub(Options{Takeover: tt.policy})
+				h := NewHub(Options{})
 				first := mustPublish(t, h, PublishOptions{})
 				gop(t, first, 0, 1)
 				s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
 				readAll(t, s)
 				time.Sleep(tt.idle)
-				second, err := h.Publish(t.Context(), movie, PublishOptions{})
+				second, err := h.Publish(t.Context(), movie, PublishOptions{Takeover: tt.policy})
 				if (err == nil) != tt.wins {
 					t.Fatalf("the new publisher: %v", err)
 				}
@@ -285,75 +285,88 @@ func TestTakeover(t *testing.T) {
 	}
 }
 
-func TestRevoke(t *testing.T) {
-	ref := domain.KeyRef{ID: "a", Generation: 1}
+// TestEndOwners ends the publishers of an owner, and no others. Requests from before are refused if
+// they turn out to be of that owner, however late they publish; later ones are not.
+func TestEndOwners(t *testing.T) {
+	reason := domain.Errorf(domain.Denied, "enough")
+	other := domain.Name{App: "live", Room: "other"}
 	for _, end := range []bool{false, true} {
 		h := NewHub(Options{Hold: time.Hour})
-		p := mustPublish(t, h, grant(ref, domain.Primary))
+		before := h.NewPublishRequest()
+		p := mustPublish(t, h, owned("a", domain.Primary))
 		gop(t, p, 0, 1)
-		h.Revoke([]domain.KeyRef{ref}, end)
+		neighbor, err := h.Publish(t.Context(), other, owned("b", domain.Primary))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := h.EndOwners([]any{"nobody", "a"}, end, reason); n != 1 {
+			t.Errorf("end %v: %d streams, want 1", end, n)
+		}
 		<-p.Done()
-		if domain.KindOf(p.Err()) != domain.Denied {
+		if p.Err() != reason {
 			t.Errorf("the publisher got %v", p.Err())
+		}
+		if neighbor.Err() != nil {
+			t.Errorf("another owner's publisher got %v", neighbor.Err())
 		}
 		if _, ok := h.Info(movie); ok == end {
 			t.Errorf("end %v: the stream exists: %v", end, ok)
 		}
-		// A publisher whose key was resolved before the revocation is refused.
-		if _, err := h.Publish(context.Background(), movie, grant(ref, domain.Primary)); domain.KindOf(err) != domain.Denied {
-			t.Errorf("revoked key publishes: %v", err)
+		between := h.NewPublishRequest()
+		h.EndOwners([]any{"c"}, end, reason)
+		for _, tt := range []struct {
+			request *PublishRequest
+			owner   string
+			want    error
+		}{{before, "a", reason}, {before, "c", reason}, {between, "c", reason}, {between, "a", nil}} {
+			p, err := tt.request.Publish(t.Context(), movie, owned(tt.owner, domain.Primary))
+			if err != tt.want {
+				t.Errorf("a request of %s: %v, want %v", tt.owner, err, tt.want)
+			}
+			if err == nil {
+				p.End(Clean)
+			}
 		}
-		if _, err := h.Publish(context.Background(), movie,
-			grant(domain.KeyRef{ID: "a", Generation: 2}, domain.Primary)); err != nil {
-			t.Errorf("new key: %v", err)
-		}
+		mustPublish(t, h, owned("a", domain.Primary)) // a later request
 		h.Close()
 	}
 }
 
-// TestEndKeyless ends streams that were published without a key, live or held, and no others.
-func TestEndKeyless(t *testing.T) {
+// TestEndOwnersOfHeldStream ends a held stream only if its publisher's stream is to end.
+func TestEndOwnersOfHeldStream(t *testing.T) {
 	h := NewHub(Options{Hold: time.Hour})
 	defer h.Close()
-	if h.EndKeyless("", movie.Room) {
-		t.Error("there was nothing to end")
+	p := mustPublish(t, h, owned("a", domain.Primary))
+	gop(t, p, 0, 1)
+	p.End(Lost)
+	if n := h.EndOwners([]any{"a"}, false, errEnded); n != 0 {
+		t.Errorf("%d streams lost a publisher", n)
 	}
-	for _, lost := range []bool{false, true} {
-		p := mustPublish(t, h, grant(domain.KeyRef{}, domain.Primary))
-		gop(t, p, 0, 1)
-		if lost {
-			p.End(Lost)
-		}
-		if h.EndKeyless(movie.App, "other") || h.EndKeyless("other", movie.Room) || p.Err() != nil && !lost {
-			t.Errorf("lost %v: another room ends this one", lost)
-		}
-		if !h.EndKeyless("", movie.Room) {
-			t.Errorf("lost %v: nothing was ended", lost)
-		}
-		<-p.Done()
-		if _, ok := h.Info(movie); ok {
-			t.Errorf("lost %v: the stream is still there", lost)
-		}
+	if n := h.EndOwners([]any{"b"}, true, errEnded); n != 0 {
+		t.Errorf("%d streams of another owner ended", n)
 	}
-	p := mustPublish(t, h, grant(domain.KeyRef{ID: "a", Generation: 1}, domain.Primary))
-	if h.EndKeyless("", movie.Room) || p.Err() != nil {
-		t.Errorf("a publisher with a key is disconnected: %v", p.Err())
+	if in, ok := h.Info(movie); !ok || !in.Held {
+		t.Error("the held stream has ended")
+	}
+	if n := h.EndOwners([]any{"a"}, true, errEnded); n != 1 {
+		t.Errorf("%d streams ended, want 1", n)
+	}
+	if _, ok := h.Info(movie); ok {
+		t.Error("the held stream remains")
 	}
 }
 
-func TestDeletedRoomEndsHeldStream(t *testing.T) {
-	ref := domain.KeyRef{ID: "a", Generation: 1}
+// TestEndOwnersKeepsOtherRole ends the owner of a backup: the primary continues.
+func TestEndOwnersKeepsOtherRole(t *testing.T) {
 	h := NewHub(Options{Hold: time.Hour})
-	p := mustPublish(t, h, grant(ref, domain.Primary))
-	gop(t, p, 0, 1)
-	p.End(Lost)
-	h.Revoke([]domain.KeyRef{ref}, false)
-	if in, ok := h.Info(movie); !ok || !in.Held {
-		t.Error("a reset ends a held stream")
-	}
-	h.Revoke([]domain.KeyRef{ref}, true)
-	if _, ok := h.Info(movie); ok {
-		t.Error("a held stream outlives its room")
+	defer h.Close()
+	primary := mustPublish(t, h, owned("a", domain.Primary))
+	backup := mustPublish(t, h, owned("b", domain.Backup))
+	gop(t, primary, 0, 1)
+	h.EndOwners([]any{"b"}, true, errEnded)
+	<-backup.Done()
+	if in, ok := h.Info(movie); !ok || in.Held || primary.Err() != nil {
+		t.Errorf("exists: %v, held: %v, the primary got %v", ok, in.Held, primary.Err())
 	}
 }
 
@@ -508,8 +521,8 @@ func TestLeadingPictures(t *testing.T) {
 func TestBackup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{Hold: 20 * time.Second})
-		primary := mustPublish(t, h, grant(domain.KeyRef{ID: "p"}, domain.Primary))
-		backup := mustPublish(t, h, grant(domain.KeyRef{ID: "b"}, domain.Backup))
+		primary := mustPublish(t, h, owned("p", domain.Primary))
+		backup := mustPublish(t, h, owned("b", domain.Backup))
 		var s *Subscriber
 		var got []*media.Frame
 		run := func(seconds int, usePrimary, useBackup bool) {
@@ -767,7 +780,7 @@ func TestConcurrentUse(t *testing.T) {
 	for i := range 4 {
 		publishers.Go(func() {
 			for round := range 50 {
-				p, err := h.Publish(ctx, movie, grant(domain.KeyRef{ID: "k", Generation: uint64(i*100 + round)}, domain.Role(i%2)))
+				p, err := h.Publish(ctx, movie, owned(i*100+round, domain.Role(i%2)))
 				if err != nil {
 					continue
 				}
@@ -778,7 +791,7 @@ func TestConcurrentUse(t *testing.T) {
 					p.Write(audio(time.Duration(f) * ms))
 				}
 				if round%5 == 0 {
-					h.Revoke([]domain.KeyRef{{ID: "k", Generation: uint64(i*100 + round)}}, round%2 == 0)
+					h.EndOwners([]any{i*100 + round}, round%2 == 0, errEnded)
 				}
 				p.End(EndReason(round % 2))
 			}
@@ -800,7 +813,8 @@ func TestSessionEndsDuringPublish(t *testing.T) {
 		t.Fatalf("reserveEpoch with a session: %v, %v", number, err)
 	}
 	old.End(Clean)
-	if err := h.attach(&Publisher{done: make(chan struct{})}, movie, number); !errors.Is(err, errNoSession) {
+	p := &Publisher{done: make(chan struct{})}
+	if err := h.NewPublishRequest().attach(p, movie, number); !errors.Is(err, errNoSession) {
 		t.Errorf("attach: %v", err)
 	}
 	mustPublish(t, h, PublishOptions{})
@@ -814,8 +828,8 @@ func TestSessionEndsDuringPublish(t *testing.T) {
 func TestBackupGoesIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{})
-		primary := mustPublish(t, h, grant(domain.KeyRef{ID: "a"}, domain.Primary))
-		backup := mustPublish(t, h, grant(domain.KeyRef{ID: "b"}, domain.Backup))
+		primary := mustPublish(t, h, owned("a", domain.Primary))
+		backup := mustPublish(t, h, owned("b", domain.Backup))
 		var at time.Duration
 		step := func(publishers ...*Publisher) {
 			for _, p := range publishers {

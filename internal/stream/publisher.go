@@ -15,8 +15,11 @@ type PublishOptions struct {
 	Proto  string // "rtmp", "file", ...: where the frames come from
 	Remote string // host:port, "" for a file
 	URL    string // for statistics: without key, token or query
-	Grant  domain.Grant
-	Skips  *media.Skips // counts its media that was skipped, for statistics; may be nil
+	Role   domain.Role
+	// Owner is a comparable value, for EndOwners: in whose name it publishes.
+	Owner    any
+	Takeover domain.Takeover // whether it may replace another publisher
+	Skips    *media.Skips    // counts its media that was skipped, for statistics; may be nil
 }
 
 // A Publisher writes the frames of one encoder, relay or file. Only one goroutine may call Write
@@ -47,10 +50,49 @@ type Publisher struct {
 	pending bool // active, but waits for a random access point
 }
 
-// Publish starts a session of name, or continues a held one. It fails with Conflict if name has a
-// publisher, with Denied if the grant's key has been revoked since, and with Unavailable if the hub
-// is closed.
+// A PublishRequest is a publisher whose rights are not known yet. It is created before they are
+// checked, so that EndOwners holds for it from then on.
+type PublishRequest struct {
+	hub   *Hub
+	since *ending // the newest when the request was created
+}
+
+// An ending is one call of EndOwners. It keeps later ones in memory, and no request keeps earlier
+// ones. Under hub.mu.
+type ending struct {
+	owners map[any]bool
+	reason error
+	next   *ending
+}
+
+// NewPublishRequest returns a new PublishRequest.
+func (h *Hub) NewPublishRequest() *PublishRequest {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return &PublishRequest{hub: h, since: h.lastEnding}
+}
+
+// refusal returns the reason if EndOwners was called for owner since the request was created. The
+// caller holds h.mu.
+func (r *PublishRequest) refusal(owner any) error {
+	for e := r.since.next; e != nil; e = e.next {
+		if e.owners[owner] {
+			return e.reason
+		}
+	}
+	return nil
+}
+
+// Publish is PublishRequest.Publish for a publisher whose rights need no check.
 func (h *Hub) Publish(ctx context.Context, name domain.Name, o PublishOptions) (*Publisher, error) {
+	return h.NewPublishRequest().Publish(ctx, name, o)
+}
+
+// Publish starts a session of name, or continues a held one. It fails with Conflict if name has a
+// publisher, with the reason of EndOwners if that was called for o.Owner since the request was
+// created, and with Unavailable if the hub is closed.
+func (r *PublishRequest) Publish(ctx context.Context, name domain.Name, o PublishOptions) (*Publisher, error) {
+	h := r.hub
 	for {
 		epoch, err := h.reserveEpoch(ctx, name)
 		if err != nil {
@@ -58,7 +100,7 @@ func (h *Hub) Publish(ctx context.Context, name domain.Name, o PublishOptions) (
 		}
 		p := &Publisher{id: h.ids.Add(1), opt: o.truncated(), since: time.Now(), done: make(chan struct{}),
 			program: new(media.Program)}
-		switch err := h.attach(p, name, epoch); {
+		switch err := r.attach(p, name, epoch); {
 		case err == nil:
 			return p, nil
 		case !errors.Is(err, errNoSession):
@@ -88,15 +130,15 @@ func (h *Hub) reserveEpoch(ctx context.Context, name domain.Name) (*uint64, erro
 
 // attach makes p the publisher of its role. If there is no session, it starts one with the number
 // epoch, or fails with errNoSession if that is nil.
-func (h *Hub) attach(p *Publisher, name domain.Name, epoch *uint64) error {
+func (r *PublishRequest) attach(p *Publisher, name domain.Name, epoch *uint64) error {
+	h, role := r.hub, p.opt.Role
 	h.mu.Lock()
 	defer h.unlock()
-	role := p.opt.Grant.Role
 	if h.closed {
 		return domain.Errorf(domain.Unavailable, "the server is stopping")
 	}
-	if _, ok := h.revoked[p.opt.Grant.Key]; ok && p.opt.Grant.Key != (domain.KeyRef{}) {
-		return domain.Errorf(domain.Denied, "the stream key was revoked")
+	if err := r.refusal(p.opt.Owner); err != nil {
+		return err
 	}
 	s := h.streams[name]
 	if epoch == nil && (s == nil || !s.session) {
@@ -107,7 +149,7 @@ func (h *Hub) attach(p *Publisher, name domain.Name, epoch *uint64) error {
 		h.streams[name] = s
 	}
 	if old := s.pubs[role]; old != nil {
-		if !h.takeoverAllowed(old) {
+		if !p.mayReplace(old) {
 			return domain.Errorf(domain.Conflict, "%s is being published by another encoder", name)
 		}
 		h.detach(old, domain.Errorf(domain.Conflict, "another encoder took over"))
@@ -118,7 +160,7 @@ func (h *Hub) attach(p *Publisher, name domain.Name, epoch *uint64) error {
 		s.holds++
 	}
 	s.mu.Lock()
-	s.pubs[role], s.lastKey = p, p.opt.Grant.Key
+	s.pubs[role], s.owner = p, p.opt.Owner
 	event := Resumed
 	if !s.session {
 		s.session, s.started, s.epoch, event = true, p.since, *epoch, Started
@@ -134,15 +176,15 @@ func (h *Hub) attach(p *Publisher, name domain.Name, epoch *uint64) error {
 	return nil
 }
 
-// takeoverAllowed reports whether a new publisher may replace p.
-func (h *Hub) takeoverAllowed(p *Publisher) bool {
-	switch h.opt.Takeover {
-	case TakeoverAlways:
+// mayReplace reports whether p may replace old.
+func (p *Publisher) mayReplace(old *Publisher) bool {
+	switch p.opt.Takeover {
+	case domain.TakeoverAlways:
 		return true
-	case TakeoverNever:
+	case domain.TakeoverNever:
 		return false
 	}
-	return p.idle(time.Now()) >= h.opt.Idle
+	return old.idle(time.Now()) >= old.s.hub.opt.Idle
 }
 
 // idle returns how long p has sent no frame.
@@ -156,11 +198,11 @@ func (p *Publisher) idle(now time.Time) time.Duration {
 // detach removes p from its stream, which may then have no publisher. The caller holds h.mu.
 func (h *Hub) detach(p *Publisher, reason error) {
 	s := p.s
-	if s.pubs[p.opt.Grant.Role] != p {
+	if s.pubs[p.opt.Role] != p {
 		return
 	}
 	s.mu.Lock()
-	s.pubs[p.opt.Grant.Role] = nil
+	s.pubs[p.opt.Role] = nil
 	p.detached = true
 	p.dropWarm()
 	if s.active.CompareAndSwap(p, nil) {
@@ -206,21 +248,25 @@ const (
 
 // End detaches p from its stream.
 func (p *Publisher) End(how EndReason) {
+	d := p.s.hub.opt.Hold
+	if how == Clean {
+		d = p.s.hub.opt.HoldClean
+	}
+	p.leave(nil, d)
+}
+
+// leave detaches p from its stream for reason, if it is attached, and holds the stream for d.
+func (p *Publisher) leave(reason error, d time.Duration) {
 	h, s := p.s.hub, p.s
 	h.mu.Lock()
 	defer h.unlock()
-	if s.pubs[p.opt.Grant.Role] != p {
+	if s.pubs[p.opt.Role] != p {
 		return
 	}
-	h.detach(p, nil)
-	if s.published() {
-		return
+	h.detach(p, reason)
+	if !s.published() {
+		h.hold(s, d)
 	}
-	d := h.opt.Hold
-	if how == Clean {
-		d = h.opt.HoldClean
-	}
-	h.hold(s, d)
 }
 
 // Write publishes f and takes ownership of it. It never blocks on a viewer. It fails if p has been

@@ -16,7 +16,7 @@ func TestViewerExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{})
 		defer h.Close()
-		p := mustPublish(t, h, grant(domain.KeyRef{}, domain.Primary))
+		p := mustPublish(t, h, owned(nil, domain.Primary))
 		defer p.End(Clean)
 		gop(t, p, 0, 1)
 		for _, tt := range []struct {
@@ -51,7 +51,7 @@ func TestEndViewers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{})
 		defer h.Close()
-		p := mustPublish(t, h, grant(domain.KeyRef{}, domain.Primary))
+		p := mustPublish(t, h, owned(nil, domain.Primary))
 		defer p.End(Clean)
 		gop(t, p, 0, 1)
 		reason := domain.CodeErrorf(domain.Denied, domain.SessionEnded, "enough")
@@ -96,24 +96,4 @@ func TestEndViewers(t *testing.T) {
 		h.Close()
 		<-waits
 	})
-}
-
-// TestReserveViewers reserves viewers of a limit for a client that counts as several.
-func TestReserveViewers(t *testing.T) {
-	h := NewHub(Options{})
-	defer h.Close()
-	pass := domain.ViewerLimit{ID: [16]byte{1}, Max: 3}
-	for _, step := range []struct {
-		n  int
-		ok bool
-	}{{2, true}, {2, false}, {1, true}, {1, false}, {0, true}} {
-		if err := h.ReserveViewers(pass, step.n); (err == nil) != step.ok || err != nil &&
-			domain.CodeOf(err) != domain.TokenViewerLimit {
-			t.Errorf("%d more: %v", step.n, err)
-		}
-	}
-	h.ReleaseViewers(pass, 3)
-	if len(h.viewerLimits.used) != 0 {
-		t.Errorf("%v are still reserved", h.viewerLimits.used)
-	}
 }

@@ -185,7 +185,7 @@ func (s *stream) info(now time.Time) Info {
 
 func (p *Publisher) info(now time.Time, active bool) ConnInfo {
 	return ConnInfo{
-		ID: p.id, Proto: p.opt.Proto, Remote: p.opt.Remote, URL: p.opt.URL, Role: p.opt.Grant.Role, Active: active,
+		ID: p.id, Proto: p.opt.Proto, Remote: p.opt.Remote, URL: p.opt.URL, Role: p.opt.Role, Active: active,
 		Since:      p.since,
 		VideoBytes: p.video.total.Load(), AudioBytes: p.audio.total.Load(),
 		VideoKbps: p.video.kbps(now.Sub(p.since)), AudioKbps: p.audio.kbps(now.Sub(p.since)),

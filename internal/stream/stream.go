@@ -28,9 +28,9 @@ type stream struct {
 	pubs    [2]*Publisher // by role
 
 	// Under hub.mu.
-	lastKey   domain.KeyRef // of the newest publisher
-	waiting   int           // viewers that wait for the session to start
-	waiters   *waiterGroup  // those of them that are not part of the server; nil if there are none
+	owner     any          // of the newest publisher
+	waiting   int          // viewers that wait for the session to start
+	waiters   *waiterGroup // those of them that are not part of the server; nil if there are none
 	holds     int
 	holdTimer *time.Timer
 

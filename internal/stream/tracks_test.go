@@ -138,8 +138,8 @@ func TestFirstTrackComesLast(t *testing.T) {
 func TestBackupTracks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{})
-		one := mustPublish(t, h, grant(domain.KeyRef{}, domain.Primary))
-		two := mustPublish(t, h, grant(domain.KeyRef{}, domain.Backup))
+		one := mustPublish(t, h, owned(nil, domain.Primary))
+		two := mustPublish(t, h, owned(nil, domain.Backup))
 		v := numbered(media.Video, 0, 1)
 		for n := range 75 {
 			at := time.Duration(n) * 40 * ms

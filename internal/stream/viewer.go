@@ -10,12 +10,14 @@ import (
 
 // ViewerOptions describe a viewer.
 type ViewerOptions struct {
-	Proto       string             // "rtmp", "flv", "hls", ...: readers by one wake together
-	Remote      string             // host:port
-	URL         string             // for statistics: without token or query
-	Internal    bool               // part of the server: not counted as a viewer
-	ViewerLimit domain.ViewerLimit // of its token; zero: no limit
-	Expires     time.Time          // when the viewer is kicked; zero: never
+	Proto    string    // "rtmp", "flv", "hls", ...: readers by one wake together
+	Remote   string    // host:port
+	URL      string    // for statistics: without token or query
+	Internal bool      // part of the server: not counted as a viewer
+	Expires  time.Time // when the viewer is kicked; zero: never
+	// Reserve, if set, is called before the viewer joins. It may refuse the viewer. release is called
+	// when the viewer has left.
+	Reserve func() (release func(), err error)
 }
 
 // A Viewer is one viewer of a stream in statistics, which can be kicked. A Subscriber has one, and
@@ -30,6 +32,7 @@ type Viewer struct {
 	reason         error // why kicked was closed; read after kicked
 	kickOnce       sync.Once
 	leaveOnce      sync.Once
+	release        func()        // of ViewerOptions.Reserve; nil if there is none
 	expiry         *time.Timer   // nil if it never expires
 	skips          atomic.Uint64 // how often it skipped to a newer keyframe
 	writtenDTS     atomic.Int64  // DTS of the last frame written to it
@@ -37,17 +40,20 @@ type Viewer struct {
 	setUnsentLimit func(n int)
 }
 
-// Join adds a viewer to the session of name. It fails with NotFound if there is none, and with
-// Limit if as many viewers as its ViewerLimit allows watch any session. The caller must call Leave.
+// Join adds a viewer to the session of name. It fails with NotFound if there is none, and with the
+// error of ViewerOptions.Reserve. The caller must call Leave.
 func (h *Hub) Join(name domain.Name, o ViewerOptions) (*Viewer, error) {
 	s := h.session(name)
 	if s == nil {
 		return nil, domain.Errorf(domain.NotFound, "nobody is publishing %s", name)
 	}
-	if err := h.ReserveViewers(o.ViewerLimit, 1); err != nil {
-		return nil, err
-	}
 	v := &Viewer{s: s, opt: o.truncated(), since: time.Now(), kicked: make(chan struct{})}
+	if o.Reserve != nil {
+		var err error
+		if v.release, err = o.Reserve(); err != nil {
+			return nil, err
+		}
+	}
 	s.viewers.add(v, &h.ids)
 	s.countViewer(o, 1)
 	if !o.Expires.IsZero() {
@@ -64,7 +70,9 @@ func (v *Viewer) Leave() {
 	v.leaveOnce.Do(func() {
 		v.s.viewers.remove(v)
 		v.s.countViewer(v.opt, -1)
-		v.s.hub.ReleaseViewers(v.opt.ViewerLimit, 1)
+		if v.release != nil {
+			v.release()
+		}
 		if v.expiry != nil {
 			v.expiry.Stop()
 		}

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -56,43 +57,41 @@ func TestBatchWindowCountsViewers(t *testing.T) {
 	})
 }
 
-// TestViewerLimit checks that a limit counts the viewers of all streams.
-func TestViewerLimit(t *testing.T) {
+// TestReservation has viewers join who need a reservation: it is released once, when they have left.
+func TestReservation(t *testing.T) {
 	h := NewHub(Options{})
 	defer h.Close()
-	names := []domain.Name{{App: "live", Room: "a"}, {App: "live", Room: "b"}}
-	for _, name := range names {
-		if _, err := h.Publish(t.Context(), name, PublishOptions{}); err != nil {
-			t.Fatal(err)
+	mustPublish(t, h, PublishOptions{})
+	reserved, full := 0, errors.New("full")
+	reserve := func() (func(), error) {
+		if reserved == 2 {
+			return nil, full
 		}
+		reserved++
+		return func() { reserved-- }, nil
 	}
-	pass := domain.ViewerLimit{ID: [16]byte{1}, Max: 2}
-	join := func(name domain.Name, p domain.ViewerLimit) (*Viewer, error) {
-		return h.Join(name, ViewerOptions{ViewerLimit: p})
-	}
-	first, err := join(names[0], pass)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := join(names[1], pass); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := join(names[0], pass); domain.KindOf(err) != domain.Limit {
-		t.Errorf("the third of two: %v", err)
-	}
-	for _, other := range []domain.ViewerLimit{{}, {ID: [16]byte{2}, Max: 1}} {
-		if _, err := join(names[0], other); err != nil {
-			t.Errorf("with limit %v: %v", other, err)
+	join := func(name domain.Name, want error) *Viewer {
+		t.Helper()
+		v, err := h.Join(name, ViewerOptions{Proto: "test", Reserve: reserve})
+		if err != want && domain.KindOf(err) != domain.NotFound {
+			t.Fatalf("%v, want %v", err, want)
 		}
+		return v
+	}
+	join(domain.Name{App: "live", Room: "nobody"}, nil)
+	if reserved != 0 {
+		t.Error("a viewer of no stream has a reservation")
+	}
+	first := join(movie, nil)
+	join(movie, nil)
+	join(movie, full)
+	if n := h.Viewers(movie, 0, make([]ConnInfo, 3)); n != 2 {
+		t.Errorf("%d viewers, want 2", n)
 	}
 	first.Leave()
-	first.Leave() // must count once
-	if _, err := join(names[0], pass); err != nil {
-		t.Errorf("when one has left: %v", err)
-	}
-	if _, err := join(names[0], pass); domain.KindOf(err) != domain.Limit {
-		t.Errorf("the fourth of two: %v", err)
-	}
+	first.Leave() // must release once
+	join(movie, nil)
+	join(movie, full)
 }
 
 // TestTextsAreTruncated joins and publishes with very long texts: statistics keep a bounded start

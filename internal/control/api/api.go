@@ -84,7 +84,7 @@ type App struct {
 // answers in JSON, with problem details (RFC 9457): 401 without a valid credential, 403 with one
 // that lacks rights.
 func New(o Options) http.Handler {
-	s := &server{Options: o, mux: http.NewServeMux(), page: newPage(),
+	s := &server{Options: o, revoker: auth.Revoker{Hub: o.Hub}, mux: http.NewServeMux(), page: newPage(),
 		refusalLimiter: logging.Limiter{Interval: time.Second}}
 	s.mux.Handle("/control/get", s.enveloped(s.getKey))
 	s.mux.Handle("/control/reset", s.enveloped(s.resetKey))
@@ -104,6 +104,7 @@ func New(o Options) http.Handler {
 
 type server struct {
 	Options
+	revoker        auth.Revoker
 	mux            *http.ServeMux
 	page           *page
 	refusalLimiter logging.Limiter // limits the log lines about refused requests

@@ -56,9 +56,9 @@ func (s *server) resetKey(r *http.Request, args url.Values) (any, error) {
 	}
 	if grace > 0 {
 		// a closed hub has no publishers left to disconnect
-		time.AfterFunc(grace, func() { s.Hub.Revoke(revoked, false) })
+		time.AfterFunc(grace, func() { s.revoker.Revoke(revoked, false) })
 	} else {
-		s.Hub.Revoke(revoked, false)
+		s.revoker.Revoke(revoked, false)
 	}
 	s.logControl("reset", app, room, r)
 	return key.Secret, nil
@@ -76,8 +76,8 @@ func (s *server) deleteRoom(r *http.Request, args url.Values) (any, error) {
 	if err != nil && domain.KindOf(err) != domain.NotFound {
 		return nil, s.storeError("delete", app, room, err)
 	}
-	s.Hub.Revoke(revoked, true)
-	if !s.Hub.EndKeyless(app, room) && err != nil {
+	s.revoker.Revoke(revoked, true)
+	if !s.revoker.EndKeyless(app, room) && err != nil {
 		return nil, s.storeError("delete", app, room, err)
 	}
 	s.EndSessions(app, room)

@@ -229,6 +229,7 @@ func TestResetAndDeleteDisconnectPublisher(t *testing.T) {
 			other := s.publish(domain.Name{App: "live", Room: "other"}, domain.KeyRef{ID: "another", Generation: 1})
 
 			// The operation must finish although the client has disconnected.
+			request := s.hub.NewPublishRequest() // of an encoder whose key is being checked
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			r := httptest.NewRequest(http.MethodGet, c.target, nil).WithContext(ctx)
@@ -251,7 +252,7 @@ func TestResetAndDeleteDisconnectPublisher(t *testing.T) {
 			if ok != c.held || in.Held != c.held {
 				t.Errorf("stream exists: %v, held: %v; want %v", ok, in.Held, c.held)
 			}
-			_, err := s.hub.Publish(t.Context(), name, stream.PublishOptions{Grant: domain.Grant{Key: key}})
+			_, err := request.Publish(t.Context(), name, stream.PublishOptions{Owner: domain.Grant{Key: key}.Owner()})
 			if domain.KindOf(err) != domain.Denied {
 				t.Errorf("the old key: %v", err)
 			}

@@ -103,7 +103,7 @@ func (s *fixture) publish(name domain.Name, key domain.KeyRef) *stream.Publisher
 	s.t.Helper()
 	p, err := s.hub.Publish(context.Background(), name, stream.PublishOptions{
 		Proto: "rtmp", Remote: "192.0.2.7:5000", URL: "rtmp://localhost:1935/" + name.String(),
-		Grant: domain.Grant{Name: name, Key: key},
+		Owner: domain.Grant{Name: name, Key: key}.Owner(),
 	})
 	if err != nil {
 		s.t.Fatal(err)

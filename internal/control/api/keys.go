@@ -129,7 +129,7 @@ func (s *server) revokeKey(ctx context.Context, in *revokeInput) (*struct{}, err
 		}
 		return nil, humaError(err)
 	}
-	s.Hub.Revoke(refs, false)
+	s.revoker.Revoke(refs, false)
 	s.Log.Info("control", "action", "revoke key", "id", in.ID)
 	return nil, nil
 }

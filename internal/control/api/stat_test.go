@@ -195,7 +195,7 @@ func TestSkippedFrames(t *testing.T) {
 	s := newFixture(t, nil)
 	name, skips := domain.Name{App: "live", Room: "movie"}, &media.Skips{}
 	if _, err := s.hub.Publish(t.Context(), name,
-		stream.PublishOptions{Proto: "rtmp", Grant: domain.Grant{Name: name}, Skips: skips}); err != nil {
+		stream.PublishOptions{Proto: "rtmp", Skips: skips}); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.get("/stat/livestat").Body.String(); strings.Contains(got, "skipped") ||
@@ -231,7 +231,7 @@ func TestFailedConsumer(t *testing.T) {
 	defer stop()
 	name := domain.Name{App: "live", Room: "movie"}
 	if _, err := s.hub.Publish(t.Context(), name,
-		stream.PublishOptions{Proto: "rtmp", Grant: domain.Grant{Name: name}}); err != nil {
+		stream.PublishOptions{Proto: "rtmp"}); err != nil {
 		t.Fatal(err)
 	}
 	<-ended

@@ -24,10 +24,11 @@ type tokenResponse struct {
 func TestTokensV1(t *testing.T) {
 	s := newFixture(t, func(o *Options) { o.TokenIssuer = testTokens })
 	s.get("/control/get?room=movie")
-	authorizer := auth.NewStreamAuth(s.keys, auth.Options{
+	streamAuth := auth.NewStreamAuth(s.keys, auth.Options{
 		Apps: map[string]auth.App{"live": {Live: true}, "quiet": {Live: true}}, Private: []string{"*"},
 		Tokens: auth.TokenOptions{Secret: testTokens.Secret, MaxAge: testTokens.MaxAge},
 	})
+	authorizer := auth.NewChain(nil, streamAuth.Authenticate, streamAuth.ConsumeToken)
 	for _, c := range []struct {
 		name, body string
 		r          domain.AuthRequest

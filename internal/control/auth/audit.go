@@ -60,28 +60,19 @@ func (a *Audit) Latest(limit int) []Refusal {
 	return list
 }
 
-// Wrap returns an Authorizer that asks next and adds every refusal to the audit.
-func (a *Audit) Wrap(next domain.Authorizer) domain.Authorizer { return &auditedAuthorizer{next, a} }
-
-type auditedAuthorizer struct {
-	next  domain.Authorizer
-	audit *Audit
-}
-
-// Authorize implements domain.Authorizer. Refusals because a service is unavailable or a limit is
-// reached count too: users report them to the operator.
-func (a *auditedAuthorizer) Authorize(ctx context.Context, r domain.AuthRequest) (domain.Grant, error) {
-	grant, err := a.next.Authorize(ctx, r)
-	if kind := domain.KindOf(err); kind == domain.Denied || kind == domain.Unavailable && ctx.Err() == nil {
-		n := Refusal{Action: r.Action.String(), Proto: r.Proto, Remote: r.Remote, Reason: domain.Reason(err),
-			Code: domain.CodeOf(err)}
-		if len(r.App) <= maxRefusalName && domain.CheckApp(r.App) == nil {
-			n.App = r.App
-		}
-		if r.Action == domain.Play && len(r.Name) <= maxRefusalName && domain.CheckRoom(r.Name) == nil {
-			n.Room = r.Name
-		}
-		a.audit.Add(n)
+// addRefusal keeps that r was refused for err. Refusals because a service is unavailable or a limit
+// is reached count too: users report them to the operator.
+func (a *Audit) addRefusal(ctx context.Context, r domain.AuthRequest, err error) {
+	if kind := domain.KindOf(err); kind != domain.Denied && (kind != domain.Unavailable || ctx.Err() != nil) {
+		return
 	}
-	return grant, err
+	n := Refusal{Action: r.Action.String(), Proto: r.Proto, Remote: r.Remote, Reason: domain.Reason(err),
+		Code: domain.CodeOf(err)}
+	if len(r.App) <= maxRefusalName && domain.CheckApp(r.App) == nil {
+		n.App = r.App
+	}
+	if r.Action == domain.Play && len(r.Name) <= maxRefusalName && domain.CheckRoom(r.Name) == nil {
+		n.Room = r.Name
+	}
+	a.Add(n)
 }

@@ -30,7 +30,7 @@ func TestAuditKeepsLatest(t *testing.T) {
 func TestAuditRecordsNoSecrets(t *testing.T) {
 	var a Audit
 	keys := newFakeKeys()
-	g := a.Wrap(NewStreamAuth(keys, Options{Apps: testApps, Private: []string{"live"}}))
+	g := NewChain(&a, NewStreamAuth(keys, Options{Apps: testApps, Private: []string{"live"}}).Authenticate)
 	wrong := domain.NewSecret()
 	for _, r := range []domain.AuthRequest{
 		{Action: domain.Publish, App: "live", Name: wrong, Token: "t0k3n", Proto: "rtmp", Remote: "192.0.2.1:1"},
@@ -57,9 +57,9 @@ func TestAuditRecordsNoSecrets(t *testing.T) {
 // those of clients that have disconnected.
 func TestAuditRecordsUnavailableStore(t *testing.T) {
 	var a Audit
-	g := a.Wrap(authorizerFunc(func(context.Context, domain.AuthRequest) (domain.Grant, error) {
+	g := NewChain(&a, func(context.Context, domain.AuthRequest, domain.Grant) (domain.Grant, error) {
 		return domain.Grant{}, domain.Errorf(domain.Unavailable, "store unavailable")
-	}))
+	})
 	left, leave := context.WithCancel(t.Context())
 	leave()
 	for _, ctx := range []context.Context{t.Context(), left} {
@@ -68,10 +68,4 @@ func TestAuditRecordsUnavailableStore(t *testing.T) {
 	if got := a.Latest(10); len(got) != 1 || got[0].Room != "movie" || got[0].Reason != "store unavailable" {
 		t.Errorf("recorded %+v", got)
 	}
-}
-
-type authorizerFunc func(context.Context, domain.AuthRequest) (domain.Grant, error)
-
-func (f authorizerFunc) Authorize(ctx context.Context, r domain.AuthRequest) (domain.Grant, error) {
-	return f(ctx, r)
 }

@@ -87,13 +87,12 @@ func TestOneTimeToken(t *testing.T) {
 	keys.key.Created = time.Now().Add(-time.Minute).UTC()
 	var webhookErr error
 	calls := 0
-	g := NewStreamAuth(keys, Options{
+	g := newTestChain(keys, Options{
 		Apps: testApps, Private: []string{"*"}, OneTimeTokens: o,
 		Tokens: TokenOptions{Secret: tokenSecret, MaxAge: 24 * time.Hour},
-		Webhook: func(_ context.Context, _ domain.AuthRequest, grant domain.Grant) (domain.Grant, error) {
-			calls++
-			return grant, webhookErr
-		},
+	}, func(_ context.Context, _ domain.AuthRequest, grant domain.Grant) (domain.Grant, error) {
+		calls++
+		return grant, webhookErr
 	})
 	m := TokenIssuer{Secret: tokenSecret, MaxAge: 24 * time.Hour}
 	now := time.Now()

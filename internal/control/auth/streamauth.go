@@ -1,6 +1,6 @@
 // Package auth authorizes publishers and viewers (StreamAuth) and operators (AdminAuth). It knows
-// stream keys only through domain.KeyStore, and no stream protocol. What a stream does with a grant
-// and its revocation is the hub's concern.
+// stream keys only through domain.KeyStore, and no stream protocol. A Chain is all that a publisher
+// or viewer must pass, and a Revoker disconnects publishers whose right has ended.
 package auth
 
 import (
@@ -24,14 +24,12 @@ type App struct {
 type Options struct {
 	Apps   map[string]App // by name
 	NoAuth bool           // a room name is enough to publish, without a key
+	// Takeover is the policy for publishers that arrive while another is publishing.
+	Takeover domain.Takeover
 
 	Tokens        TokenOptions
 	Private       []string                 // what needs a token to play: "app", "app/room" or "*" for all
 	OneTimeTokens domain.OneTimeTokenStore // nil: one-time tokens are refused
-
-	// Webhook must grant the request too, after all checks of StreamAuth and before a one-time
-	// token is consumed. It may grant another room. nil: there is no webhook.
-	Webhook func(context.Context, domain.AuthRequest, domain.Grant) (domain.Grant, error)
 
 	// Failures is the number of refused keys per minute and address after which further attempts
 	// are delayed for up to 4 s. 0 means no limit. IPv6 addresses count by /64.
@@ -40,17 +38,17 @@ type Options struct {
 	LimitLoopback bool
 }
 
-// StreamAuth implements domain.Authorizer over a key store. Rooms that are not private need no
-// credential to play; publishing needs a stream key. A token is accepted for both.
+// StreamAuth authenticates publishers and viewers, as steps of a Chain. Rooms that are not private
+// need no credential to play; publishing needs a stream key. A token is accepted for both.
 type StreamAuth struct {
 	keys          domain.KeyStore
 	apps          map[string]App
 	appNames      string // for refusals
 	noAuth        bool
+	takeover      domain.Takeover
 	tokens        *tokenVerifier // nil: tokens are not configured
 	private       map[string]bool
 	oneTimeTokens domain.OneTimeTokenStore
-	webhook       func(context.Context, domain.AuthRequest, domain.Grant) (domain.Grant, error)
 	failures      failures
 	lookups       *netx.AddressSemaphore
 }
@@ -70,7 +68,7 @@ func NewStreamAuth(keys domain.KeyStore, o Options) *StreamAuth {
 		tokens:        newTokenVerifier(o.Tokens),
 		private:       private,
 		oneTimeTokens: o.OneTimeTokens,
-		webhook:       o.Webhook,
+		takeover:      o.Takeover,
 		keys:          keys,
 		apps:          maps.Clone(o.Apps),
 		appNames:      strings.Join(slices.Sorted(maps.Keys(o.Apps)), ", "),
@@ -80,45 +78,42 @@ func NewStreamAuth(keys domain.KeyStore, o Options) *StreamAuth {
 	}
 }
 
-// Authorize implements domain.Authorizer. Requests from an address with too many refused keys are
-// delayed before they are checked. When the store is unavailable every request is refused, with the
-// store's kind of error.
-func (s *StreamAuth) Authorize(ctx context.Context, r domain.AuthRequest) (domain.Grant, error) {
-	grant, c, err := s.authorizeLocal(ctx, r)
-	if err == nil && s.webhook != nil {
-		grant, err = s.webhook(ctx, r, grant)
-	}
-	if err == nil {
-		err = s.consumeToken(ctx, c, r)
-	}
-	if err != nil {
-		return domain.Grant{}, err
-	}
-	return grant, nil
-}
-
-// authorizeLocal makes all checks that need neither the webhook nor the one-time token store. It
-// returns the claims of the request's token, or zero Claims when the request needs no token.
-func (s *StreamAuth) authorizeLocal(ctx context.Context, r domain.AuthRequest) (domain.Grant, Claims, error) {
+// Authenticate is the Step that finds out what the credentials of a request grant. Requests from an
+// address with too many refused keys are delayed before they are checked. When the store is
+// unavailable every request is refused, with the store's kind of error.
+func (s *StreamAuth) Authenticate(ctx context.Context, r domain.AuthRequest, _ domain.Grant) (domain.Grant, error) {
 	if err := s.CheckApp(r.App); err != nil {
-		return domain.Grant{}, Claims{}, err
+		return domain.Grant{}, err
 	}
 	if r.Action == domain.Play {
 		name, err := domain.ParseName(r.App, r.Name)
 		if err == nil && s.Private(name) {
 			return s.playByToken(ctx, name, r)
 		}
-		return domain.Grant{Name: name}, Claims{}, err
+		return domain.Grant{Name: name}, err
 	}
-	if s.noAuth && !domain.LooksLikeKey(r.Name) {
+	grant, err := s.authenticatePublisher(ctx, r)
+	grant.Takeover = s.takeover
+	return grant, err
+}
+
+func (s *StreamAuth) authenticatePublisher(ctx context.Context, r domain.AuthRequest) (domain.Grant, error) {
+	switch {
+	case domain.LooksLikeKey(r.Name):
+	case s.noAuth:
 		name, err := domain.ParseName(r.App, r.Name)
-		return domain.Grant{Name: name}, Claims{}, err
-	}
-	if r.Token != "" && s.tokens != nil && !domain.LooksLikeKey(r.Name) {
+		return domain.Grant{Name: name}, err
+	case r.Token != "" && s.tokens != nil:
 		return s.publishByToken(ctx, r)
 	}
-	grant, err := s.publishByKey(ctx, r)
-	return grant, Claims{}, err
+	return s.publishByKey(ctx, r)
+}
+
+// AuthenticateOperator is the Step for a stream that the operator pulls from another server: it needs
+// no credential.
+func (s *StreamAuth) AuthenticateOperator(_ context.Context, r domain.AuthRequest, _ domain.Grant) (domain.Grant,
+	error) {
+	return domain.Grant{Name: domain.Name{App: r.App, Room: r.Name}, Takeover: s.takeover}, nil
 }
 
 // Private reports whether playing name needs a token.
@@ -146,39 +141,46 @@ func (s *StreamAuth) verifyToken(ctx context.Context, r domain.AuthRequest) (Cla
 	return c, nil
 }
 
-func (s *StreamAuth) playByToken(ctx context.Context, name domain.Name, r domain.AuthRequest) (domain.Grant, Claims,
-	error) {
+func (s *StreamAuth) playByToken(ctx context.Context, name domain.Name, r domain.AuthRequest) (domain.Grant, error) {
 	c, err := s.verifyToken(ctx, r)
 	if err != nil {
-		return domain.Grant{}, Claims{}, err
+		return domain.Grant{}, err
 	}
 	session := s.tokens.opt.Session
 	if c.Session > 0 {
 		session = min(session, c.Session)
 	}
-	grant := domain.Grant{Name: name, Expires: time.Now().Add(session), Address: c.IP}
+	grant := domain.Grant{Name: name, Expires: time.Now().Add(session), Address: c.IP, OneTimeUntil: c.oneTimeUntil()}
 	if n := cmp.Or(c.Viewers, s.tokens.opt.Viewers); n > 0 {
 		digest := domain.Digest(r.Token)
 		grant.ViewerLimit = domain.ViewerLimit{ID: [16]byte(digest[:16]), Max: n}
 	}
-	return grant, c, nil
+	return grant, nil
+}
+
+// oneTimeUntil returns how long the use of a one-time token must be remembered; zero for any other.
+func (c Claims) oneTimeUntil() time.Time {
+	if !c.Once {
+		return time.Time{}
+	}
+	return c.Expires.Add(2 * leeway) // either clock may be behind the other
 }
 
 // publishByToken grants a publisher that has a token for a room with a default key. The stream is
 // bound to that key: resetting or deleting the key disconnects the publisher, and tokens that were
 // issued before the reset are refused.
-func (s *StreamAuth) publishByToken(ctx context.Context, r domain.AuthRequest) (domain.Grant, Claims, error) {
+func (s *StreamAuth) publishByToken(ctx context.Context, r domain.AuthRequest) (domain.Grant, error) {
 	name, err := domain.ParseName(r.App, r.Name)
 	if err != nil {
-		return domain.Grant{}, Claims{}, err
+		return domain.Grant{}, err
 	}
 	c, err := s.verifyToken(ctx, r)
 	if err != nil {
-		return domain.Grant{}, Claims{}, err
+		return domain.Grant{}, err
 	}
 	keys, err := s.keys.List(ctx, name.Room)
 	if err != nil {
-		return domain.Grant{}, Claims{}, err
+		return domain.Grant{}, err
 	}
 	for _, k := range keys {
 		if k.Label != "" || !k.ValidFor(r.App, time.Now()) {
@@ -188,38 +190,38 @@ func (s *StreamAuth) publishByToken(ctx context.Context, r domain.AuthRequest) (
 			continue
 		}
 		s.touchKey(ctx, k.Ref())
-		return domain.Grant{Name: name, Key: k.Ref(), Role: k.Role, Expires: k.Expires}, c, nil
+		return domain.Grant{Name: name, Key: k.Ref(), Role: k.Role, Expires: k.Expires,
+			OneTimeUntil: c.oneTimeUntil()}, nil
 	}
-	return domain.Grant{}, Claims{},
-		domain.CodeErrorf(domain.Denied, domain.TokenRevoked,
-			"token revoked: it is older than the room's key, or the room has no key")
+	return domain.Grant{}, domain.CodeErrorf(domain.Denied, domain.TokenRevoked,
+		"token revoked: it is older than the room's key, or the room has no key")
 }
 
-// consumeToken consumes a one-time token. It is the last check, so that a request that is refused
-// for another reason keeps its token. A dry run gets the same result and keeps the token: players
-// and proxies send HEAD before they play.
-func (s *StreamAuth) consumeToken(ctx context.Context, c Claims, r domain.AuthRequest) error {
-	if !c.Once {
-		return nil
+// ConsumeToken is the Step that consumes a one-time token. It must be the last, so that a request
+// that is refused for another reason keeps its token. A dry run gets the same result and keeps the
+// token: players and proxies send HEAD before they play.
+func (s *StreamAuth) ConsumeToken(ctx context.Context, r domain.AuthRequest, grant domain.Grant) (domain.Grant, error) {
+	if grant.OneTimeUntil.IsZero() {
+		return grant, nil
 	}
 	if s.oneTimeTokens == nil {
-		return invalid("one-time tokens are not supported on this server")
+		return grant, invalid("one-time tokens are not supported on this server")
 	}
 	digest := domain.Digest(r.Token)
-	id, until := [16]byte(digest[:16]), c.Expires.Add(2*leeway) // either clock may be behind the other
+	id := [16]byte(digest[:16])
 	var spent bool
 	var err error
 	if r.DryRun {
-		spent, err = s.oneTimeTokens.IsConsumed(ctx, id, until)
+		spent, err = s.oneTimeTokens.IsConsumed(ctx, id, grant.OneTimeUntil)
 	} else {
 		var first bool
-		first, err = s.oneTimeTokens.Consume(ctx, id, until)
+		first, err = s.oneTimeTokens.Consume(ctx, id, grant.OneTimeUntil)
 		spent = !first
 	}
 	if err == nil && spent {
 		err = domain.CodeErrorf(domain.Denied, domain.TokenUsed, "token already used: it is a one-time token")
 	}
-	return err
+	return grant, err
 }
 
 // touchTimeout bounds how long a publisher waits for the store to record when the key was last

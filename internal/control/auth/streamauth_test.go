@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -50,6 +51,13 @@ func newFakeKeys() *fakeKeys {
 		Secret: domain.NewSecret(), Expires: time.Unix(1<<40, 0)}}
 }
 
+// newTestChain returns a Chain of a StreamAuth, with the given steps where the server has webhooks and
+// admission control.
+func newTestChain(keys domain.KeyStore, o Options, steps ...Step) *Chain {
+	s := NewStreamAuth(keys, o)
+	return NewChain(new(Audit), slices.Concat([]Step{s.Authenticate}, steps, []Step{s.ConsumeToken})...)
+}
+
 var testApps = map[string]App{"live": {Live: true}, "vod": {Live: true}, "closed": {}}
 
 func TestStreamAuth(t *testing.T) {
@@ -92,7 +100,7 @@ func TestStreamAuth(t *testing.T) {
 		{"noauth publish with invalid name", true, push, "live", ".hidden", domain.Grant{}, domain.Invalid, "dot"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := NewStreamAuth(keys, Options{Apps: testApps, NoAuth: c.noAuth})
+			g := newTestChain(keys, Options{Apps: testApps, NoAuth: c.noAuth})
 			grant, err := g.Authorize(t.Context(),
 				domain.AuthRequest{Action: c.action, App: c.app, Name: c.as, Remote: "192.0.2.1:5000"})
 			if grant != c.want {
@@ -111,7 +119,7 @@ func TestStreamAuth(t *testing.T) {
 
 func TestRoomNameIsRefusedLikeWrongKey(t *testing.T) {
 	keys := newFakeKeys()
-	g := NewStreamAuth(keys, Options{Apps: testApps})
+	g := newTestChain(keys, Options{Apps: testApps})
 	wrong := domain.NewSecret()
 	_, err1 := g.Authorize(t.Context(), domain.AuthRequest{Action: domain.Publish, App: "live", Name: "movie"})
 	_, err2 := g.Authorize(t.Context(), domain.AuthRequest{Action: domain.Publish, App: "live", Name: wrong})
@@ -125,7 +133,7 @@ func TestRoomNameIsRefusedLikeWrongKey(t *testing.T) {
 
 func TestPublishTouchesKey(t *testing.T) {
 	keys := newFakeKeys()
-	g := NewStreamAuth(keys, Options{Apps: testApps})
+	g := newTestChain(keys, Options{Apps: testApps})
 	if _, err := g.Authorize(t.Context(),
 		domain.AuthRequest{Action: domain.Publish, App: "live", Name: keys.key.Secret}); err != nil {
 		t.Errorf("a failing Touch refused the publisher: %v", err)
@@ -138,7 +146,8 @@ func TestPublishTouchesKey(t *testing.T) {
 func TestUnavailableStoreRefusesPublishers(t *testing.T) {
 	keys := newFakeKeys()
 	keys.err = domain.Errorf(domain.Unavailable, "key store unavailable")
-	g := NewStreamAuth(keys, Options{Apps: testApps, Failures: 1})
+	s := NewStreamAuth(keys, Options{Apps: testApps, Failures: 1})
+	g := NewChain(nil, s.Authenticate)
 	for range 3 { // an unavailable store is not the encoder's failure: none is counted
 		_, err := g.Authorize(t.Context(),
 			domain.AuthRequest{Action: domain.Publish, App: "live", Name: keys.key.Secret, Remote: "192.0.2.1:1"})
@@ -146,15 +155,15 @@ func TestUnavailableStoreRefusesPublishers(t *testing.T) {
 			t.Errorf("without a store: %v", err)
 		}
 	}
-	if len(g.failures.counts) != 0 {
-		t.Errorf("counted %v", g.failures.counts)
+	if len(s.failures.counts) != 0 {
+		t.Errorf("counted %v", s.failures.counts)
 	}
 }
 
 func TestWrongKeysAreDelayed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		keys := newFakeKeys()
-		g := NewStreamAuth(keys, Options{Apps: testApps, Failures: 10})
+		g := newTestChain(keys, Options{Apps: testApps, Failures: 10})
 		try := func(remote, name string) time.Duration {
 			start := time.Now()
 			_, _ = g.Authorize(t.Context(), domain.AuthRequest{Action: domain.Publish, App: "live", Name: name, Remote: remote})

@@ -117,11 +117,11 @@ func TestTokenVerification(t *testing.T) {
 	keys := newFakeKeys()
 	keys.key.Created = time.Now().Add(-time.Minute).UTC()
 	keys.key.Role = domain.Primary
-	g := NewStreamAuth(keys, Options{Apps: testApps, Private: []string{"live"}, Tokens: TokenOptions{
+	g := newTestChain(keys, Options{Apps: testApps, Private: []string{"live"}, Tokens: TokenOptions{
 		Secret: tokenSecret, Previous: oldSecret, Public: public, JWKS: jwks, Issuer: "", Audience: "",
 		MaxAge: 24 * time.Hour,
 	}})
-	strict := NewStreamAuth(keys, Options{Apps: testApps, Private: []string{"*"}, Tokens: TokenOptions{
+	strict := newTestChain(keys, Options{Apps: testApps, Private: []string{"*"}, Tokens: TokenOptions{
 		Secret: tokenSecret, Issuer: "me", Audience: "livego", MaxAge: 24 * time.Hour,
 	}})
 	hs, ed, rs := jwt.SigningMethodHS256, jwt.SigningMethodEdDSA, jwt.SigningMethodRS256
@@ -317,7 +317,7 @@ func TestPrivateRoomsRequireToken(t *testing.T) {
 		{"live/movie", "live", "other", false},
 		{"*", "vod", "x", true},
 	} {
-		g := NewStreamAuth(keys, Options{Apps: testApps, Private: []string{c.private}})
+		g := newTestChain(keys, Options{Apps: testApps, Private: []string{c.private}})
 		_, err := g.Authorize(t.Context(), domain.AuthRequest{Action: domain.Play, App: c.app, Name: c.room})
 		if (err != nil) != c.want || err != nil && !errors.Is(err, domain.ErrUnauthenticated) {
 			t.Errorf("private %q, %s/%s: %v", c.private, c.app, c.room, err)
@@ -340,7 +340,7 @@ func TestPublishTokens(t *testing.T) {
 	keys := publishKeys{newFakeKeys()}
 	reset := time.Now().Add(-time.Minute)
 	keys.key.Created = reset
-	g := NewStreamAuth(keys, Options{Apps: testApps, Tokens: TokenOptions{Secret: tokenSecret, MaxAge: 24 * time.Hour}})
+	g := newTestChain(keys, Options{Apps: testApps, Tokens: TokenOptions{Secret: tokenSecret, MaxAge: 24 * time.Hour}})
 	token := func(change ...func(jwt.MapClaims)) string {
 		return signWith(t, jwt.SigningMethodHS256, []byte(tokenSecret),
 			good(append([]func(jwt.MapClaims){with("act", "publish")}, change...)...))
@@ -388,7 +388,7 @@ func TestPublishTokens(t *testing.T) {
 // TestWrongTokensAreDelayed checks that invalid tokens count like wrong keys.
 func TestWrongTokensAreDelayed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := NewStreamAuth(newFakeKeys(),
+		g := newTestChain(newFakeKeys(),
 			Options{Apps: testApps, Private: []string{"*"}, Failures: 10,
 				Tokens: TokenOptions{Secret: tokenSecret, MaxAge: time.Hour}})
 		try := func(token string) time.Duration {
@@ -414,7 +414,7 @@ func TestWrongTokensAreDelayed(t *testing.T) {
 }
 
 func TestTokenViewerLimit(t *testing.T) {
-	g := NewStreamAuth(newFakeKeys(),
+	g := newTestChain(newFakeKeys(),
 		Options{Apps: testApps, Private: []string{"*"},
 			Tokens: TokenOptions{Secret: tokenSecret, MaxAge: 24 * time.Hour, Viewers: 5}})
 	passes := map[domain.ViewerLimit]bool{}
@@ -540,7 +540,7 @@ func FuzzClaims(f *testing.F) {
 // TestSessionLength checks that the setting bounds how long a viewer may stay, and the claim where
 // it is shorter; exp does not.
 func TestSessionLength(t *testing.T) {
-	g := NewStreamAuth(newFakeKeys(), Options{Apps: testApps, Private: []string{"*"}, Tokens: TokenOptions{
+	g := newTestChain(newFakeKeys(), Options{Apps: testApps, Private: []string{"*"}, Tokens: TokenOptions{
 		Secret: tokenSecret, MaxAge: 24 * time.Hour, Session: 2 * time.Hour,
 	}})
 	soon := with("exp", time.Now().Add(time.Minute).Unix())

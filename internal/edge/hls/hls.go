@@ -92,7 +92,7 @@ func New(hub *stream.Hub, authorizer domain.Authorizer, o Options) *Server {
 	o.KeepBytes = cmp.Or(o.KeepBytes, 256<<20)
 	return &Server{
 		hub: hub, authorizer: authorizer, opt: o,
-		registry:       newSessionRegistry(hub, o.SessionTimeout, o.LimitLoopback),
+		registry:       newSessionRegistry(hub, authorizer, o.SessionTimeout, o.LimitLoopback),
 		streamSessions: make(map[domain.Name]*streamSession),
 		changed:        make(chan struct{}),
 	}

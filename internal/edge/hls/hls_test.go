@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -42,7 +43,33 @@ var (
 )
 
 // fakeAuthorizer grants access to the app live, except with the tokens and rooms that tests use.
-type fakeAuthorizer struct{}
+type fakeAuthorizer struct{ *viewerCounter }
+
+// A viewerCounter counts the viewers of each limit.
+type viewerCounter struct {
+	mu   sync.Mutex
+	used map[domain.ViewerLimit]int
+}
+
+func (c *viewerCounter) ReserveViewers(l domain.ViewerLimit, n int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l.Max > 0 && c.used[l]+n > l.Max {
+		return domain.CodeErrorf(domain.Limit, domain.TokenViewerLimit, "token viewer limit reached (%d)", l.Max)
+	}
+	c.used[l] += n
+	return nil
+}
+
+func (c *viewerCounter) ReleaseViewers(l domain.ViewerLimit, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.used[l] -= n
+}
+
+func newFakeAuthorizer() fakeAuthorizer {
+	return fakeAuthorizer{&viewerCounter{used: make(map[domain.ViewerLimit]int)}}
+}
 
 func (fakeAuthorizer) Authorize(_ context.Context, r domain.AuthRequest) (domain.Grant, error) {
 	name, err := domain.ParseName(r.App, r.Name)
@@ -84,7 +111,7 @@ func newTestServer(t testing.TB, o Options, h stream.Options) *testServer {
 	if o.FirstWait == 0 {
 		o.FirstWait = 10 * time.Second
 	}
-	c.srv = New(c.hub, fakeAuthorizer{}, o)
+	c.srv = New(c.hub, newFakeAuthorizer(), o)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

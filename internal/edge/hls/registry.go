@@ -56,6 +56,7 @@ type sessionID [16]byte
 type sessionRegistry struct {
 	*signer
 	hub      *stream.Hub
+	limiter  domain.ViewerLimiter
 	timeout  time.Duration
 	loopback bool // limits per address hold for loopback too
 	seed     maphash.Seed
@@ -105,9 +106,10 @@ type usedAddress struct {
 	last time.Time
 }
 
-func newSessionRegistry(hub *stream.Hub, timeout time.Duration, loopback bool) *sessionRegistry {
+func newSessionRegistry(hub *stream.Hub, limiter domain.ViewerLimiter, timeout time.Duration,
+	loopback bool) *sessionRegistry {
 	return &sessionRegistry{
-		signer: newSigner(), hub: hub, timeout: timeout, loopback: loopback, seed: maphash.MakeSeed(),
+		signer: newSigner(), hub: hub, limiter: limiter, timeout: timeout, loopback: loopback, seed: maphash.MakeSeed(),
 		sessions: make(map[sessionID]*viewerSession), byClient: make(map[client]*viewerSession),
 		unfetched: make(map[netip.Addr]*list.List), limited: make(map[netip.Addr]int),
 		unlimited: make(map[netip.Addr]int), ended: make(map[domain.Name]uint32),
@@ -322,7 +324,7 @@ func (reg *sessionRegistry) countAddress(vs *viewerSession, from netip.Addr, now
 		return domain.CodeErrorf(domain.Limit, domain.AddressLimit, "too many sessions from one address (%d)", maxLimited)
 	}
 	need := slotsFor(len(vs.addresses) + 1)
-	if err := reg.hub.ReserveViewers(vs.token.viewerLimit, need-vs.slots); err != nil {
+	if err := reg.limiter.ReserveViewers(vs.token.viewerLimit, need-vs.slots); err != nil {
 		return err
 	}
 	vs.slots = need
@@ -352,7 +354,7 @@ func (reg *sessionRegistry) expireAddresses(vs *viewerSession, before time.Time)
 		return true
 	})
 	need := min(vs.slots, max(1, slotsFor(len(vs.addresses))))
-	reg.hub.ReleaseViewers(vs.token.viewerLimit, vs.slots-need)
+	reg.limiter.ReleaseViewers(vs.token.viewerLimit, vs.slots-need)
 	vs.slots = need
 }
 
@@ -467,7 +469,7 @@ func (reg *sessionRegistry) release(vs *viewerSession) {
 			delete(reg.limited, u.addr)
 		}
 	}
-	reg.hub.ReleaseViewers(vs.token.viewerLimit, vs.slots)
+	reg.limiter.ReleaseViewers(vs.token.viewerLimit, vs.slots)
 	vs.addresses, vs.slots = nil, 0
 }
 

@@ -22,7 +22,7 @@ func (s *Server) joinFanout(w http.ResponseWriter, r *http.Request, grant domain
 		r.ProtoMinor == 0 || s.hub.StartPoint(name) != stream.StartNow {
 		return false
 	}
-	v, err := s.hub.Join(name, viewer(r, grant))
+	v, err := s.hub.Join(name, s.viewer(r, grant))
 	if err != nil {
 		return false
 	}

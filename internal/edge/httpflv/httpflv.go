@@ -93,7 +93,7 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 		return
 	}
 	sub, err := s.hub.Subscribe(r.Context(), grant.Name, stream.SubscribeOptions{
-		Viewer: viewer(r, grant), GOPs: s.opt.GOPs, AllTracks: dialectOf(r).Multitrack,
+		Viewer: s.viewer(r, grant), GOPs: s.opt.GOPs, AllTracks: dialectOf(r).Multitrack,
 	})
 	if err != nil {
 		if r.Context().Err() == nil {
@@ -137,7 +137,7 @@ func protoOf(r *http.Request) string {
 	return protoHTTP
 }
 
-func viewer(r *http.Request, grant domain.Grant) stream.ViewerOptions {
+func (s *Server) viewer(r *http.Request, grant domain.Grant) stream.ViewerOptions {
 	proto, scheme := protoOf(r), "http"
 	if proto == protoWebSocket {
 		scheme = "ws"
@@ -145,7 +145,7 @@ func viewer(r *http.Request, grant domain.Grant) stream.ViewerOptions {
 	// Escape only what needs it: needless escapes of a client would triple the length.
 	path := (&url.URL{Path: r.URL.Path}).EscapedPath()
 	return stream.ViewerOptions{Proto: proto, Remote: r.RemoteAddr, URL: httpx.DisplayURL(r, scheme, path),
-		ViewerLimit: grant.ViewerLimit, Expires: grant.Expires}
+		Reserve: grant.Reservation(s.authorizer), Expires: grant.Expires}
 }
 
 // dialectOf returns the dialect that a viewer asks for by the query of its URL.

@@ -32,7 +32,7 @@ var (
 	meta = &media.Meta{HasVideo: true, HasAudio: true, Encoder: "test"}
 )
 
-type testAuthorizer struct{}
+type testAuthorizer struct{ domain.ViewerLimiter }
 
 func (testAuthorizer) Authorize(_ context.Context, r domain.AuthRequest) (domain.Grant, error) {
 	if r.Token == "bad" {

@@ -143,7 +143,7 @@ func (s *Server) play(ctx context.Context, k *socket, grant domain.Grant, r *htt
 		log.Info("waiting for the stream")
 	}
 	sub, err := s.hub.Subscribe(ctx, grant.Name, stream.SubscribeOptions{
-		Viewer: viewer(r, grant), Wait: wait, GOPs: s.opt.GOPs, AllTracks: dialectOf(r).Multitrack,
+		Viewer: s.viewer(r, grant), Wait: wait, GOPs: s.opt.GOPs, AllTracks: dialectOf(r).Multitrack,
 	})
 	if err != nil {
 		return err

@@ -144,5 +144,5 @@ func (e *encoder) AppendFrames(parts [][]byte, frames []*media.Frame, program *m
 
 func (ss *session) viewer(name domain.Name) stream.ViewerOptions {
 	return stream.ViewerOptions{Proto: proto, Remote: ss.nc.RemoteAddr().String(), URL: ss.url(name),
-		ViewerLimit: ss.viewerLimit, Expires: ss.expires}
+		Reserve: ss.reserve, Expires: ss.expires}
 }

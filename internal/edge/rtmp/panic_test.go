@@ -17,7 +17,7 @@ import (
 )
 
 // openAuthorizer lets everybody publish and play the room that they name.
-type openAuthorizer struct{}
+type openAuthorizer struct{ domain.ViewerLimiter }
 
 func (openAuthorizer) Authorize(_ context.Context, r domain.AuthRequest) (domain.Grant, error) {
 	name, err := domain.ParseName(r.App, r.Name)

@@ -30,7 +30,7 @@ func (ss *session) play(ctx context.Context) (handedOver bool) {
 		ss.refusePlay(err)
 		return false
 	}
-	ss.viewerLimit, ss.expires = grant.ViewerLimit, grant.Expires
+	ss.reserve, ss.expires = grant.Reservation(ss.authorizer), grant.Expires
 	log := ss.log.With(logging.StreamAttr(grant.Name, ss.hub.Has(grant.Name)))
 	if ss.usesFanout(grant.Name) {
 		ss.joinFanout(ctx, grant.Name, log)

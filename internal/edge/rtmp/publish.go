@@ -19,6 +19,7 @@ import (
 
 // publish serves a publisher.
 func (ss *session) publish(ctx context.Context) {
+	request := ss.hub.NewPublishRequest()
 	grant, err := ss.authorizer.Authorize(ctx, ss.authRequest(domain.Publish))
 	ss.req.ClearQuery()
 	if err == nil {
@@ -30,8 +31,9 @@ func (ss *session) publish(ctx context.Context) {
 	}
 	log := ss.log.With("stream", grant.Name.String())
 	skips := media.NewSkips(log)
-	p, err := ss.hub.Publish(ctx, grant.Name, stream.PublishOptions{
-		Proto: proto, Remote: ss.nc.RemoteAddr().String(), URL: ss.url(grant.Name), Grant: grant, Skips: skips,
+	p, err := request.Publish(ctx, grant.Name, stream.PublishOptions{
+		Proto: proto, Remote: ss.nc.RemoteAddr().String(), URL: ss.url(grant.Name), Role: grant.Role, Owner: grant.Owner(),
+		Takeover: grant.Takeover, Skips: skips,
 	})
 	if err != nil {
 		ss.refusePublish(err)

@@ -68,10 +68,12 @@ type session struct {
 	req *rtmp.Request
 	log *slog.Logger
 
-	dialect     flv.Dialect        // of a player
-	viewerLimit domain.ViewerLimit // of a player
-	expires     time.Time          // of a player; zero: never
-	skipped     *atomic.Uint64     // number of invalid elements that were skipped
+	skipped *atomic.Uint64 // number of invalid elements that were skipped
+
+	// Of a player.
+	dialect flv.Dialect
+	reserve func() (release func(), err error) // for stream.ViewerOptions
+	expires time.Time                          // zero: never
 }
 
 func (s *Server) serveConn(ctx context.Context, nc net.Conn) {

@@ -1,0 +1,37 @@
+package auth
+
+import (
+	"context"
+
+	"livego/internal/domain"
+)
+
+// A Step is one check of a Chain. It returns the grant so far, perhaps changed, or an error of a
+// kind that domain.Authorizer lists.
+type Step func(ctx context.Context, r domain.AuthRequest, grant domain.Grant) (domain.Grant, error)
+
+// A Chain implements domain.Authorizer: a request is granted when all steps, in order, grant it. The
+// viewer limit of a token comes after them, when the viewer joins its stream or starts its session.
+type Chain struct {
+	audit *Audit
+	steps []Step
+	viewerLimits
+}
+
+// NewChain returns a Chain that adds every refusal to audit, which may be nil.
+func NewChain(audit *Audit, steps ...Step) *Chain {
+	return &Chain{audit: audit, steps: steps, viewerLimits: viewerLimits{used: make(map[domain.ViewerLimit]int)}}
+}
+
+// Authorize implements domain.Authorizer.
+func (c *Chain) Authorize(ctx context.Context, r domain.AuthRequest) (grant domain.Grant, err error) {
+	for _, step := range c.steps {
+		if grant, err = step(ctx, r, grant); err != nil {
+			if c.audit != nil {
+				c.audit.addRefusal(ctx, r, err)
+			}
+			return domain.Grant{}, err
+		}
+	}
+	return grant, nil
+}
