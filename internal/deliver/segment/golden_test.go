@@ -159,7 +159,7 @@ func (r *recorder) observe(l *List) {
 		sum := sha256.Sum256(f.Data())
 		video, audio := f.SplitBytes(1000)
 		r.files[name] = hex.EncodeToString(sum[:])
-		r.printf("file %s %q %s, %v, part %v, %d bytes, split %d %d, %x", name, f.Name, f.Type, f.Duration(), f.IsPart(),
+		r.printf("file %s %q %s, %v, part %v, %d bytes, split %d %d, %x", name, f.Name, f.Type, f.Duration, f.IsPart,
 			len(f.Data()), video, audio, sum)
 	}
 }

@@ -3,6 +3,7 @@ package segment
 import (
 	"math"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +34,7 @@ type List struct {
 	segmentAdded    chan struct{} // closed when a list with another segment is published
 
 	compressor *compressor
-	playlists  [formats][2]renderedPlaylist // full playlist and delta update
+	playlists  [formats][2]lazy[renderedPlaylist] // full playlist and delta update
 }
 
 // current returns the segments that are in the playlist.
@@ -182,100 +183,77 @@ func IsFile(name string) bool {
 // A File is something that a playlist refers to: a segment, a part or an initialization section.
 // The zero File has no data.
 type File struct {
-	Name string
-	Type string // media type
+	Name     string
+	Type     string        // media type
+	Duration time.Duration // playing time
+	IsPart   bool          // a part of a segment
 
-	segment *Segment
-	format  Format
-	part    *Part
-	init    []byte
-}
-
-// Duration returns the playing time of the file.
-func (f *File) Duration() time.Duration {
-	switch {
-	case f.part != nil:
-		return f.part.Duration
-	case f.segment != nil:
-		return f.segment.Duration
-	}
-	return 0
+	data   func() []byte
+	totals *byteTotals // nil for an initialization section
 }
 
 // Data returns the content of the file; nil when there is none. Shared: do not modify.
 func (f *File) Data() []byte {
-	switch {
-	case f.part != nil:
-		return f.part.Data()
-	case f.segment != nil:
-		return f.segment.Data(f.format)
+	if f.data == nil {
+		return nil
 	}
-	return f.init
+	return f.data()
 }
-
-// IsPart reports whether the file is a part of a segment.
-func (f *File) IsPart() bool { return f.part != nil }
 
 // SplitBytes divides n bytes of the file into those of video and those of audio.
 func (f *File) SplitBytes(n int) (video, audio int) {
-	switch {
-	case f.part != nil:
-		return f.part.totals.split(n)
-	case f.segment != nil:
-		return f.segment.totals.split(n)
+	if f.totals == nil {
+		return 0, 0
 	}
-	return 0, 0
+	return f.totals.split(n)
 }
 
 // File returns the file of that name; the zero File when there is none or it has been dropped. A
 // segment that has left the playlist stays for about the duration of a playlist, as RFC 8216
 // section 6.2.2 requires for players that are late.
 func (l *List) File(name string) File {
-	if base, ok := strings.CutSuffix(name, extPart); ok {
-		return l.fragment(name, base)
-	}
-	if base, ok := strings.CutSuffix(name, extTS); ok {
-		if s := l.segment(base); s != nil {
-			return File{Name: name, Type: "video/mp2t", segment: s, format: TS}
-		}
-	} else if base, ok := strings.CutSuffix(name, extInit); ok {
+	ext := path.Ext(name)
+	base := strings.TrimSuffix(name, ext)
+	switch s := l.segment(base); {
+	case ext == extInit:
 		if s := l.segmentWithInit(base); s != nil {
-			return File{Name: name, Type: "video/mp4", init: s.trackSet.init}
+			return File{Name: name, Type: "video/mp4", data: func() []byte { return s.trackSet.init }}
+		}
+	case ext == extTS && s != nil:
+		return s.file(name, "video/mp2t", TS)
+	case ext == extPart && s != nil:
+		return s.file(name, "video/mp4", FMP4)
+	case ext == extPart:
+		for _, p := range slices.Backward(l.partsOf(strings.TrimSuffix(base, path.Ext(base)))) { // mostly the newest
+			if p.Name == base {
+				return File{name, "video/mp4", p.Duration, true, p.Data, &p.totals}
+			}
 		}
 	}
 	return File{}
 }
 
-// fragment returns a segment or part of fragmented MP4 by its base name.
-func (l *List) fragment(name, base string) File {
-	segment, _, isPart := strings.Cut(base, ".")
-	s := l.segment(segment)
-	if !isPart {
-		if s == nil {
-			return File{}
-		}
-		return File{Name: name, Type: "video/mp4", segment: s, format: FMP4}
+// file returns s in format f as a file.
+func (s *Segment) file(name, mediaType string, f Format) File {
+	return File{name, mediaType, s.Duration, false, func() []byte { return s.Data(f) }, &s.totals}
+}
+
+// partsOf returns the complete parts of the segment of that name, which may be open.
+func (l *List) partsOf(name string) []*Part {
+	if s := l.segment(name); s != nil {
+		return s.parts
 	}
-	parts := l.parts
-	switch {
-	case s != nil:
-		parts = s.parts
-	case l.open == nil || l.open.Name != segment:
-		return File{}
+	if l.open != nil && l.open.Name == name {
+		return l.parts
 	}
-	for i := len(parts) - 1; i >= 0; i-- { // players mostly request the newest
-		if parts[i].Name == base {
-			return File{Name: name, Type: "video/mp4", part: parts[i]}
-		}
-	}
-	return File{}
+	return nil
 }
 
 // segment returns the complete segment of that name, nil when there is none.
 func (l *List) segment(name string) *Segment {
-	for i := len(l.segments) - 1; i >= 0; i-- {
-		if l.segments[i].Name == name {
-			return l.segments[i]
+	for _, s := range slices.Backward(l.segments) {
+		if s.Name == name {
+			return s
 		}
 	}
 	return nil
@@ -284,15 +262,12 @@ func (l *List) segment(name string) *Segment {
 // segmentWithInit returns a segment whose initialization section has that name, nil when there is
 // none.
 func (l *List) segmentWithInit(init string) *Segment {
-	if init == "" {
-		return nil
-	}
 	if len(l.parts) > 0 && l.open.trackSet.initName == init {
 		return l.open
 	}
-	for i := len(l.segments) - 1; i >= 0; i-- {
-		if l.segments[i].trackSet.initName == init {
-			return l.segments[i]
+	for _, s := range slices.Backward(l.segments) {
+		if s.trackSet.initName == init {
+			return s
 		}
 	}
 	return nil
@@ -321,7 +296,9 @@ func (l *List) MemoryBytes() int {
 	}
 	for f := range l.playlists {
 		for i := range l.playlists[f] {
-			n += l.playlists[f][i].size()
+			if p := l.playlists[f][i].cached().playlist; p != nil {
+				n += cap(p.Body) + 8*cap(p.uriEnds) + p.gzipped.size()
+			}
 		}
 	}
 	return n

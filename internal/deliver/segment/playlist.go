@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"livego/internal/container/m3u8"
@@ -59,9 +58,8 @@ const compressorBytes = 800 << 10
 // A compressor compresses the playlists of one stream. Its tables need most of a megabyte, too much
 // to allocate for each playlist.
 type compressor struct {
-	mu     sync.Mutex
-	w      *gzip.Writer
-	tables atomic.Bool // w is allocated
+	mu sync.Mutex
+	w  *gzip.Writer
 }
 
 func (z *compressor) compress(b []byte) []byte {
@@ -70,7 +68,6 @@ func (z *compressor) compress(b []byte) []byte {
 	var out bytes.Buffer
 	if z.w == nil {
 		z.w = gzip.NewWriter(&out)
-		z.tables.Store(true)
 	}
 	z.w.Reset(&out)
 	_, _ = z.w.Write(b) // writing to a bytes.Buffer cannot fail
@@ -80,35 +77,25 @@ func (z *compressor) compress(b []byte) []byte {
 
 // size returns the approximate memory of the compressor in bytes.
 func (z *compressor) size() int {
-	if z.tables.Load() {
-		return compressorBytes
-	}
-	return 0
-}
-
-// release frees the tables, unless they are in use; they can be allocated again.
-func (z *compressor) release() {
-	if z.mu.TryLock() {
-		defer z.mu.Unlock()
-		z.w = nil
-		z.tables.Store(false)
-	}
-}
-
-// A renderedPlaylist is a playlist that is rendered on first use.
-type renderedPlaylist struct {
-	once     sync.Once
-	playlist *Playlist
-	err      error
-	done     atomic.Bool // playlist and err are set
-}
-
-// size returns the memory of the rendered playlist in bytes.
-func (r *renderedPlaylist) size() int {
-	if !r.done.Load() || r.playlist == nil {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if z.w == nil {
 		return 0
 	}
-	return cap(r.playlist.Body) + 8*cap(r.playlist.uriEnds) + r.playlist.gzipped.size()
+	return compressorBytes
+}
+
+// release frees the tables; they can be allocated again.
+func (z *compressor) release() {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.w = nil
+}
+
+// A renderedPlaylist is the result of List.render.
+type renderedPlaylist struct {
+	playlist *Playlist
+	err      error
 }
 
 // Playlist returns the media playlist in format f; nil before the first segment of the stream
@@ -118,17 +105,15 @@ func (l *List) Playlist(f Format, delta bool) (*Playlist, error) {
 	if !l.Ready {
 		return nil, nil
 	}
-	p := &l.playlists[f][0]
-	if delta && f == FMP4 && l.skippedSegments() > 0 {
-		p = &l.playlists[f][1]
-	} else {
-		delta = false
+	form := &l.playlists[f][0]
+	if delta = delta && f == FMP4 && l.skippedSegments() > 0; delta {
+		form = &l.playlists[f][1]
 	}
-	p.once.Do(func() {
-		p.playlist, p.err = l.render(f, delta)
-		p.done.Store(true)
+	r := form.get(func() renderedPlaylist {
+		p, err := l.render(f, delta)
+		return renderedPlaylist{p, err}
 	})
-	return p.playlist, p.err
+	return r.playlist, r.err
 }
 
 // skippedSegments returns how many segments of the playlist a delta update leaves out.

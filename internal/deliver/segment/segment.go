@@ -286,36 +286,39 @@ func (p *Part) append(dst []byte) []byte {
 	return dst
 }
 
-// lazyBytes are rendered on the first use, once for all concurrent callers.
-type lazyBytes struct {
-	mu   sync.Mutex
-	data atomic.Pointer[[]byte]
+// A lazy value is made on the first use, once for all concurrent callers.
+type lazy[T any] struct {
+	mu    sync.Mutex
+	value atomic.Pointer[T]
 }
 
-func (b *lazyBytes) get(render func() []byte) []byte {
-	if p := b.data.Load(); p != nil {
-		return *p
+func (z *lazy[T]) get(render func() T) T {
+	if v := z.value.Load(); v != nil {
+		return *v
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if p := b.data.Load(); p != nil {
-		return *p
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if v := z.value.Load(); v != nil {
+		return *v
 	}
-	d := render()
-	b.data.Store(&d)
-	return d
+	v := render()
+	z.value.Store(&v)
+	return v
 }
 
-// cached returns the bytes if they are rendered.
-func (b *lazyBytes) cached() []byte {
-	if p := b.data.Load(); p != nil {
-		return *p
+// cached returns the value if it is made, else the zero value.
+func (z *lazy[T]) cached() (v T) {
+	if p := z.value.Load(); p != nil {
+		v = *p
 	}
-	return nil
+	return v
 }
+
+func (z *lazy[T]) set(v T) { z.value.Store(&v) }
+func (z *lazy[T]) drop()   { z.value.Store(nil) }
+
+// lazyBytes are rendered on the first use.
+type lazyBytes struct{ lazy[[]byte] }
 
 // size returns the memory in bytes that the rendered bytes occupy.
 func (b *lazyBytes) size() int { return cap(b.cached()) }
-
-func (b *lazyBytes) set(d []byte) { b.data.Store(&d) }
-func (b *lazyBytes) drop()        { b.data.Store(nil) }

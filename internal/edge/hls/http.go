@@ -416,14 +416,14 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name domain.N
 			f = l.File(file)
 		}
 	}
-	if listed && f.IsPart() {
+	if listed && f.IsPart {
 		awaitReloads(r.Context(), l)
 	}
 	data := f.Data()
 	if len(data) == 0 {
 		return domain.Errorf(domain.NotFound, "segment of %s not found: it does not exist or has expired", name)
 	}
-	s.setResponseDeadline(w, r, l, f.Duration())
+	s.setResponseDeadline(w, r, l, f.Duration)
 	n := response{contentType: f.Type, cache: cache, etag: f.Name, body: data, ranges: true}.send(w, r)
 	s.registry.countBytes(token, name, r, &f, n)
 	return nil
