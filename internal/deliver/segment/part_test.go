@@ -463,7 +463,7 @@ func TestSegmenterFromStateIsIdentical(t *testing.T) {
 }
 
 // TestMemoryOfRenderedFormats adds up the memory of a stream's segments: the frames once, and each
-// requested format once. Segments that have left the playlist keep no rendered bytes.
+// requested format once, of the segments at which players are.
 func TestMemoryOfRenderedFormats(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -497,12 +497,12 @@ func TestMemoryOfRenderedFormats(t *testing.T) {
 				}
 			}
 			l := s.List()
-			payload, window, made := 0, 0, 0
+			payload, played, made := 0, 0, 0
 			for i, seg := range l.segments {
 				n := seg.totals.videoBytes + seg.totals.audioBytes
 				payload += n
-				if i >= len(l.segments)-l.listed {
-					window += n
+				if i >= len(l.segments)-renderedTargets {
+					played += n
 				}
 				made += len(seg.rendered[TS].cached()) + len(seg.rendered[FMP4].cached())
 				if seg.rendered[FMP4].cached() == nil {
@@ -512,11 +512,11 @@ func TestMemoryOfRenderedFormats(t *testing.T) {
 				}
 			}
 			for _, p := range l.parts {
-				window += p.totals.videoBytes + p.totals.audioBytes
+				played += p.totals.videoBytes + p.totals.audioBytes
 				made += len(p.data.cached())
 			}
-			if most := window * tt.want * 11 / 10; made > most {
-				t.Errorf("%d rendered bytes of %d formats, for a window of %d bytes", made, tt.want, window)
+			if most := played * tt.want * 11 / 10; made > most {
+				t.Errorf("%d rendered bytes of %d formats, for %d bytes at which players are", made, tt.want, played)
 			}
 			if tt.want == 0 && len(l.segments) != l.listed {
 				t.Errorf("%d unlisted segments are kept beside the %d in the playlist", len(l.segments)-l.listed, l.listed)

@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,10 @@ const (
 	// minListed is the number of segments that stay in the playlist whatever their size: RFC 8216
 	// section 6.3.3 has players start three target durations from the end.
 	minListed = 3
+	// renderedTargets is for how many target durations after its end the rendered bytes of a segment
+	// stay. Players start three target durations from the end of the playlist, and request a segment
+	// soon after it is listed.
+	renderedTargets = 3
 	// maxPerTarget is the number of segments per target duration beyond which a playlist stops
 	// growing. An encoder that changes its parameters with each frame must not fill the memory with
 	// playlists.
@@ -111,8 +116,8 @@ func (l *List) trim(targets, bytes int) {
 	var kept time.Duration
 	l.Bytes = 0
 	rendered := 0
-	for i, s := range l.segments {
-		if i < len(l.segments)-l.listed {
+	for _, s := range slices.Backward(l.segments) {
+		if kept >= renderedTargets*l.Target {
 			s.dropRendered() // rendered again for a late player
 		}
 		kept += s.Duration
