@@ -235,44 +235,53 @@ func (s *Server) serveMediaPlaylist(w http.ResponseWriter, r *http.Request, name
 	}
 	private := s.isPrivate(name)
 	token, err := s.registry.verifyToken(d.session, name)
-	known := err == nil
-	if private {
-		if err == nil {
-			err = s.registry.authorize(&token, name, r)
-		}
-		if err != nil {
-			return err
-		}
+	switch {
+	case err == nil && private:
+		err = s.registry.authorize(token, name, r)
+	case err != nil && !private:
+		err = s.authorizeWithoutToken(r, name)
 	}
-	if !known {
-		if grant, err := s.authorize(r, name, ""); err != nil {
-			return err
-		} else if grant.Name != name {
-			return domain.Errorf(domain.Denied, "session required: start at %s%s", name, playlistExt)
-		}
+	if err != nil {
+		return err
 	}
 	sess, l, err := s.awaitSession(r.Context(), name)
 	if err != nil {
 		return err
 	}
-	if known && r.Method == http.MethodGet {
-		if err := s.registry.recordPlaylist(&token, name, sess.epoch, l, r); err != nil {
+	if token != nil && r.Method == http.MethodGet {
+		if err := s.registry.recordPlaylist(token, name, sess.epoch, l, r); err != nil {
 			return err
 		}
 	}
 	if d.blocks {
-		if l, err = sess.blockReload(r.Context(), l, f, d); err != nil {
+		if l, err = sess.blockReload(r.Context(), l, f, &d); err != nil {
 			return err
 		}
-		if known && l.Ended {
-			s.registry.recordEndSeen(&token)
+		if token != nil && l.Ended {
+			s.registry.recordEndSeen(token)
 		}
 		if private { // the session may have ended or expired while the request was blocked
-			if err := s.registry.authorize(&token, name, r); err != nil {
+			if err := s.registry.authorize(token, name, r); err != nil {
 				return err
 			}
 		}
 	}
+	return s.sendPlaylist(w, r, name, private, l, f, &d)
+}
+
+// authorizeWithoutToken authorizes a request for a media playlist without a session.
+func (s *Server) authorizeWithoutToken(r *http.Request, name domain.Name) error {
+	grant, err := s.authorize(r, name, "")
+	if err == nil && grant.Name != name {
+		err = domain.Errorf(domain.Denied, "session required: start at %s%s", name, playlistExt)
+	}
+	return err
+}
+
+// sendPlaylist sends the media playlist of l, the list of name, in format f. A request that waits does
+// not have the stack that this needs.
+func (s *Server) sendPlaylist(w http.ResponseWriter, r *http.Request, name domain.Name, private bool, l *segment.List,
+	f segment.Format, d *query) error {
 	if carriedTracks(l, f) == 0 {
 		return domain.Errorf(domain.NotFound, "%s has no track that this HLS format can carry, only %s: start at %s%s", name,
 			codecs(s.defaultTracks(name)), name, playlistExt)

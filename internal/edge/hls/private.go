@@ -21,13 +21,13 @@ func (s *Server) authorizeMedia(r *http.Request, name domain.Name) (*sessionToke
 	if err != nil {
 		return nil, err
 	}
-	if err := s.registry.authorize(&token, name, r); err != nil {
+	if err := s.registry.authorize(token, name, r); err != nil {
 		return nil, err
 	}
 	if r.Method == http.MethodGet {
-		err = s.registry.recordMedia(&token, name, r)
+		err = s.registry.recordMedia(token, name, r)
 	}
-	return &token, err
+	return token, err
 }
 
 // EndSessions ends all sessions of a room so far, in app or in every app if that is "", and returns

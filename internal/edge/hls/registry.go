@@ -126,28 +126,35 @@ func (reg *sessionRegistry) issueToken(grant domain.Grant) string {
 }
 
 // verifyToken decodes the session token s and verifies that it is for name. The error has a code
-// for the client.
-func (reg *sessionRegistry) verifyToken(s string, name domain.Name) (sessionToken, error) {
+// for the client. Shared: do not modify the token.
+func (reg *sessionRegistry) verifyToken(s string, name domain.Name) (*sessionToken, error) {
 	if s == "" {
-		return sessionToken{}, domain.CodeErrorf(domain.Denied, domain.SessionMissing, "session missing: start at %s%s", name,
-			playlistExt)
+		return nil, domain.CodeErrorf(domain.Denied, domain.SessionMissing, "session missing: start at %s%s", name, playlistExt)
 	}
-	t, ok := reg.decode(s)
-	if !ok || !reg.isKnown(&t, name) && !reg.verify(&t, name) {
-		return sessionToken{}, domain.CodeErrorf(domain.Denied, domain.SessionInvalid, "session invalid: start at %s%s", name,
-			playlistExt)
+	var t sessionToken
+	if reg.decode(&t, s) {
+		if known := reg.knownToken(&t, name); known != nil {
+			return known, nil
+		}
+		if reg.verify(&t, name) {
+			verified := t // t stays on the stack for the requests of known sessions
+			return &verified, nil
+		}
 	}
-	return t, nil
+	return nil, domain.CodeErrorf(domain.Denied, domain.SessionInvalid, "session invalid: start at %s%s", name, playlistExt)
 }
 
-// isKnown reports whether t is already verified for name: a signature costs more than all else of a
-// request.
-func (reg *sessionRegistry) isKnown(t *sessionToken, name domain.Name) bool {
+// knownToken returns the token of a session of name in use that is equal to t, nil if there is none:
+// to verify a signature costs more than all else of a request.
+func (reg *sessionRegistry) knownToken(t *sessionToken, name domain.Name) *sessionToken {
 	reg.mu.Lock()
 	defer reg.mu.Unlock()
 	vs := reg.sessions[t.id]
-	return vs != nil && vs.room == name && vs.token.length == t.length &&
-		hmac.Equal(vs.token.encoded[:t.length], t.encoded[:t.length])
+	if vs != nil && vs.room == name && vs.token.length == t.length &&
+		hmac.Equal(vs.token.encoded[:t.length], t.encoded[:t.length]) {
+		return &vs.token
+	}
+	return nil
 }
 
 // authorize returns an error if session t may not be used for r, a request for name, which is

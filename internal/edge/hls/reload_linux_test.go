@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -340,4 +341,53 @@ func responseSize(b []byte) int {
 	length, _, _ = bytes.Cut(length, []byte("\r\n"))
 	n, _ := strconv.Atoi(string(length))
 	return len(head) + len("\r\n\r\n") + n
+}
+
+// TestHeldRequestStack holds reloads of viewers with sessions. The stack of each is at most 4 kB, half
+// of what it was when the function that waits also sent the response.
+func TestHeldRequestStack(t *testing.T) {
+	if slowFactor > 4 {
+		t.Skip("the race detector needs larger stacks")
+	}
+	const viewers = 500
+	c := newLowLatencyServer(t, stream.Options{})
+	p := c.publish(movie)
+	c.write(p, 4240*ms)
+	c.get("/live/movie.m3u8")
+	c.get("/live/movie/index.m3u8?_HLS_msn=102&_HLS_part=0")
+	var waiting sync.WaitGroup
+	srv := http1.New(&http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c.srv.ServeHTTP(w, r.WithContext(&waitCtx{Context: r.Context(), wg: &waiting}))
+	})}, http1.Options{StallTimeout: time.Minute})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var served sync.WaitGroup
+	served.Go(func() { _ = srv.Serve(ln) })
+	defer served.Wait()
+	defer srv.Close()
+
+	stacks := func() int {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.StackInuse)
+	}
+	_, part, _ := strings.Cut(c.nextPart(), "?")
+	before := stacks()
+	for range viewers {
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		waiting.Add(1)
+		fmt.Fprintf(conn, "GET %s&%s HTTP/1.1\r\nHost: h\r\n\r\n", c.fmp4PlaylistURL(), part)
+		waiting.Wait()
+	}
+	if got := (stacks() - before) / viewers; got > 5<<10 {
+		t.Errorf("%d bytes of stack for each held request", got)
+	}
+	p.End(stream.Clean)
 }

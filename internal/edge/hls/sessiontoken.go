@@ -81,16 +81,16 @@ func (s *signer) encode(grant domain.Grant, sequence uint32) string {
 	return s.coding.EncodeToString(append(b, s.sign(grant.Name, b)...))
 }
 
-// decode decodes a token that encode returned, without the signature, which verify checks; false if
-// the format is invalid.
-func (s *signer) decode(text string) (t sessionToken, ok bool) {
+// decode decodes a token that encode returned into t, without the signature, which verify checks;
+// false if the format is invalid.
+func (s *signer) decode(t *sessionToken, text string) bool {
 	if t.length = s.coding.DecodedLen(len(text)); t.length > maxTokenSize {
-		return t, false
+		return false
 	}
 	// The decoder ignores line breaks: one token would have many texts.
 	if n, err := s.coding.Decode(t.encoded[:], []byte(text)); err != nil || s.coding.EncodedLen(n) != len(text) ||
 		n < headSize+signatureSize {
-		return t, false
+		return false
 	}
 	b := t.encoded[:t.length-signatureSize]
 	t.id = sessionID(b)
@@ -107,7 +107,7 @@ func (s *signer) decode(text string) (t sessionToken, ok bool) {
 		t.address = netip.AddrFrom16([16]byte(b)).Unmap()
 		b = b[16:]
 	}
-	return t, len(b) == 0
+	return len(b) == 0
 }
 
 // verify reports whether this server issued t for name.

@@ -83,7 +83,7 @@ func TestSessionTokenChecks(t *testing.T) {
 			}
 			r := httptest.NewRequest("GET", "/", nil)
 			r.RemoteAddr = from
-			return domain.CodeOf(a.authorize(&token, movie, r))
+			return domain.CodeOf(a.authorize(token, movie, r))
 		}
 		const here, there = "192.0.2.7:1", "192.0.2.8:1"
 		brief := a.issueToken(domain.Grant{Name: movie, Expires: time.Now().Add(time.Minute)})
@@ -137,7 +137,7 @@ func TestEndedRoomsAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := domain.CodeOf(a.authorize(&token, movie,
+	if got := domain.CodeOf(a.authorize(token, movie,
 		httptest.NewRequest("GET", "/", nil))); got != domain.SessionEnded || len(a.ended) > maxEndedRooms {
 		t.Errorf("%q, %d ended rooms are remembered", got, len(a.ended))
 	}
@@ -155,7 +155,8 @@ func FuzzSessionToken(f *testing.F) {
 	}
 	f.Add("")
 	f.Fuzz(func(t *testing.T, s string) {
-		token, ok := a.decode(s)
+		var token sessionToken
+		ok := a.decode(&token, s)
 		if !ok {
 			return
 		}

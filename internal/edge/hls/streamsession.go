@@ -254,7 +254,7 @@ func (s *streamSession) hold(ctx context.Context, l *segment.List, whole bool,
 }
 
 // blockReload blocks a reload until a list of s, starting with l, has what d asks for in format f.
-func (s *streamSession) blockReload(ctx context.Context, l *segment.List, f segment.Format, d query) (*segment.List,
+func (s *streamSession) blockReload(ctx context.Context, l *segment.List, f segment.Format, d *query) (*segment.List,
 	error) {
 	if l.TooFarAhead(d.msn, d.part) && !l.Ended {
 		return nil, domain.Errorf(domain.Invalid, "invalid _HLS_msn or _HLS_part: too far ahead of the stream")
