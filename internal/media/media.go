@@ -138,8 +138,8 @@ const (
 type Frame struct {
 	Track *Track
 	Meta  *Meta // in effect at this frame; nil if the encoder sent none
-	// Program is the track set at this frame, Track included. A track that comes later is in later
-	// Programs only. Publisher.Write sets it.
+	// Program is the track set at this frame, Track included. A track that comes after viewers could
+	// start is in later Programs only. Publisher.Write sets it.
 	Program *Program
 
 	// DTS and PTS are the encoder's time, unwrapped to 64 bits, until Publisher.Write, and stream

@@ -15,7 +15,11 @@ type Program struct {
 	Discontinuity uint32
 
 	defaults [Data + 1]uint16 // by kind: the ID of the default track, plus one; 0: none
+	awaited  Kinds
 }
+
+// Kinds is a set of track kinds.
+type Kinds [Data + 1]bool
 
 // NewProgram returns a Program of tracks. The default of a kind is the track with the lowest ID.
 func NewProgram(tracks ...*Track) *Program {
@@ -64,6 +68,9 @@ func (p *Program) DefaultID(k Kind) (id uint8, ok bool) {
 // IsDefault reports whether t has the kind and ID of a default track.
 func (p *Program) IsDefault(t *Track) bool { return p.defaults[t.Kind] == uint16(t.ID)+1 }
 
+// Awaits reports whether a track of kind k is expected to come soon.
+func (p *Program) Awaits(k Kind) bool { return p.awaited[k] }
+
 // With returns p with t in the place of its track of the same kind and ID; p itself if it has t.
 func (p *Program) With(t *Track) *Program {
 	if slices.Contains(p.Tracks, t) {
@@ -96,6 +103,16 @@ func (p *Program) WithDiscontinuity(n uint32) *Program {
 	}
 	q := *p
 	q.Discontinuity = n
+	return &q
+}
+
+// WithAwaited returns p with other kinds of which a track is expected.
+func (p *Program) WithAwaited(kinds Kinds) *Program {
+	if p.awaited == kinds {
+		return p
+	}
+	q := *p
+	q.awaited = kinds
 	return &q
 }
 

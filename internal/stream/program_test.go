@@ -10,8 +10,8 @@ import (
 	"livego/internal/media"
 )
 
-// formatProgram returns the discontinuity and the tracks of p, as in "1: v0* a0* a1": kind, ID and
-// configuration of each, and "*" for the default.
+// formatProgram returns the discontinuity and the tracks of p, as in "1: v0* d0 a?": kind, ID and
+// configuration of each, "*" for the default, and the kinds that are awaited.
 func formatProgram(p *media.Program) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d:", p.Discontinuity)
@@ -21,6 +21,11 @@ func formatProgram(p *media.Program) string {
 			b.WriteByte('*')
 		}
 	}
+	for _, k := range []media.Kind{media.Video, media.Audio} {
+		if p.Awaits(k) {
+			fmt.Fprintf(&b, " %c?", k.String()[0])
+		}
+	}
 	return b.String()
 }
 
@@ -28,28 +33,35 @@ func formatProgram(p *media.Program) string {
 func TestPrograms(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		// frames are the kind, ID and configuration of each, "V" for a keyframe; "join": another
-		// publisher, "jump": the encoder's clock is set, "wait": TrackWait passes.
+		// frames are the kind, ID and configuration of each, "V" for a keyframe, and after "/" the
+		// kinds that the encoder announces: otherwise both. "join": another publisher, "jump": the
+		// encoder's clock is set, "wait": TrackWait passes.
 		frames string
 		want   []string // by frame: its Program, "=": that of the frame before, "-": it is dropped
 	}{
-		{"tracks come one by one", "V0 a0 v0 a0", []string{"0: v0*", "0: v0* a0*", "=", "="}},
-		{"audio first", "a0 V0 a0", []string{"0: a0*", "0: v0* a0*", "="}},
-		{"no video", "a0 a0", []string{"0: a0*", "="}},
-		{"no keyframe", "v0 a0 v0", []string{"-", "0: a0*", "-"}},
-		{"data", "V0 d0 v0 d0", []string{"0: v0*", "0: v0* d0*", "=", "="}},
+		{"tracks come one by one", "V0 a0 v0 a0", []string{"0: v0* a?", "0: v0* a0*", "=", "="}},
+		{"audio first", "a0 V0 a0", []string{"0: a0* v?", "0: v0* a0*", "="}},
+		{"no video", "a0 a0 wait a0", []string{"0: a0* v?", "=", "0: a0*"}},
+		{"only video announced", "V0/v v0/v", []string{"0: v0*", "="}},
+		{"nothing announced", "V0/ v0/ wait v0/ join V0/", []string{"0: v0* a?", "=", "0: v0*", "1: v0*"}},
+		{"no keyframe", "v0 a0 v0", []string{"-", "0: a0* v?", "-"}},
+		{"data", "V0 a0 d0 v0 d0", []string{"0: v0* a?", "0: v0* a0*", "0: v0* a0* d0*", "=", "="}},
 		{"several tracks in any order", "a1 V9 a0 V3 a1 v9",
-			[]string{"0: a1*", "0: v9* a1*", "0: v9* a0* a1", "0: v3* v9 a0* a1", "=", "="}},
-		{"a lower ID without a keyframe", "V1 v1 v0 v1 V0 v1",
-			[]string{"0: v1*", "=", "-", "0: v1", "0: v0* v1", "="}},
-		{"a lower ID after TrackWait", "V1 a0 wait V0 v1", []string{"0: v1*", "0: v1* a0*", "0: v0 v1* a0*", "="}},
-		{"a kind after TrackWait", "V0 wait a1 a0", []string{"0: v0*", "0: v0* a1*", "0: v0* a0 a1*"}},
-		{"another configuration", "V0 a0 V0b v0b a0b V0", []string{"0: v0*", "0: v0* a0*", "0: v0b* a0*", "=",
+			[]string{"0: a1* v?", "0: v9* a1*", "0: v9* a0* a1", "0: v3* v9 a0* a1", "=", "="}},
+		{"a lower ID without a keyframe", "a0 V1 v1 v0 v1 V0 v1",
+			[]string{"0: a0* v?", "0: v1* a0*", "=", "-", "0: v1 a0*", "0: v0* v1 a0*", "="}},
+		{"a lower ID after TrackWait", "V1 a0 wait V0 v1", []string{"0: v1* a?", "0: v1* a0*", "0: v0 v1* a0*", "="}},
+		{"a kind after TrackWait", "V0 wait a1 a0", []string{"0: v0* a?", "0: v0* a1*", "0: v0* a0 a1*"}},
+		{"another configuration", "V0 a0 V0b v0b a0b V0", []string{"0: v0* a?", "0: v0* a0*", "0: v0b* a0*", "=",
 			"0: v0b* a0b*", "0: v0* a0b*"}},
-		{"a join", "V1 a0 join V0 a0 v0", []string{"0: v1*", "0: v1* a0*", "1: v0*", "1: v0* a0*", "="}},
-		{"a join with data first", "V1 a0 join d0 V0", []string{"0: v1*", "0: v1* a0*", "1: d0*", "1: v0* d0*"}},
-		{"joins without video", "V0 a0 join a0 join a0", []string{"0: v0*", "0: v0* a0*", "1: a0*", "2: a0*"}},
-		{"a jump keeps the tracks", "V0 a0 jump V0 a0", []string{"0: v0*", "0: v0* a0*", "1: v0* a0*", "="}},
+		{"a join", "V1 a0 join V0 a0 v0", []string{"0: v1* a?", "0: v1* a0*", "1: v0* a?", "1: v0* a0*", "="}},
+		{"a join, nothing announced", "V1/ a0/ join a0/ V0/",
+			[]string{"0: v1* a?", "0: v1* a0*", "1: a0* v?", "1: v0* a0*"}},
+		{"a join with data first", "V1 a0 join d0 V0",
+			[]string{"0: v1* a?", "0: v1* a0*", "1: d0* v? a?", "1: v0* d0* a?"}},
+		{"joins without video", "V0 a0 join a0/a join a0/",
+			[]string{"0: v0* a?", "0: v0* a0*", "1: a0*", "2: a0*"}},
+		{"a jump keeps the tracks", "V0 a0 jump V0 a0", []string{"0: v0* a?", "0: v0* a0*", "1: v0* a0*", "="}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -73,12 +85,15 @@ func TestPrograms(t *testing.T) {
 						time.Sleep(h.opt.TrackWait)
 						continue
 					}
-					name := strings.ToLower(in)
+					name, announced, some := strings.Cut(strings.ToLower(in), "/")
 					if tracks[name] == nil {
 						kind := map[byte]media.Kind{'v': media.Video, 'a': media.Audio, 'd': media.Data}[name[0]]
 						tracks[name] = &media.Track{ID: name[1] - '0', Kind: kind, Config: []byte(name[2:]), Timescale: 90000}
 					}
 					f := trackFrame(tracks[name], at, in[0] == 'V')
+					if some {
+						f.Meta = &media.Meta{HasVideo: strings.Contains(announced, "v"), HasAudio: strings.Contains(announced, "a")}
+					}
 					dropped := p.dropped.Load()
 					write(t, p, f)
 					got := "-"
@@ -119,6 +134,21 @@ func TestViewersGetOneDefault(t *testing.T) {
 		if f.Track.ID != 0 {
 			t.Errorf("the viewer gets %v track %d at %v", f.Track.Kind, f.Track.ID, f.DTS)
 		}
+	}
+}
+
+// TestFirstFramesHaveAllTracks has tracks come late, but before viewers may start: the frames before
+// them have the same Program.
+func TestFirstFramesHaveAllTracks(t *testing.T) {
+	h := NewHub(Options{})
+	defer h.Close()
+	p := mustPublish(t, h, PublishOptions{})
+	v, a := numbered(media.Video, 1, 0), numbered(media.Audio, 0)
+	write(t, p, trackFrame(v[0], 0, true), trackFrame(v[0], 40*ms, false), trackFrame(v[1], 80*ms, true),
+		trackFrame(a[0], 100*ms, false))
+	frames := readAll(t, mustSubscribe(t, h, SubscribeOptions{GOPs: 10, AllTracks: true}))
+	if len(frames) != 2 || frames[0].Track != v[1] || frames[0].Program != frames[1].Program {
+		t.Errorf("%d frames, the first with the Program %s", len(frames), formatProgram(frames[0].Program))
 	}
 }
 

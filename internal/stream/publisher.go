@@ -41,6 +41,7 @@ type Publisher struct {
 	detached     bool
 	firstFrameAt time.Time      // when the first frame came
 	program      *media.Program // its tracks, video from its first random access point on
+	before       media.Kinds    // kinds that the stream had or awaited when it became active
 	waitRAPSince time.Time      // time of the newest random access point of the default video track
 	healthySince time.Time      // start of the frames that came without a pause
 	// warm holds the frames of a publisher that is not active, from its newest random access point
@@ -317,9 +318,34 @@ func (p *Publisher) chooseDefault(t *media.Track, now time.Time) {
 	if p.firstFrameAt.IsZero() {
 		p.firstFrameAt = now
 	}
-	if id, ok := p.program.DefaultID(t.Kind); !ok || t.ID < id && now.Sub(p.firstFrameAt) < p.s.hub.opt.TrackWait {
+	if id, ok := p.program.DefaultID(t.Kind); !ok || t.ID < id && p.awaitsTracks(now) {
 		p.program = p.program.WithDefault(t)
 	}
+}
+
+// awaitsTracks reports whether Options.TrackWait has not passed since the first frame. The caller
+// holds s.mu.
+func (p *Publisher) awaitsTracks(now time.Time) bool {
+	return now.Sub(p.firstFrameAt) < p.s.hub.opt.TrackWait
+}
+
+// setProgram gives f, the next frame of the stream, its Program. Tracks are awaited of the kinds
+// that the encoder announces or, if it announces nothing, of those that the stream had before. The
+// caller holds s.mu.
+func (p *Publisher) setProgram(f *media.Frame, discontinuity uint32) {
+	q := p.program.With(f.Track).WithDiscontinuity(discontinuity)
+	var awaited media.Kinds
+	if p.awaitsTracks(f.Arrived) {
+		awaited = p.before
+		if m := f.Meta; m != nil && (m.HasVideo || m.HasAudio) {
+			awaited = media.Kinds{media.Video: m.HasVideo, media.Audio: m.HasAudio}
+		}
+		for k := range awaited {
+			awaited[k] = awaited[k] && !q.Has(media.Kind(k))
+		}
+	}
+	p.program = q.WithAwaited(awaited)
+	f.Program = p.program
 }
 
 // decodable reports whether a decoder can use f: each video track counts from its first random

@@ -48,8 +48,8 @@ type stream struct {
 	ended           error // set once; io.EOF for a clean end
 	ready           bool  // viewers may start: every announced track has come
 	firstArrival    time.Time
-	program         *media.Program       // of the newest frame
-	repeated        [media.Data + 1]bool // the default track has sent another frame since program changed
+	program         *media.Program // of the newest frame
+	repeated        media.Kinds    // the default track has sent another frame since program changed
 	meta            *media.Meta
 	batchers        []*wakeBatcher // one for each protocol with readers
 	pictureInterval frameInterval  // time between pictures
@@ -60,7 +60,8 @@ type stream struct {
 func newStream(h *Hub, name domain.Name) *stream {
 	return &stream{
 		name: name, hub: h,
-		readyCh: make(chan struct{}), done: make(chan struct{}), program: new(media.Program),
+		readyCh: make(chan struct{}), done: make(chan struct{}),
+		program: new(media.Program).WithAwaited(media.Kinds{media.Video: true, media.Audio: true}),
 	}
 }
 
@@ -105,9 +106,7 @@ func (s *stream) put(f *media.Frame) {
 		s.firstArrival = f.Arrived
 	}
 	s.timeline.setTimes(f)
-	p := s.active.Load()
-	p.program = p.program.With(f.Track).WithDiscontinuity(s.timeline.disc)
-	f.Program = p.program
+	s.active.Load().setProgram(f, s.timeline.disc)
 	changed := f.Program != s.program
 	if changed {
 		s.setProgram(f.Program)
@@ -127,7 +126,7 @@ func (s *stream) put(f *media.Frame) {
 // setProgram makes p the newest Program. Frames of another track that was the default before, in
 // the same discontinuity, are random access points no more. The caller holds s.mu.
 func (s *stream) setProgram(p *media.Program) {
-	s.program, s.repeated = p, [media.Data + 1]bool{}
+	s.program, s.repeated = p, media.Kinds{}
 	s.ring.raps = slices.DeleteFunc(s.ring.raps, func(seq uint64) bool { return !s.isDefault(s.ring.at(seq)) })
 }
 
@@ -141,18 +140,19 @@ func (s *stream) isDefault(f *media.Frame) bool {
 	return p.IsDefault(f.Track)
 }
 
-// checkReady lets viewers start when all tracks that the encoder announced have come, or after
-// Options.TrackWait. An encoder that announced nothing is expected to send audio and video.
+// checkReady lets viewers start when all awaited tracks have come, or after Options.TrackWait. They
+// know the tracks from the start: all frames so far get the newest Program. The caller holds s.mu.
 func (s *stream) checkReady(f *media.Frame) {
-	video, audio := true, true
-	if m := f.Meta; m != nil && (m.HasVideo || m.HasAudio) {
-		video, audio = m.HasVideo, m.HasAudio
+	if (!s.settled(media.Video) || !s.settled(media.Audio)) && f.Arrived.Sub(s.firstArrival) < s.hub.opt.TrackWait {
+		return
 	}
-	if s.settled(media.Video, video) && s.settled(media.Audio, audio) ||
-		f.Arrived.Sub(s.firstArrival) >= s.hub.opt.TrackWait {
-		s.ready = true
-		close(s.readyCh)
+	for seq := s.ring.tail; seq < s.ring.head; seq++ {
+		if old := s.ring.at(seq); old.Program.Discontinuity == s.program.Discontinuity {
+			old.Program = s.program
+		}
 	}
+	s.ready = true
+	close(s.readyCh)
 }
 
 // A waiterGroup ends the wait of its viewers when done is closed.
@@ -164,13 +164,10 @@ type waiterGroup struct {
 
 // settled reports whether the default track of kind k is known: track 0 has come, or the default
 // has come again with no new track in between, because encoders send their tracks in turn. A kind
-// that is not expected is settled without any track.
-func (s *stream) settled(k media.Kind, expected bool) bool {
-	if !s.program.Has(k) {
-		return !expected
-	}
+// that is not awaited is settled without any track.
+func (s *stream) settled(k media.Kind) bool {
 	id, _ := s.program.DefaultID(k)
-	return id == 0 || s.repeated[k]
+	return !s.program.Awaits(k) && (!s.program.Has(k) || id == 0 || s.repeated[k])
 }
 
 // awaitReady waits until s is ready or ended, ctx ends, or r is closed. r is nil for a reader that

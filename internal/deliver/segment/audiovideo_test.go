@@ -43,12 +43,18 @@ func TestSegmentsHaveAudioAndVideo(t *testing.T) {
 				t.Errorf("segments %s, want %s", got, c.want)
 			}
 			for _, s := range all {
-				if alone := !s.trackSet.hasBoth(); alone && !c.alone {
+				if alone := !hasBoth(s); alone && !c.alone {
 					t.Errorf("segment %s has only one of video and audio", s.Name)
 				}
 			}
 		})
 	}
+}
+
+// hasBoth reports whether s has video and audio.
+func hasBoth(s *Segment) bool {
+	t := s.trackSet.tracks[FMP4]
+	return t.video != nil && t.audio != nil
 }
 
 // TestFirstSegmentWaitsForAnnouncedAudio delays audio that the encoder has announced.
@@ -68,14 +74,15 @@ func TestFirstSegmentWaitsForAnnouncedAudio(t *testing.T) {
 func TestSuccessorWaitsForAudioAndVideo(t *testing.T) {
 	first := New(7, Options{Part: 200 * ms})
 	writeAll(t, first, interleave(video(0, 4*time.Second, 40*ms, time.Second), audio(0, 4*time.Second)))
-	second := first.Successor(8)
+	second, program := first.Successor(8), media.NewProgram(h264, aac)
 	for _, f := range interleave(video(2010*ms, 6*time.Second, 40*ms, time.Second), audio(1980*ms, 6*time.Second)) {
+		f.Program = program
 		second.Write(f)
 		second.Flush()
 	}
 	second.End()
 	for _, s := range second.List().segments {
-		if !s.trackSet.hasBoth() {
+		if !hasBoth(s) {
 			t.Errorf("segment %s has only one of video and audio", s.Name)
 		}
 	}

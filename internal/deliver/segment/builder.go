@@ -71,7 +71,7 @@ func (b *builder) endParts(m cutPoint, f *media.Frame) {
 func (b *builder) completePart(end cutPoint, next *media.Frame) {
 	if b.tracks == nil { // all tracks of the period are known
 		b.tracks = newTrackSet(b.period.video, b.period.audio)
-		b.period.fixed, b.hasBoth = true, b.tracks.hasBoth()
+		b.period.fixed = true
 	}
 	o := b.segment
 	o.trackSet = b.tracks

@@ -74,9 +74,12 @@ type recorder struct {
 	hash  hash.Hash
 	seen  *List
 	files map[string]string // hash of each file by its name
+	programmer
 }
 
-func newRecorder() *recorder { return &recorder{hash: sha256.New(), files: map[string]string{}} }
+func newRecorder() *recorder {
+	return &recorder{hash: sha256.New(), files: map[string]string{}, programmer: programmer{trackWait: 2 * time.Second}}
+}
 
 func (r *recorder) sum() []byte { return r.hash.Sum(nil)[:8] }
 
@@ -85,6 +88,7 @@ func (r *recorder) printf(format string, args ...any) { fmt.Fprintf(r.hash, form
 func (r *recorder) markUsed(n uint64) { r.printf("number %d", n) }
 
 func (r *recorder) write(s *Segmenter, f *media.Frame) {
+	r.set(f)
 	s.Write(f)
 	r.printf("due %v %v, keyframe interval %v", s.Due(true), s.Due(false), s.LongKeyframeInterval())
 }
@@ -174,6 +178,7 @@ func recordStream(seed uint64) []byte {
 		Segment: pick(2*time.Second, 2*time.Second, time.Second, 500*ms), Part: pick(200*ms, 200*ms, 330*ms, time.Second, 0),
 		TrackWait: pick(2*time.Second, time.Second), MarkUsed: r.markUsed,
 	}
+	r.trackWait = opt.TrackWait
 	if g.oneIn(4) {
 		opt.Bytes = 1 << 20
 	}

@@ -66,7 +66,6 @@ type state struct {
 	repeatedGOP time.Duration // longest duration that two consecutive GOPs reached
 
 	firstSegment bool // no segment of the stream session is complete
-	hasBoth      bool // the newest track set has video and audio
 	// slow means that most of the last segment was frames longer than partTarget: playlists list no
 	// parts.
 	slow      bool
@@ -394,19 +393,19 @@ func (r *rule) dueAtPart() bool {
 	return r.period.video == nil && r.firstFrame > 0 && r.slot(r.partStart) > r.slot(r.start)
 }
 
-// awaitsTrack reports whether, when f comes, a track of the period is still expected: the encoder
-// has announced video and audio, or there were both before and it announces nothing. A segment
-// completed before that would have only one of them, and players that have created buffers for both
-// stop there: hls.js does not support such a change.
+// awaitsTrack reports whether, when f comes, the period has no frame yet of a kind that the stream
+// has or awaits. A segment completed before that would have only one of video and audio, and players
+// that have created buffers for both stop there: hls.js does not support such a change.
 func (r *rule) awaitsTrack(f *media.Frame) bool {
-	if r.period.fixed || r.period.video != nil && r.period.audio != nil {
+	missing := media.Video
+	if r.period.video != nil {
+		missing = media.Audio
+	}
+	if r.period.fixed || *r.period.track(missing) != nil || f.DTS-r.period.start >= r.opt.TrackWait {
 		return false
 	}
-	both := r.hasBoth
-	if m := f.Meta; m != nil && (m.HasVideo || m.HasAudio) {
-		both = m.HasVideo && m.HasAudio
-	}
-	return both && f.DTS-r.period.start < r.opt.TrackWait
+	t := f.Program.Default(missing)
+	return f.Program.Awaits(missing) || t != nil && Carries(t)
 }
 
 // firstSegmentDue reports whether a duration is enough for the first segment of a stream session,

@@ -15,7 +15,7 @@ import (
 func TestRuleAlone(t *testing.T) {
 	for _, tt := range segmentationCases {
 		t.Run(tt.name, func(t *testing.T) {
-			s := New(7, Options{})
+			s, programs := New(7, Options{}), programmer{trackWait: 2 * time.Second}
 			r, b := s.rule, new(buffer)
 			var segs []*Segment // only what formatDurations reads
 			start := func(end boundary, f *media.Frame) {
@@ -23,7 +23,6 @@ func TestRuleAlone(t *testing.T) {
 				case end.index > 0:
 					r.endSegment(end.length)
 					segs[len(segs)-1].Duration, r.period.fixed = end.length, true
-					r.hasBoth = r.period.video != nil && r.period.audio != nil
 				case r.open:
 					segs = segs[:len(segs)-1]
 				}
@@ -35,6 +34,7 @@ func TestRuleAlone(t *testing.T) {
 				b.frames = append(b.frames, f)
 			}
 			for _, f := range tt.frames {
+				programs.set(f)
 				r.observe(f)
 				for again := true; again; {
 					again = false
@@ -87,7 +87,7 @@ func TestDecide(t *testing.T) {
 	both := func(to time.Duration) []*media.Frame {
 		return interleave(video(0, to, 40*ms, 2*time.Second), audio(0, to))
 	}
-	announced := func(f *media.Frame) { f.Meta = &media.Meta{HasVideo: true, HasAudio: true} }
+	announced := func(f *media.Frame) { f.Program = f.Program.WithAwaited(media.Kinds{media.Audio: true}) }
 	parts := Options{Part: 200 * ms}
 	for _, tt := range []struct {
 		name   string

@@ -14,7 +14,6 @@ package segment
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -89,11 +88,6 @@ func newTrackSet(video, audio *media.Track) *trackSet {
 	sum := sha256.Sum256(b)
 	l.init, l.initName = b, hex.EncodeToString(sum[:10])
 	return l
-}
-
-// hasBoth reports whether some format carries both video and audio.
-func (l *trackSet) hasBoth() bool {
-	return slices.ContainsFunc(l.tracks[:], func(t formatTracks) bool { return t.video != nil && t.audio != nil })
 }
 
 // A Segment is a complete piece of the stream.

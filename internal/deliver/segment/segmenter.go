@@ -62,7 +62,7 @@ func (s *Segmenter) Successor(epoch uint64) *Segmenter {
 	}
 	newest := last.newest()
 	n.nextSequence, n.discontinuitySequence = newest.sequence+1, newest.discontinuitySequence
-	n.hasBoth, n.continues = newest.trackSet.hasBoth(), true
+	n.continues = true
 	for _, old := range last.current() { // their target may be another
 		n.minTarget = max(n.minTarget, old.Duration.Round(time.Second))
 	}

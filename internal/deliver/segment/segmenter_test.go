@@ -76,6 +76,39 @@ func modify(fs []*media.Frame, change func(*media.Frame)) []*media.Frame {
 	return fs
 }
 
+// A programmer gives frames the Programs that a stream gives them.
+type programmer struct {
+	trackWait time.Duration
+	program   *media.Program
+	before    media.Kinds // kinds of the discontinuity before
+	from      time.Duration
+}
+
+func (p *programmer) set(f *media.Frame) {
+	if disc := f.Program.Discontinuity; p.program == nil || p.program.Discontinuity != disc {
+		if p.program != nil {
+			p.before = media.Kinds{media.Video: p.program.Has(media.Video), media.Audio: p.program.Has(media.Audio)}
+		}
+		p.program, p.from = new(media.Program).WithDiscontinuity(disc), f.DTS
+	}
+	q := p.program.With(f.Track)
+	if id, ok := q.DefaultID(f.Track.Kind); !ok || f.Track.ID < id {
+		q = q.WithDefault(f.Track)
+	}
+	var awaited media.Kinds
+	if f.DTS-p.from < p.trackWait {
+		awaited = p.before
+		if m := f.Meta; m != nil && (m.HasVideo || m.HasAudio) {
+			awaited = media.Kinds{media.Video: m.HasVideo, media.Audio: m.HasAudio}
+		}
+		for k := range awaited {
+			awaited[k] = awaited[k] && !q.Has(media.Kind(k))
+		}
+	}
+	p.program = q.WithAwaited(awaited)
+	f.Program = p.program
+}
+
 func markDiscontinuous(f *media.Frame)          { setDiscontinuity(f, 1) }
 func setDiscontinuity(f *media.Frame, n uint32) { f.Program = f.Program.WithDiscontinuity(n) }
 
@@ -209,6 +242,7 @@ var segmentationCases = []struct {
 // segments.
 func writeAll(t testing.TB, s *Segmenter, frames []*media.Frame, pauses ...*media.Frame) []*Segment {
 	t.Helper()
+	programs := programmer{trackWait: s.opt.TrackWait}
 	var all []*Segment
 	var seen *List
 	changes := 0                // since a playlist was checked
@@ -245,6 +279,7 @@ func writeAll(t testing.TB, s *Segmenter, frames []*media.Frame, pauses ...*medi
 			s.Pause()
 			look()
 		}
+		programs.set(f)
 		s.Write(f)
 		s.Flush()
 		look()
