@@ -74,7 +74,9 @@ func (b *builder) completePart(end cutPoint, next *media.Frame) {
 		b.period.fixed = true
 	}
 	o := b.segment
-	o.trackSet = b.tracks
+	if len(o.parts) == 0 { // else it is published
+		o.trackSet = b.tracks
+	}
 	frames := b.frames[b.firstFrame:end.index:end.index]
 	part := &Part{
 		Name: o.partName(len(o.parts)), Duration: end.at - b.partStart, segment: o, frames: frames,
