@@ -129,8 +129,7 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 		FailbackDelay: cfg.BackupReturn,
 		GOPs:          gops, MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize),
 		TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
-		BatchWindow: func(_ string, viewers int) (window, audio time.Duration) { return batches.Window(viewers) },
-		Epoch:       sequences.Epoch,
+		Epoch: sequences.Epoch,
 	})
 	memory := memlimit.Find(os.DirFS("/"))
 	a.admission = admission.New(memory, a.hub.Has, a.log)
@@ -153,13 +152,13 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 	)
 	engine, err := fanout.NewEngine(runtime.GOMAXPROCS(0))
 	if err != nil {
-		a.log.Warn("epoll is unavailable: each viewer uses a goroutine", "err", err)
+		return err
 	}
 	a.engine = engine
 	fanoutOptions := fanout.Options{
 		WriteTimeout: cfg.WriteTimeout, PingInterval: 15 * time.Second, LingerTimeout: time.Second,
-		MaxLatency: cfg.MaxLatency,
-		RingTime:   cfg.RingTime, RingBytes: int(cfg.RingSize), GOPs: gops, Log: a.log,
+		MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), GOPs: gops,
+		BatchWindow: batches.Window,
 	}
 	a.rtmp = edgertmp.New(a.hub, authorizer, edgertmp.Options{
 		Conn: rtmp.Options{
@@ -167,7 +166,7 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 			WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage), CheckApp: streamAuth.CheckApp,
 			HTTPReply: rtmpPortReply(a.viewerListeners),
 		},
-		ReadTimeout: cfg.ReadTimeout, PlayWait: cfg.PlayWait, Drain: cfg.ShutdownTimeout, GOPs: gops,
+		ReadTimeout: cfg.ReadTimeout, PlayWait: cfg.PlayWait, Drain: cfg.ShutdownTimeout,
 		Engine: a.engine, Fanout: fanoutOptions, Log: a.log,
 	})
 	a.hls = hls.New(a.hub, authorizer, hls.Options{
@@ -180,8 +179,7 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 		MarkUsed: sequences.MarkUsed, Log: a.log,
 	})
 	flv := edgeflv.New(a.hub, authorizer, edgeflv.Options{
-		WriteTimeout: cfg.WriteTimeout, PlayWait: cfg.PlayWait, GOPs: gops, Engine: a.engine, Fanout: fanoutOptions,
-		Log: a.log,
+		PlayWait: cfg.PlayWait, Engine: a.engine, Fanout: fanoutOptions, Log: a.log,
 	})
 	a.viewers = viewerhttp.New(viewerhttp.Options{
 		Apps: apps, FLV: flv.Serve, HLS: a.hls, Proxies: a.proxies, WriteTimeout: cfg.WriteTimeout,

@@ -168,7 +168,7 @@ func (l *longRun) rtmpTime(f *media.Frame) uint32 {
 
 func (l *longRun) flvTime(f *media.Frame) uint32 {
 	l.t.Helper()
-	tag := bytes.Join(flv.EncodeTag(f), nil)
+	tag := bytes.Join(flv.Dialect{}.EncodeTag(f), nil)
 	r := flv.NewReader(io.MultiReader(bytes.NewReader(flv.FileHeader(true, true)), bytes.NewReader(tag)), 1<<10)
 	got, err := r.Next()
 	if err != nil {

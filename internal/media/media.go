@@ -3,10 +3,7 @@
 // by name only: internal/codec reads their bytes, and internal/container their packaging.
 package media
 
-import (
-	"sync/atomic"
-	"time"
-)
+import "time"
 
 // Kind is the kind of media of a track.
 type Kind uint8
@@ -168,40 +165,6 @@ type Frame struct {
 	// Payload is AVCC NAL units (H.264, HEVC), OBUs (AV1), a raw AAC frame, ... For Passthrough,
 	// the whole FLV tag body.
 	Payload []byte
-
-	wires [forms]atomic.Pointer[Wire]
-}
-
-// Form is a wire format of frames.
-type Form uint8
-
-// Wire formats.
-const (
-	FormRTMP Form = iota // RTMP chunks with a type 0 header, message stream 1
-	FormFLV              // FLV tag with its PreviousTagSize
-	forms
-)
-
-// A Wire is one frame in a wire format, in slices to be written in order. Shared: do not modify.
-type Wire struct {
-	Parts [][]byte
-	Size  int // sum of the lengths of Parts
-}
-
-// Wire returns f in form, and encodes it on first use. All callers get the same bytes: two callers
-// that race may both encode, and one result is kept. encode must depend on f only.
-func (f *Frame) Wire(form Form, encode func(*Frame) [][]byte) *Wire {
-	if w := f.wires[form].Load(); w != nil {
-		return w
-	}
-	w := &Wire{Parts: encode(f)}
-	for _, p := range w.Parts {
-		w.Size += len(p)
-	}
-	if !f.wires[form].CompareAndSwap(nil, w) {
-		return f.wires[form].Load()
-	}
-	return w
 }
 
 // Meta holds the known fields of an encoder's onMetaData, limited to sane values. It informs

@@ -46,7 +46,7 @@ func (m *Manager) push(ctx context.Context, r *relay) error {
 	defer sub.Leave()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, func() { nc.Close() }) })
 	defer stop()
-	sub.AttachSocket(func() int { return netx.Queued(nc) }, nil)
+	sub.AttachSocket(func() int { return netx.Queued(nc) })
 	m.setSubscriber(r, sub)
 	defer m.setSubscriber(r, nil)
 	m.setState(r, stateRunning)

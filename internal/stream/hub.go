@@ -43,10 +43,6 @@ type Options struct {
 	// trusted. Default 10 s.
 	RAPWait time.Duration
 
-	// BatchWindow returns the batching window of the readers of a stream by proto, if it has so
-	// many viewers by it: how long frames are collected before these readers wake up. audio is how
-	// long an audio frame waits for the next picture, if the stream has video. nil: no batching.
-	BatchWindow func(proto string, viewers int) (window, audio time.Duration)
 	// RestartPause is the pause before a consumer that failed is restarted; it doubles with each
 	// failure in a row. Default 1 s.
 	RestartPause time.Duration

@@ -393,46 +393,6 @@ func TestKick(t *testing.T) {
 	}
 }
 
-func TestSlowViewerSkipsToKeyframe(t *testing.T) {
-	h := NewHub(Options{MaxLatency: 4 * time.Second})
-	p := mustPublish(t, h, PublishOptions{})
-	gop(t, p, 0, 1)
-	slow := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
-	fast := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
-	before := readAll(t, slow)
-	got := readAll(t, fast)
-	for i := range 10 {
-		gop(t, p, time.Duration(i+1)*time.Second, 1)
-		got = append(got, readAll(t, fast)...)
-	}
-	if len(got) != 11*50 {
-		t.Errorf("the fast viewer got %d frames, want all 550", len(got))
-	}
-	after := readAll(t, slow)
-	if len(after) != 50 || after[0].RAP != media.Keyframe || after[0].DTS != 10*time.Second {
-		t.Errorf("the slow viewer continues with %d frames from %v, want the newest GOP", len(after), after[0].DTS)
-	}
-	checkMonotonic(t, append(before, after...))
-	viewers := make([]ConnInfo, 2)
-	if h.Viewers(movie, 0, viewers); viewers[0].Skips != 1 {
-		t.Errorf("%d skips, want 1", viewers[0].Skips)
-	}
-}
-
-func TestSlowViewerStaysWithoutNewerKeyframe(t *testing.T) {
-	h := NewHub(Options{MaxLatency: 4 * time.Second})
-	p := mustPublish(t, h, PublishOptions{})
-	write(t, p, video(0, true), audio(0))
-	s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
-	readAll(t, s)
-	for i := range 200 { // 8 s without a keyframe
-		write(t, p, video(time.Duration(i+1)*40*ms, false))
-	}
-	if got := readAll(t, s); len(got) != 200 {
-		t.Errorf("got %d frames, want all 200: a GOP is never split", len(got))
-	}
-}
-
 func TestViewerBehindRingWaitsForKeyframe(t *testing.T) {
 	h := NewHub(Options{RingBytes: 5000})
 	p := mustPublish(t, h, PublishOptions{})
@@ -599,10 +559,11 @@ func countWakes(t *testing.T, s *Subscriber, wakes, frames *int) {
 
 func TestBatchWindowWakesOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := NewHub(Options{BatchWindow: func(string, int) (_, _ time.Duration) { return 50 * ms, 0 }})
+		h := NewHub(Options{})
 		p := mustPublish(t, h, PublishOptions{})
 		write(t, p, video(0, true), audio(0))
 		s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+		s.SetWindow(50*ms, 0)
 		readAll(t, s)
 		var wakes, frames int
 		done := make(chan struct{})
@@ -638,11 +599,12 @@ func TestBatchWindowClosesWithPicture(t *testing.T) {
 		{40 * ms, 0, []time.Duration{0}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			h := NewHub(Options{BatchWindow: func(string, int) (_, _ time.Duration) { return tt.window, 90 * ms }})
+			h := NewHub(Options{})
 			defer h.Close()
 			p := mustPublish(t, h, PublishOptions{})
 			write(t, p, video(0, true), audio(0))
 			s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+			s.SetWindow(tt.window, 90*ms)
 			readAll(t, s)
 			var late []time.Duration
 			go func() {
@@ -690,11 +652,12 @@ func TestAudioWaitsForPicture(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := NewHub(Options{BatchWindow: func(string, int) (_, _ time.Duration) { return tt.window, 80 * ms }})
+				h := NewHub(Options{})
 				defer h.Close()
 				p := mustPublish(t, h, PublishOptions{})
 				write(t, p, video(0, true), audio(0))
 				s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+				s.SetWindow(tt.window, 80*ms)
 				readAll(t, s)
 				var wakes, frames int
 				go countWakes(t, s, &wakes, &frames)
@@ -752,8 +715,7 @@ func TestEpoch(t *testing.T) {
 
 // TestConcurrentUse runs all operations at once, for the race detector.
 func TestConcurrentUse(t *testing.T) {
-	h := NewHub(Options{Hold: time.Millisecond,
-		BatchWindow: func(string, int) (_, _ time.Duration) { return time.Millisecond, 0 }})
+	h := NewHub(Options{Hold: time.Millisecond})
 	var publishers, viewers sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
 	for range 8 {
@@ -763,6 +725,7 @@ func TestConcurrentUse(t *testing.T) {
 				if err != nil {
 					return
 				}
+				s.SetWindow(time.Millisecond, 0)
 				buf := make([]*media.Frame, 8)
 				for range 20 {
 					n, err := s.Next(ctx, buf)

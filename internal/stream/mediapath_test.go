@@ -37,7 +37,6 @@ func TestViewerAllocatesNothing(t *testing.T) {
 		now = now.Add(time.Second)
 		v.ObserveProgress(1000, 100, time.Second, now)
 		v.Skip()
-		v.UnsentLimit()
 	})
 	if got > 0 {
 		t.Errorf("%v allocations", got)
@@ -66,7 +65,6 @@ func TestStatisticsBlockNoFrame(t *testing.T) {
 				for _, v := range viewers[i*len(viewers)/2:][:len(viewers)/2] {
 					v.ObserveProgress(1000, 100, time.Duration(round)*time.Second, now)
 					v.Skip()
-					v.UnsentLimit()
 				}
 			}
 		})
@@ -83,7 +81,7 @@ func TestStatisticsBlockNoFrame(t *testing.T) {
 			h.Snapshot()
 			h.Names()
 			h.Has(movie)
-			h.StartPoint(movie)
+			h.Ready(movie)
 			after := uint64(0)
 			for n := len(buf); n == len(buf); after = buf[n-1].ID {
 				n = h.Viewers(movie, after, buf)
@@ -94,7 +92,7 @@ func TestStatisticsBlockNoFrame(t *testing.T) {
 	close(done)
 	polling.Wait()
 	// A frame may wait for those who read the stream itself, for a time that no viewer adds to.
-	short := []string{"stream).info", "Hub).StartPoint", "Publisher).Write"}
+	short := []string{"stream).info", "Hub).Ready", "Publisher).Write"}
 	for holder, n := range lockWaits(t) {
 		isShort := slices.ContainsFunc(short, func(s string) bool { return strings.HasPrefix(holder, s) })
 		if n -= before[holder]; n > 0 && !isShort {

@@ -131,31 +131,15 @@ func (h *Hub) session(name domain.Name) *stream {
 // Has reports whether there is a session of name.
 func (h *Hub) Has(name domain.Name) bool { return h.session(name) != nil }
 
-// StartPoint is where a viewer that joins now would start.
-type StartPoint uint8
-
-// Start points.
-const (
-	StartLater  StartPoint = iota // no frame yet: at the start of the stream
-	StartNow                      // at a random access point; any frame, if there is only audio
-	StartMidGOP                   // no keyframe is kept: audio now, video at the next one
-)
-
-// StartPoint returns where a viewer of name would start now.
-func (h *Hub) StartPoint(name domain.Name) StartPoint {
+// Ready reports whether viewers of name can start now.
+func (h *Hub) Ready(name domain.Name) bool {
 	s := h.session(name)
 	if s == nil {
-		return StartLater
+		return false
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	switch {
-	case !s.ready || s.ended != nil:
-		return StartLater
-	case len(s.ring.raps) > 0 || !s.program.Has(media.Video):
-		return StartNow
-	}
-	return StartMidGOP
+	return s.ready && s.ended == nil
 }
 
 // info describes s.
@@ -168,9 +152,12 @@ func (s *stream) info(now time.Time) Info {
 		BatchWindows: make(map[string]time.Duration), Skips: s.skips.Load(),
 		Off: slices.Clone(s.off),
 	}
-	for _, p := range s.batchers {
-		if p.viewers > 0 {
-			in.BatchWindows[p.proto] = p.window
+	for proto := range s.audience {
+		in.BatchWindows[proto] = 0
+	}
+	for _, r := range s.readers {
+		if s.audience[r.opt.Proto] > 0 {
+			in.BatchWindows[r.opt.Proto] = max(in.BatchWindows[r.opt.Proto], r.window)
 		}
 	}
 	for _, p := range s.pubs {

@@ -51,17 +51,19 @@ type stream struct {
 	program         *media.Program // of the newest frame
 	repeated        media.Kinds    // the default track has sent another frame since program changed
 	meta            *media.Meta
-	batchers        []*wakeBatcher // one for each protocol with readers
-	pictureInterval frameInterval  // time between pictures
-	deferred        deferredWake   // wakes readers that wait for a stream time
-	off             []string       // consumers that are off for this session
+	audience        map[string]int // number of viewers by each protocol
+	readers         []*Subscriber
+	pictureInterval frameInterval // time between pictures
+	deferred        deferredWake  // wakes readers that wait for a stream time
+	off             []string      // consumers that are off for this session
 }
 
 func newStream(h *Hub, name domain.Name) *stream {
 	return &stream{
 		name: name, hub: h,
 		readyCh: make(chan struct{}), done: make(chan struct{}),
-		program: new(media.Program).WithAwaited(media.Kinds{media.Video: true, media.Audio: true}),
+		program:  new(media.Program).WithAwaited(media.Kinds{media.Video: true, media.Audio: true}),
+		audience: make(map[string]int),
 	}
 }
 
@@ -94,8 +96,8 @@ func (s *stream) finish(reason error) {
 	if !s.ready {
 		close(s.readyCh)
 	}
-	for _, p := range s.batchers {
-		p.stop()
+	for _, r := range s.readers {
+		r.wakeUp()
 	}
 	s.deferred.fire()
 }

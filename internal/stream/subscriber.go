@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"math"
+	"slices"
 	"time"
 
 	"livego/internal/domain"
@@ -21,31 +22,24 @@ type SubscribeOptions struct {
 	AllTracks bool
 }
 
-// A Subscriber reads one stream. Only one goroutine may call Next, Poll and ObserveWritten.
+// A Subscriber is a part of the server that reads one stream. It gets every frame that the ring
+// still has, however late. Only one goroutine may call its methods, except for those of Viewer and
+// Flush.
 type Subscriber struct {
 	*Viewer
-	batcher *wakeBatcher
-	all     bool
-	gops    int
+	batchWindow
+	all  bool
+	gops int
 
 	positioned   bool // cursor is set
 	program      *media.Program
-	needRAP      bool  // video of the default track is omitted until a random access point
-	begun        idSet // other video tracks that have had a random access point
-	seenRAP      bool  // has had a random access point since it started or skipped
-	firstGOP     bool  // but only one
-	caughtUp     bool  // has reached the live edge, so that it can fall behind
-	joined       time.Time
+	needRAP      bool   // video of the default track is omitted until a random access point
+	begun        idSet  // other video tracks that have had a random access point
+	seenRAP      bool   // has had a random access point since it started or skipped
+	firstGOP     bool   // but only one
 	cursor       uint64 // Seq of the next frame to read
 	flushPending bool   // WaitUntil waits for a frame only; under stream.mu
-
-	lastRead time.Time // when frames were last read
-	written  uint64    // payload bytes that were written to the viewer
-	sendRate SendRate
 }
-
-// startGrace is how long after joining a viewer that never reached the live edge may be late.
-const startGrace = 10 * time.Second
 
 // Subscribe joins name, and waits for it as o says. It fails with NotFound if name has no
 // publisher, or with ctx's error.
@@ -61,10 +55,22 @@ func (h *Hub) Subscribe(ctx context.Context, name domain.Name, o SubscribeOption
 	if err != nil {
 		return nil, err
 	}
+	s := &Subscriber{Viewer: v, batchWindow: batchWindow{wake: make(chan struct{}, 1)}, all: o.AllTracks, gops: o.GOPs}
 	v.s.mu.Lock()
 	defer v.s.mu.Unlock()
-	return &Subscriber{Viewer: v, batcher: v.s.batcher(o.Viewer.Proto), all: o.AllTracks, gops: o.GOPs, joined: v.since,
-		program: v.s.program}, nil
+	s.program = v.s.program
+	v.s.readers = append(v.s.readers, s)
+	return s, nil
+}
+
+// Leave removes s from the stream.
+func (s *Subscriber) Leave() {
+	st := s.s
+	st.mu.Lock()
+	st.readers = slices.DeleteFunc(st.readers, func(r *Subscriber) bool { return r == s })
+	s.wakeUp() // stops its timer
+	st.mu.Unlock()
+	s.Viewer.Leave()
 }
 
 // Await waits as Subscribe does, for a viewer that is not a Subscriber.
@@ -151,12 +157,11 @@ func (h *Hub) await(ctx context.Context, name domain.Name, wait time.Duration, i
 // do not modify.
 func (s *Subscriber) Next(ctx context.Context, dst []*media.Frame) (int, error) {
 	for {
-		n, wake, err := s.poll(dst)
-		if n > 0 || err != nil {
+		if n, err := s.poll(dst, true); n > 0 || err != nil {
 			return n, err
 		}
 		select {
-		case <-wake:
+		case <-s.wake:
 		case <-s.kicked:
 			return 0, s.reason
 		case <-ctx.Done():
@@ -166,88 +171,41 @@ func (s *Subscriber) Next(ctx context.Context, dst []*media.Frame) (int, error) 
 }
 
 // Poll returns all frames that are ready, without waiting.
-func (s *Subscriber) Poll(dst []*media.Frame) (int, error) {
-	n, _, err := s.poll(dst)
-	return n, err
-}
+func (s *Subscriber) Poll(dst []*media.Frame) (int, error) { return s.poll(dst, false) }
 
-// poll returns the frames that are ready. If there are none, wake is closed when there may be more.
-func (s *Subscriber) poll(dst []*media.Frame) (n int, wake <-chan struct{}, err error) {
+// poll returns the frames that are ready. If there are none and wait is true, there will be a value
+// in wake when there may be more.
+func (s *Subscriber) poll(dst []*media.Frame, wait bool) (n int, err error) {
 	select {
 	case <-s.kicked:
-		return 0, nil, s.reason
+		return 0, s.reason
 	default:
 	}
 	st := s.s
-	skipped := false
-	most, before := s.readLimit()
 	st.mu.RLock()
 	r := &st.ring
 	s.program = st.program
 	if !s.positioned {
 		s.seekStart(st)
 	}
-	if s.behind(st, most, before) && s.skip(r) {
-		skipped, s.begun = true, idSet{}
+	skipped := s.cursor < r.tail
+	if skipped {
+		s.skip(r)
 	}
-	for ; s.cursor < r.head && n < len(dst) && most > 0; s.cursor++ {
+	for ; s.cursor < r.head && n < len(dst); s.cursor++ {
 		if f := r.at(s.cursor); s.accepts(f) {
 			dst[n] = f
 			n++
-			most -= len(f.Payload)
 		}
 	}
-	if s.cursor == r.head {
-		s.caughtUp = true
-		if n == 0 {
-			err, wake = st.ended, s.batcher.wake
-			s.batcher.hasWaiters.Store(true)
-		}
+	if s.cursor == r.head && n == 0 {
+		err, s.waiting = st.ended, wait
 	}
 	st.mu.RUnlock()
 	if skipped {
 		s.Skip()
 	}
-	s.lastRead = time.Now()
-	return n, wake, err
-}
-
-// slowWrite is how long a connection may take for one write without being slow.
-const slowWrite = 100 * time.Millisecond
-
-// observeWrite measures how long the viewer's connection took for n bytes. If that is long, the
-// kernel is to hold less for the viewer.
-func (s *Subscriber) observeWrite(n int, now time.Time) {
-	if s.written += uint64(n); s.opt.Internal || s.setUnsentLimit == nil {
-		return
-	}
-	if now.Sub(s.lastRead) < slowWrite {
-		if s.sendRate.ObserveUnblocked(now) {
-			s.setUnsentLimit(s.UnsentLimit())
-		}
-		return
-	}
-	s.sendRate.ObserveBlocked(now, s.written, s.queuedBytes())
-	if n, changed := s.sendRate.UnsentLimit(); changed {
-		s.setUnsentLimit(n)
-	}
-}
-
-// queuedBytes returns how many bytes the kernel holds for the viewer.
-func (s *Subscriber) queuedBytes() int {
-	if q := s.queued.Load(); q != nil {
-		return (*q)()
-	}
-	return 0
-}
-
-// readLimit returns how many bytes the viewer may read at once, and, if it is slow, how many bytes
-// the kernel still has to send it before these.
-func (s *Subscriber) readLimit() (n, before int) {
-	if !s.sendRate.Slow() {
-		return math.MaxInt, 0
-	}
-	return s.sendRate.WriteSize(), s.queuedBytes()
+	return n, err
 }
 
 // seekStart sets the cursor to the subscriber's start. The caller holds st.mu.
@@ -265,42 +223,18 @@ func (s *Subscriber) seekStart(st *stream) {
 	}
 }
 
-// behind reports whether s is so late that it must skip. Parts of the server, which show no
-// picture, keep every frame that the ring has. A slow viewer sees what it reads now, at most most
-// bytes, after its connection has sent these and the bytes before them, so that time counts too.
-// The caller holds st.mu.
-func (s *Subscriber) behind(st *stream, most, before int) bool {
-	r := &st.ring
-	if s.cursor < r.tail {
-		return true
-	}
-	if s.opt.Internal || s.cursor == r.head || !s.caughtUp && time.Since(s.joined) < startGrace {
-		return false
-	}
-	next := r.at(s.cursor)
-	// a burst of an encoder that catches up is not late
-	late := min(r.newest().DTS-next.DTS, time.Since(next.Arrived))
-	if s.sendRate.Slow() {
-		late += s.sendRate.SendTime(before + max(most, len(next.Payload)))
-	}
-	return late > st.hub.opt.MaxLatency
-}
-
-// skip moves s to the newest random access point ahead of it. If there is none, s stays, or, if the
-// ring no longer has its position, continues with audio until the next one. The caller holds st.mu.
-func (s *Subscriber) skip(r *ring) bool {
+// skip moves s, whose position the ring no longer has, to the newest random access point. If there is
+// none, s continues with audio until the next one. The caller holds st.mu.
+func (s *Subscriber) skip(r *ring) {
 	switch seq, ok := r.rap(1); {
-	case ok && seq > s.cursor:
+	case ok:
 		s.cursor, s.needRAP = seq, false
-	case len(r.raps) == 0 && !s.s.program.Has(media.Video):
+	case !s.s.program.Has(media.Video):
 		s.cursor = r.head - 1 // audio only: it may continue at any frame
-	case s.cursor < r.tail:
-		s.cursor, s.needRAP = r.tail, true
 	default:
-		return false
+		s.cursor, s.needRAP = r.tail, true
 	}
-	s.seenRAP = false
-	return true
+	s.seenRAP, s.begun = false, idSet{}
 }
 
 // accepts reports whether the subscriber gets f. The caller holds st.mu.
@@ -333,7 +267,7 @@ func (s *idSet) has(id uint8) bool { return s[id/64]&(1<<(id%64)) != 0 }
 // Subscribe: what a viewer that starts at any of the frames read will get.
 func (s *Subscriber) Program() *media.Program { return s.program }
 
-// ObserveWritten records that frames were written to the viewer.
+// ObserveWritten records that frames were written to where the subscriber sends them.
 func (s *Subscriber) ObserveWritten(frames []*media.Frame) {
 	if len(frames) == 0 {
 		return
@@ -347,7 +281,5 @@ func (s *Subscriber) ObserveWritten(frames []*media.Frame) {
 			audio += len(f.Payload)
 		}
 	}
-	now := time.Now()
-	s.observeWrite(video+audio, now)
-	s.ObserveProgress(video, audio, frames[len(frames)-1].DTS, now)
+	s.ObserveProgress(video, audio, frames[len(frames)-1].DTS, time.Now())
 }

@@ -10,7 +10,7 @@ import (
 
 // ViewerOptions describe a viewer.
 type ViewerOptions struct {
-	Proto    string    // "rtmp", "flv", "hls", ...: readers by one wake together
+	Proto    string    // "rtmp", "flv", "hls", ...
 	Remote   string    // host:port
 	URL      string    // for statistics: without token or query
 	Internal bool      // part of the server: not counted as a viewer
@@ -23,21 +23,20 @@ type ViewerOptions struct {
 // A Viewer is one viewer of a stream in statistics, which can be kicked. A Subscriber has one, and
 // so does a viewer that gets what another component reads (HLS).
 type Viewer struct {
-	s              *stream
-	id             uint64
-	opt            ViewerOptions
-	since          time.Time
-	video, audio   meter
-	kicked         chan struct{}
-	reason         error // why kicked was closed; read after kicked
-	kickOnce       sync.Once
-	leaveOnce      sync.Once
-	release        func()        // of ViewerOptions.Reserve; nil if there is none
-	expiry         *time.Timer   // nil if it never expires
-	skips          atomic.Uint64 // how often it skipped to a newer keyframe
-	writtenDTS     atomic.Int64  // DTS of the last frame written to it
-	queued         atomic.Pointer[func() int]
-	setUnsentLimit func(n int)
+	s            *stream
+	id           uint64
+	opt          ViewerOptions
+	since        time.Time
+	video, audio meter
+	kicked       chan struct{}
+	reason       error // why kicked was closed; read after kicked
+	kickOnce     sync.Once
+	leaveOnce    sync.Once
+	release      func()        // of ViewerOptions.Reserve; nil if there is none
+	expiry       *time.Timer   // nil if it never expires
+	skips        atomic.Uint64 // how often it skipped to a newer keyframe
+	writtenDTS   atomic.Int64  // DTS of the last frame written to it
+	queued       atomic.Pointer[func() int]
 }
 
 // Join adds a viewer to the session of name. It fails with NotFound if there is none, and with the
@@ -94,7 +93,9 @@ func (s *stream) countViewer(o ViewerOptions, n int) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.batcher(o.Proto).viewers += n
+	if s.audience[o.Proto] += n; s.audience[o.Proto] == 0 {
+		delete(s.audience, o.Proto)
+	}
 }
 
 // ID returns the viewer's number in statistics.
@@ -116,25 +117,9 @@ func (v *Viewer) Reason() error {
 // Epoch returns the number of the session, higher than that of any session before.
 func (v *Viewer) Epoch() uint64 { return v.s.epoch }
 
-// UnsentLimit returns about how many bytes 250 ms of the stream have: what a viewer's socket may
-// hold unsent (TCP_NOTSENT_LOWAT). For a viewer that receives at half the stream's rate, these are
-// 500 ms before it counts as slow.
-func (v *Viewer) UnsentLimit() int {
-	const least, most = 32 << 10, 4 << 20
-	p := v.s.active.Load()
-	if p == nil {
-		return least
-	}
-	return max(least, min(most, int(p.kbps(time.Now())*1000/8/4)))
-}
-
-// AttachSocket sets two functions of the viewer's socket: queued returns how many bytes the kernel
-// holds for the viewer, and setUnsentLimit, which only a Subscriber uses, limits how many of them
-// are unsent. Neither may block, and queued must be safe to call after the viewer has left.
-func (v *Viewer) AttachSocket(queued func() int, setUnsentLimit func(n int)) {
-	v.setUnsentLimit = setUnsentLimit
-	v.queued.Store(&queued)
-}
+// AttachSocket sets a function that returns how many bytes the kernel holds for the viewer. It must
+// not block, and must be safe to call after the viewer has left.
+func (v *Viewer) AttachSocket(queued func() int) { v.queued.Store(&queued) }
 
 // ObserveBytes records payload bytes that were sent to the viewer. For one goroutine at a time.
 func (v *Viewer) ObserveBytes(video, audio int) { v.observeBytes(video, audio, time.Now()) }

@@ -4,58 +4,10 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 	"unicode/utf8"
 
 	"livego/internal/domain"
 )
-
-// TestBatchWindowCountsViewers has several kinds of viewers join and leave: the batching window
-// depends on the viewers by one protocol.
-func TestBatchWindowCountsViewers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		viewers := -1
-		h := NewHub(Options{BatchWindow: func(_ string, n int) (_, _ time.Duration) { viewers = n; return 0, 0 }})
-		defer h.Close()
-		p := mustPublish(t, h, PublishOptions{})
-		write(t, p, video(0, true), audio(0))
-		at := time.Duration(0)
-		counted := func() int { // viewers that the window of the next frame depends on
-			s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1, Viewer: ViewerOptions{Proto: "rtmp", Internal: true}})
-			defer s.Leave()
-			readAll(t, s) // now it waits
-			at += 40 * ms
-			write(t, p, audio(at))
-			return viewers
-		}
-		for _, tt := range []struct {
-			name    string
-			options ViewerOptions
-			counts  int
-		}{
-			{"viewer", ViewerOptions{Proto: "rtmp"}, 1},
-			{"viewer by another protocol", ViewerOptions{Proto: "hls"}, 0},
-			{"internal", ViewerOptions{Proto: "rtmp", Internal: true}, 0},
-		} {
-			v, err := h.Join(movie, tt.options)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := counted(); got != tt.counts {
-				t.Errorf("%s: a window for %d viewers, want %d", tt.name, got, tt.counts)
-			}
-			n := h.Viewers(movie, 0, make([]ConnInfo, 2))
-			if listed := n == 1; listed == tt.options.Internal {
-				t.Errorf("%s: %d viewers are listed", tt.name, n)
-			}
-			v.Leave()
-			if got := counted(); got != 0 {
-				t.Errorf("%s has left: a window for %d viewers", tt.name, got)
-			}
-		}
-	})
-}
 
 // TestReservation has viewers join who need a reservation: it is released once, when they have left.
 func TestReservation(t *testing.T) {

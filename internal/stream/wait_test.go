@@ -71,13 +71,13 @@ func TestStartWaitsForTheFirstTrack(t *testing.T) {
 			defer h.Close()
 			p := mustPublish(t, h, PublishOptions{})
 			for i, f := range rounds {
-				if got := h.StartPoint(movie); got != StartLater {
+				if h.Ready(movie) {
 					t.Errorf("before frame %d viewers may start", i)
 				}
 				write(t, p, f)
 			}
-			if got := h.StartPoint(movie); got != StartNow {
-				t.Errorf("viewers may not start: %v", got)
+			if !h.Ready(movie) {
+				t.Error("viewers may not start")
 			}
 		})
 	}

@@ -252,11 +252,7 @@ func AppendTag(dst []byte, typ uint8, timestamp uint32, body []byte) []byte {
 	return binary.BigEndian.AppendUint32(dst, uint32(tagHeaderSize+len(body)))
 }
 
-// EncodeTag encodes f as an FLV tag with its PreviousTagSize, for Frame.Wire. The payload is f's,
-// not copied.
-func EncodeTag(f *media.Frame) [][]byte { return Dialect{}.EncodeTag(f) }
-
-// EncodeTag is the function EncodeTag for players of dialect d.
+// EncodeTag encodes f as an FLV tag with its PreviousTagSize. The payload is f's, not copied.
 func (d Dialect) EncodeTag(f *media.Frame) [][]byte {
 	b := make([]byte, tagHeaderSize, tagHeaderSize+maxBodyHeader+4)
 	b = d.appendBodyHeader(b, f)

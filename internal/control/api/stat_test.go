@@ -56,7 +56,7 @@ func TestLiveStat(t *testing.T) {
 		s.publish(other, domain.KeyRef{})
 		v := s.watch(movie, "flv", "http://127.0.0.1:7001/live/movie.flv?token=canary", 125_000, 0)
 		v.ObserveProgress(0, 0, 10*time.Millisecond, time.Now())
-		v.AttachSocket(func() int { return 16_427 }, nil) // 50 ms of 2627 kbit/s
+		v.AttachSocket(func() int { return 16_427 }) // 50 ms of 2627 kbit/s
 		v.Skip()
 		s.watch(movie, "hls", "http://user:canary@127.0.0.1:7002/live/movie.m3u8#canary", 0, 8_000)
 		check("/stat/livestat", 200, `{"status":200,"data":{"publishers":[`+moviePublisher+`,`+otherPublisher+`],"players":[`+

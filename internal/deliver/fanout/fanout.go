@@ -1,27 +1,41 @@
-// Package fanout sends one stream to many plain TCP sockets for little more than the cost of the
-// system calls: all viewers at the same position get the same contiguous bytes, from a few
-// goroutines that write to sockets without blocking. It knows no protocol: an Encoder encodes
-// frames, and what a viewer sends goes to the callbacks of its Conn.
+// Package fanout sends a stream to many viewers. Viewers of one stream in one wire format share a
+// feed, which encodes each frame once, batches, and knows where a viewer may start. A viewer is a
+// position in its feed. One set of rules decides where it starts, when it skips and how it ends;
+// transports only move its bytes. The package knows no protocol: an Encoder encodes frames, and a
+// Protocol handles what a viewer sends.
 //
-// It removes sockets from the runtime's poller, whose write events and scheduler hand-offs cost
-// more than the writes. Edges serve what is not a plain TCP socket on Linux with a goroutine each.
+// A few goroutines per process write to all plain TCP sockets on Linux, by system calls that never
+// block, for little more than the cost of these calls. They remove the sockets from the runtime's
+// poller, whose write events and scheduler hand-offs cost more than the writes. Any other connection
+// has a goroutine of its own.
 package fanout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"math"
+	"net"
+	"os"
 	"runtime/debug"
-	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"livego/internal/domain"
 	"livego/internal/media"
+	"livego/internal/ops/netx"
 	"livego/internal/stream"
 )
+
+// A Format is a wire format: viewers whose formats are equal get the same bytes. Its type must be
+// comparable.
+type Format interface {
+	// NewEncoder returns an Encoder for one stream.
+	NewEncoder() Encoder
+	// AllTracks reports whether the format carries every track, and not only the first of each kind.
+	AllTracks() bool
+}
 
 // An Encoder encodes the frames of one stream. program is the newest of the stream: it may have
 // tracks that come later. Only one goroutine uses it.
@@ -31,295 +45,286 @@ type Encoder interface {
 	StartHeader(f *media.Frame, program *media.Program) []byte
 	ResumeHeader(f *media.Frame, program *media.Program) []byte
 	// AppendFrames appends the encoded frames to parts, each after the headers that changed before
-	// it. The parts are not modified later; they may be the frames' own payloads. It returns nil if
-	// the viewers cannot continue and must reconnect.
-	AppendFrames(parts [][]byte, frames []*media.Frame, program *media.Program) [][]byte
+	// it. The parts are not modified later; they may be the frames' own payloads. An error ends the
+	// feed: its viewers are closed with it.
+	AppendFrames(parts [][]byte, frames []*media.Frame, program *media.Program) ([][]byte, error)
 }
 
-// Options of a Broadcaster.
+// Options of a Broadcaster. A zero value has the default that its comment gives.
 type Options struct {
-	WriteTimeout  time.Duration // the longest time in which a viewer receives nothing
-	PingInterval  time.Duration // between calls of Conn.Ping
-	LingerTimeout time.Duration // for a viewer to read the close message
-	MaxLatency    time.Duration // how far behind a viewer may fall before it skips to a newer start
-	RingTime      time.Duration // what is kept for slow viewers, in stream time
-	RingBytes     int           // and in bytes
-	Log           *slog.Logger
-	GOPs          int // start of new viewers, counted back from the newest; at least 1
+	WriteTimeout  time.Duration // the longest time in which a viewer receives nothing; 10 s
+	PingInterval  time.Duration // between calls of Protocol.Ping; 15 s
+	LingerTimeout time.Duration // for a viewer to read the close message; 1 s
+	MaxLatency    time.Duration // how far behind a viewer may fall before it skips to a newer start; 4 s
+	RingTime      time.Duration // what is kept for slow viewers, in stream time; 30 s
+	RingBytes     int           // and in bytes; 64 MiB
+	// GOPs is the start of new viewers, counted back from the newest; 0: the live edge, with audio
+	// now and video from the next start on.
+	GOPs int
+	// BatchWindow returns the batching window of a stream that has so many viewers by the
+	// Broadcaster's protocol: how long frames are collected before they are sent. audio is how long
+	// an audio frame waits for the next picture, if the stream has video. nil: no batching.
+	BatchWindow func(viewers int) (window, audio time.Duration)
+	Log         *slog.Logger
 }
 
-// A Conn is a viewer and its socket. Its functions are called one at a time and must not block.
-type Conn struct {
-	Viewer *stream.Viewer
-	// Waited marks a viewer that joined before the stream started. It starts at the oldest kept
-	// start.
+func (o *Options) defaults() {
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
+	o.PingInterval = cmp.Or(o.PingInterval, 15*time.Second)
+	o.LingerTimeout = cmp.Or(o.LingerTimeout, time.Second)
+	o.MaxLatency = cmp.Or(o.MaxLatency, 4*time.Second)
+	o.RingTime = cmp.Or(o.RingTime, 30*time.Second)
+	o.RingBytes = cmp.Or(o.RingBytes, 64<<20)
+	if o.BatchWindow == nil {
+		o.BatchWindow = func(int) (_, _ time.Duration) { return 0, 0 }
+	}
+}
+
+// A Protocol is the part of a viewer's protocol that is not media. Its methods are called one at a
+// time and must not block.
+type Protocol interface {
+	// Receive handles received bytes, which are valid during the call, and returns a reply. After an
+	// error nothing more is received, and the viewer is disconnected: after it has been sent the
+	// reply, if there is one.
+	Receive(b []byte) (reply []byte, err error)
+	// Ping returns what to send at each PingInterval. late reports that more time has passed: the
+	// viewer could not receive, or this process was stopped. An error disconnects the viewer.
+	Ping(late bool) ([]byte, error)
+	// Close returns the last bytes to send. reason is io.EOF at the end of the stream, or why the
+	// viewer must leave.
+	Close(reason error) []byte
+	// Closed is called last, when the connection is closed. err is the reason of Close, or why the
+	// viewer has left.
+	Closed(err error)
+}
+
+// A Viewer is a viewer to serve.
+type Viewer struct {
+	Name   domain.Name
+	Format Format
+	Stats  *stream.Viewer
+	// Waited marks a viewer that came before the stream started. It starts at the oldest kept start.
 	Waited bool
 	Prefix []byte // sent first
-	// OnReceive handles received bytes, which are valid during the call, and returns a reply. nil:
-	// they are ignored.
-	OnReceive func(b []byte) (reply []byte, err error)
-	Ping      func() []byte // returns what to send at each PingInterval; may be nil
-	// CloseMessage returns the last bytes to send. reason is io.EOF at the end of the stream, or
-	// why the viewer must leave.
-	CloseMessage func(reason error) []byte
-	// OnClose is called when the socket is closed; err is io.EOF after the end of the stream.
-	OnClose func(err error)
+	Protocol
 }
 
-// A node holds some encoded frames and leads to the next node, so it keeps all later nodes in
-// memory.
-type node struct {
-	next  atomic.Pointer[node]
-	parts [][]byte
-	size  int // of all parts
-	// start and resume precede parts for a viewer that starts here, or skips to here; nil if none
-	// may.
-	start, resume []byte
-	at            time.Time
-	dts           time.Duration // of its last frame
-	total         uint64        // bytes of all nodes up to this
-	video, audio  int           // payload bytes
-	gop           uint64        // number of starts up to this
-	leading       bool          // not for viewers that started with this gop
-	end           error         // set in the last node, which has no parts: why the stream ended
-}
-
-// A feed is the nodes of one stream.
-type feed struct {
-	broadcaster *Broadcaster
-	name        domain.Name
-	startGOPs   int // where the feed starts
-	cancel      context.CancelFunc
-
-	refs int // under Broadcaster.mu
-
-	viewers []atomic.Int32 // number of viewers in each loop of the engine
-
-	mu    sync.Mutex
-	video bool // only keyframes are starts
-	last  *node
-	// starts are the nodes where viewers may start, oldest first: Options.GOPs of them, and those
-	// that are not older than MaxLatency.
-	starts []*node
-
-	parts [][]byte // of the goroutine that encodes
-}
-
-// A Broadcaster holds the feeds in one wire format.
+// A Broadcaster serves the viewers by one protocol.
 type Broadcaster struct {
-	hub     *stream.Hub
-	proto   string
-	opt     Options
-	encoder func() Encoder
-	engine  *Engine
+	hub    *stream.Hub
+	proto  string
+	opt    Options
+	engine *Engine
 
-	mu    sync.Mutex
-	feeds map[domain.Name]*feed
+	mu      sync.Mutex
+	feeds   map[feedKey]*feed
+	viewers map[domain.Name]int // of all formats
 }
 
-// New returns a Broadcaster of hub's streams for viewers by proto. Each feed gets an Encoder from
-// encoder. Without an engine, New returns nil, which serves no viewers.
-func New(hub *stream.Hub, engine *Engine, proto string, encoder func() Encoder, o Options) *Broadcaster {
+// A feedKey identifies a feed.
+type feedKey struct {
+	name   domain.Name
+	format Format
+}
+
+// New returns a Broadcaster of hub's streams for viewers by proto. Without an engine each viewer has
+// a goroutine.
+func New(hub *stream.Hub, engine *Engine, proto string, o Options) *Broadcaster {
+	o.defaults()
 	if engine == nil {
-		return nil
+		engine = new(Engine)
 	}
-	return &Broadcaster{hub: hub, proto: proto, opt: o, encoder: encoder, engine: engine,
-		feeds: make(map[domain.Name]*feed)}
+	return &Broadcaster{hub: hub, proto: proto, opt: o, engine: engine,
+		feeds: make(map[feedKey]*feed), viewers: make(map[domain.Name]int)}
 }
 
-var errNoStream = errors.New("fanout: no such stream")
-
-// acquire returns the feed of name; the caller must release it. If the feed is new, it starts at
+// acquire returns the feed of a viewer; the caller must release it. If the feed is new, it starts at
 // the beginning of the stream for a viewer that waited, and otherwise where the viewer starts, so
 // that a viewer does not meet again what the feed before could not carry.
-func (f *Broadcaster) acquire(name domain.Name, waited bool) (*feed, error) {
+func (f *Broadcaster) acquire(c *Viewer) *feed {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if fd := f.feeds[name]; fd != nil {
+	f.viewers[c.Name]++
+	key := feedKey{c.Name, c.Format}
+	if fd := f.feeds[key]; fd != nil {
 		fd.refs++
-		return fd, nil
+		return fd
 	}
-	if !f.hub.Has(name) {
-		return nil, errNoStream
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	gops := max(1, f.opt.GOPs)
-	if waited {
+	gops := f.opt.GOPs
+	if c.Waited && gops > 0 {
 		gops = math.MaxInt
 	}
-	fd := &feed{broadcaster: f, name: name, startGOPs: gops, cancel: cancel, refs: 1, last: new(node),
-		viewers: make([]atomic.Int32, f.engine.size())}
-	f.feeds[name] = fd
-	f.engine.wg.Go(func() { fd.run(ctx) })
-	return fd, nil
+	ctx, cancel := context.WithCancel(context.Background())
+	fd := newFeed(f, key, cancel)
+	f.feeds[key] = fd
+	f.engine.wg.Go(func() { fd.run(ctx, gops) })
+	return fd
 }
 
 // release drops one reference to fd, which ends at the last one.
 func (f *Broadcaster) release(fd *feed) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.viewers[fd.name]--; f.viewers[fd.name] == 0 {
+		delete(f.viewers, fd.name)
+	}
 	if fd.refs--; fd.refs == 0 {
 		fd.cancel()
 		f.forget(fd)
 	}
 }
 
-// forget makes the next viewer of that name create a new feed. The caller holds f.mu.
+// forget makes the next viewer with the key of fd create a new feed. The caller holds f.mu.
 func (f *Broadcaster) forget(fd *feed) {
-	if f.feeds[fd.name] == fd {
-		delete(f.feeds, fd.name)
+	if f.feeds[fd.feedKey] == fd {
+		delete(f.feeds, fd.feedKey)
 	}
 }
 
-// maxNodeFrames is the most frames of one node.
-const maxNodeFrames = 256
-
-// run encodes the stream until it ends or has no viewers.
-func (fd *feed) run(ctx context.Context) {
-	defer fd.cancel()
-	err := fd.readSafely(ctx)
-	fd.broadcaster.mu.Lock()
-	fd.broadcaster.forget(fd)
-	fd.broadcaster.mu.Unlock()
-	fd.append(&node{end: err, at: time.Now()}, false)
-	fd.broadcaster.engine.wake(fd)
+// viewersOf returns how many viewers a stream has.
+func (f *Broadcaster) viewersOf(name domain.Name) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.viewers[name]
 }
 
-var errPanic = errors.New("fanout: internal error")
+// Serve serves a viewer on nc, and takes ownership of nc. It returns when another goroutine serves
+// the viewer, or when the viewer has left. In both cases it is Protocol.Closed that reports the end.
+func (f *Broadcaster) Serve(nc net.Conn, c Viewer) {
+	if v := newViewer(f.acquire(&c), c); !f.engine.add(v, nc) {
+		newBlockingConn(v, nc).serve()
+	}
+}
 
-// readSafely is read, but a panic ends only this feed and its viewers.
-func (fd *feed) readSafely(ctx context.Context) (err error) {
+// ServeWriter serves a viewer whose transport is write, which blocks, until ctx ends. nc is the
+// connection below it, for measurements; it may be nil.
+func (f *Broadcaster) ServeWriter(ctx context.Context, nc net.Conn, write func(net.Buffers) error, c Viewer) {
+	b := newBlockingConn(newViewer(f.acquire(&c), c), nc)
+	b.write, b.shared = write, true
+	b.release(b.run(ctx))
+}
+
+// Await waits up to wait for name to start; a negative wait has no limit. Meanwhile it handles what
+// the viewer of p sends on nc. waited reports whether the stream had not started before. After an
+// error, nc is closed: the viewer has left, or has been refused. The end of ctx does not end the
+// wait: the hub ends it when the server stops.
+func (f *Broadcaster) Await(ctx context.Context, name domain.Name, wait time.Duration, nc net.Conn,
+	p Protocol) (waited bool, err error) {
+	if f.hub.Ready(name) {
+		return false, nil
+	}
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	waiting, stopWaiting := context.WithCancel(ctx)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		if err := f.serveInput(waiting, nc, p); waiting.Err() == nil {
+			cancel(err)
+		}
+	}()
+	err = f.hub.Await(ctx, name, wait)
+	stopWaiting()
+	<-served
+	if cause := context.Cause(ctx); cause != nil {
+		nc.Close()
+		return true, cause
+	}
+	if err != nil {
+		f.Refuse(nc, p, err)
+	}
+	return true, err
+}
+
+// Refuse sends the close message for reason on nc, lets the viewer read it, and closes nc.
+func (f *Broadcaster) Refuse(nc net.Conn, p Protocol, reason error) {
+	defer nc.Close()
+	f.sendLast(nc, p.Close(reason))
+}
+
+// serveInput handles what a viewer that waits sends on nc. When ctx ends, it returns the error of
+// ctx, and what arrives later can be read from nc. Any other error is the reason why the viewer
+// left.
+func (f *Broadcaster) serveInput(ctx context.Context, nc net.Conn, p Protocol) error {
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		nc.SetReadDeadline(time.Unix(1, 0))
+	})
+	defer func() {
+		if !stop() {
+			<-interrupted
+		}
+		nc.SetReadDeadline(time.Time{})
+	}()
+	var buf [256]byte
+	pingAt := time.Now().Add(f.opt.PingInterval)
+	for {
+		nc.SetReadDeadline(pingAt)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		n, err := nc.Read(buf[:])
+		reply, failure := f.receive(p, buf[:n])
+		now := time.Now()
+		switch {
+		case failure != nil:
+			f.sendLast(nc, reply)
+			return failure
+		case ctx.Err() != nil && len(reply) == 0:
+			return ctx.Err()
+		case errors.Is(err, os.ErrDeadlineExceeded) && !now.Before(pingAt):
+			ping, err := p.Ping(now.Sub(pingAt) > maxPingDelay)
+			if err != nil {
+				return err
+			}
+			reply, pingAt = append(reply, ping...), now.Add(f.opt.PingInterval)
+		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+			return err
+		}
+		if len(reply) == 0 {
+			continue
+		}
+		if _, err := netx.WriteBuffers(nc, &net.Buffers{reply}, f.opt.WriteTimeout); err != nil {
+			return err
+		}
+	}
+}
+
+// maxPingDelay is how much later than PingInterval a ping may be without being late.
+const maxPingDelay = time.Second
+
+// sendLast sends the last bytes to a viewer, and waits until it has read them.
+func (f *Broadcaster) sendLast(nc net.Conn, last []byte) {
+	if len(last) == 0 {
+		return
+	}
+	if _, err := netx.WriteBuffers(nc, &net.Buffers{last}, f.opt.WriteTimeout); err != nil {
+		return
+	}
+	closeWrite(nc)
+	netx.Linger(nc, f.opt.LingerTimeout, f.opt.WriteTimeout)
+}
+
+// closeWrite closes the sending side of nc, if nc has one.
+func closeWrite(nc net.Conn) {
+	if w, ok := nc.(interface{ CloseWrite() error }); ok {
+		_ = w.CloseWrite() // fails if nc is closed
+	}
+}
+
+var (
+	errPanic      = errors.New("fanout: internal error")
+	errViewerLeft = errors.New("the viewer left")
+)
+
+// receive is p.Receive, but a panic ends only this viewer.
+func (f *Broadcaster) receive(p Protocol, b []byte) (reply []byte, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			fd.broadcaster.opt.Log.Error("panic", "panic", r, "stream", fd.name.String(), "stack", string(debug.Stack()))
+			f.opt.Log.Error("panic", "panic", r, "proto", f.proto, "stack", string(debug.Stack()))
 			err = errPanic
 		}
 	}()
-	return fd.read(ctx)
-}
-
-func (fd *feed) read(ctx context.Context) error {
-	f := fd.broadcaster
-	sub, err := f.hub.Subscribe(ctx, fd.name, stream.SubscribeOptions{
-		Viewer: stream.ViewerOptions{Proto: f.proto, Internal: true}, GOPs: fd.startGOPs,
-	})
-	if err != nil {
-		return err
-	}
-	defer sub.Leave()
-	enc := f.encoder()
-	buf := make([]*media.Frame, maxNodeFrames)
-	for {
-		n, err := sub.Next(ctx, buf)
-		if err != nil {
-			return err
-		}
-		program := sub.Program()
-		video := program.Has(media.Video)
-		for from := 0; from < n; {
-			to := from + 1
-			for to < n && !isStart(buf[to], video) && buf[to].Leading == buf[from].Leading {
-				to++
-			}
-			if err := fd.encode(enc, buf[from:to], program); err != nil {
-				return err
-			}
-			from = to
-		}
-		clear(buf[:n])
-		f.engine.wake(fd)
-	}
-}
-
-// isStart reports whether a viewer may start at fr, so that a new node must start there. Without
-// video, a viewer may start at any frame, which is no reason to split a node.
-func isStart(fr *media.Frame, video bool) bool {
-	return video && fr.Track.Kind == media.Video && fr.RAP != media.NoRandomAccess
-}
-
-var errReconnect = domain.Errorf(domain.Unavailable, "the stream has changed: reconnect")
-
-func (fd *feed) encode(enc Encoder, frames []*media.Frame, program *media.Program) error {
-	parts := enc.AppendFrames(fd.parts[:0], frames, program)
-	if parts == nil {
-		return errReconnect
-	}
-	nd := &node{parts: slices.Clone(parts), at: frames[0].Arrived, dts: frames[len(frames)-1].DTS,
-		leading: frames[0].Leading}
-	for _, p := range parts {
-		nd.size += len(p)
-	}
-	clear(parts)
-	fd.parts = parts
-	for _, f := range frames {
-		switch f.Track.Kind {
-		case media.Video:
-			nd.video += len(f.Payload)
-		case media.Audio:
-			nd.audio += len(f.Payload)
-		}
-	}
-	video := program.Has(media.Video)
-	if !video || isStart(frames[0], video) {
-		nd.start, nd.resume = enc.StartHeader(frames[0], program), enc.ResumeHeader(frames[0], program)
-	}
-	fd.append(nd, video)
-	return nil
-}
-
-// audioStartTime is how far back a viewer of an audio-only stream starts, to fill its player's
-// buffer.
-const audioStartTime = time.Second
-
-// append makes nd the last node.
-func (fd *feed) append(nd *node, video bool) {
-	o := &fd.broadcaster.opt
-	fd.mu.Lock()
-	defer fd.mu.Unlock()
-	nd.total, nd.gop = fd.last.total+uint64(nd.size), fd.last.gop
-	fd.video = fd.video || video
-	if nd.start != nil {
-		nd.gop++
-		fd.starts = append(fd.starts, nd)
-		for video && len(fd.starts) > max(1, o.GOPs) && nd.dts-fd.starts[0].dts > o.MaxLatency {
-			fd.starts = fd.starts[1:]
-		}
-	}
-	for len(fd.starts) > 0 && (fd.tooOld(fd.starts[0], nd) || !video && len(fd.starts) > 1 &&
-		nd.dts-fd.starts[0].dts > audioStartTime) {
-		fd.starts = fd.starts[1:]
-	}
-	fd.last.next.Store(nd)
-	fd.last = nd
-}
-
-// tooOld reports whether nd exceeds RingTime or RingBytes, with now as the newest node.
-func (fd *feed) tooOld(nd, now *node) bool {
-	o := &fd.broadcaster.opt
-	return now.dts-nd.dts > o.RingTime || now.total-nd.total > uint64(o.RingBytes)
-}
-
-// startNode returns where a viewer starts, nil if it must wait. A viewer that waited for the stream
-// starts as early as possible.
-func (fd *feed) startNode(waited bool) *node {
-	fd.mu.Lock()
-	defer fd.mu.Unlock()
-	switch n := len(fd.starts); {
-	case n == 0:
-		return nil
-	case waited || !fd.video: // audio only: the oldest start is audioStartTime back
-		return fd.starts[0]
-	default:
-		return fd.starts[max(0, n-max(1, fd.broadcaster.opt.GOPs))]
-	}
-}
-
-// newest returns the last node and the newest start, which may be nil.
-func (fd *feed) newest() (last, start *node) {
-	fd.mu.Lock()
-	defer fd.mu.Unlock()
-	if n := len(fd.starts); n > 0 {
-		start = fd.starts[n-1]
-	}
-	return fd.last, start
+	return p.Receive(b)
 }

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,9 +34,17 @@ var (
 	audioOnly  = &media.Meta{HasAudio: true}
 )
 
-// recordEncoder encodes each frame as a record: a kind, a length and the payload. It returns nil
-// for the payload "break" and panics for "panic".
+// recordFormat encodes each frame as a record: a kind, a length and the payload. It fails for the
+// payload "break" and panics for "panic".
+type recordFormat struct{ all bool }
+
+func (f recordFormat) NewEncoder() Encoder { return recordEncoder{} }
+
+func (f recordFormat) AllTracks() bool { return f.all }
+
 type recordEncoder struct{}
+
+var errBreak = domain.Errorf(domain.Unavailable, "the stream has changed: reconnect")
 
 func record(kind byte, payload []byte) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(payload))), payload...)
@@ -49,17 +58,55 @@ func (recordEncoder) ResumeHeader(f *media.Frame, _ *media.Program) []byte {
 	return record('A', []byte(f.DTS.String()))
 }
 
-func (recordEncoder) AppendFrames(parts [][]byte, frames []*media.Frame, _ *media.Program) [][]byte {
+func (recordEncoder) AppendFrames(parts [][]byte, frames []*media.Frame, _ *media.Program) ([][]byte, error) {
 	for _, f := range frames {
 		switch string(f.Payload) {
 		case "break":
-			return nil
+			return parts, errBreak
 		case "panic":
 			panic("requested by the test")
 		}
 		parts = append(parts, record('F', f.Payload)[:5], f.Payload)
 	}
-	return parts
+	return parts, nil
+}
+
+// conn is what a test needs of a viewer's protocol.
+type conn struct {
+	prefix    []byte
+	waited    bool
+	all       bool // all tracks
+	onReceive func(b []byte) ([]byte, error)
+	onPing    func() []byte
+	onClose   func(reason error) []byte
+	closed    chan<- error
+	leave     func()
+}
+
+func (c conn) Receive(b []byte) ([]byte, error) {
+	if c.onReceive == nil {
+		return nil, nil
+	}
+	return c.onReceive(b)
+}
+
+func (c conn) Ping(bool) ([]byte, error) {
+	if c.onPing == nil {
+		return nil, nil
+	}
+	return c.onPing(), nil
+}
+
+func (c conn) Close(reason error) []byte {
+	if c.onClose == nil {
+		return record('E', []byte(reason.Error()))
+	}
+	return c.onClose(reason)
+}
+
+func (c conn) Closed(err error) {
+	c.leave()
+	c.closed <- err
 }
 
 // harness is a hub with a publisher and a Broadcaster.
@@ -68,13 +115,23 @@ type harness struct {
 	hub         *stream.Hub
 	pub         *stream.Publisher
 	broadcaster *Broadcaster
+	serve       func(net.Conn, Viewer)
 	ln          net.Listener
 	at          time.Duration
 }
 
-func newHarness(t *testing.T, o Options) *harness {
+// liveEdge is the value of Options.GOPs in these tests for the live edge.
+const liveEdge = -1
+
+// newHarness returns a harness whose viewers are served by this many loops; 0: each has a goroutine.
+func newHarness(t *testing.T, loops int, o Options) *harness {
 	t.Helper()
-	o.GOPs = max(o.GOPs, 1)
+	switch o.GOPs {
+	case 0:
+		o.GOPs = 1
+	case liveEdge:
+		o.GOPs = 0
+	}
 	o.Log = slog.New(slog.DiscardHandler)
 	set := func(d *time.Duration, to time.Duration) {
 		if *d == 0 {
@@ -93,11 +150,13 @@ func newHarness(t *testing.T, o Options) *harness {
 		// a feed misses nothing, however fast the test publishes
 		TrackWait: 1, MaxLatency: time.Hour, RingTime: time.Hour, RingBytes: 1 << 30,
 	})}
-	engine, err := NewEngine(2)
+	engine, err := NewEngine(loops)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.broadcaster = New(r.hub, engine, "lines", func() Encoder { return recordEncoder{} }, o)
+	r.broadcaster = New(r.hub, engine, "lines", o)
+	var serving sync.WaitGroup
+	r.serve = func(nc net.Conn, v Viewer) { serving.Go(func() { r.broadcaster.Serve(nc, v) }) }
 	if r.ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
@@ -110,8 +169,24 @@ func newHarness(t *testing.T, o Options) *harness {
 		defer cancel()
 		engine.Close(ctx)
 		r.ln.Close()
+		serving.Wait()
 	})
 	return r
+}
+
+// overTransports runs test for each transport.
+func overTransports(t *testing.T, test func(t *testing.T, newHarness func(*testing.T, Options) *harness)) {
+	for _, tt := range []struct {
+		name  string
+		loops int
+	}{{"loops", 2}, {"goroutines", 0}} {
+		t.Run(tt.name, func(t *testing.T) {
+			test(t, func(t *testing.T, o Options) *harness {
+				t.Helper()
+				return newHarness(t, tt.loops, o)
+			})
+		})
+	}
 }
 
 // frame publishes a video frame 40 ms after the last one.
@@ -137,7 +212,7 @@ type client struct {
 	closed chan error
 }
 
-func (r *harness) viewer(c Conn) *client {
+func (r *harness) viewer(c conn) *client {
 	r.t.Helper()
 	nc, err := net.Dial("tcp", r.ln.Addr().String())
 	if err != nil {
@@ -152,20 +227,9 @@ func (r *harness) viewer(c Conn) *client {
 	if far.v, err = r.hub.Join(movie, stream.ViewerOptions{Proto: "test"}); err != nil {
 		r.t.Fatal(err)
 	}
-	c.Viewer = far.v
-	c.OnClose = func(err error) {
-		far.v.Leave()
-		far.closed <- err
-	}
-	if c.CloseMessage == nil {
-		c.CloseMessage = func(err error) []byte { return record('E', []byte(err.Error())) }
-	}
-	if !r.broadcaster.CanServe(near) {
-		r.t.Fatal("CanServe is false for a TCP connection")
-	}
-	if err := r.broadcaster.Add(movie, near, c); err != nil {
-		r.t.Fatal(err)
-	}
+	c.closed, c.leave = far.closed, far.v.Leave
+	r.serve(near, Viewer{Name: movie, Format: recordFormat{c.all}, Stats: far.v, Waited: c.waited, Prefix: c.prefix,
+		Protocol: c})
 	return far
 }
 
@@ -209,394 +273,434 @@ func (f *client) wantClosed(err error) {
 }
 
 func TestViewersGetTheSame(t *testing.T) {
-	r := newHarness(t, Options{})
-	r.frame("k1", true)
-	r.frame("i2", false)
-	first := r.viewer(Conn{Prefix: record('H', []byte("hello"))})
-	first.want("H hello", "S 0s", "F k1", "F i2")
-	r.frame("i3", false)
-	second := r.viewer(Conn{})
-	second.want("S 0s", "F k1", "F i2", "F i3")
-	r.frame("k4", true)
-	third := r.viewer(Conn{})
-	third.want("S 120ms", "F k4")
-	first.want("F i3", "F k4")
-	second.want("F k4")
-	viewers := make([]stream.ConnInfo, 4)
-	if n := r.hub.Viewers(movie, 0, viewers); n != 3 || viewers[0].VideoBytes != 8 {
-		t.Errorf("viewers %+v, want three, the first with 8 bytes", viewers[:n])
-	}
-	r.pub.End(stream.Clean)
-	for _, v := range []*client{first, second, third} {
-		v.want("E EOF", "EOF")
-		v.nc.Close()
-		v.wantClosed(io.EOF)
-	}
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{})
+		r.frame("k1", true)
+		r.frame("i2", false)
+		first := r.viewer(conn{prefix: record('H', []byte("hello"))})
+		first.want("H hello", "S 0s", "F k1", "F i2")
+		r.frame("i3", false)
+		second := r.viewer(conn{})
+		second.want("S 0s", "F k1", "F i2", "F i3")
+		r.frame("k4", true)
+		third := r.viewer(conn{})
+		third.want("S 120ms", "F k4")
+		first.want("F i3", "F k4")
+		second.want("F k4")
+		viewers := make([]stream.ConnInfo, 4)
+		if n := r.hub.Viewers(movie, 0, viewers); n != 3 || viewers[0].VideoBytes != 8 {
+			t.Errorf("viewers %+v, want three, the first with 8 bytes", viewers[:n])
+		}
+		r.pub.End(stream.Clean)
+		for _, v := range []*client{first, second, third} {
+			v.want("E EOF", "EOF")
+			v.nc.Close()
+			v.wantClosed(io.EOF)
+		}
+	})
 }
 
 // TestViewersAtSamePositionShareOneBatch has viewers that get the same coalesced batch, some of
 // them in the middle of a node: all get the same frames. Those that do not read for a while fill
 // their sockets in the middle of a batch.
 func TestViewersAtSamePositionShareOneBatch(t *testing.T) {
-	r := newHarness(t, Options{})
-	r.frame("k1", true)
-	var viewers []*client
-	for range 10 * maxUncoalescedViewers { // so that each loop has more than the limit
-		v := r.viewer(Conn{})
-		v.want("S 0s", "F k1")
-		viewers = append(viewers, v)
-	}
-	body := bytes.Repeat([]byte("x"), 64<<10)
-	for i := range 40 { // 2.5 MiB: more than most sockets hold
-		copy(body, fmt.Sprintf("%039d|", i))
-		r.frame(string(body), i%10 == 0)
-		for _, v := range viewers[:len(viewers)/2] {
-			v.want(fmt.Sprintf("F %039d|", i))
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{})
+		r.frame("k1", true)
+		var viewers []*client
+		for range 10 * maxUncoalescedViewers { // so that each loop has more than the limit
+			v := r.viewer(conn{})
+			v.want("S 0s", "F k1")
+			viewers = append(viewers, v)
 		}
-	}
-	for _, v := range viewers[len(viewers)/2:] {
-		for i := range 40 {
-			v.want(fmt.Sprintf("F %039d|", i))
+		body := bytes.Repeat([]byte("x"), 64<<10)
+		for i := range 40 { // 2.5 MiB: more than most sockets hold
+			copy(body, fmt.Sprintf("%039d|", i))
+			r.frame(string(body), i%10 == 0)
+			for _, v := range viewers[:len(viewers)/2] {
+				v.want(fmt.Sprintf("F %039d|", i))
+			}
 		}
-	}
-	r.pub.End(stream.Clean)
-	for _, v := range viewers {
-		v.want("E EOF", "EOF")
-	}
+		for _, v := range viewers[len(viewers)/2:] {
+			for i := range 40 {
+				v.want(fmt.Sprintf("F %039d|", i))
+			}
+		}
+		r.pub.End(stream.Clean)
+		for _, v := range viewers {
+			v.want("E EOF", "EOF")
+		}
+	})
 }
 
 func TestViewerStartsGOPsBack(t *testing.T) {
-	r := newHarness(t, Options{GOPs: 2})
-	warm := func() *client { return r.viewer(Conn{}) }
-	r.frame("k1", true)
-	keep := warm() // keeps the feed
-	keep.want("S 0s", "F k1")
-	r.frame("k2", true)
-	r.frame("k3", true)
-	keep.want("F k2", "F k3")
-	warm().want("S 40ms", "F k2", "F k3")
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{GOPs: 2})
+		warm := func() *client { return r.viewer(conn{}) }
+		r.frame("k1", true)
+		keep := warm() // keeps the feed
+		keep.want("S 0s", "F k1")
+		r.frame("k2", true)
+		r.frame("k3", true)
+		keep.want("F k2", "F k3")
+		warm().want("S 40ms", "F k2", "F k3")
+	})
 }
 
 // TestWaitingViewerStartsAtBeginning checks that a viewer that joined before the stream gets all of
 // it, however late it wakes. Others start at the newest keyframe.
 func TestWaitingViewerStartsAtBeginning(t *testing.T) {
-	r := newHarness(t, Options{MaxLatency: 100 * time.Millisecond})
-	r.frame("k1", true)
-	r.frame("k2", true)
-	r.frame("k3", true)
-	v := r.viewer(Conn{Waited: true})
-	v.want("S 0s", "F k1", "F k2", "F k3")
-	r.viewer(Conn{}).want("S 80ms", "F k3")
-	r.viewer(Conn{Waited: true}).want("S 0s", "F k1", "F k2", "F k3")
-	r.frame("k4", true) // and k1 is too old
-	v.want("F k4")
-	r.viewer(Conn{Waited: true}).want("S 40ms", "F k2", "F k3", "F k4")
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{MaxLatency: 100 * time.Millisecond})
+		r.frame("k1", true)
+		r.frame("k2", true)
+		r.frame("k3", true)
+		v := r.viewer(conn{waited: true})
+		v.want("S 0s", "F k1", "F k2", "F k3")
+		r.viewer(conn{}).want("S 80ms", "F k3")
+		r.viewer(conn{waited: true}).want("S 0s", "F k1", "F k2", "F k3")
+		r.frame("k4", true) // and k1 is too old
+		v.want("F k4")
+		r.viewer(conn{waited: true}).want("S 40ms", "F k2", "F k3", "F k4")
+	})
 }
 
 // TestLeadingPictures checks that leading pictures go to viewers that have received what was before
 // the keyframe, and not to viewers that start with it.
 func TestLeadingPictures(t *testing.T) {
-	r := newHarness(t, Options{GOPs: 1})
-	leading := func(payload string) {
-		t.Helper()
-		f := &media.Frame{Track: videoTrack, Meta: videoOnly, DTS: r.at, PTS: r.at, Payload: []byte(payload),
-			Arrived: time.Now(), Leading: true}
-		if err := r.pub.Write(f); err != nil {
-			t.Fatal(err)
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{GOPs: 1})
+		leading := func(payload string) {
+			t.Helper()
+			f := &media.Frame{Track: videoTrack, Meta: videoOnly, DTS: r.at, PTS: r.at, Payload: []byte(payload),
+				Arrived: time.Now(), Leading: true}
+			if err := r.pub.Write(f); err != nil {
+				t.Fatal(err)
+			}
+			r.at += 40 * time.Millisecond
 		}
-		r.at += 40 * time.Millisecond
-	}
-	r.frame("k0", true)
-	r.frame("a0", false)
-	first := r.viewer(Conn{})
-	first.want("S 0s", "F k0", "F a0")
-	r.frame("k1", true)
-	leading("l1")
-	leading("l1b")
-	r.frame("a1", false)
-	first.want("F k1", "F l1", "F l1b", "F a1")
-	second := r.viewer(Conn{})
-	second.want("S 80ms", "F k1", "F a1")
-	r.frame("k2", true)
-	leading("l2")
-	r.frame("a2", false)
-	for _, f := range []*client{first, second} {
-		f.want("F k2", "F l2", "F a2")
-	}
-	leading("the last, for now")
-	third := r.viewer(Conn{})
-	third.want("S 240ms", "F k2", "F a2")
-	r.frame("b2", false)
-	third.want("F b2")
+		r.frame("k0", true)
+		r.frame("a0", false)
+		first := r.viewer(conn{})
+		first.want("S 0s", "F k0", "F a0")
+		r.frame("k1", true)
+		leading("l1")
+		leading("l1b")
+		r.frame("a1", false)
+		first.want("F k1", "F l1", "F l1b", "F a1")
+		second := r.viewer(conn{})
+		second.want("S 80ms", "F k1", "F a1")
+		r.frame("k2", true)
+		leading("l2")
+		r.frame("a2", false)
+		for _, f := range []*client{first, second} {
+			f.want("F k2", "F l2", "F a2")
+		}
+		leading("the last, for now")
+		third := r.viewer(conn{})
+		third.want("S 240ms", "F k2", "F a2")
+		r.frame("b2", false)
+		third.want("F b2")
+	})
 }
 
 func TestAudioOnlyStartsOneSecondBack(t *testing.T) {
-	r := newHarness(t, Options{})
-	put := func(i int) {
-		r.pub.Write(&media.Frame{Track: audioTrack, Meta: audioOnly, DTS: r.at, RAP: media.Keyframe,
-			Payload: fmt.Append(nil, i), Arrived: time.Now()})
-		r.at += 100 * time.Millisecond
-	}
-	put(0)
-	keep := r.viewer(Conn{})
-	keep.want("S 0s", "F 0")
-	for i := range 30 {
-		put(i + 1)
-		keep.want(fmt.Sprint("F ", i+1))
-	}
-	r.viewer(Conn{}).want("S 2s", "F 20", "F 21")
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{})
+		put := func(i int) {
+			r.pub.Write(&media.Frame{Track: audioTrack, Meta: audioOnly, DTS: r.at, RAP: media.Keyframe,
+				Payload: fmt.Append(nil, i), Arrived: time.Now()})
+			r.at += 100 * time.Millisecond
+		}
+		put(0)
+		keep := r.viewer(conn{})
+		keep.want("S 0s", "F 0")
+		for i := range 30 {
+			put(i + 1)
+			keep.want(fmt.Sprint("F ", i+1))
+		}
+		r.viewer(conn{}).want("S 2s", "F 20", "F 21")
+	})
 }
 
 // TestSlowViewerGetsEveryByte has a viewer whose socket accepts little at a time.
 func TestSlowViewerGetsEveryByte(t *testing.T) {
-	r := newHarness(t, Options{})
-	r.frame("k", true)
-	v := r.viewer(Conn{})
-	v.want("S 0s", "F k")
-	big := bytes.Repeat([]byte("x"), 256<<10)
-	for i := range 80 { // 20 MiB: more than the kernel holds
-		copy(big, fmt.Sprintf("%039d|", i))
-		r.frame(string(big), false)
-	}
-	for i := range 80 {
-		v.want(fmt.Sprintf("F %039d|", i))
-	}
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{})
+		r.frame("k", true)
+		v := r.viewer(conn{})
+		v.want("S 0s", "F k")
+		big := bytes.Repeat([]byte("x"), 256<<10)
+		for i := range 80 { // 20 MiB: more than the kernel holds
+			copy(big, fmt.Sprintf("%039d|", i))
+			r.frame(string(big), false)
+		}
+		for i := range 80 {
+			v.want(fmt.Sprintf("F %039d|", i))
+		}
+	})
 }
 
 // TestEncoderBurstMakesNoViewerLate has an encoder send more than MaxLatency at once, after a
 // pause: no viewer skips, though the burst fills sockets.
 func TestEncoderBurstMakesNoViewerLate(t *testing.T) {
-	r := newHarness(t, Options{MaxLatency: 2 * time.Second})
-	r.frame("k", true)
-	v := r.viewer(Conn{})
-	v.want("S 0s", "F k")
-	big := bytes.Repeat([]byte("x"), 256<<10)
-	for i := range 80 { // 3.2 s of it, 20 MiB: more than the kernel holds
-		copy(big, fmt.Sprintf("%039d|", i))
-		r.frame(string(big), i%10 == 0)
-	}
-	for i := range 80 {
-		v.want(fmt.Sprintf("F %039d|", i))
-	}
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{MaxLatency: 2 * time.Second})
+		r.frame("k", true)
+		v := r.viewer(conn{})
+		v.want("S 0s", "F k")
+		big := bytes.Repeat([]byte("x"), 256<<10)
+		for i := range 80 { // 3.2 s of it, 20 MiB: more than the kernel holds
+			copy(big, fmt.Sprintf("%039d|", i))
+			r.frame(string(big), i%10 == 0)
+		}
+		for i := range 80 {
+			v.want(fmt.Sprintf("F %039d|", i))
+		}
+	})
 }
 
 func TestSlowViewerSkipsToKeyframe(t *testing.T) {
-	r := newHarness(t, Options{MaxLatency: time.Second})
-	r.frame("k", true)
-	v := r.viewer(Conn{})
-	v.want("S 0s", "F k")
-	events, _, stop := r.hub.Observe(1000, true)
-	defer stop()
-	big := bytes.Repeat([]byte("x"), 200<<10)
-	// 10 s in which it reads nothing: less than the hub's ring holds, and more than the kernel.
-	for i := range 250 {
-		copy(big, fmt.Sprintf("%039d|", i))
-		r.frame(string(big), i%12 == 0)
-	}
-	r.frame("last", true)
-	for (<-events).Type != stream.Skipped {
-	}
-	last, again := -1, 0
-	for {
-		got := v.read()
-		if got == "F last" {
-			break
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{MaxLatency: time.Second})
+		r.frame("k", true)
+		v := r.viewer(conn{})
+		v.want("S 0s", "F k")
+		events, _, stop := r.hub.Observe(1000, true)
+		defer stop()
+		big := bytes.Repeat([]byte("x"), 200<<10)
+		// 10 s in which it reads nothing: less than the hub's ring holds, and more than the kernel.
+		for i := range 250 {
+			copy(big, fmt.Sprintf("%039d|", i))
+			r.frame(string(big), i%12 == 0)
 		}
-		if got[0] == 'A' {
-			again++
-			continue
+		r.frame("last", true)
+		if len(r.broadcaster.engine.loops) == 0 {
+			<-time.After(2 * time.Second) // its goroutine is in a write, and will notice
+		} else {
+			for (<-events).Type != stream.Skipped {
+			}
 		}
-		var i int
-		if n, _ := fmt.Sscanf(got, "F %d|", &i); n != 1 || i <= last {
-			t.Fatalf("%q after %d", got, last)
+		last, again := -1, 0
+		for {
+			got := v.read()
+			if got == "F last" {
+				break
+			}
+			if got[0] == 'A' {
+				again++
+				continue
+			}
+			var i int
+			if n, _ := fmt.Sscanf(got, "F %d|", &i); n != 1 || i <= last {
+				t.Fatalf("%q after %d", got, last)
+			}
+			if i != last+1 && i%12 != 0 {
+				t.Errorf("continues with %d after %d: not a keyframe", i, last)
+			}
+			last = i
 		}
-		if i != last+1 && i%12 != 0 {
-			t.Errorf("continues with %d after %d: not a keyframe", i, last)
+		var viewers [1]stream.ConnInfo
+		if r.hub.Viewers(movie, 0, viewers[:]); again == 0 || viewers[0].Skips == 0 {
+			t.Errorf("skipped %d times, counted %d", again, viewers[0].Skips)
 		}
-		last = i
-	}
-	var viewers [1]stream.ConnInfo
-	if r.hub.Viewers(movie, 0, viewers[:]); again == 0 || viewers[0].Skips == 0 {
-		t.Errorf("skipped %d times, counted %d", again, viewers[0].Skips)
-	}
+	})
 }
 
 func TestStalledViewerIsDisconnected(t *testing.T) {
-	r := newHarness(t, Options{WriteTimeout: 100 * time.Millisecond})
-	r.frame("k", true)
-	v := r.viewer(Conn{})
-	v.want("S 0s", "F k")
-	r.frame(string(make([]byte, 32<<20)), false) // and it reads nothing
-	v.wantClosed(os.ErrDeadlineExceeded)
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{WriteTimeout: 100 * time.Millisecond})
+		r.frame("k", true)
+		v := r.viewer(conn{})
+		v.want("S 0s", "F k")
+		r.frame(string(make([]byte, 32<<20)), false) // and it reads nothing
+		v.wantClosed(os.ErrDeadlineExceeded)
+	})
 }
 
 // TestSlowViewerGetsStreamEnd has a viewer that reads slowly, and sends something in between: it
 // gets the end of the stream that the kernel still holds, however short LingerTimeout is.
 func TestSlowViewerGetsStreamEnd(t *testing.T) {
-	r := newHarness(t, Options{LingerTimeout: time.Millisecond})
-	r.frame("k", true)
-	told := make(chan struct{})
-	v := r.viewer(Conn{CloseMessage: func(error) []byte {
-		close(told)
-		return record('E', nil)
-	}})
-	v.want("S 0s", "F k")
-	if err := v.nc.SetReadBuffer(4 << 10); err != nil {
-		t.Fatal(err)
-	}
-	big := bytes.Repeat([]byte("x"), 256<<10) // more than the viewer's end holds
-	r.frame(string(big), false)
-	r.pub.End(stream.Clean)
-	<-told
-	select {
-	case err := <-v.closed:
-		t.Fatalf("the connection was closed: %v", err)
-	case <-time.After(4 * tickIdle): // housekeep has run
-	}
-	if _, err := v.nc.Write([]byte("received")); err != nil {
-		t.Fatal(err)
-	}
-	v.want("F "+string(big[:40]), "E ", "EOF")
-	v.nc.Close()
-	v.wantClosed(io.EOF)
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{LingerTimeout: time.Millisecond})
+		r.frame("k", true)
+		told := make(chan struct{})
+		v := r.viewer(conn{onClose: func(error) []byte {
+			close(told)
+			return record('E', nil)
+		}})
+		v.want("S 0s", "F k")
+		if err := v.nc.SetReadBuffer(4 << 10); err != nil {
+			t.Fatal(err)
+		}
+		big := bytes.Repeat([]byte("x"), 160<<10) // more than the viewer's end holds
+		r.frame(string(big), false)
+		r.pub.End(stream.Clean)
+		<-told
+		select {
+		case err := <-v.closed:
+			t.Fatalf("the connection was closed: %v", err)
+		case <-time.After(4 * tickIdle): // housekeep has run
+		}
+		if _, err := v.nc.Write([]byte("received")); err != nil {
+			t.Fatal(err)
+		}
+		v.want("F "+string(big[:40]), "E ", "EOF")
+		v.nc.Close()
+		v.wantClosed(io.EOF)
+	})
 }
 
 func TestKickedViewer(t *testing.T) {
-	r := newHarness(t, Options{})
-	r.frame("k", true)
-	v := r.viewer(Conn{})
-	v.want("S 0s", "F k")
-	why := domain.Errorf(domain.Denied, "enough")
-	if err := r.hub.Kick(v.v.ID(), why); err != nil {
-		t.Fatal(err)
-	}
-	v.want("E enough", "EOF")
-	v.wantClosed(why) // even if it does not disconnect
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{})
+		r.frame("k", true)
+		v := r.viewer(conn{})
+		v.want("S 0s", "F k")
+		why := domain.Errorf(domain.Denied, "enough")
+		if err := r.hub.Kick(v.v.ID(), why); err != nil {
+			t.Fatal(err)
+		}
+		v.want("E enough", "EOF")
+		v.wantClosed(why) // even if it does not disconnect
+	})
 }
 
 func TestViewerLeaves(t *testing.T) {
-	r := newHarness(t, Options{})
-	r.frame("k", true)
-	for _, end := range []func(*client){
-		func(v *client) { v.nc.Close() },
-		func(v *client) { v.nc.SetLinger(0); v.nc.Close() },
-		func(v *client) { v.nc.CloseWrite() },
-	} {
-		v := r.viewer(Conn{})
-		v.want("S 0s", "F k")
-		end(v)
-		select {
-		case <-v.closed:
-		case <-time.After(10 * time.Second):
-			t.Fatal("the viewer is not closed")
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{})
+		r.frame("k", true)
+		for _, end := range []func(*client){
+			func(v *client) { v.nc.Close() },
+			func(v *client) { v.nc.SetLinger(0); v.nc.Close() },
+			func(v *client) { v.nc.CloseWrite() },
+		} {
+			v := r.viewer(conn{})
+			v.want("S 0s", "F k")
+			end(v)
+			select {
+			case <-v.closed:
+			case <-time.After(10 * time.Second):
+				t.Fatal("the viewer is not closed")
+			}
 		}
-	}
-	if r.broadcaster.mu.Lock(); len(r.broadcaster.feeds) != 0 {
-		t.Errorf("%d feeds without viewers", len(r.broadcaster.feeds))
-	}
-	r.broadcaster.mu.Unlock()
-	r.viewer(Conn{}).want("S 0s", "F k") // a new feed
+		if r.broadcaster.mu.Lock(); len(r.broadcaster.feeds) != 0 {
+			t.Errorf("%d feeds without viewers", len(r.broadcaster.feeds))
+		}
+		r.broadcaster.mu.Unlock()
+		r.viewer(conn{}).want("S 0s", "F k") // a new feed
+	})
 }
 
 func TestRepliesAreSentBetweenNodes(t *testing.T) {
-	r := newHarness(t, Options{PingInterval: 50 * time.Millisecond})
-	r.frame("k", true)
-	var got []byte
-	pings := 0
-	v := r.viewer(Conn{
-		OnReceive: func(b []byte) ([]byte, error) {
-			got = append(got, b...)
-			if bytes.HasSuffix(got, []byte("bye")) {
-				return nil, io.ErrClosedPipe
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{PingInterval: 50 * time.Millisecond})
+		r.frame("k", true)
+		var got []byte
+		pings := 0
+		v := r.viewer(conn{
+			onReceive: func(b []byte) ([]byte, error) {
+				got = append(got, b...)
+				if bytes.HasSuffix(got, []byte("bye")) {
+					return nil, io.ErrClosedPipe
+				}
+				return record('R', b), nil
+			},
+			onPing: func() []byte { pings++; return record('P', nil) },
+		})
+		v.want("S 0s", "F k")
+		io.WriteString(v.nc, "ask")
+		for seen := map[byte]bool{}; !seen['R'] || !seen['P']; {
+			s := v.read()
+			if s[0] != 'R' && s[0] != 'P' {
+				t.Fatalf("got %q", s)
 			}
-			return record('R', b), nil
-		},
-		Ping: func() []byte { pings++; return record('P', nil) },
-	})
-	v.want("S 0s", "F k")
-	io.WriteString(v.nc, "ask")
-	for seen := map[byte]bool{}; !seen['R'] || !seen['P']; {
-		s := v.read()
-		if s[0] != 'R' && s[0] != 'P' {
-			t.Fatalf("got %q", s)
+			seen[s[0]] = true
 		}
-		seen[s[0]] = true
-	}
-	io.WriteString(v.nc, "bye")
-	v.wantClosed(io.ErrClosedPipe)
+		io.WriteString(v.nc, "bye")
+		v.wantClosed(io.ErrClosedPipe)
+	})
 }
 
 // TestFloodingViewerIsDisconnected has a viewer that sends requests and reads no replies: their
 // memory is bounded, and it does not delay another viewer.
 func TestFloodingViewerIsDisconnected(t *testing.T) {
-	r := newHarness(t, Options{WriteTimeout: time.Second})
-	r.frame("k", true)
-	other := r.viewer(Conn{})
-	other.want("S 0s", "F k")
-	asked := 0
-	v := r.viewer(Conn{OnReceive: func(b []byte) ([]byte, error) {
-		asked += len(b)
-		return bytes.Repeat(b, 5), nil
-	}})
-	v.want("S 0s", "F k")
-	flood := make([]byte, 64<<10)
-	go func() {
-		for {
-			if _, err := v.nc.Write(flood); err != nil {
-				return
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{WriteTimeout: time.Second})
+		r.frame("k", true)
+		other := r.viewer(conn{})
+		other.want("S 0s", "F k")
+		asked := 0
+		v := r.viewer(conn{onReceive: func(b []byte) ([]byte, error) {
+			asked += len(b)
+			return bytes.Repeat(b, 5), nil
+		}})
+		v.want("S 0s", "F k")
+		flood := make([]byte, 64<<10)
+		go func() {
+			for {
+				if _, err := v.nc.Write(flood); err != nil {
+					return
+				}
 			}
+		}()
+		r.frame("i", false)
+		other.want("F i")
+		v.wantClosed(os.ErrDeadlineExceeded)
+		if asked > 8<<20 { // times five is far above what the kernel holds and maxReply
+			t.Errorf("%d bytes were read of a viewer that does not read", asked)
 		}
-	}()
-	r.frame("i", false)
-	other.want("F i")
-	v.wantClosed(os.ErrDeadlineExceeded)
-	if asked > 8<<20 { // times five is far above what the kernel holds and maxReply
-		t.Errorf("%d bytes were read of a viewer that does not read", asked)
-	}
+	})
 }
 
 // TestManyRequestsAreAnswered has a viewer that reads its replies: it may send any number of
 // requests.
 func TestManyRequestsAreAnswered(t *testing.T) {
-	r := newHarness(t, Options{})
-	r.frame("k", true)
-	v := r.viewer(Conn{OnReceive: func(b []byte) ([]byte, error) { return b, nil }})
-	v.want("S 0s", "F k")
-	const n = 20000
-	go func() {
-		for i := range n {
-			if _, err := v.nc.Write(record('Q', fmt.Append(nil, i))); err != nil {
-				return
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{})
+		r.frame("k", true)
+		v := r.viewer(conn{onReceive: func(b []byte) ([]byte, error) { return b, nil }})
+		v.want("S 0s", "F k")
+		const n = 20000
+		go func() {
+			for i := range n {
+				if _, err := v.nc.Write(record('Q', fmt.Append(nil, i))); err != nil {
+					return
+				}
 			}
+		}()
+		for i := range n {
+			v.want(fmt.Sprint("Q ", i))
 		}
-	}()
-	for i := range n {
-		v.want(fmt.Sprint("Q ", i))
-	}
+	})
 }
 
 func TestUnsupportedChangeDisconnectsViewers(t *testing.T) {
-	r := newHarness(t, Options{})
-	r.frame("k", true)
-	v := r.viewer(Conn{})
-	v.want("S 0s", "F k")
-	r.frame("break", false)
-	v.want("E "+domain.Reason(errReconnect), "EOF")
-	v.nc.Close()
-	v.wantClosed(errReconnect)
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{})
+		r.frame("k", true)
+		v := r.viewer(conn{})
+		v.want("S 0s", "F k")
+		r.frame("break", false)
+		v.want("E "+errBreak.Error(), "EOF")
+		v.nc.Close()
+		v.wantClosed(errBreak)
+	})
 }
 
 func TestPanicEndsOneFeed(t *testing.T) {
-	r := newHarness(t, Options{})
-	r.frame("k", true)
-	v := r.viewer(Conn{})
-	v.want("S 0s", "F k")
-	r.frame("panic", false)
-	v.want("E "+errPanic.Error(), "EOF")
-	v.nc.Close()
-	v.wantClosed(errPanic)
-	r.frame("k2", true)
-	r.viewer(Conn{}).want("S 80ms", "F k2")
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{})
+		r.frame("k", true)
+		v := r.viewer(conn{})
+		v.want("S 0s", "F k")
+		r.frame("panic", false)
+		v.want("E "+errPanic.Error(), "EOF")
+		v.nc.Close()
+		v.wantClosed(errPanic)
+		r.frame("k2", true)
+		r.viewer(conn{}).want("S 80ms", "F k2")
+	})
 }
 
 func TestEngineCloseDisconnectsViewers(t *testing.T) {
@@ -604,13 +708,112 @@ func TestEngineCloseDisconnectsViewers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := newHarness(t, Options{})
+	r := newHarness(t, 1, Options{})
 	r.broadcaster.engine = engine
 	r.frame("k", true)
-	v := r.viewer(Conn{})
+	v := r.viewer(conn{})
 	v.want("S 0s", "F k")
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	engine.Close(ctx)
 	v.wantClosed(context.Canceled)
+}
+
+// TestSlowViewerStaysWithoutNewerKeyframe has a viewer fall behind by more than MaxLatency in one
+// GOP: it gets all of it, because a GOP is never split.
+func TestSlowViewerStaysWithoutNewerKeyframe(t *testing.T) {
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{MaxLatency: 100 * time.Millisecond})
+		r.frame("k", true)
+		v := r.viewer(conn{})
+		v.want("S 0s", "F k")
+		big := bytes.Repeat([]byte("x"), 256<<10)
+		for i := range 40 { // 10 MiB: more than the kernel holds
+			copy(big, fmt.Sprintf("%039d|", i))
+			r.frame(string(big), false)
+		}
+		<-time.After(500 * time.Millisecond) // it is late
+		for i := range 40 {
+			v.want(fmt.Sprintf("F %039d|", i))
+		}
+	})
+}
+
+// TestBatchWindowCountsViewers has viewers of two formats join and leave: the batching window
+// depends on all viewers of the stream by the protocol.
+func TestBatchWindowCountsViewers(t *testing.T) {
+	counts := make(chan int, 100)
+	r := newHarness(t, 1, Options{BatchWindow: func(viewers int) (_, _ time.Duration) {
+		counts <- viewers
+		return 0, 0
+	}})
+	await := func(want int) {
+		t.Helper()
+		for {
+			select {
+			case n := <-counts:
+				if n == want {
+					return
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatalf("no window for %d viewers", want)
+			}
+		}
+	}
+	r.frame("k", true)
+	first := r.viewer(conn{})
+	first.want("S 0s", "F k")
+	await(1)
+	second := r.viewer(conn{all: true})
+	second.want("S 0s", "F k")
+	r.frame("i", false)
+	await(2)
+	first.want("F i")
+	second.want("F i")
+	second.nc.Close()
+	<-second.closed
+	r.frame("i", false)
+	first.want("F i")
+	await(1)
+}
+
+// TestLiveEdge has viewers start at the live edge, of a new feed and of one that exists: they get
+// audio at once, and video from the next keyframe on.
+func TestLiveEdge(t *testing.T) {
+	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+		r := newHarness(t, Options{GOPs: liveEdge})
+		audio := func(payload string) {
+			t.Helper()
+			if err := r.pub.Write(&media.Frame{Track: audioTrack, Meta: videoOnly, DTS: r.at, RAP: media.Keyframe,
+				Payload: []byte(payload), Arrived: time.Now()}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.frame("k1", true)
+		audio("before")
+		first := r.viewer(conn{})
+		awaitViewer(t, r, first)
+		r.frame("i2", false)
+		audio("a2")
+		first.want("S 80ms", "F a2")
+		r.frame("k3", true)
+		first.want("F k3")
+		second := r.viewer(conn{})
+		awaitViewer(t, r, second)
+		r.frame("i4", false)
+		audio("a4")
+		second.want("S 160ms", "F a4")
+		first.want("F i4", "F a4")
+		r.frame("k5", true)
+		audio("a5")
+		for _, v := range []*client{first, second} {
+			v.want("F k5", "F a5")
+		}
+	})
+}
+
+// awaitViewer waits until v is at the live edge, where it gets no byte.
+func awaitViewer(t *testing.T, r *harness, v *client) {
+	t.Helper()
+	<-time.After(100 * time.Millisecond) // nothing reports it
 }

@@ -11,12 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"livego/internal/domain"
-	"livego/internal/ops/netx"
 )
-
-var errNotTCP = errors.New("fanout: not a plain TCP connection")
 
 // An Engine is the goroutines that read and write the sockets of all Broadcasters.
 type Engine struct {
@@ -28,8 +23,8 @@ type Engine struct {
 // NewEngine starts n loops.
 func NewEngine(n int) (*Engine, error) {
 	e := new(Engine)
-	for i := range n {
-		l, err := newLoop(i)
+	for range n {
+		l, err := newLoop(len(e.loops))
 		if err != nil {
 			ctx, cancel := context.WithCancel(context.Background())
 			cancel()
@@ -67,61 +62,18 @@ func (e *Engine) wake(fd *feed) {
 	}
 }
 
-// CanServe reports whether f can serve a viewer on nc, which must be a plain TCP socket.
-func (f *Broadcaster) CanServe(nc net.Conn) bool {
-	_, ok := netx.PlainTCP(nc)
-	return f != nil && ok
-}
-
-// Add takes ownership of nc, for which CanServe is true, and serves a viewer of name on it. If it
-// fails, nc is unchanged.
-func (f *Broadcaster) Add(name domain.Name, nc net.Conn, c Conn) error {
-	fd, err := f.acquire(name, c.Waited)
+// add passes v, on nc, to a loop. It reports false if no loop can serve nc, which is then unchanged.
+func (e *Engine) add(v *viewer, nc net.Conn) bool {
+	if len(e.loops) == 0 {
+		return false
+	}
+	s, err := newSocket(v, nc)
 	if err != nil {
-		return err
+		return false
 	}
-	tcp, ok := netx.PlainTCP(nc)
-	if !ok {
-		f.release(fd)
-		return errNotTCP
-	}
-	sock, err := detach(tcp)
-	if err != nil {
-		f.release(fd)
-		return err
-	}
-	left, leave := c.OnClose, netx.Detach(nc)
-	c.OnClose = func(err error) {
-		leave()
-		left(err)
-	}
-	now := time.Now()
-	l := f.engine.loops[f.engine.next.Add(1)%uint32(len(f.engine.loops))]
-	v := &viewer{Conn: c, feed: fd, loop: l, sock: sock, pending: c.Prefix, joined: now, progressAt: now,
-		stallCheckedAt: now, pingedAt: now}
-	v.Prefix = nil // now in pending
-	c.Viewer.AttachSocket(v.queuedNow, nil)
-	l.add(v)
-	return nil
-}
-
-// detach returns a descriptor of tcp's socket that the runtime's poller does not know, and closes
-// tcp.
-func detach(tcp *net.TCPConn) (int, error) {
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	sock := -1
-	var derr error
-	if err := raw.Control(func(fd uintptr) { sock, derr = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
-		return -1, err
-	}
-	if derr != nil {
-		return -1, derr
-	}
-	_ = tcp.Close() // the socket stays open
-	return sock, nil
+	s.loop = e.loops[e.next.Add(1)%uint32(len(e.loops))]
+	s.loop.add(s)
+	return true
 }
 
 // A loop serves some of the viewers: one goroutine writes, one reads.
@@ -133,17 +85,17 @@ type loop struct {
 	done   chan struct{} // closed when the writer has ended
 
 	// Of the writer.
-	shards    map[*feed][]*viewer
+	shards    map[*feed][]*socket
 	count     int
-	blocked   map[*viewer]struct{} // viewers whose sockets were full
-	batch     writeBatch
+	blocked   map[*socket]struct{} // viewers whose sockets were full
+	sender    sender
 	coalesced coalescedBatch
 
 	mu       sync.Mutex
-	bySock   map[int32]*viewer
-	added    []*viewer
+	bySock   map[int32]*socket
+	added    []*socket
 	feeds    []*feed   // with new nodes
-	received []*viewer // viewers for which the reader has something
+	received []*socket // viewers for which the reader has something
 	closing  bool      // end when the last viewer has left
 	abort    bool      // end now
 }
@@ -166,17 +118,13 @@ func newLoop(index int) (*loop, error) {
 	return &loop{
 		index: index, epfd: epfd, epoll: os.NewFile(uintptr(epfd), "epoll"),
 		wakeCh: make(chan struct{}, 1), done: make(chan struct{}),
-		shards: make(map[*feed][]*viewer), blocked: make(map[*viewer]struct{}), bySock: make(map[int32]*viewer),
+		shards: make(map[*feed][]*socket), blocked: make(map[*socket]struct{}), bySock: make(map[int32]*socket),
+		sender: sender{batch: batch{most: maxBatch}},
 	}, nil
 }
 
 // wake makes the writer process its events.
-func (l *loop) wake() {
-	select {
-	case l.wakeCh <- struct{}{}:
-	default:
-	}
-}
+func (l *loop) wake() { notify(l.wakeCh) }
 
 // close ends the loop when its last viewer has left, or ctx is done.
 func (l *loop) close(ctx context.Context) {
@@ -195,11 +143,19 @@ func (l *loop) close(ctx context.Context) {
 	}
 }
 
-// add passes v to the loop.
-func (l *loop) add(v *viewer) {
-	v.feed.viewers[l.index].Add(1)
+// add passes s to the loop.
+func (l *loop) add(s *socket) {
+	s.feed.viewers[l.index].Add(1)
 	l.mu.Lock()
-	l.added = append(l.added, v)
+	l.added = append(l.added, s)
+	l.mu.Unlock()
+	l.wake()
+}
+
+// notify has the writer serve s.
+func (l *loop) notify(s *socket) {
+	l.mu.Lock()
+	l.received = append(l.received, s)
 	l.mu.Unlock()
 	l.wake()
 }
@@ -212,15 +168,15 @@ func (l *loop) read() {
 	}
 	events := make([]unix.EpollEvent, 128)
 	buf := make([]byte, 16<<10)
-	unread := make(map[*viewer]struct{}) // viewers that may have more: epoll reports an edge once
+	unread := make(map[*socket]struct{}) // viewers that may have more: epoll reports an edge once
 	for {
 		err := raw.Read(func(fd uintptr) bool {
 			n, _ := unix.EpollWait(int(fd), events, 0)
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			for _, ev := range events[:max(0, n)] {
-				if v := l.bySock[ev.Fd]; v != nil {
-					unread[v] = struct{}{}
+				if s := l.bySock[ev.Fd]; s != nil {
+					unread[s] = struct{}{}
 				}
 			}
 			return len(unread) > 0
@@ -228,16 +184,13 @@ func (l *loop) read() {
 		if err != nil {
 			return
 		}
-		for v := range unread { // one read for each in turn, however much one viewer sends
-			notify, more := v.receive(buf)
+		for s := range unread { // one read for each in turn, however much one viewer sends
+			wake, more := s.read(buf)
 			if !more {
-				delete(unread, v)
+				delete(unread, s)
 			}
-			if notify {
-				l.mu.Lock()
-				l.received = append(l.received, v)
-				l.mu.Unlock()
-				l.wake()
+			if wake {
+				l.notify(s)
 			}
 		}
 	}
@@ -269,8 +222,8 @@ func (l *loop) write() {
 			l.housekeep(now)
 		case now.Sub(tried) >= tickBusy:
 			tried = now
-			for v := range l.blocked {
-				l.serve(v, now)
+			for s := range l.blocked {
+				l.serve(s, now)
 			}
 		}
 	}
@@ -279,120 +232,118 @@ func (l *loop) write() {
 // processEvents serves viewers with new events. It returns false when the loop is to end.
 func (l *loop) processEvents(now time.Time) bool {
 	l.mu.Lock()
-	added, feeds, heard, closing, cut := l.added, l.feeds, l.received, l.closing, l.abort
+	added, feeds, received, closing, abort := l.added, l.feeds, l.received, l.closing, l.abort
 	l.added, l.feeds, l.received = nil, nil, nil
 	l.mu.Unlock()
-	for _, v := range added {
-		l.register(v)
-		l.serve(v, now)
+	for _, s := range added {
+		l.register(s)
+		l.serve(s, now)
 	}
-	for _, v := range heard {
-		if !v.closed {
-			l.serve(v, now)
+	for _, s := range received {
+		if !s.closed {
+			l.serve(s, now)
 		}
 	}
 	for _, fd := range feeds {
 		shard := l.shards[fd]
-		l.coalesced.build(shard)
-		for _, v := range slices.Backward(shard) { // serve may remove v and move the last to its slot
-			l.serve(v, now)
+		l.coalesce(shard)
+		for _, s := range slices.Backward(shard) { // serve may remove s and move the last to its slot
+			l.serve(s, now)
 		}
 		l.coalesced.from = nil
 	}
-	if !cut && (!closing || l.count > 0) {
+	if !abort && (!closing || l.count > 0) {
 		return true
 	}
 	for _, shard := range l.shards {
-		for _, v := range slices.Backward(shard) {
-			l.remove(v, context.Canceled)
+		for _, s := range slices.Backward(shard) {
+			l.remove(s, context.Canceled)
 		}
 	}
 	l.epoll.Close()
 	return false
 }
 
-// register makes v one of the loop's viewers.
-func (l *loop) register(v *viewer) {
-	shard := l.shards[v.feed]
-	v.slot = len(shard)
-	l.shards[v.feed] = append(shard, v)
+// coalesce makes the batch that most viewers of a feed are to be sent.
+func (l *loop) coalesce(shard []*socket) {
+	if len(shard) <= maxUncoalescedViewers {
+		return
+	}
+	for _, s := range shard {
+		if s.caughtUp && !s.blocked && s.current != nil {
+			l.coalesced.build(s.current)
+			return
+		}
+	}
+}
+
+// register makes s one of the loop's viewers.
+func (l *loop) register(s *socket) {
+	shard := l.shards[s.feed]
+	s.slot = len(shard)
+	l.shards[s.feed] = append(shard, s)
 	l.count++
 	l.mu.Lock()
-	l.bySock[int32(v.sock)] = v
+	l.bySock[int32(s.fd)] = s
 	l.mu.Unlock()
-	l.armRead(v, unix.EPOLL_CTL_ADD)
+	l.armRead(s, unix.EPOLL_CTL_ADD)
 }
 
-// armRead makes epoll report what v sends or has sent. Epoll is edge-triggered: the reader reads
+// armRead makes epoll report what s sends or has sent. Epoll is edge-triggered: the reader reads
 // until there is no more.
-func (l *loop) armRead(v *viewer, op int) {
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | 1<<31, Fd: int32(v.sock)}
-	if err := unix.EpollCtl(l.epfd, op, v.sock, &ev); err != nil {
-		v.abort(os.NewSyscallError("epoll_ctl", err))
+func (l *loop) armRead(s *socket, op int) {
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | 1<<31, Fd: int32(s.fd)}
+	if err := unix.EpollCtl(l.epfd, op, s.fd, &ev); err != nil {
+		s.abort(os.NewSyscallError("epoll_ctl", err))
 	}
 }
 
-// remove closes v's socket.
-func (l *loop) remove(v *viewer, err error) {
-	shard := l.shards[v.feed]
+// remove closes the socket of s.
+func (l *loop) remove(s *socket, err error) {
+	shard := l.shards[s.feed]
 	last := shard[len(shard)-1]
-	shard[v.slot], last.slot = last, v.slot
+	shard[s.slot], last.slot = last, s.slot
 	shard[len(shard)-1] = nil
 	if shard = shard[:len(shard)-1]; len(shard) == 0 {
-		delete(l.shards, v.feed)
+		delete(l.shards, s.feed)
 	} else {
-		l.shards[v.feed] = shard
+		l.shards[s.feed] = shard
 	}
 	l.count--
-	delete(l.blocked, v)
+	delete(l.blocked, s)
 	l.mu.Lock()
-	delete(l.bySock, int32(v.sock))
+	delete(l.bySock, int32(s.fd))
 	l.mu.Unlock()
-	if errors.Is(err, os.ErrDeadlineExceeded) { // drop unsent data: the kernel keeps it for minutes
-		_ = unix.SetsockoptLinger(v.sock, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	}
-	v.abort(err)
-	v.reading.Lock() // the reader may be in a read
-	_ = unix.Close(v.sock)
-	v.reading.Unlock()
-	v.closed = true
-	v.feed.viewers[l.index].Add(-1)
-	v.feed.broadcaster.release(v.feed)
-	v.OnClose(err)
+	s.abort(err)
+	s.close(errors.Is(err, os.ErrDeadlineExceeded))
+	s.feed.viewers[l.index].Add(-1)
+	s.feed.broadcaster.release(s.feed)
+	s.Closed(err)
 }
 
 // housekeep runs the periodic checks of every viewer.
 func (l *loop) housekeep(now time.Time) {
 	l.coalesced.data = nil // release the memory of a burst
 	for _, shard := range l.shards {
-		for _, v := range slices.Backward(shard) {
-			v.housekeep(now)
-			l.serve(v, now)
+		for _, s := range slices.Backward(shard) {
+			s.housekeep(now)
+			l.serve(s, now)
 		}
 	}
 }
 
-// serve sends v what it has not received, as far as its socket accepts it.
-func (l *loop) serve(v *viewer, now time.Time) {
-	v.mu.Lock()
-	gone := v.gone
-	v.mu.Unlock()
-	if gone == nil {
-		var full bool
-		if full, gone = v.send(&l.batch, now); gone == nil {
-			if full {
-				l.blocked[v] = struct{}{}
-			} else if v.blocked {
-				delete(l.blocked, v)
+// serve sends s what it has not received, as far as its socket accepts it.
+func (l *loop) serve(s *socket, now time.Time) {
+	err := s.isGone()
+	if err == nil {
+		if err = s.send(&l.sender, &l.coalesced, now); err == nil {
+			if s.blocked {
+				l.blocked[s] = struct{}{}
+			} else {
+				delete(l.blocked, s)
 			}
-			v.blocked = full
 			return
 		}
 	}
-	if v.ending {
-		gone = v.closeReason // it disconnected because the server did
-	}
-	l.remove(v, gone)
+	l.remove(s, s.endError(err))
 }
-
-var errViewerLeft = errors.New("the viewer left")

@@ -6,25 +6,19 @@ import (
 	"context"
 	"net"
 	"sync"
-
-	"livego/internal/domain"
 )
 
-// An Engine is available on Linux only.
+// An Engine has loops on Linux only. On other systems each viewer has a goroutine.
 type Engine struct{ wg sync.WaitGroup }
 
-// NewEngine returns nil: on other systems the edges serve each viewer with a goroutine.
-func NewEngine(int) (*Engine, error) { return nil, nil }
+// NewEngine returns an Engine without loops.
+func NewEngine(int) (*Engine, error) { return new(Engine), nil }
 
-// Close does nothing.
-func (e *Engine) Close(context.Context) {}
+// Close waits for the feeds.
+func (e *Engine) Close(context.Context) { e.wg.Wait() }
 
 func (e *Engine) size() int { return 0 }
 
 func (e *Engine) wake(*feed) {}
 
-// CanServe returns false.
-func (f *Broadcaster) CanServe(net.Conn) bool { return false }
-
-// Add fails.
-func (f *Broadcaster) Add(domain.Name, net.Conn, Conn) error { return errNoStream }
+func (e *Engine) add(*viewer, net.Conn) bool { return false }

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"livego/internal/container/flv"
+	"livego/internal/deliver/fanout"
 	"livego/internal/domain"
 	"livego/internal/media"
 	"livego/internal/stream"
@@ -64,7 +65,8 @@ func newTestServer(t *testing.T, http2 bool) (*stream.Hub, *httptest.Server) {
 func newTestServerTimeout(t *testing.T, http2 bool, writeTimeout time.Duration) (*stream.Hub, *httptest.Server) {
 	t.Helper()
 	hub := stream.NewHub(stream.Options{})
-	s := New(hub, testAuthorizer{}, Options{WriteTimeout: writeTimeout, GOPs: 1, Log: slog.New(slog.DiscardHandler)})
+	s := New(hub, testAuthorizer{}, Options{Fanout: fanout.Options{WriteTimeout: writeTimeout, GOPs: 1},
+		Log: slog.New(slog.DiscardHandler)})
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		app, file, _ := strings.Cut(r.URL.Path[1:], "/")
 		s.Serve(w, r, app, strings.TrimSuffix(file, ".flv"))

@@ -6,104 +6,69 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
-	"time"
 
-	"livego/internal/container/flv"
+	"livego/internal/deliver/fanout"
 	"livego/internal/domain"
-	"livego/internal/media"
 	"livego/internal/ops/logging"
 	"livego/internal/ops/netx"
 	"livego/internal/proto/rtmp"
 	"livego/internal/stream"
 )
 
-// play serves a player. It reports whether another owner has taken over the connection.
-func (ss *session) play(ctx context.Context) (handedOver bool) {
+// play serves a player.
+func (ss *session) play(ctx context.Context) {
 	grant, err := ss.authorizer.Authorize(ctx, ss.authRequest(domain.Play))
 	ss.req.ClearQuery()
+	if err == nil {
+		err = netx.MarkViewer(ss.nc)
+	}
 	if err != nil {
-		ss.refusePlay(err)
-		return false
+		ss.refuse("play", playErrorCode(err), err)
+		return
 	}
-	if err := netx.MarkViewer(ss.nc); err != nil {
-		ss.refusePlay(err)
-		return false
+	live := ss.hub.Has(grant.Name)
+	// From here on, the broadcaster owns the connection.
+	p := &player{Player: ss.c.Detach(), stopped: ctx.Done(), log: ss.log.With(logging.StreamAttr(grant.Name, live))}
+	if !live {
+		p.log.Info("waiting for the stream")
 	}
-	ss.reserve, ss.expires = grant.Reservation(ss.authorizer), grant.Expires
-	log := ss.log.With(logging.StreamAttr(grant.Name, ss.hub.Has(grant.Name)))
-	if ss.usesFanout(grant.Name) {
-		ss.joinFanout(ctx, grant.Name, log)
-		return true
+	waited, err := ss.broadcaster.Await(ctx, grant.Name, cmp.Or(ss.opt.PlayWait, -1), ss.nc, p)
+	if err == nil {
+		if err = ss.join(p, grant); err != nil {
+			ss.broadcaster.Refuse(ss.nc, p, err)
+		}
 	}
-	ss.playHere(ctx, grant.Name, log)
-	return false
-}
-
-// playHere serves a player by goroutines: one whose connection is not plain TCP, or that starts
-// within a GOP.
-func (ss *session) playHere(ctx context.Context, name domain.Name, log *slog.Logger) {
-	// When the server stops, the hub ends the stream; ctx must not.
-	serving := ctx
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	left := make(chan struct{})
-	go func() {
-		defer close(left)
-		defer cancel()
-		defer logging.Recover(log)
-		_ = ss.c.ServePlayer() // any error means that the player has left
-	}()
-	defer func() {
-		ss.c.Close()
-		<-left
-	}()
-
-	if !ss.hub.Has(name) {
-		log.Info(waitingMessage)
-	}
-	sub, err := ss.hub.Subscribe(ctx, name, stream.SubscribeOptions{
-		Viewer: ss.viewer(name), Wait: ss.playWait(), GOPs: ss.opt.GOPs, AllTracks: ss.dialect.Multitrack,
-	})
 	if err != nil {
-		if ctx.Err() == nil {
-			ss.refusePlay(err)
+		if domain.KindOf(err) != domain.Internal {
+			ss.logRefusal("play", err)
+		} else {
+			p.log.Debug("player left before its stream started", "reason", err)
 		}
 		return
 	}
-	defer sub.Leave()
-	for _, t := range ss.dialect.Tracks(sub.Program()) {
-		if err := ss.checkCodec(t); err != nil {
-			ss.refuse("play", "NetStream.Play.Failed", err)
-			return
-		}
-	}
-	defer netx.MarkStreaming(ss.nc)()
-	if err := ss.c.AcceptPlay(); err != nil {
-		log.Debug("player left before the reply", "err", err)
-		return
-	}
-	netx.SetUnsentLimit(ss.nc, sub.UnsentLimit())
-	sub.AttachSocket(func() int { return netx.Queued(ss.nc) }, func(n int) { netx.SetUnsentLimit(ss.nc, n) })
-	log.Info("playing")
-	err = ss.send(ctx, sub)
-	_ = requestReconnect(serving, ss.c.RequestReconnect)
-	switch {
-	case errors.Is(err, io.EOF):
-		ss.c.EndPlay("NetStream.Play.UnpublishNotify", "the stream has ended")
-	case domain.KindOf(err) != domain.Internal:
-		ss.c.StatusError("NetStream.Play.Failed", domain.CodedReason(err))
-	}
-	logging.PlayerEnded(log, err)
+	p.accepted = true
+	netx.MarkStreaming(ss.nc) // until the connection is closed
+	p.log.Info("playing")
+	ss.broadcaster.Serve(ss.nc, fanout.Viewer{Name: grant.Name, Format: ss.format, Stats: p.viewer, Waited: waited,
+		Prefix: p.Accept(), Protocol: p})
 }
 
-// waitingMessage is logged for a player that connects before its stream starts.
-const waitingMessage = "waiting for the stream"
-
-// playWait returns how long a player waits for its stream, for stream.SubscribeOptions.Wait.
-func (ss *session) playWait() time.Duration { return cmp.Or(ss.opt.PlayWait, -1) }
-
-// refusePlay refuses a play request with the reason.
-func (ss *session) refusePlay(err error) { ss.refuse("play", playErrorCode(err), err) }
+// join joins the stream, unless the player cannot be sent one of its tracks.
+func (ss *session) join(p *player, grant domain.Grant) (err error) {
+	in, live := ss.hub.Info(grant.Name)
+	if !live {
+		return domain.Errorf(domain.NotFound, "nobody is publishing %s", grant.Name)
+	}
+	for _, t := range ss.format.dialect.Tracks(in.Program) {
+		if err := ss.format.check(t); err != nil {
+			p.refusal = "NetStream.Play.Failed"
+			return err
+		}
+	}
+	p.viewer, err = ss.hub.Join(grant.Name, stream.ViewerOptions{Proto: proto, Remote: ss.nc.RemoteAddr().String(),
+		URL: ss.url(grant.Name), Reserve: grant.Reservation(ss.authorizer), Expires: grant.Expires})
+	return err
+}
 
 // playErrorCode returns the status code for a player that err keeps from playing.
 func playErrorCode(err error) string {
@@ -114,73 +79,44 @@ func playErrorCode(err error) string {
 	return "NetStream.Play.Failed"
 }
 
-// requestReconnect asks a peer by request to reconnect if the server stops, that is, if ctx, the
-// context of Serve, has ended.
-func requestReconnect[T any](ctx context.Context, request func(why string) T) (asked T) {
-	if ctx.Err() != nil {
-		asked = request("the server is stopping")
+// A player is the protocol of a player.
+type player struct {
+	*rtmp.Player
+	stopped  <-chan struct{} // closed when the server stops
+	log      *slog.Logger
+	viewer   *stream.Viewer
+	accepted bool   // it has been told that it plays
+	refusal  string // status code of a refusal; "" if that depends on the reason
+}
+
+// Receive implements fanout.Protocol.
+func (p *player) Receive(b []byte) ([]byte, error) { return p.Feed(b) }
+
+// Ping implements fanout.Protocol. Players need not reply.
+func (p *player) Ping(bool) ([]byte, error) { return p.Player.Ping(), nil }
+
+// Close implements fanout.Protocol.
+func (p *player) Close(reason error) []byte {
+	if !p.accepted {
+		return p.StatusError(cmp.Or(p.refusal, playErrorCode(reason)), domain.CodedReason(reason))
 	}
-	return asked
-}
-
-// batchFrames is the most frames in a write: a second of video and audio.
-const batchFrames = 128
-
-// send writes frames to the player until the stream or the connection ends.
-func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
-	var (
-		pre   = flv.Preamble{Dialect: ss.dialect}
-		tags  []flv.Tag
-		parts [][]byte
-		buf   [batchFrames]*media.Frame
-
-		shared = ss.dialect == flv.Dialect{} && ss.req.StreamID == defaultStreamID
-	)
-	for {
-		n, err := sub.Next(ctx, buf[:])
-		if err != nil {
-			return err
-		}
-		parts = parts[:0]
-		for _, f := range buf[:n] {
-			if !pre.Ready(f) {
-				if err := ss.checkCodec(f.Track); err != nil {
-					return err
-				}
-				tags = pre.Append(tags[:0], f, sub.Program())
-				parts = appendTags(parts, tags, ss.req.StreamID)
-			}
-			if shared {
-				parts = append(parts, f.Wire(media.FormRTMP, encode).Parts...)
-			} else {
-				parts = appendFrame(parts, f, ss.dialect, ss.req.StreamID)
-			}
-		}
-		bufs := net.Buffers(parts)
-		if _, err := ss.c.WriteMedia(&bufs); err != nil {
-			return err
-		}
-		sub.ObserveWritten(buf[:n])
-		clear(buf[:n])
-		clear(parts)
+	var last []byte
+	select {
+	case <-p.stopped:
+		last = p.RequestReconnect(stopping)
+	default:
 	}
-}
-
-// defaultStreamID is the first message stream that a client creates. Nearly every player uses it,
-// so its frames are encoded once for all.
-const defaultStreamID = 1
-
-func encode(f *media.Frame) [][]byte { return appendFrame(nil, f, flv.Dialect{}, defaultStreamID) }
-
-func appendFrame(parts [][]byte, f *media.Frame, d flv.Dialect, streamID uint32) [][]byte {
-	head, payload := d.TagBody(f)
-	h := rtmp.Header{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f), StreamID: streamID}
-	return rtmp.AppendMessage(parts, h, head, payload)
-}
-
-func appendTags(parts [][]byte, tags []flv.Tag, streamID uint32) [][]byte {
-	for _, t := range tags {
-		parts = rtmp.AppendMessage(parts, rtmp.Header{Type: t.Type, Timestamp: t.Timestamp, StreamID: streamID}, t.Body)
+	if errors.Is(reason, io.EOF) {
+		return append(last, p.End("NetStream.Play.UnpublishNotify", "the stream has ended")...)
 	}
-	return parts
+	return append(last, p.StatusError("NetStream.Play.Failed", domain.CodedReason(reason))...)
 }
+
+// Closed implements fanout.Protocol.
+func (p *player) Closed(err error) {
+	p.viewer.Leave()
+	logging.PlayerEnded(p.log, err)
+}
+
+// stopping is why peers are asked to reconnect.
+const stopping = "the server is stopping"

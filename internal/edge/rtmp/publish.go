@@ -66,7 +66,9 @@ func (ss *session) publish(ctx context.Context) {
 		select {
 		case <-p.Done():
 			if err := p.Err(); err != nil {
-				_ = requestReconnect(ctx, ss.c.RequestReconnect)
+				if ctx.Err() != nil {
+					_ = ss.c.RequestReconnect(stopping)
+				}
 				ss.c.StatusError("NetStream.Publish.BadName", domain.Reason(err))
 				ss.c.Close()
 			}

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"livego/internal/container/flv"
 	"livego/internal/deliver/fanout"
 	"livego/internal/domain"
 	"livego/internal/ops/logging"
@@ -29,8 +28,7 @@ type Options struct {
 	ReadTimeout time.Duration  // longest time without a complete media message from a publisher
 	PlayWait    time.Duration  // how long a player waits for a publisher; 0: without limit
 	Drain       time.Duration  // how long connections may take to end when the server stops
-	GOPs        int            // keyframe at which a player starts, counted back; 0: the live edge
-	Engine      *fanout.Engine // serves players on plain TCP; nil: each has a goroutine
+	Engine      *fanout.Engine // nil: each player has a goroutine
 	Fanout      fanout.Options
 	Log         *slog.Logger
 }
@@ -46,9 +44,9 @@ type Server struct {
 
 // New returns a Server for the streams of hub. authorizer decides about publish and play.
 func New(hub *stream.Hub, authorizer domain.Authorizer, o Options) *Server {
+	o.Fanout.Log = o.Log
 	return &Server{
-		hub: hub, authorizer: authorizer, opt: o,
-		broadcaster: fanout.New(hub, o.Engine, proto, func() fanout.Encoder { return new(encoder) }, o.Fanout),
+		hub: hub, authorizer: authorizer, opt: o, broadcaster: fanout.New(hub, o.Engine, proto, o.Fanout),
 		warnLimiter: logging.Limiter{Interval: time.Second},
 	}
 }
@@ -68,12 +66,8 @@ type session struct {
 	req *rtmp.Request
 	log *slog.Logger
 
+	format  format         // of a player
 	skipped *atomic.Uint64 // number of invalid elements that were skipped
-
-	// Of a player.
-	dialect flv.Dialect
-	reserve func() (release func(), err error) // for stream.ViewerOptions
-	expires time.Time                          // zero: never
 }
 
 func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
@@ -83,12 +77,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 	opt := s.opt.Conn
 	opt.SkipCount = func(string) { skipped.Add(1) }
 	c := rtmp.NewServerConn(nc, opt)
-	handedOver := false
-	defer func() {
-		if !handedOver {
-			c.Close()
-		}
-	}()
+	defer c.Close()
 
 	// Before it publishes or plays, a connection is closed when ctx ends; after that, it ends with
 	// its stream.
@@ -97,11 +86,11 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 		s.logAcceptError(ctx, log, err)
 		return
 	}
-	ss := &session{Server: s, nc: nc, c: c, req: req, log: log, dialect: dialectOf(req), skipped: skipped}
+	ss := &session{Server: s, nc: nc, c: c, req: req, log: log, format: formatOf(req), skipped: skipped}
 	if req.Publish {
 		ss.publish(ctx)
 	} else {
-		handedOver = ss.play(ctx)
+		ss.play(ctx)
 	}
 }
 

@@ -98,11 +98,6 @@ func readPaths() []readPath {
 			nc.between = func() { check(bufferedBytes(c.conn)) }
 			return c.ServePlayer()
 		}},
-		{"waiting player", true, maxBufferedNegotiating, func(nc *pieceConn, check func(int)) error {
-			p := acceptedConn(nc).Detach()
-			nc.between = func() { check(bufferedBytes(p.c.conn) + cap(p.buffered) + cap(p.input)) }
-			return p.Serve(context.Background(), nc)
-		}},
 		{"detached player", true, maxBufferedNegotiating, func(nc *pieceConn, check func(int)) error {
 			p := acceptedConn(nc).Detach()
 			nc.between = func() { check(bufferedBytes(p.c.conn) + cap(p.buffered) + cap(p.input)) }

@@ -2,14 +2,8 @@ package rtmp
 
 import (
 	"bufio"
-	"context"
 	"errors"
-	"net"
-	"os"
 	"slices"
-	"time"
-
-	"livego/internal/ops/netx"
 )
 
 // A Player is the protocol state of a player whose network connection belongs to the caller: the
@@ -96,58 +90,6 @@ func (p *Player) popPending() []byte {
 	out := p.c.pending
 	p.c.pending = nil
 	return out
-}
-
-// Serve replies to a player on nc, its former network connection, while it waits for its stream.
-// When ctx ends, it returns the error of ctx, and the Player can be used as before. Any other error
-// is the reason why the player left.
-func (p *Player) Serve(ctx context.Context, nc net.Conn) error {
-	interrupted := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(interrupted)
-		nc.SetReadDeadline(time.Unix(1, 0))
-	})
-	defer func() {
-		if !stop() {
-			<-interrupted
-		}
-		nc.SetReadDeadline(time.Time{})
-	}()
-	var buf [readBufferPlayer]byte
-	for {
-		nc.SetReadDeadline(time.Now().Add(p.c.opt.PingInterval))
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		n, err := nc.Read(buf[:])
-		reply, feedErr := p.Feed(buf[:n])
-		switch {
-		case feedErr != nil:
-			return feedErr
-		case ctx.Err() != nil && len(reply) == 0:
-			return ctx.Err()
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			reply = append(reply, p.Ping()...)
-		case err != nil:
-			return err
-		}
-		if _, err := netx.WriteBuffers(nc, &net.Buffers{reply}, p.c.opt.WriteTimeout); err != nil {
-			return err
-		}
-	}
-}
-
-// Reject refuses the request of the player on nc, as ServerConn.Reject does, and closes nc.
-func (p *Player) Reject(nc net.Conn, code, description string) {
-	defer nc.Close()
-	last := net.Buffers{p.StatusError(code, description)}
-	if _, err := netx.WriteBuffers(nc, &last, p.c.opt.WriteTimeout); err != nil {
-		return
-	}
-	if w, ok := nc.(interface{ CloseWrite() error }); ok {
-		_ = w.CloseWrite()
-	}
-	netx.Linger(nc, p.c.opt.LingerTimeout, p.c.opt.WriteTimeout)
 }
 
 // collect returns what send has queued, nil if it failed.

@@ -3,14 +3,10 @@ package rtmp
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"io"
-	"net"
 	"slices"
 	"testing"
-	"testing/synctest"
-	"time"
 )
 
 // newPlayer returns a Player whose play request was on message stream 1.
@@ -138,40 +134,4 @@ func TestPlayerAllocates(t *testing.T) {
 	if got > 3 {
 		t.Errorf("%v allocations for an acknowledgement", got)
 	}
-}
-
-// TestPlayerServeIsInterrupted: a waiting player gets replies and pings. The wait ends within a
-// chunk, and the rest of the chunk is decoded after it.
-func TestPlayerServeIsInterrupted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ours, theirs := net.Pipe()
-		p := newPlayer()
-		ctx, begin := context.WithCancel(t.Context())
-		awaited := make(chan error)
-		go func() { awaited <- p.Serve(ctx, ours) }()
-
-		ask := chunks(event(eventPingRequest, 7))
-		theirs.Write(ask)
-		reply := make([]byte, len(ask))
-		if _, err := io.ReadFull(theirs, reply); err != nil || !bytes.Equal(reply, chunks(event(eventPingResponse, 7))) {
-			t.Errorf("reply to a ping: %x, %v", reply, err)
-		}
-		start := time.Now()
-		if _, err := io.ReadFull(theirs, reply); err != nil || reply[13] != eventPingRequest ||
-			time.Since(start) != 15*time.Second {
-			t.Errorf("after %v: %x, %v, want a ping", time.Since(start), reply, err)
-		}
-		theirs.Write(ask[:5])
-		begin()
-		if err := <-awaited; !errors.Is(err, context.Canceled) {
-			t.Errorf("Serve: %v", err)
-		}
-		if got, err := p.Feed(ask[5:]); err != nil || !bytes.Equal(got, chunks(event(eventPingResponse, 7))) {
-			t.Errorf("the rest of a chunk: %x, %v", got, err)
-		}
-		go theirs.Write(chunks(newCommand(0, "deleteStream", 0, nil, 1)))
-		if err := p.Serve(t.Context(), ours); !errors.Is(err, ErrStreamEnded) {
-			t.Errorf("stream end: %v", err)
-		}
-	})
 }

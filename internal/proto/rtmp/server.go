@@ -166,8 +166,11 @@ func (c *ServerConn) sendFinal(ms ...Message) error {
 
 // Close closes the connection. Calls in progress return an error. A peer that has ended its stream
 // gets up to Options.LingerTimeout to close first: most clients have a few messages left to send,
-// and GStreamer reports an error if it cannot.
+// and GStreamer reports an error if it cannot. After Detach, Close does nothing.
 func (c *ServerConn) Close() error {
+	if c.detached {
+		return nil
+	}
 	if c.streamEnded.Load() {
 		c.linger()
 	}

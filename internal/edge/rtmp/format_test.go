@@ -10,11 +10,12 @@ import (
 	"livego/internal/proto/rtmp"
 )
 
-func TestDialect(t *testing.T) {
+func TestFormat(t *testing.T) {
+	common := format{streamID: 1, video: anyCodec, audio: anyCodec} // that of most players
 	for _, tt := range []struct {
-		req         rtmp.Request
-		want        flv.Dialect
-		defaultForm bool
+		req      rtmp.Request
+		want     flv.Dialect
+		isCommon bool
 	}{
 		{rtmp.Request{StreamID: 1}, flv.Dialect{}, true},
 		{rtmp.Request{StreamID: 1, Query: "token=x&tracks=1&hevc=13", CapsEx: rtmp.CapsReconnect | rtmp.CapsModEx},
@@ -27,9 +28,8 @@ func TestDialect(t *testing.T) {
 		{rtmp.Request{StreamID: 1, VideoCodecs: []string{"hvc1"}}, flv.Dialect{}, false},
 		{rtmp.Request{StreamID: 1, AudioCodecs: []string{}}, flv.Dialect{}, false},
 	} {
-		ss := &session{req: &tt.req, dialect: dialectOf(&tt.req)}
-		if ss.dialect != tt.want || ss.usesDefaultForm() != tt.defaultForm {
-			t.Errorf("%+v: %+v, defaultForm %v", tt.req, ss.dialect, ss.usesDefaultForm())
+		if got := formatOf(&tt.req); got.dialect != tt.want || (got == common) != tt.isCommon {
+			t.Errorf("%+v: %+v", tt.req, got)
 		}
 	}
 }
@@ -58,8 +58,7 @@ func TestCheckCodec(t *testing.T) {
 			true},
 		{"data", rtmp.Request{VideoCodecs: []string{}, AudioCodecs: []string{}}, track(media.Data, media.ScriptData), false},
 	} {
-		ss := &session{req: &tt.req, dialect: dialectOf(&tt.req)}
-		err := ss.checkCodec(tt.track)
+		err := formatOf(&tt.req).check(tt.track)
 		if (err != nil) != tt.refused || tt.refused && !strings.Contains(domain.Reason(err), flv.FourCC(tt.track.Codec)) {
 			t.Errorf("%s: %v", tt.name, err)
 		}

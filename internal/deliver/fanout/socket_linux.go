@@ -1,0 +1,230 @@
+package fanout
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"livego/internal/ops/netx"
+)
+
+// A socket is the transport of a viewer that a loop serves. It belongs to the writing goroutine of
+// the loop, except for what its mutexes guard.
+type socket struct {
+	*viewer
+	loop *loop
+	fd   int
+	slot int // index in its shard
+
+	acked          uint64    // bytes that its end had acknowledged at stallCheckedAt
+	progressAt     time.Time // when acked last rose, or all was acknowledged
+	stallCheckedAt time.Time
+	closed         bool
+	leaveLimiter   func()
+
+	reading sync.Mutex // held during a read, so that fd is not closed
+}
+
+var errNotTCP = errors.New("fanout: not a plain TCP connection")
+
+// newSocket takes ownership of nc, which must be a plain TCP connection. If it fails, nc is
+// unchanged.
+func newSocket(v *viewer, nc net.Conn) (*socket, error) {
+	tcp, ok := netx.PlainTCP(nc)
+	if !ok {
+		return nil, errNotTCP
+	}
+	fd, err := detach(tcp)
+	if err != nil {
+		return nil, err
+	}
+	s := &socket{viewer: v, fd: fd, leaveLimiter: netx.Detach(nc), progressAt: v.joined, stallCheckedAt: v.joined}
+	v.transport = s
+	v.Stats.AttachSocket(s.queuedNow)
+	return s, nil
+}
+
+// detach returns a descriptor of tcp's socket that the runtime's poller does not know, and closes
+// tcp.
+func detach(tcp *net.TCPConn) (int, error) {
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	fd := -1
+	var dupErr error
+	if err := raw.Control(func(old uintptr) {
+		fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0)
+	}); err != nil {
+		return -1, err
+	}
+	if dupErr != nil {
+		return -1, dupErr
+	}
+	_ = tcp.Close() // the socket stays open
+	return fd, nil
+}
+
+// close closes the socket. dropUnsent has the kernel drop what is unsent, which it would keep for
+// minutes.
+func (s *socket) close(dropUnsent bool) {
+	if dropUnsent {
+		_ = unix.SetsockoptLinger(s.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
+	s.reading.Lock() // the reader may be in a read
+	_ = unix.Close(s.fd)
+	s.reading.Unlock()
+	s.closed = true
+	s.leaveLimiter()
+}
+
+// read reads once from s. wake reports that the writer has something to do, and more that there may
+// be more to read.
+func (s *socket) read(buf []byte) (wake, more bool) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	if s.isGone() != nil {
+		return false, false
+	}
+	n, err := netx.ReadNow(s.fd, buf)
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return false, false
+	case err != nil:
+		s.abort(err)
+		return true, false
+	case n == 0:
+		s.abort(errViewerLeft)
+		return true, false
+	}
+	return s.receive(buf[:n])
+}
+
+// resumeReading implements transport: epoll reports unread data as a new edge.
+func (s *socket) resumeReading() { s.loop.armRead(s, unix.EPOLL_CTL_MOD) }
+
+// queued implements transport. Only the writer may call it.
+func (s *socket) queued() int {
+	n, _ := netx.QueuedNow(s.fd) // 0 if that is not known
+	return n
+}
+
+// queuedNow is queued for any goroutine.
+func (s *socket) queuedNow() int {
+	s.reading.Lock() // so that fd is not closed and reused
+	defer s.reading.Unlock()
+	if s.isGone() != nil {
+		return 0
+	}
+	return s.queued()
+}
+
+// setUnsentLimit implements transport. As in netx, errors are ignored.
+func (s *socket) setUnsentLimit(n int) {
+	_ = unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n)
+}
+
+// housekeep checks whether s was kicked, is stalled or is due for a ping.
+func (s *socket) housekeep(now time.Time) {
+	o := &s.feed.broadcaster.opt
+	s.checkKicked()
+	switch {
+	case s.closeSent && s.closing.Expired(now, s.queued()):
+		s.abort(s.closeReason)
+	case now.Sub(s.stallCheckedAt) >= o.WriteTimeout/stallChecks && s.stalls(now) &&
+		now.Sub(s.progressAt) >= o.WriteTimeout:
+		s.abort(os.ErrDeadlineExceeded)
+	default:
+		s.ping(now)
+	}
+}
+
+// stallChecks is how often stalls is called within WriteTimeout.
+const stallChecks = 10
+
+// stalls reports whether the viewer's end has acknowledged nothing since the last call of what the
+// kernel holds for it: it does not read, or has lost power. Its socket need not be full for that,
+// and a full one may empty so slowly that no write succeeds.
+func (s *socket) stalls(now time.Time) bool {
+	queued, err := netx.QueuedNow(s.fd)
+	if err != nil {
+		return false
+	}
+	late := s.stallCheckedAt.Add(s.feed.broadcaster.opt.WriteTimeout + time.Second)
+	taken := s.written - uint64(queued)
+	stalls := queued > 0 && taken == s.acked
+	if !stalls || now.After(late) { // that late, the server itself was stopped
+		s.progressAt = now
+	}
+	s.acked, s.stallCheckedAt = taken, now
+	return stalls
+}
+
+// send sends what s has not received, as far as its socket accepts it. An error ends s.
+func (s *socket) send(d *sender, w *coalescedBatch, now time.Time) error {
+	s.blocked = false
+	for {
+		if s.fill(&d.batch, w); d.batch.size == 0 {
+			s.caughtUp = s.caughtUp || s.current != nil
+			if s.ending && !s.closeSent {
+				s.startLinger(now)
+				_ = unix.Shutdown(s.fd, unix.SHUT_WR)
+			}
+			return nil
+		}
+		n, err := d.send(s.fd, d.batch.parts)
+		if err != nil {
+			return err
+		}
+		s.advance(n, now)
+		if n < d.batch.size {
+			s.blocked = true
+			s.observeBlocked(now, s.current)
+			return nil
+		}
+		s.observeUnblocked(now)
+	}
+}
+
+// A sender sends batches by system calls, for one loop.
+type sender struct {
+	batch batch
+	iov   [maxParts]unix.Iovec
+}
+
+// send sends parts without blocking and returns how many bytes were sent. It uses raw system calls:
+// they never block, and the scheduler hand-off around blocking ones would cost as much as the call.
+func (d *sender) send(fd int, parts [][]byte) (int, error) {
+	const flags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
+	for i, p := range parts {
+		d.iov[i].Base = unsafe.SliceData(p)
+		d.iov[i].SetLen(len(p))
+	}
+	defer clear(d.iov[:len(parts)])
+	for {
+		var n uintptr
+		var errno unix.Errno
+		if len(parts) == 1 {
+			n, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(d.iov[0].Base)),
+				uintptr(len(parts[0])), flags, 0, 0)
+		} else {
+			msg := unix.Msghdr{Iov: &d.iov[0]}
+			msg.SetIovlen(len(parts))
+			n, _, errno = unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), flags)
+		}
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return 0, nil
+		default:
+			return 0, os.NewSyscallError("send", errno)
+		}
+	}
+}
