@@ -86,7 +86,8 @@ type encoder struct {
 // headers.
 func (e *encoder) StartHeader(f *media.Frame, program *media.Program) []byte {
 	e.declareTracks(f, program)
-	return e.piece(append(flv.FileHeader(e.declared.Has(media.Video), e.declared.Has(media.Audio)), e.preamble(f, program)...))
+	head := flv.FileHeader(e.declared.Has(media.Video), e.declared.Has(media.Audio))
+	return e.piece(append(head, e.preamble(f, program)...))
 }
 
 // ResumeHeader implements fanout.Encoder. It is StartHeader without the file header.
