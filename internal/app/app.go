@@ -269,11 +269,7 @@ func (a *App) Run(ctx context.Context) error {
 		try(l.String(), func() error { return ignoreClosed(srv.Serve(l)) })
 	}
 	for _, l := range a.viewerListeners {
-		if l.secure {
-			serveHTTP(l, a.viewers.Server(a.serverOptions()))
-		} else {
-			serveHTTP(l, a.viewers.HTTP1Server(a.serverOptions(), a.logWrongProtocol(l)))
-		}
+		serveHTTP(l, a.viewers.HTTP1Server(a.serverOptions(), a.logWrongProtocol(l)))
 	}
 	for _, l := range a.apiListeners {
 		serveHTTP(l, a.apiServer())

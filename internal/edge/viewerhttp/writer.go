@@ -71,7 +71,7 @@ type tcpHijacker struct{ http.ResponseWriter }
 // Hijack implements http.Hijacker.
 func (w tcpHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	return http1.TCPConn(c), rw, err
+	return http1.Conn(c), rw, err
 }
 
 // Unwrap implements the interface of http.ResponseController.

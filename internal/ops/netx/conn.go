@@ -49,6 +49,17 @@ func (c *Conn) Close() error {
 // Admitted returns c. Connections that embed a Conn promote it.
 func (c *Conn) Admitted() *Conn { return c }
 
+// Admitted returns the Conn under c, which may be TLS; nil if there is none.
+func Admitted(c net.Conn) *Conn {
+	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = t.NetConn()
+	}
+	if a, ok := c.(interface{ Admitted() *Conn }); ok {
+		return a.Admitted()
+	}
+	return nil
+}
+
 // PlainTCP returns c as a TCP connection, and false if it is not one, or one below another
 // protocol.
 func PlainTCP(c net.Conn) (*net.TCPConn, bool) {
@@ -130,14 +141,8 @@ func AssignClient(c net.Conn, client netip.Addr) (done func(), err error) {
 
 // entryOf returns the entry of c, which may be TLS; nil if c is not counted.
 func entryOf(c net.Conn) *entry {
-	if c == nil {
-		return nil
-	}
-	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
-		c = t.NetConn()
-	}
-	if a, ok := c.(interface{ Admitted() *Conn }); ok {
-		return a.Admitted().entry.Load()
+	if a := Admitted(c); a != nil {
+		return a.entry.Load()
 	}
 	return nil
 }

@@ -170,11 +170,11 @@ func ConnOf(ctx context.Context) net.Conn {
 
 // tcpConn returns the TCP connection under c, which may be TLS; nil if there is none.
 func tcpConn(c net.Conn) *net.TCPConn {
+	if a := Admitted(c); a != nil {
+		return a.TCPConn
+	}
 	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
 		c = t.NetConn()
-	}
-	if a, ok := c.(interface{ Admitted() *Conn }); ok {
-		return a.Admitted().TCPConn
 	}
 	tcp, _ := c.(*net.TCPConn)
 	return tcp

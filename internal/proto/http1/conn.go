@@ -3,18 +3,26 @@ package http1
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"livego/internal/ops/netx"
 )
 
-// headSize is the longest request head that this package reads. net/http handles longer ones, with
-// its own limit and error.
-const headSize = 16 << 10
+const (
+	// headSize is the longest request head that this package reads. net/http handles longer ones,
+	// with its own limit and error.
+	headSize = 16 << 10
+	// bufSize is the size of the buffers for heads: nearly all are shorter.
+	bufSize = 2 << 10
+)
 
 // maxKeptFields is the most bytes of header fields that a connection keeps for comparison with the
 // next request: players send the same ones in each.
@@ -23,7 +31,9 @@ const maxKeptFields = 2 << 10
 // A conn is a connection on which one goroutine serves one request after another.
 type conn struct {
 	srv  *Server
+	nc   net.Conn // tcp, or tls
 	tcp  *netx.Conn
+	tls  *tls.Conn // over tcp; nil without TLS
 	sock socket
 	busy atomic.Bool // a request is being served
 
@@ -42,18 +52,22 @@ type conn struct {
 	deadlineSetAt time.Time // when the deadline for the next request was set
 }
 
-func (s *Server) newConn(tcp *netx.Conn) (*conn, error) {
-	c := &conn{srv: s, tcp: tcp}
-	if err := c.sock.open(s, tcp); err != nil {
+func (s *Server) newConn(nc net.Conn) (*conn, error) {
+	c := &conn{srv: s, nc: nc, tcp: netx.Admitted(nc)}
+	c.tls, _ = nc.(*tls.Conn)
+	if c.tcp == nil {
+		return nil, errNotTCP
+	}
+	if err := c.sock.open(c); err != nil {
 		return nil, err
 	}
 	c.ctx, c.cancel = context.WithCancel(s.base)
 	ctx := c.ctx
 	if s.fallback.ConnContext != nil {
-		ctx = s.fallback.ConnContext(ctx, tcp)
+		ctx = s.fallback.ConnContext(ctx, c.nc)
 	}
 	r := http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody,
-		RemoteAddr: tcp.RemoteAddr().String()}
+		RemoteAddr: c.tcp.RemoteAddr().String()}
 	c.req = r.WithContext(ctx)
 	c.res.conn, c.res.header = c, make(http.Header)
 	return c, nil
@@ -70,6 +84,15 @@ func (c *conn) run() {
 	}()
 	c.setReadDeadline(c.srv.fallback.ReadHeaderTimeout)
 	c.deadlineSetAt = time.Time{} // the idle timeout is another limit
+	if c.tls != nil {
+		if err := c.handshake(); err != nil {
+			return
+		}
+		if c.req.TLS.NegotiatedProtocol == "h2" {
+			passed = c.passToNetHTTP()
+			return
+		}
+	}
 	for first := true; ; first = false {
 		if c.sock.read() != nil {
 			return
@@ -101,13 +124,34 @@ func (c *conn) run() {
 	}
 }
 
+var errNotTCP = errors.New("http1: not a TCP connection")
+
+// handshake performs the TLS handshake, and prepares c for the records.
+func (c *conn) handshake() error {
+	if d := c.srv.fallback.ReadHeaderTimeout; d > 0 {
+		_ = c.tcp.SetDeadline(time.Now().Add(d)) // if it fails, c is closed, and so does the handshake
+	}
+	if err := c.tls.HandshakeContext(c.ctx); err != nil {
+		if e, ok := errors.AsType[tls.RecordHeaderError](err); ok && e.Conn != nil && hasMethodPrefix(e.RecordHeader[:]) {
+			_, _ = io.WriteString(e.Conn,
+				"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n") // as net/http does
+		}
+		c.log("http1: TLS handshake error from %s: %v", c.req.RemoteAddr, err)
+		return err
+	}
+	_ = c.tcp.SetWriteDeadline(time.Time{})
+	state := c.tls.ConnectionState()
+	c.req.TLS = &state
+	return c.sock.redirect()
+}
+
 // otherProtocol reports whether the client uses a protocol that cannot be served.
 func (c *conn) otherProtocol(head []byte) bool {
 	// C0 of RTMP (RTMP 1.0 section 5.2.2), and a TLS handshake record (RFC 8446 section 5.1).
 	const rtmp, tls = 3, 0x16
 	report := c.srv.opt.OtherProtocol
 	switch {
-	case len(head) == 0 || report == nil:
+	case len(head) == 0 || report == nil || c.tls != nil:
 		return false
 	case head[0] == rtmp:
 		report("RTMP", c.tcp.RemoteAddr())
@@ -149,8 +193,8 @@ func (c *conn) cleanup(passed bool) {
 	delete(c.srv.conns, c)
 	c.srv.mu.Unlock()
 	if !passed {
-		_ = c.tcp.Close()
-		c.srv.notifyState(c.tcp, http.StateClosed)
+		c.sock.close()
+		c.srv.notifyState(c.nc, http.StateClosed)
 	}
 }
 
@@ -176,7 +220,7 @@ func (c *conn) readHead(first bool) ([]byte, error) {
 	deadlineSet := first
 	for {
 		b := c.sock.bytes()
-		if bytes.HasSuffix(b, endOfHead) || len(b) == headSize || !looksLikeRequest(b) {
+		if bytes.HasSuffix(b, endOfHead) || len(b) >= headSize || !looksLikeRequest(b) {
 			return b, nil
 		}
 		if !deadlineSet {
@@ -195,10 +239,18 @@ func (c *conn) readHead(first bool) ([]byte, error) {
 // closed.
 func (c *conn) passToNetHTTP() bool {
 	_ = c.tcp.SetReadDeadline(time.Time{})
-	c.srv.notifyState(c.tcp, http.StateHijacked)
-	h := &replayedConn{c.tcp, bytes.Clone(c.sock.bytes())}
+	c.srv.notifyState(c.nc, http.StateHijacked)
+	nc := c.nc
+	if c.tls != nil && c.sock.restore() != nil {
+		return false
+	}
+	if b := bytes.Clone(c.sock.bytes()); c.tls == nil {
+		nc = &replayedConn{c.tcp, replay{c.tcp, b}}
+	} else if len(b) > 0 {
+		nc = &replayedTLSConn{c.tls, replay{c.tls, b}}
+	}
 	select {
-	case c.srv.replays.conns <- h:
+	case c.srv.replays.conns <- nc:
 		return true
 	case <-c.srv.replays.closed:
 		return false
@@ -211,22 +263,36 @@ func (c *conn) serve() bool {
 		c.watchID = c.srv.disconnects.add(c)
 	}
 	c.res.reset()
+	defer c.res.release()
 	c.srv.fallback.Handler.ServeHTTP(&c.res, c.req)
 	return c.res.finish() == nil
 }
 
-// bytes returns the bytes that have been read, valid until release.
-func (s *socket) bytes() []byte {
-	if s.buf == nil {
-		return nil
-	}
-	return s.buf[:s.n]
+// A readBuffer is the buffer of a socket while it reads a head.
+type readBuffer struct {
+	pool *sync.Pool // of *[bufSize]byte
+	buf  []byte     // nil if nothing has been read
+	n    int        // bytes in buf
 }
 
-// release returns the buffer to the pool.
-func (s *socket) release() {
-	if s.buf != nil {
-		s.srv.bufs.Put(s.buf)
-		s.buf, s.n = nil, 0
+// room returns a buffer with room for one byte at least, to be read into.
+func (r *readBuffer) room() []byte {
+	switch {
+	case r.buf == nil:
+		r.buf, r.n = r.pool.Get().(*[bufSize]byte)[:], 0
+	case r.n == bufSize:
+		r.buf = append(make([]byte, 0, headSize), r.buf...)[:headSize]
 	}
+	return r.buf[r.n:]
+}
+
+// bytes returns the bytes that have been read, valid until release.
+func (r *readBuffer) bytes() []byte { return r.buf[:r.n] }
+
+// release returns the buffer to the pool.
+func (r *readBuffer) release() {
+	if len(r.buf) == bufSize {
+		r.pool.Put((*[bufSize]byte)(r.buf))
+	}
+	r.buf, r.n = nil, 0
 }

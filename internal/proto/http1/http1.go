@@ -1,8 +1,8 @@
 // Package http1 is a fast path in front of net/http for the requests that players repeat: GET and
-// HEAD by HTTP/1.1 over plain TCP, without a body, one at a time on a persistent connection. It
+// HEAD by HTTP/1.1 over TCP or TLS, without a body, one at a time on a persistent connection. It
 // calls the same http.Handler, and its responses are identical, byte for byte. A connection with
-// any other request is passed to net/http, with the bytes that were read. The package knows nothing
-// of what is served.
+// any other request is passed to net/http, with the bytes that were read, and so is one of HTTP/2.
+// The package knows nothing of what is served.
 //
 // It saves time and memory: a connection that waits for its next request holds a goroutine and no
 // buffer; header fields that equal those of the previous request are not parsed; a response and its
@@ -12,6 +12,7 @@ package http1
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -42,7 +43,9 @@ type Server struct {
 	fallback *http.Server
 	opt      Options
 	date     dateHeader
-	bufs     sync.Pool // of *[headSize]byte
+	bufs     sync.Pool // of *[bufSize]byte
+	heads    sync.Pool // of *responseHead
+	records  sync.Pool // of *[]byte, for the TLS records of a response
 
 	base        context.Context // of all requests
 	cancel      context.CancelFunc
@@ -60,12 +63,14 @@ type Server struct {
 func New(fallback *http.Server, o Options) *Server {
 	s := &Server{fallback: fallback, opt: o, conns: make(map[*conn]struct{})}
 	s.replays = &replayListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-	s.bufs.New = func() any { return new([headSize]byte) }
+	s.bufs.New = func() any { return new([bufSize]byte) }
+	s.heads.New = func() any { return new(responseHead) }
+	s.records.New = func() any { return new([]byte) }
 	s.base, s.cancel = context.WithCancel(context.Background())
 	return s
 }
 
-// Serve serves the TCP connections of ln until Shutdown or Close. It then returns
+// Serve serves the connections of ln, TCP or those of netx.ListenTLS, until Shutdown or Close. It then returns
 // http.ErrServerClosed, when all connections have ended.
 func (s *Server) Serve(ln net.Listener) error {
 	defer s.cancel()
@@ -111,20 +116,14 @@ func (s *Server) setListener(ln net.Listener) bool {
 
 // accept serves nc in a goroutine.
 func (s *Server) accept(nc net.Conn) {
-	tcp, ok := nc.(*netx.Conn)
-	if !ok {
-		plain, ok := nc.(*net.TCPConn)
-		if !ok {
-			nc.Close()
-			return
-		}
-		tcp = netx.Wrap(plain)
+	if plain, ok := nc.(*net.TCPConn); ok {
+		nc = netx.Wrap(plain)
 	}
-	s.notifyState(tcp, http.StateNew)
-	c, err := s.newConn(tcp)
+	s.notifyState(nc, http.StateNew)
+	c, err := s.newConn(nc)
 	if err != nil || !s.startConn(c) { // closed by ConnState, or after the stop
-		s.notifyState(tcp, http.StateClosed)
-		_ = tcp.Close()
+		s.notifyState(nc, http.StateClosed)
+		_ = nc.Close()
 	}
 }
 
@@ -222,26 +221,49 @@ func (l *replayListener) Addr() net.Addr { return l.addr }
 // A replayedConn is a connection whose first bytes have been read already.
 type replayedConn struct {
 	*netx.Conn
-	buffered []byte // bytes to be read again
+	replay
+}
+
+// A replayedTLSConn is a replayedConn for TLS.
+type replayedTLSConn struct {
+	*tls.Conn
+	replay
 }
 
 // Read returns the buffered bytes, and then reads from the connection.
-func (c *replayedConn) Read(b []byte) (int, error) {
-	if len(c.buffered) == 0 {
-		return c.Conn.Read(b)
+func (c *replayedConn) Read(b []byte) (int, error) { return c.replay.Read(b) }
+
+// Read returns the buffered bytes, and then reads from the connection.
+func (c *replayedTLSConn) Read(b []byte) (int, error) { return c.replay.Read(b) }
+
+// A replay reads buffered bytes, and then from a connection.
+type replay struct {
+	nc       net.Conn
+	buffered []byte
+}
+
+// Read returns the buffered bytes, and then reads from the connection.
+func (r *replay) Read(b []byte) (int, error) {
+	if len(r.buffered) == 0 {
+		return r.nc.Read(b)
 	}
-	n := copy(b, c.buffered)
-	if c.buffered = c.buffered[n:]; len(c.buffered) == 0 {
-		c.buffered = nil
+	n := copy(b, r.buffered)
+	if r.buffered = r.buffered[n:]; len(r.buffered) == 0 {
+		r.buffered = nil
 	}
 	return n, nil
 }
 
-// TCPConn returns the TCP connection under c, which was hijacked from net/http, if c is a
-// connection that this package has passed on. If it has unread buffered bytes, TCPConn returns c.
-func TCPConn(c net.Conn) net.Conn {
-	if r, ok := c.(*replayedConn); ok && len(r.buffered) == 0 {
-		return r.Conn
+// done returns the connection, and whether all buffered bytes have been read.
+func (r *replay) done() (net.Conn, bool) { return r.nc, len(r.buffered) == 0 }
+
+// Conn returns the connection under c, which was hijacked from net/http, if c is a connection that
+// this package has passed on: of TCP or TLS. If it has unread buffered bytes, Conn returns c.
+func Conn(c net.Conn) net.Conn {
+	if r, ok := c.(interface{ done() (net.Conn, bool) }); ok {
+		if nc, done := r.done(); done {
+			return nc
+		}
 	}
 	return c
 }

@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"reflect"
 	"regexp"
@@ -19,6 +21,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"livego/internal/ops/netx"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -153,16 +157,23 @@ func testHandler(w http.ResponseWriter, r *http.Request) {
 
 func bypassFLV(path string) bool { return strings.HasSuffix(path, ".flv") }
 
-// serve serves by srv until the test ends, and returns the address.
-func serve(t testing.TB, srv interface {
+type server interface {
 	Serve(net.Listener) error
 	Close() error
-}) string {
+}
+
+// serve serves by srv until the test ends, and returns the address.
+func serve(t testing.TB, srv server) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveListener(t, srv, ln)
+}
+
+func serveListener(t testing.TB, srv server, ln net.Listener) string {
+	t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(ln) }()
 	t.Cleanup(func() {
@@ -174,9 +185,40 @@ func serve(t testing.TB, srv interface {
 	return ln.Addr().String()
 }
 
+// tlsScheme starts the address of a server with TLS.
+const tlsScheme = "tls://"
+
+// serveTLS is serve with TLS, and with HTTP/2 for clients that ask for it.
+func serveTLS(t testing.TB, srv server) string {
+	t.Helper()
+	s := httptest.NewUnstartedServer(nil)
+	s.StartTLS()
+	config := s.TLS
+	s.Close()
+	config.NextProtos = []string{"h2", "http/1.1"}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limiter := netx.NewLimiter(netx.LimitOptions{})
+	return tlsScheme + serveListener(t, srv, netx.ListenTLS(limiter.Listen(ln, netx.ListenOptions{}), config))
+}
+
+// eachTransport runs a test over TCP and TLS.
+func eachTransport(t *testing.T, test func(t *testing.T, serve func(testing.TB, server) string)) {
+	t.Run("TCP", func(t *testing.T) { test(t, serve) })
+	t.Run("TLS", func(t *testing.T) { test(t, serveTLS) })
+}
+
 func dial(t testing.TB, addr string) net.Conn {
 	t.Helper()
-	c, err := net.Dial("tcp", addr)
+	var c net.Conn
+	var err error
+	if addr, secure := strings.CutPrefix(addr, tlsScheme); secure {
+		c, err = tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
+	} else {
+		c, err = net.Dial("tcp", addr)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +254,9 @@ func exchange(t *testing.T, addr, raw string) string {
 
 // TestMatchesNetHTTP sends each request to net/http and to a Server, and compares the bytes of the
 // responses.
-func TestMatchesNetHTTP(t *testing.T) {
+func TestMatchesNetHTTP(t *testing.T) { eachTransport(t, testMatchesNetHTTP) }
+
+func testMatchesNetHTTP(t *testing.T, serve func(testing.TB, server) string) {
 	newServer := func() *http.Server {
 		return &http.Server{Handler: http.HandlerFunc(testHandler), ReadHeaderTimeout: testTimeout, IdleTimeout: testTimeout,
 			MaxHeaderBytes: 12 << 10}
@@ -296,7 +340,9 @@ func FuzzParse(f *testing.F) {
 
 // TestManyRequestsOnOneConnection sends many requests, some with heads in pieces, until one is
 // passed to net/http.
-func TestManyRequestsOnOneConnection(t *testing.T) {
+func TestManyRequestsOnOneConnection(t *testing.T) { eachTransport(t, testManyRequestsOnOneConnection) }
+
+func testManyRequestsOnOneConnection(t *testing.T, serve func(testing.TB, server) string) {
 	var passed int
 	fallback := &http.Server{Handler: http.HandlerFunc(testHandler), ConnState: func(_ net.Conn, s http.ConnState) {
 		if s == http.StateHijacked {
@@ -333,7 +379,9 @@ func TestManyRequestsOnOneConnection(t *testing.T) {
 }
 
 // TestReadTimeouts: clients that start a request and do not finish it.
-func TestReadTimeouts(t *testing.T) {
+func TestReadTimeouts(t *testing.T) { eachTransport(t, testReadTimeouts) }
+
+func testReadTimeouts(t *testing.T, serve func(testing.TB, server) string) {
 	const limit = 300 * time.Millisecond
 	srv := &http.Server{Handler: http.HandlerFunc(testHandler), ReadHeaderTimeout: limit, IdleTimeout: limit}
 	addr := serve(t, New(srv, Options{Bypass: bypassFLV, StallTimeout: limit}))
@@ -369,7 +417,9 @@ func TestReadTimeouts(t *testing.T) {
 }
 
 // TestIdleBeyondHeaderTimeout: a client sends its next request after more than ReadHeaderTimeout.
-func TestIdleBeyondHeaderTimeout(t *testing.T) {
+func TestIdleBeyondHeaderTimeout(t *testing.T) { eachTransport(t, testIdleBeyondHeaderTimeout) }
+
+func testIdleBeyondHeaderTimeout(t *testing.T, serve func(testing.TB, server) string) {
 	const limit = 50 * time.Millisecond
 	c := dial(t, serve(t, New(&http.Server{Handler: http.HandlerFunc(testHandler), ReadHeaderTimeout: limit,
 		IdleTimeout: testTimeout}, Options{StallTimeout: testTimeout})))
@@ -386,7 +436,9 @@ func TestIdleBeyondHeaderTimeout(t *testing.T) {
 }
 
 // TestStalledClientIsClosed: a client does not read the response.
-func TestStalledClientIsClosed(t *testing.T) {
+func TestStalledClientIsClosed(t *testing.T) { eachTransport(t, testStalledClientIsClosed) }
+
+func testStalledClientIsClosed(t *testing.T, serve func(testing.TB, server) string) {
 	const stall = 300 * time.Millisecond
 	failed := make(chan error, 1)
 	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -410,7 +462,9 @@ func TestStalledClientIsClosed(t *testing.T) {
 }
 
 // TestWriteDeadline: a client reads the response, but too slowly for the deadline of the handler.
-func TestWriteDeadline(t *testing.T) {
+func TestWriteDeadline(t *testing.T) { eachTransport(t, testWriteDeadline) }
+
+func testWriteDeadline(t *testing.T, serve func(testing.TB, server) string) {
 	const limit = 300 * time.Millisecond
 	failed := make(chan error, 1)
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -445,6 +499,36 @@ func TestWriteDeadline(t *testing.T) {
 	}
 }
 
+// TestOtherClientsOverTLS: HTTP/2 is served by net/http, and a client without TLS gets a response
+// that says so.
+func TestOtherClientsOverTLS(t *testing.T) {
+	protos := make(chan string, 1)
+	addr := serveTLS(t, New(&http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		protos <- fmt.Sprint(r.Proto, " ", r.TLS != nil)
+	})}, Options{Bypass: bypassFLV, StallTimeout: testTimeout}))
+	host := strings.TrimPrefix(addr, tlsScheme)
+	for http2, want := range map[bool]string{true: "HTTP/2.0 true", false: "HTTP/1.1 true"} {
+		for _, path := range []string{"/200", "/x.flv"} {
+			transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: http2}
+			resp, err := (&http.Client{Transport: transport, Timeout: testTimeout}).Get("https://" + host + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			transport.CloseIdleConnections()
+			if got := <-protos; got != want {
+				t.Errorf("%s is served by %s, want %s", path, got, want)
+			}
+		}
+	}
+	c := dial(t, host)
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	b, err := io.ReadAll(c)
+	if err != nil || !strings.Contains(string(b), "Client sent an HTTP request to an HTTPS server.") {
+		t.Errorf("without TLS: %q, %v", b, err)
+	}
+}
+
 // wait sleeps for d.
 func wait(t *testing.T, d time.Duration) {
 	t.Helper()
@@ -473,6 +557,10 @@ func (h *blockingHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // TestClientDisconnectCancelsRequest: the context of a request ends when the client closes.
 func TestClientDisconnectCancelsRequest(t *testing.T) {
+	eachTransport(t, testClientDisconnectCancelsRequest)
+}
+
+func testClientDisconnectCancelsRequest(t *testing.T, serve func(testing.TB, server) string) {
 	h := newBlockingHandler()
 	addr := serve(t, New(&http.Server{Handler: h}, Options{Bypass: bypassFLV, StallTimeout: testTimeout}))
 	for range 3 {
@@ -490,7 +578,9 @@ func TestClientDisconnectCancelsRequest(t *testing.T) {
 
 // TestShutdown stops a server with an idle connection, one that waits for a response, and one that
 // net/http serves.
-func TestShutdown(t *testing.T) {
+func TestShutdown(t *testing.T) { eachTransport(t, testShutdown) }
+
+func testShutdown(t *testing.T, serve func(testing.TB, server) string) {
 	h := newBlockingHandler()
 	fallback, stopping := &http.Server{Handler: h}, make(chan struct{})
 	fallback.RegisterOnShutdown(func() { close(stopping) })
@@ -548,7 +638,9 @@ func TestShutdownAtAccept(t *testing.T) {
 }
 
 // TestClose closes a server with a request in progress.
-func TestClose(t *testing.T) {
+func TestClose(t *testing.T) { eachTransport(t, testClose) }
+
+func testClose(t *testing.T, serve func(testing.TB, server) string) {
 	h := newBlockingHandler()
 	srv := New(&http.Server{Handler: h}, Options{Bypass: bypassFLV, StallTimeout: testTimeout})
 	c := dial(t, serve(t, srv))
@@ -564,7 +656,9 @@ func TestClose(t *testing.T) {
 }
 
 // TestConnState: ConnState reports each connection once, and its end.
-func TestConnState(t *testing.T) {
+func TestConnState(t *testing.T) { eachTransport(t, testConnState) }
+
+func testConnState(t *testing.T, serve func(testing.TB, server) string) {
 	var mu sync.Mutex
 	open, refused := map[net.Conn]bool{}, false
 	srv := &http.Server{Handler: http.HandlerFunc(testHandler), ConnState: func(c net.Conn, state http.ConnState) {
@@ -612,7 +706,8 @@ func TestConnState(t *testing.T) {
 	mu.Lock()
 	refused = true
 	mu.Unlock()
-	if n, err := io.Copy(io.Discard, dial(t, addr)); n != 0 || err != nil && errors.Is(err, context.DeadlineExceeded) {
+	if n, err := io.Copy(io.Discard, dial(t, strings.TrimPrefix(addr, tlsScheme))); n != 0 ||
+		err != nil && errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("refused connection: %d bytes, %v", n, err)
 	}
 	waitOpen(0)
@@ -664,9 +759,13 @@ func BenchmarkRequest(b *testing.B) {
 				}
 			}
 		}
-		b.Run(fmt.Sprintf("http1/%d", size), func(b *testing.B) {
-			run(b, serve(b, New(&http.Server{Handler: handler}, Options{StallTimeout: testTimeout})))
-		})
-		b.Run(fmt.Sprintf("nethttp/%d", size), func(b *testing.B) { run(b, serve(b, &http.Server{Handler: handler})) })
+		for name, serve := range map[string]func(testing.TB, server) string{"": serve, "tls/": serveTLS} {
+			b.Run(fmt.Sprintf("%shttp1/%d", name, size), func(b *testing.B) {
+				run(b, serve(b, New(&http.Server{Handler: handler}, Options{StallTimeout: testTimeout})))
+			})
+			b.Run(fmt.Sprintf("%snethttp/%d", name, size), func(b *testing.B) {
+				run(b, serve(b, &http.Server{Handler: handler}))
+			})
+		}
 	}
 }

@@ -21,21 +21,36 @@ type Response struct {
 	conn   *conn
 	header http.Header
 
-	status     int    // 0 before WriteHeader
-	length     int64  // Content-Length of the handler; -1: none
-	written    int64  // bytes of the body
-	head       []byte // unsent head; empty once it is sent
-	body       []byte // buffered while its length is unknown
-	closeAfter bool   // close the connection after it
+	status     int           // 0 before WriteHeader
+	length     int64         // Content-Length of the handler; -1: none
+	written    int64         // bytes of the body
+	head       *responseHead // the unsent head; nil once it is sent
+	body       []byte        // buffered while its length is unknown
+	closeAfter bool          // close the connection after it
 	err        error
-	keys       []string // sorted keys of header
+}
+
+// A responseHead is the buffer of a head.
+type responseHead struct {
+	text []byte
+	keys []string // sorted keys of the header
 }
 
 // reset prepares w for the next request.
 func (w *Response) reset() {
 	clear(w.header)
 	w.conn.sock.deadline = time.Time{}
-	*w = Response{conn: w.conn, header: w.header, length: -1, head: w.head[:0], keys: w.keys[:0]}
+	*w = Response{conn: w.conn, header: w.header, length: -1}
+}
+
+// release returns the buffer of the head to the pool.
+func (w *Response) release() {
+	if h := w.head; h != nil {
+		clear(h.keys)
+		h.text, h.keys = h.text[:0], h.keys[:0]
+		w.conn.srv.heads.Put(h)
+		w.head = nil
+	}
 }
 
 // SetWriteDeadline closes the connection if the client has not received the response by t, whatever
@@ -65,7 +80,8 @@ func (w *Response) WriteHeader(status int) {
 
 // appendFields appends the status line and the header in the order of net/http.
 func (w *Response) appendFields() {
-	b := append(w.head, "HTTP/1.1 "...)
+	h, _ := w.conn.srv.heads.Get().(*responseHead)
+	b := append(h.text, "HTTP/1.1 "...)
 	b = strconv.AppendInt(b, int64(w.status), 10)
 	if text := http.StatusText(w.status); text != "" {
 		b = append(append(b, ' '), text...)
@@ -75,17 +91,17 @@ func (w *Response) appendFields() {
 	b = append(b, endOfLine...)
 	for k := range w.header {
 		if !omitsField(w.status, k) {
-			w.keys = append(w.keys, k)
+			h.keys = append(h.keys, k)
 		}
 	}
-	slices.Sort(w.keys)
-	for _, k := range w.keys {
+	slices.Sort(h.keys)
+	for _, k := range h.keys {
 		for _, v := range w.header[k] {
 			b = append(append(append(b, k...), ": "...), sanitizeValue(v)...)
 			b = append(b, endOfLine...)
 		}
 	}
-	w.head = b
+	h.text, w.head = b, h
 }
 
 // hasBody reports whether responses of this status have a body (RFC 9110 section 6.4.1).
@@ -149,18 +165,19 @@ func (w *Response) Write(b []byte) (int, error) {
 
 // send writes b, after the head if that is unsent, and returns how many bytes of b were written.
 func (w *Response) send(b []byte) (int, error) {
-	var head []byte
-	if w.written == 0 && len(w.head) > 0 {
-		w.completeHead(b)
-		head, w.head = w.head, w.head[:0]
+	if w.head == nil {
+		return w.conn.sock.send(nil, b)
 	}
-	n, err := w.conn.sock.send(head, b)
-	return max(0, n-len(head)), err
+	w.completeHead(b)
+	n, err := w.conn.sock.send(w.head.text, b)
+	n = max(0, n-len(w.head.text))
+	w.release()
+	return n, err
 }
 
 // completeHead completes the head of a response whose body starts with b.
 func (w *Response) completeHead(b []byte) {
-	h := append(w.head, w.conn.srv.date.line()...)
+	h := append(w.head.text, w.conn.srv.date.line()...)
 	if w.length < 0 && hasBody(w.status) && (w.conn.req.Method != http.MethodHead || len(b) > 0) {
 		h = append(h, "Content-Length: "...)
 		h = strconv.AppendInt(h, int64(len(b)), 10)
@@ -174,7 +191,7 @@ func (w *Response) completeHead(b []byte) {
 		w.closeAfter = true
 		h = append(h, "Connection: close\r\n"...)
 	}
-	w.head = append(h, endOfLine...)
+	w.head.text = append(h, endOfLine...)
 }
 
 // Errors that end a connection after a response.
@@ -189,12 +206,12 @@ func (w *Response) finish() error {
 		w.WriteHeader(http.StatusOK)
 	}
 	head := w.conn.req.Method == http.MethodHead
-	if w.err == nil && len(w.head) > 0 {
+	if w.err == nil && w.head != nil {
 		w.completeHead(w.body)
 		if head {
 			w.body = nil
 		}
-		_, w.err = w.conn.sock.send(w.head, w.body)
+		_, w.err = w.conn.sock.send(w.head.text, w.body)
 	}
 	switch {
 	case w.err != nil:

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"os"
@@ -17,16 +18,20 @@ import (
 // maxSend is the most bytes in one system call: a raw one blocks its processor until it returns.
 const maxSend = 256 << 10
 
-// A socket reads and writes a TCP connection by raw non-blocking system calls, and waits in the
-// runtime's poller. It has a read buffer only while a request is being read.
+// A socket reads and writes a connection by raw non-blocking system calls, and waits in the
+// runtime's poller. It has a read buffer only while a request is being read. With TLS, it reads and
+// writes the records.
 type socket struct {
+	readBuffer
 	srv *Server
 	tcp *netx.Conn
+	tls *tls.Conn // over tcp; nil without TLS
 	raw syscall.RawConn
 
-	buf *[headSize]byte // nil if nothing has been read
-	n   int             // bytes in buf
-	err error           // of the last call
+	fd      int    // of tryRead, for the records
+	records []byte // encrypted and unsent
+	pooled  bool   // records is for a response
+	err     error  // of the last call
 
 	out         [2][]byte // head and body that are unsent
 	sent        int
@@ -40,10 +45,94 @@ type socket struct {
 	writeFunc   func(fd uintptr) bool
 }
 
-func (s *socket) open(srv *Server, tcp *netx.Conn) (err error) {
-	s.srv, s.tcp, s.readFunc, s.writeFunc = srv, tcp, s.tryRead, s.trySend
-	s.raw, err = tcp.SyscallConn()
+func (s *socket) open(c *conn) (err error) {
+	s.srv, s.tcp, s.tls, s.readFunc, s.writeFunc = c.srv, c.tcp, c.tls, s.tryRead, s.trySend
+	s.pool = &c.srv.bufs
+	s.raw, err = s.tcp.SyscallConn()
 	return err
+}
+
+// redirect makes the TLS connection read and write its records by s.
+func (s *socket) redirect() error { return netx.Redirect(s.tls, recordLayer{s}) }
+
+// restore makes the TLS connection use its socket again.
+func (s *socket) restore() error {
+	if err := s.flush(); err != nil {
+		return err
+	}
+	return netx.Redirect(s.tls, nil)
+}
+
+// close closes the connection, with a close_notify if the kernel takes it at once.
+func (s *socket) close() {
+	if s.tls != nil && s.tls.CloseWrite() == nil && len(s.records) > 0 {
+		s.out = [2][]byte{nil, s.records}
+		_ = s.raw.Write(func(fd uintptr) bool { // a client that has gone needs none
+			_, _ = s.sendOnce(fd)
+			return true
+		})
+	}
+	_ = s.tcp.Close()
+}
+
+// flushSize is how many bytes of records are sent by one system call. A client that does not read
+// holds so much memory.
+const flushSize = 64 << 10
+
+// A recordLayer is what a TLS connection reads its records from and writes them to.
+type recordLayer struct{ *socket }
+
+// Read reads records in tryRead.
+func (r recordLayer) Read(p []byte) (int, error) {
+	n, err := netx.ReadNow(r.fd, p)
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return 0, netx.ErrNoInput
+	case err == nil && n == 0:
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+// Write keeps a record until enough are there for one system call, or flush is called. A reply to
+// the client, such as to a KeyUpdate, waits until the client sends more.
+func (r recordLayer) Write(p []byte) (int, error) {
+	r.records = append(r.records, p...)
+	if r.pooled && len(r.records) >= flushSize {
+		if err := r.flush(); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
+}
+
+// flush sends the records.
+func (s *socket) flush() error {
+	if len(s.records) == 0 {
+		return nil
+	}
+	_, err := s.sendRaw(nil, s.records)
+	s.records = s.records[:0]
+	return err
+}
+
+// sendEncrypted is send for TLS.
+func (s *socket) sendEncrypted(head, body []byte) (sent int, err error) {
+	buf, _ := s.srv.records.Get().(*[]byte)
+	s.records, s.pooled = append((*buf)[:0], s.records...), true
+	for _, b := range [...][]byte{head, body} {
+		if len(b) > 0 && err == nil {
+			var n int
+			n, err = s.tls.Write(b)
+			sent += n
+		}
+	}
+	if err == nil {
+		err = s.flush()
+	}
+	*buf, s.records, s.pooled = s.records[:0], nil, false
+	s.srv.records.Put(buf)
+	return sent, err
 }
 
 // read waits for bytes and reads them. The buffer must have room for one byte at least.
@@ -52,17 +141,23 @@ func (s *socket) read() error {
 	if err := s.raw.Read(s.readFunc); err != nil {
 		return err
 	}
+	if s.err == nil && len(s.records) > 0 {
+		return s.flush()
+	}
 	return s.err
 }
 
 func (s *socket) tryRead(fd uintptr) (done bool) {
-	if s.buf == nil {
-		s.buf, _ = s.srv.bufs.Get().(*[headSize]byte)
-		s.n = 0
+	var n int
+	var err error
+	if s.tls == nil {
+		n, err = netx.ReadNow(int(fd), s.room())
+	} else {
+		s.fd = int(fd)
+		n, err = s.tls.Read(s.room())
 	}
-	n, err := netx.ReadNow(int(fd), s.buf[s.n:])
 	switch {
-	case errors.Is(err, unix.EAGAIN):
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, netx.ErrNoInput):
 		if s.n == 0 {
 			s.release() // most connections spend most of their time here
 		}
@@ -78,6 +173,13 @@ func (s *socket) tryRead(fd uintptr) (done bool) {
 // send writes head and body, as long as there is progress, and returns how many bytes of both were
 // written.
 func (s *socket) send(head, body []byte) (int, error) {
+	if s.tls != nil {
+		return s.sendEncrypted(head, body)
+	}
+	return s.sendRaw(head, body)
+}
+
+func (s *socket) sendRaw(head, body []byte) (int, error) {
 	s.out, s.err, s.sent, s.lastSent = [2][]byte{head, body}, nil, 0, -1
 	err := s.raw.Write(s.writeFunc)
 	for errors.Is(err, os.ErrDeadlineExceeded) && s.progressed() &&

@@ -11,28 +11,27 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// A socket reads and writes a TCP connection.
+// A socket reads and writes a connection.
 type socket struct {
+	readBuffer
 	srv *Server
-	tcp *netx.Conn
-	buf *[headSize]byte
-	n   int // bytes in buf
+	nc  net.Conn // TCP or TLS
 
 	deadline time.Time // for the whole response; zero: none
 }
 
-func (s *socket) open(srv *Server, tcp *netx.Conn) error {
-	s.srv, s.tcp = srv, tcp
+func (s *socket) open(c *conn) error {
+	s.srv, s.nc, s.pool = c.srv, c.nc, &c.srv.bufs
 	return nil
 }
 
+func (s *socket) redirect() error { return nil }
+func (s *socket) restore() error  { return nil }
+func (s *socket) close()          { _ = s.nc.Close() }
+
 // read waits for bytes and reads them. The buffer must have room for one byte at least.
 func (s *socket) read() error {
-	if s.buf == nil {
-		s.buf, _ = s.srv.bufs.Get().(*[headSize]byte)
-		s.n = 0
-	}
-	n, err := s.tcp.Read(s.buf[s.n:])
+	n, err := s.nc.Read(s.room())
 	s.n += n
 	return err
 }
@@ -40,7 +39,7 @@ func (s *socket) read() error {
 // send writes head and body, as long as there is progress, and returns how many bytes of both were
 // written.
 func (s *socket) send(head, body []byte) (int, error) {
-	defer s.tcp.SetWriteDeadline(time.Time{})
+	defer s.nc.SetWriteDeadline(time.Time{})
 	bufs := net.Buffers{head, body}
 	total := 0
 	for {
@@ -48,14 +47,14 @@ func (s *socket) send(head, body []byte) (int, error) {
 		if !s.deadline.IsZero() && s.deadline.Before(deadline) {
 			deadline = s.deadline
 		}
-		_ = s.tcp.SetWriteDeadline(deadline)
-		n, err := bufs.WriteTo(s.tcp)
+		_ = s.nc.SetWriteDeadline(deadline)
+		n, err := bufs.WriteTo(s.nc)
 		total += int(n)
 		switch {
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return total, err
 		case n == 0 || deadline.Equal(s.deadline):
-			netx.DropUnsent(s.tcp)
+			netx.DropUnsent(s.nc)
 			return total, err
 		}
 	}
