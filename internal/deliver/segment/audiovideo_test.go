@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -86,4 +87,119 @@ func TestSuccessorWaitsForAudioAndVideo(t *testing.T) {
 			t.Errorf("segment %s has only one of video and audio", s.Name)
 		}
 	}
+}
+
+// TestAudioBeforeVideoOfNextFile writes audio of the next file before its first picture: one
+// segment has both.
+func TestAudioBeforeVideoOfNextFile(t *testing.T) {
+	before := interleave(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(0, 4*time.Second))
+	after := interleave(audio(4*time.Second, 8*time.Second), video(4100*ms, 8*time.Second, 40*ms, 2*time.Second))
+	for name, change := range map[string]func(*media.Frame){"both tracks change": changeBoth,
+		"audio changes": changeAudio} {
+		frames := slices.Concat(before, modify(after, change))
+		n := 0
+		for _, s := range writeAll(t, New(7, Options{Part: 200 * ms}), frames) {
+			n += len(s.frames)
+		}
+		if n != len(frames) {
+			t.Errorf("%s: %d frames in segments, %d were written", name, n, len(frames))
+		}
+	}
+}
+
+// TestLateAudioWaitsForKeyframe counts the audio frames that are dropped when audio starts in the
+// middle of a GOP: none if it starts with a keyframe, or if nothing since the keyframe is
+// published.
+func TestLateAudioWaitsForKeyframe(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		gop, from time.Duration
+		part      time.Duration
+		want      int
+	}{
+		{"in the middle of a GOP", 2 * time.Second, 5 * time.Second, 200 * ms, 50},
+		{"without parts", 2 * time.Second, 5 * time.Second, 0, 0},
+		{"with a keyframe", 2 * time.Second, 4 * time.Second, 200 * ms, 0},
+		{"soon after a keyframe", 2 * time.Second, 4100 * ms, 200 * ms, 0},
+		{"after a part was published", 2 * time.Second, 4300 * ms, 200 * ms, 85},
+		{"soon after a keyframe between parts", time.Second, 5100 * ms, 200 * ms, 0},
+		{"soon after a keyframe in a part", 1120 * ms, 5620 * ms, 200 * ms, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			frames := interleave(video(0, 8*time.Second, 40*ms, tt.gop), audio(tt.from, 8*time.Second))
+			n := 0
+			for _, s := range writeAll(t, New(7, Options{Part: tt.part}), frames) {
+				n += len(s.frames)
+				if s.discontinuity && !s.parts[0].independent {
+					t.Errorf("segment %s is discontinuous and starts in the middle of a GOP", s.Name)
+				}
+			}
+			if left := len(frames) - n; left != tt.want {
+				t.Errorf("%d frames are in no segment, want %d", left, tt.want)
+			}
+		})
+	}
+}
+
+// TestFirstTrackComesLast starts with a track that turns out not to be the first of its kind:
+// nothing of it is left.
+func TestFirstTrackComesLast(t *testing.T) {
+	other := *h264
+	other.ID = 1
+	early := modify(video(0, 80*ms, 40*ms, 2*time.Second), func(f *media.Frame) { f.Track = &other })
+	rest := interleave(video(80*ms, 4080*ms, 40*ms, 2*time.Second), audio(80*ms, 4080*ms))
+	s := New(7, Options{Part: 200 * ms})
+	segs := writeAll(t, s, append(early, rest...))
+	if got := formatDurations(segs); got != "2 2" {
+		t.Errorf("segments %q", got)
+	}
+	if segs[0].sequence != 7 || segs[0].Name != "7-80" {
+		t.Errorf("the first segment is %s, number %d", segs[0].Name, segs[0].sequence)
+	}
+	for _, f := range segs[0].frames {
+		if f.Track == &other {
+			t.Errorf("the first segment has the frame at %v of the other track", f.DTS)
+		}
+	}
+}
+
+// TestFirstSoundComesLast starts with audio that turns out not to be the first: the pictures so far
+// are kept.
+func TestFirstSoundComesLast(t *testing.T) {
+	second, third := *aac, *aac
+	second.ID, third.ID = 1, 1
+	for _, tt := range []struct {
+		name  string
+		early []*media.Frame
+	}{
+		{"one track", modify(audio(0, 1500*ms), func(f *media.Frame) { f.Track = &second })},
+		{"one track that changes", modifyAfter(1400*ms, modify(audio(0, 1500*ms), func(f *media.Frame) { f.Track = &second }),
+			func(f *media.Frame) { f.Track = &third })},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			frames := interleave(video(0, 4*time.Second, 40*ms, 2*time.Second), tt.early, audio(1500*ms, 4*time.Second))
+			segs := writeAll(t, New(7, Options{Part: 200 * ms}), frames)
+			if got := formatDurations(segs); got != "2 2" {
+				t.Errorf("segments %q", got)
+			}
+			checkSegments(t, segs, slices.DeleteFunc(frames,
+				func(f *media.Frame) bool { return f.Track == &second || f.Track == &third }))
+		})
+	}
+}
+
+// TestFirstPictureComesLast starts the first video track while other audio is pending: both are
+// dropped.
+func TestFirstPictureComesLast(t *testing.T) {
+	other := *h264
+	other.ID = 1
+	early := interleave(modify(video(0, 80*ms, 40*ms, 2*time.Second), func(f *media.Frame) { f.Track = &other }),
+		audio(0, 80*ms))
+	held := modify(audio(60*ms, 80*ms), changeAudio)
+	rest := interleave(video(80*ms, 4080*ms, 40*ms, 2*time.Second), modify(audio(80*ms, 4080*ms), changeAudio))
+	segs := writeAll(t, New(7, Options{Part: 200 * ms}), slices.Concat(early, held, rest))
+	if got := formatDurations(segs); got != "2 2" {
+		t.Errorf("segments %q", got)
+	}
+	checkSegments(t, segs, rest)
 }

@@ -1,10 +1,93 @@
 package segment
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"livego/internal/media"
 )
+
+func TestPlaylist(t *testing.T) {
+	s := New(40, Options{})
+	writeAll(t, s, slices.Concat(video(0, 3*time.Second, 40*ms, 2*time.Second),
+		modify(video(3*time.Second, 5*time.Second, 40*ms, 2*time.Second), markDiscontinuous)))
+	want := `#EXTM3U
+#EXT-X-VERSION:3
+#EXT-X-INDEPENDENT-SEGMENTS
+#EXT-X-TARGETDURATION:2
+#EXT-X-MEDIA-SEQUENCE:40
+#EXT-X-DISCONTINUITY-SEQUENCE:40
+#EXT-X-PROGRAM-DATE-TIME:2026-01-02T03:04:05.000Z
+#EXTINF:2.00000,
+40-0.ts
+#EXT-X-PROGRAM-DATE-TIME:2026-01-02T03:04:07.000Z
+#EXTINF:1.00000,
+40-2000.ts
+#EXT-X-DISCONTINUITY
+#EXT-X-PROGRAM-DATE-TIME:2026-01-02T03:04:08.000Z
+#EXTINF:2.00000,
+40-3000.ts
+#EXT-X-ENDLIST
+`
+	l := s.List()
+	if diff := cmp.Diff(want, tsPlaylistText(t, l)); diff != "" {
+		t.Errorf("playlist (-want +got):\n%s", diff)
+	}
+	v, a := l.Tracks(TS)
+	if peak, average := l.Bitrates(TS); v != h264 || a != nil || peak < average || average == 0 {
+		t.Errorf("list has video %v, audio %v, peak %d, average %d", v, a, peak, average)
+	}
+}
+
+func TestPlaylistWindow(t *testing.T) {
+	s := New(0, Options{})
+	var frames []*media.Frame
+	for i := range time.Duration(60) { // a discontinuity every 4 s
+		frames = append(frames, modify(video(i*4*time.Second, (i+1)*4*time.Second, 40*ms, 2*time.Second),
+			func(f *media.Frame) { setDiscontinuity(f, uint32(i)) })...)
+	}
+	left := map[string]int{} // index of the frame at which a segment left the playlist
+	var first *Segment
+	for i, f := range frames {
+		s.Write(f)
+		l := s.List()
+		cur := l.current()
+		if len(cur) == 0 {
+			continue
+		}
+		tsPlaylistText(t, l) // a segment in no rendered playlist is dropped at once
+		if first != nil && cur[0] != first {
+			left[first.Name] = i
+		}
+		first = cur[0]
+		if n := len(cur); n > 8 || n < 8 && cur[0].sequence > 0 {
+			t.Fatalf("%d segments in the playlist, want 8", n)
+		}
+		for name, at := range left {
+			if gone := time.Duration(i-at) * 40 * ms; gone <= 18*time.Second && l.segment(name) == nil {
+				t.Fatalf("segment %s was dropped within %v after it left the playlist", name, gone)
+			} else if gone > 40*time.Second && l.segment(name) != nil {
+				t.Fatalf("segment %s is still kept %v after it left the playlist", name, gone)
+			}
+		}
+		tags := fmt.Sprintf("#EXT-X-DISCONTINUITY-SEQUENCE:%d\n", cur[0].sequence/2-b2u(cur[0].discontinuity))
+		if n := cur[0].sequence/2 - b2u(cur[0].discontinuity); n > 0 && !strings.Contains(tsPlaylistText(t, l), tags) {
+			t.Fatalf("playlist lacks %q:\n%s", tags, tsPlaylistText(t, l))
+		}
+	}
+}
+
+func b2u(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
 
 // addQueryByParsing adds a query to the URIs of a playlist, which it finds in the text.
 func addQueryByParsing(playlist, query string) []byte {

@@ -129,7 +129,8 @@ func (reg *sessionRegistry) issueToken(grant domain.Grant) string {
 // for the client. Shared: do not modify the token.
 func (reg *sessionRegistry) verifyToken(s string, name domain.Name) (*sessionToken, error) {
 	if s == "" {
-		return nil, domain.CodeErrorf(domain.Denied, domain.SessionMissing, "session missing: start at %s%s", name, playlistExt)
+		return nil, domain.CodeErrorf(domain.Denied, domain.SessionMissing, "session missing: start at %s%s", name,
+			playlistExt)
 	}
 	var t sessionToken
 	if reg.decode(&t, s) {
@@ -141,7 +142,8 @@ func (reg *sessionRegistry) verifyToken(s string, name domain.Name) (*sessionTok
 			return &verified, nil
 		}
 	}
-	return nil, domain.CodeErrorf(domain.Denied, domain.SessionInvalid, "session invalid: start at %s%s", name, playlistExt)
+	return nil, domain.CodeErrorf(domain.Denied, domain.SessionInvalid, "session invalid: start at %s%s", name,
+		playlistExt)
 }
 
 // knownToken returns the token of a session of name in use that is equal to t, nil if there is none:
