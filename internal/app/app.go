@@ -119,15 +119,11 @@ const endedStreamsPercent = 10
 func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err error) {
 	cfg, apps := a.cfg, viewerApps(a.cfg.Apps)
 	sequences := segment.NewSequenceAllocator(a.store)
-	gops := cfg.GopNum
-	if cfg.Latency == "live-edge" {
-		gops = 0
-	}
 	batches := batching.New(cfg.BatchWindow.Auto, cfg.BatchWindow.Fixed)
 	a.hub = stream.NewHub(stream.Options{
 		Hold: cfg.PublishHold, HoldClean: cfg.PublishHoldClean, Idle: cfg.PublishIdle,
 		FailbackDelay: cfg.BackupReturn,
-		GOPs:          gops, MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize),
+		GOPs:          cfg.GopNum, MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize),
 		TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
 		Epoch: sequences.Epoch,
 	})
@@ -157,7 +153,7 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 	a.engine = engine
 	fanoutOptions := fanout.Options{
 		WriteTimeout: cfg.WriteTimeout, PingInterval: 15 * time.Second, LingerTimeout: time.Second,
-		MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), GOPs: gops,
+		MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), GOPs: cfg.GopNum,
 		BatchWindow: batches.Window,
 	}
 	a.rtmp = edgertmp.New(a.hub, authorizer, edgertmp.Options{

@@ -102,8 +102,7 @@ type Config struct {
 	TrackWait        time.Duration `key:"track_wait" default:"2s" min:"0s" max:"30s" help:"How long the start of a stream waits for announced tracks."`
 	MaxMessage       Bytes         `key:"max_message" default:"8MiB" min:"64KiB" max:"1GiB" help:"The maximum size of an audio or video message."`
 
-	GopNum      int           `key:"gop_num" default:"1" min:"0" group:"Viewing" help:"The keyframe at which viewers start, counted back from the newest. 0: at the live edge."`
-	Latency     string        `key:"latency" default:"gop" oneof:"gop,live-edge" help:"How viewers start: gop at a keyframe, with an immediate picture; live-edge with audio now and video at the next keyframe."`
+	GopNum      int           `key:"gop_num" old:"latency" words:"live-edge=0,gop=1" default:"1" min:"0" group:"Viewing" help:"The keyframe at which viewers start, counted back from the newest, with an immediate picture. 0: at the live edge, with audio now and video at the next keyframe."`
 	PlayWait    time.Duration `key:"play_wait" default:"30s" min:"0s" max:"24h" help:"How long a player waits for a stream that is not live. 0: no limit."`
 	MaxLatency  time.Duration `key:"max_latency" default:"4s" min:"500ms" max:"5m" help:"How far a viewer may fall behind before it skips to a newer keyframe."`
 	BatchWindow BatchWindow   `key:"batch_window" old:"gather" default:"auto" max:"200ms" help:"The batching window: how long frames are collected at most before they are written to viewers. A longer window needs less processor time. A window ends early if the next picture would come after its end; audio waits for the next picture, at most twice as long. auto: the more viewers and the higher the load, the longer."`

@@ -90,6 +90,9 @@ server:
 		c.BatchWindow = BatchWindow{Fixed: 50 * time.Millisecond}
 		c.Deprecated = []DeprecatedName{{Old: "gather", New: "batch_window"}}
 	}, nil},
+	{"deprecated key with a word", "latency: live-edge\n", func(c *Config) {
+		c.GopNum, c.Deprecated = 0, []DeprecatedName{{Old: "latency", New: "gop_num"}}
+	}, nil},
 	{"deprecated key, bad value", "gather: 1s\n", nil, []string{"1: gather: must be at most 200ms, not 1s"}},
 	{"deprecated and current key", "batch_window: 1ms\ngather: 1ms\n", nil,
 		[]string{"2: gather: deprecated name of batch_window, which is set too: remove gather"}},
@@ -219,15 +222,15 @@ func TestSyntaxError(t *testing.T) {
 }
 
 func TestPrecedence(t *testing.T) {
-	path := writeSettings(t, "level: debug\ntakeover: never\nlatency: live-edge\n")
+	path := writeSettings(t, "level: debug\ntakeover: never\nlog_format: json\n")
 	env := []string{"LIVEGO_CONFIG_FILE=" + path, "LIVEGO_LEVEL=warn", "LIVEGO_TAKEOVER=always",
 		"LIVEGO_JWT_SECRET=sixteen-letters-", "HOME=/x"}
 	c, warnings, err := Load(Sources{Env: env, Flags: map[string]string{"level": "error", "api_hosts": "a, b"}})
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
 	}
-	got := []string{c.Level, c.Takeover, c.Latency, c.RTMPAddr, c.JWT.Secret, strings.Join(c.APIHosts, "|")}
-	if want := []string{"error", "always", "live-edge", ":1935", "sixteen-letters-", "a|b"}; !slices.Equal(got, want) {
+	got := []string{c.Level, c.Takeover, c.LogFormat, c.RTMPAddr, c.JWT.Secret, strings.Join(c.APIHosts, "|")}
+	if want := []string{"error", "always", "json", ":1935", "sixteen-letters-", "a|b"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
@@ -39,7 +40,8 @@ type field struct {
 	typ      reflect.Type
 	min, max string
 	oneof    []string
-	secret   string // "" if not secret; secretURL for a URL that may contain a secret
+	words    map[string]string // that stand for numbers, as values of the deprecated name
+	secret   string            // "" if not secret; secretURL for a URL that may contain a secret
 	nonempty bool
 }
 
@@ -68,10 +70,14 @@ func fields() []field {
 			}
 			f := field{
 				index: at, typ: sf.Type, min: sf.Tag.Get("min"), max: sf.Tag.Get("max"),
-				secret: sf.Tag.Get("secret"), nonempty: sf.Tag.Get("nonempty") != "",
+				secret: sf.Tag.Get("secret"), nonempty: sf.Tag.Get("nonempty") != "", words: map[string]string{},
 			}
 			if list := sf.Tag.Get("oneof"); list != "" {
 				f.oneof = strings.Split(list, ",")
+			}
+			for _, entry := range splitList(sf.Tag.Get("words")) {
+				word, number, _ := strings.Cut(entry, "=")
+				f.words[word] = number
 			}
 			f.Setting = Setting{
 				Key: prefix + key, Old: sf.Tag.Get("old"), Env: envName(prefix + key), Group: group, Default: sf.Tag.Get("default"),
@@ -136,7 +142,7 @@ func (f *field) parse(text string) (v any, err error) {
 	case bool:
 		v, err = strconv.ParseBool(text)
 	case int:
-		v, err = strconv.Atoi(text)
+		v, err = strconv.Atoi(cmp.Or(f.words[text], text))
 	case time.Duration:
 		v, err = parseDuration(text)
 	case Bytes:

@@ -137,7 +137,7 @@ func (y yamlReader) setting(key string, keyNode, value ast.Node) {
 		return
 	}
 	text, ok := plainText(value, f.typ)
-	if !ok {
+	if !ok && f.words[text] == "" {
 		y.fail(y.position(keyNode, key), "%s", typeError(f, value))
 		return
 	}
