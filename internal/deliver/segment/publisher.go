@@ -108,7 +108,11 @@ func (l *List) completed() *List {
 func (l *List) trim(targets, bytes int) {
 	window, most := time.Duration(targets)*l.Target, targets*maxPerTarget
 	listed := l.Duration()
+	for _, s := range l.current() {
+		s.keep = max(s.keep, listed)
+	}
 	for cur := l.current(); l.listed > minListed && (listed-cur[0].Duration >= window || l.listed > most); cur = cur[1:] {
+		cur[0].keep += listed
 		listed -= cur[0].Duration
 		l.listed--
 	}
@@ -124,13 +128,11 @@ func (l *List) trim(targets, bytes int) {
 		l.Bytes += s.size
 		rendered += s.renderedBytes()
 	}
-	// A segment may be requested for its own duration plus that of the longest playlist that listed
-	// it, after it has left: that playlist has the window and up to one more segment at either end.
 	// A segment that was in no playlist that was sent is never requested.
-	old := 2*window + 4*l.Target
 	for len(l.segments) > l.listed {
 		oldest := l.segments[0]
-		if oldest.listed.Load() && kept-oldest.Duration < old && len(l.segments) <= 3*most && l.Bytes+rendered <= bytes {
+		if after := kept - oldest.Duration; oldest.listed.Load() && after < oldest.keep && len(l.segments) <= 3*most &&
+			l.Bytes+rendered <= bytes {
 			break
 		}
 		kept -= oldest.Duration

@@ -107,6 +107,10 @@ type Segment struct {
 	totals   byteTotals
 	size     int         // approximate memory of the frames
 	listed   atomic.Bool // a playlist with it has been rendered
+	// keep is the duration of the longest playlist with the segment until it leaves the playlist, and
+	// then how much media follows it when it is dropped: it may be requested for its own duration plus
+	// that of the playlist (RFC 8216 section 6.2.2). For the writer goroutine.
+	keep time.Duration
 
 	rendered [formats]lazyBytes
 }
