@@ -24,10 +24,10 @@ func newLimiters(cfg config.Config, proxies netx.Proxies, log *slog.Logger) *lim
 			}
 		},
 	}
-	public, operator := divideDescriptors(descriptorLimit())
-	o.Descriptors = public
+	var operator netx.Descriptors
+	o.Descriptors, operator = netx.DivideDescriptors()
 	l := &limiters{public: netx.NewLimiter(o)}
-	o.Descriptors = netx.Descriptors{Viewers: operator}
+	o.Descriptors = operator
 	l.operator = netx.NewLimiter(o)
 	return l
 }
@@ -35,32 +35,4 @@ func newLimiters(cfg config.Config, proxies netx.Proxies, log *slog.Logger) *lim
 func (l *limiters) close() {
 	l.public.Close()
 	l.operator.Close()
-}
-
-// Shares of the process's file descriptors; viewers get the rest. reservedDescriptors is for files
-// that are always open or open briefly: listeners, the store, the log, webhooks, certificates.
-const (
-	reservedDescriptors    = 64
-	shareOfRecordings      = 8  // an eighth: one file for each stream, and connections of relays
-	shareOfPublishers      = 8  // as many as recordings; further publishers use the viewers' share
-	shareOfUndecided       = 16 // RTMP connections that neither publish nor play yet, which takes seconds
-	shareOfOperator        = 16
-	minShare               = 16
-	maxOperatorDescriptors = 1024
-	minViewerDescriptors   = 16
-	unlimitedDescriptors   = 0
-)
-
-// divideDescriptors divides n descriptors; n 0 means no limit.
-func divideDescriptors(n int) (public netx.Descriptors, operator int) {
-	if n == unlimitedDescriptors {
-		return netx.Descriptors{}, 0
-	}
-	operator = min(max(n/shareOfOperator, minShare), maxOperatorDescriptors)
-	public.Undecided = max(n/shareOfUndecided, minShare)
-	public.Publishers = max(n/shareOfPublishers, minShare)
-	recordings := max(n/shareOfRecordings, minShare)
-	public.Viewers = max(n-reservedDescriptors-operator-public.Undecided-public.Publishers-recordings,
-		minViewerDescriptors)
-	return public, operator
 }

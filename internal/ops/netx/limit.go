@@ -22,14 +22,6 @@ const (
 	forPublisher            // RTMP, publishes
 )
 
-// Descriptors are the limits of connections for each use, so that each has its share of the file
-// descriptors of the process. The zero value is no limit.
-type Descriptors struct {
-	Viewers    int // that play, or may
-	Undecided  int // RTMP connections that neither publish nor play yet
-	Publishers int // more publishers count as viewers
-}
-
 // LimitOptions are the limits of a Limiter.
 type LimitOptions struct {
 	PerAddress  int           // idle connections of one address (of a /64 for IPv6); 0: no limit
