@@ -120,20 +120,8 @@ func (s *Store) sendBatch(ctx context.Context, batch []*pendingRead) {
 	if len(batch) == 0 {
 		return
 	}
-	values := make([]*goredis.StringCmd, len(batch))
-	err := s.do(context.WithoutCancel(ctx), func(ctx context.Context) error {
-		pipe := s.client.Pipeline()
-		for i, r := range batch {
-			values[i] = pipe.GetRange(ctx, r.name, 0, r.limit)
-		}
-		_, _ = pipe.Exec(ctx) // its error is the first of the commands' errors
-		for _, v := range values {
-			if err := v.Err(); err != nil && !isForeign(err) {
-				return err
-			}
-		}
-		return nil
-	})
+	values, err := s.readValues(context.WithoutCancel(ctx), len(batch),
+		func(i int) (string, int64) { return batch[i].name, batch[i].limit })
 	for i, r := range batch {
 		switch {
 		case err != nil:
@@ -145,6 +133,28 @@ func (s *Store) sendBatch(ctx context.Context, batch []*pendingRead) {
 		}
 		close(r.done)
 	}
+}
+
+// readValues reads n values by one request: at returns the name of each, and how many bytes of it are
+// read at most. A value may be foreign, as its error says.
+func (s *Store) readValues(ctx context.Context, n int,
+	at func(i int) (name string, limit int64)) ([]*goredis.StringCmd, error) {
+	values := make([]*goredis.StringCmd, n)
+	err := s.do(ctx, func(ctx context.Context) error {
+		pipe := s.client.Pipeline()
+		for i := range values {
+			name, limit := at(i)
+			values[i] = pipe.GetRange(ctx, name, 0, limit)
+		}
+		_, _ = pipe.Exec(ctx) // its error is the first of the commands' errors
+		for _, v := range values {
+			if err := v.Err(); err != nil && !isForeign(err) {
+				return err
+			}
+		}
+		return nil
+	})
+	return values, err
 }
 
 var errBusy = errors.New("key store busy: too many requests at once")

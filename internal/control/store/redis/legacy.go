@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"livego/internal/domain"
 )
 
@@ -86,17 +84,7 @@ func (s *Store) readTexts(ctx context.Context, names []string) ([]string, error)
 	if len(names) == 0 {
 		return nil, nil
 	}
-	values := make([]*goredis.StringCmd, len(names))
-	err := s.do(ctx, func(ctx context.Context) error {
-		pipe := s.client.Pipeline()
-		for i, name := range names {
-			values[i] = pipe.GetRange(ctx, name, 0, maxLegacyName)
-		}
-		if _, err := pipe.Exec(ctx); !isForeign(err) {
-			return err
-		}
-		return nil
-	})
+	values, err := s.readValues(ctx, len(names), func(i int) (string, int64) { return names[i], maxLegacyName })
 	if err != nil {
 		return nil, fmt.Errorf("read keys of the legacy server: %w", err)
 	}

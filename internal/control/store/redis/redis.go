@@ -206,18 +206,7 @@ func (s *Store) NextGeneration(k domain.Key) uint64 {
 // readRooms returns the keys of rooms, in their order. A room with a foreign value is skipped and
 // logged.
 func (s *Store) readRooms(ctx context.Context, rooms []string) ([]domain.Key, error) {
-	values := make([]*goredis.StringCmd, len(rooms))
-	err := s.do(ctx, func(ctx context.Context) error {
-		pipe := s.client.Pipeline()
-		for i, name := range rooms {
-			values[i] = pipe.GetRange(ctx, roomName+name, 0, maxRoom)
-		}
-		_, err := pipe.Exec(ctx)
-		if isForeign(err) {
-			return nil // each is checked below
-		}
-		return err
-	})
+	values, err := s.readValues(ctx, len(rooms), func(i int) (string, int64) { return roomName + rooms[i], maxRoom })
 	if err != nil {
 		return nil, err
 	}

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"livego/internal/domain"
 )
 
@@ -274,17 +272,7 @@ func (s *Store) reapply(ctx context.Context) {
 }
 
 func (s *Store) reapplyTo(ctx context.Context, rooms []string) error {
-	values := make([]*goredis.StringCmd, len(rooms))
-	err := s.do(ctx, func(ctx context.Context) error {
-		pipe := s.client.Pipeline()
-		for i, name := range rooms {
-			values[i] = pipe.GetRange(ctx, roomName+name, 0, maxRoom)
-		}
-		if _, err := pipe.Exec(ctx); !isForeign(err) {
-			return err
-		}
-		return nil
-	})
+	values, err := s.readValues(ctx, len(rooms), func(i int) (string, int64) { return roomName + rooms[i], maxRoom })
 	if err != nil {
 		return err
 	}
