@@ -167,6 +167,17 @@ type Frame struct {
 	Payload []byte
 }
 
+// IsDefault reports whether f is of a default track: by newest, the newest Program of the stream, if
+// it belongs to the same discontinuity as f, otherwise by f's own. So a viewer that starts with f
+// does not see the default change.
+func (f *Frame) IsDefault(newest *Program) bool {
+	p := f.Program
+	if p.Discontinuity == newest.Discontinuity {
+		p = newest
+	}
+	return p.IsDefault(f.Track)
+}
+
 // Meta holds the known fields of an encoder's onMetaData, limited to sane values. It informs
 // players and statistics and never sizes a buffer. It is immutable. Zero fields are unknown.
 type Meta struct {
@@ -178,4 +189,15 @@ type Meta struct {
 	SampleRate         int
 	Channels           int
 	HasVideo, HasAudio bool // which tracks it announces
+}
+
+// Kinds returns the kinds of tracks that m announces. A nil Meta announces none.
+func (m *Meta) Kinds() (s Kinds) {
+	if m != nil && m.HasVideo {
+		s |= KindsOf(Video)
+	}
+	if m != nil && m.HasAudio {
+		s |= KindsOf(Audio)
+	}
+	return s
 }

@@ -14,12 +14,25 @@ type Program struct {
 	// Discontinuity rises at each join of the timeline.
 	Discontinuity uint32
 
+	// Awaited are kinds without a track, of which one is expected to come soon.
+	Awaited Kinds
+
 	defaults [Data + 1]uint16 // by kind: the ID of the default track, plus one; 0: none
-	awaited  Kinds
 }
 
 // Kinds is a set of track kinds.
-type Kinds [Data + 1]bool
+type Kinds uint8
+
+// KindsOf returns the set of kinds.
+func KindsOf(kinds ...Kind) (s Kinds) {
+	for _, k := range kinds {
+		s |= 1 << k
+	}
+	return s
+}
+
+// Has reports whether k is in s.
+func (s Kinds) Has(k Kind) bool { return s&(1<<k) != 0 }
 
 // NewProgram returns a Program of tracks. The default of a kind is the track with the lowest ID.
 func NewProgram(tracks ...*Track) *Program {
@@ -33,10 +46,16 @@ func NewProgram(tracks ...*Track) *Program {
 	return p
 }
 
-// Has reports whether p has a track of kind k.
-func (p *Program) Has(k Kind) bool {
-	return slices.ContainsFunc(p.Tracks, func(t *Track) bool { return t.Kind == k })
+// Kinds returns the kinds of which p has a track.
+func (p *Program) Kinds() (s Kinds) {
+	for _, t := range p.Tracks {
+		s |= KindsOf(t.Kind)
+	}
+	return s
 }
+
+// Has reports whether p has a track of kind k.
+func (p *Program) Has(k Kind) bool { return p.Kinds().Has(k) }
 
 // Track returns the track of that kind and ID, nil if there is none.
 func (p *Program) Track(k Kind, id uint8) *Track {
@@ -67,9 +86,6 @@ func (p *Program) DefaultID(k Kind) (id uint8, ok bool) {
 
 // IsDefault reports whether t has the kind and ID of a default track.
 func (p *Program) IsDefault(t *Track) bool { return p.defaults[t.Kind] == uint16(t.ID)+1 }
-
-// Awaits reports whether a track of kind k is expected to come soon.
-func (p *Program) Awaits(k Kind) bool { return p.awaited[k] }
 
 // With returns p with t in the place of its track of the same kind and ID; p itself if it has t.
 func (p *Program) With(t *Track) *Program {
@@ -106,13 +122,13 @@ func (p *Program) WithDiscontinuity(n uint32) *Program {
 	return &q
 }
 
-// WithAwaited returns p with other kinds of which a track is expected.
+// WithAwaited returns p with other awaited kinds.
 func (p *Program) WithAwaited(kinds Kinds) *Program {
-	if p.awaited == kinds {
+	if p.Awaited == kinds {
 		return p
 	}
 	q := *p
-	q.awaited = kinds
+	q.Awaited = kinds
 	return &q
 }
 

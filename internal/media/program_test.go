@@ -38,10 +38,10 @@ func TestProgram(t *testing.T) {
 	if id, ok := pending.DefaultID(Video); !ok || id != 0 || pending.Default(Video) != nil || !pending.Has(Video) {
 		t.Errorf("the default is %d, %v, although it is not there yet", id, ok)
 	}
-	awaiting := p.WithAwaited(Kinds{Audio: true})
-	if !awaiting.Awaits(Audio) || awaiting.Awaits(Video) || p.Awaits(Audio) ||
-		awaiting.WithAwaited(Kinds{Audio: true}) != awaiting {
-		t.Errorf("awaits %v", awaiting.awaited)
+	awaiting := p.WithAwaited(KindsOf(Data))
+	if !awaiting.Awaited.Has(Data) || awaiting.Awaited.Has(Video) || p.Awaited != 0 || awaiting.Has(Data) ||
+		awaiting.WithAwaited(KindsOf(Data)) != awaiting {
+		t.Errorf("awaits %b", awaiting.Awaited)
 	}
 	last := &Track{Kind: Audio, ID: 255}
 	if p := NewProgram(last); p.Default(Audio) != last {

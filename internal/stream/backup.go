@@ -17,9 +17,7 @@ const maxWarm = 3 * time.Second
 func (s *stream) activate(p *Publisher) {
 	s.active.Store(p)
 	s.timeline.reconnect()
-	for k := range p.before {
-		p.before[k] = s.program.Has(media.Kind(k)) || s.program.Awaits(media.Kind(k))
-	}
+	p.before = (s.program.Kinds() | s.program.Awaited) &^ media.KindsOf(media.Data)
 	warm := p.warm
 	p.dropWarm()
 	p.pending = false

@@ -22,7 +22,7 @@ func formatProgram(p *media.Program) string {
 		}
 	}
 	for _, k := range []media.Kind{media.Video, media.Audio} {
-		if p.Awaits(k) {
+		if p.Awaited.Has(k) {
 			fmt.Fprintf(&b, " %c?", k.String()[0])
 		}
 	}

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -336,13 +337,7 @@ func (p *Publisher) setProgram(f *media.Frame, discontinuity uint32) {
 	q := p.program.With(f.Track).WithDiscontinuity(discontinuity)
 	var awaited media.Kinds
 	if p.awaitsTracks(f.Arrived) {
-		awaited = p.before
-		if m := f.Meta; m != nil && (m.HasVideo || m.HasAudio) {
-			awaited = media.Kinds{media.Video: m.HasVideo, media.Audio: m.HasAudio}
-		}
-		for k := range awaited {
-			awaited[k] = awaited[k] && !q.Has(media.Kind(k))
-		}
+		awaited = cmp.Or(f.Meta.Kinds(), p.before) &^ q.Kinds()
 	}
 	p.program = q.WithAwaited(awaited)
 	f.Program = p.program

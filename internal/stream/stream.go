@@ -62,7 +62,7 @@ func newStream(h *Hub, name domain.Name) *stream {
 	return &stream{
 		name: name, hub: h,
 		readyCh: make(chan struct{}), done: make(chan struct{}),
-		program:  new(media.Program).WithAwaited(media.Kinds{media.Video: true, media.Audio: true}),
+		program:  &media.Program{Awaited: media.KindsOf(media.Video, media.Audio)},
 		audience: make(map[string]int),
 	}
 }
@@ -113,7 +113,7 @@ func (s *stream) put(f *media.Frame) {
 	if changed {
 		s.setProgram(f.Program)
 	} else if f.Program.IsDefault(f.Track) {
-		s.repeated[f.Track.Kind] = true
+		s.repeated |= media.KindsOf(f.Track.Kind)
 	}
 	s.meta = f.Meta
 	s.ring.push(f, s.limits())
@@ -128,18 +128,8 @@ func (s *stream) put(f *media.Frame) {
 // setProgram makes p the newest Program. Frames of another track that was the default before, in
 // the same discontinuity, are random access points no more. The caller holds s.mu.
 func (s *stream) setProgram(p *media.Program) {
-	s.program, s.repeated = p, media.Kinds{}
-	s.ring.raps = slices.DeleteFunc(s.ring.raps, func(seq uint64) bool { return !s.isDefault(s.ring.at(seq)) })
-}
-
-// isDefault reports whether f is of a default track, by the newest Program of its discontinuity: a
-// viewer gets the same track from its start on. The caller holds s.mu.
-func (s *stream) isDefault(f *media.Frame) bool {
-	p := f.Program
-	if p.Discontinuity == s.program.Discontinuity {
-		p = s.program
-	}
-	return p.IsDefault(f.Track)
+	s.program, s.repeated = p, 0
+	s.ring.raps = slices.DeleteFunc(s.ring.raps, func(seq uint64) bool { return !s.ring.at(seq).IsDefault(p) })
 }
 
 // checkReady lets viewers start when all awaited tracks have come, or after Options.TrackWait. They
@@ -169,7 +159,7 @@ type waiterGroup struct {
 // that is not awaited is settled without any track.
 func (s *stream) settled(k media.Kind) bool {
 	id, _ := s.program.DefaultID(k)
-	return !s.program.Awaits(k) && (!s.program.Has(k) || id == 0 || s.repeated[k])
+	return !s.program.Awaited.Has(k) && (!s.program.Has(k) || id == 0 || s.repeated.Has(k))
 }
 
 // awaitReady waits until s is ready or ended, ctx ends, or r is closed. r is nil for a reader that

@@ -239,7 +239,7 @@ func (s *Subscriber) skip(r *ring) {
 
 // accepts reports whether the subscriber gets f. The caller holds st.mu.
 func (s *Subscriber) accepts(f *media.Frame) bool {
-	isDefault, rap := s.s.isDefault(f), f.RAP != media.NoRandomAccess
+	isDefault, rap := f.IsDefault(s.program), f.RAP != media.NoRandomAccess
 	switch {
 	case !s.all && !isDefault:
 		return false

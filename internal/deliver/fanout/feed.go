@@ -145,16 +145,7 @@ func (fd *feed) observe(frames []*media.Frame, program *media.Program) {
 // isStart reports whether a viewer may start at fr, so that a new node must start there. Without
 // video, a viewer may start at any frame, which is no reason to split a node.
 func (fd *feed) isStart(fr *media.Frame) bool {
-	return fd.video && fr.Track.Kind == media.Video && fr.RAP != media.NoRandomAccess && fd.isDefault(fr)
-}
-
-// isDefault reports whether fr is of a default track, by the newest Program of its discontinuity.
-func (fd *feed) isDefault(fr *media.Frame) bool {
-	p := fr.Program
-	if p.Discontinuity == fd.program.Discontinuity {
-		p = fd.program
-	}
-	return p.IsDefault(fr.Track)
+	return fd.video && fr.Track.Kind == media.Video && fr.RAP != media.NoRandomAccess && fr.IsDefault(fd.program)
 }
 
 // encodeAll encodes frames as nodes: a new one at each start, and where it changes which viewers can
@@ -189,7 +180,7 @@ func (fd *feed) decodableFor(fr *media.Frame) uint64 {
 		fd.trackGOPs[fr.Track.ID] = fd.gop // also of the default, which may continue as another
 		return anyGOP
 	}
-	switch isDefault := fd.isDefault(fr); {
+	switch isDefault := fr.IsDefault(fd.program); {
 	case isDefault && fr.Leading:
 		return fd.gop - 1
 	case !isDefault && fd.trackGOPs[fr.Track.ID] < fd.gop:

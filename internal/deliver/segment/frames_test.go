@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -81,7 +82,7 @@ type programmer struct {
 func (p *programmer) set(f *media.Frame) {
 	if disc := f.Program.Discontinuity; p.program == nil || p.program.Discontinuity != disc {
 		if p.program != nil {
-			p.before = media.Kinds{media.Video: p.program.Has(media.Video), media.Audio: p.program.Has(media.Audio)}
+			p.before = p.program.Kinds()
 		}
 		p.program, p.from = new(media.Program).WithDiscontinuity(disc), f.DTS
 	}
@@ -91,13 +92,7 @@ func (p *programmer) set(f *media.Frame) {
 	}
 	var awaited media.Kinds
 	if f.DTS-p.from < p.trackWait {
-		awaited = p.before
-		if m := f.Meta; m != nil && (m.HasVideo || m.HasAudio) {
-			awaited = media.Kinds{media.Video: m.HasVideo, media.Audio: m.HasAudio}
-		}
-		for k := range awaited {
-			awaited[k] = awaited[k] && !q.Has(media.Kind(k))
-		}
+		awaited = cmp.Or(f.Meta.Kinds(), p.before) &^ q.Kinds()
 	}
 	p.program = q.WithAwaited(awaited)
 	f.Program = p.program

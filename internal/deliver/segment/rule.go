@@ -405,7 +405,7 @@ func (r *rule) awaitsTrack(f *media.Frame) bool {
 		return false
 	}
 	t := f.Program.Default(missing)
-	return f.Program.Awaits(missing) || t != nil && Carries(t)
+	return f.Program.Awaited.Has(missing) || t != nil && Carries(t)
 }
 
 // firstSegmentDue reports whether a duration is enough for the first segment of a stream session,

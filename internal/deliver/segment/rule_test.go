@@ -87,7 +87,7 @@ func TestDecide(t *testing.T) {
 	both := func(to time.Duration) []*media.Frame {
 		return interleave(video(0, to, 40*ms, 2*time.Second), audio(0, to))
 	}
-	announced := func(f *media.Frame) { f.Program = f.Program.WithAwaited(media.Kinds{media.Audio: true}) }
+	announced := func(f *media.Frame) { f.Program = f.Program.WithAwaited(media.KindsOf(media.Audio)) }
 	parts := Options{Part: 200 * ms}
 	for _, tt := range []struct {
 		name   string

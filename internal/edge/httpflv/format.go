@@ -76,7 +76,7 @@ func (f format) AllTracks() bool { return f.dialect.Multitrack }
 // An encoder encodes a stream as an FLV file.
 type encoder struct {
 	format
-	declared *media.Program // what the file header declares
+	declared media.Kinds // by the file header
 	pre      flv.Preamble
 	primed   bool
 	tags     []flv.Tag
@@ -130,8 +130,8 @@ func (e *encoder) AppendFrames(parts [][]byte, frames []*media.Frame, program *m
 }
 
 func (e *encoder) declareTracks(f *media.Frame, program *media.Program) {
-	if e.declared == nil {
-		e.declared = program.With(f.Track)
+	if e.declared == 0 {
+		e.declared = program.Kinds() | f.Program.Kinds()
 	}
 }
 
