@@ -404,6 +404,37 @@ func TestLeadingPictures(t *testing.T) {
 	})
 }
 
+// TestNoStartWithAnotherDefault has another video track become the default: viewers that join then do
+// not start with the one before.
+func TestNoStartWithAnotherDefault(t *testing.T) {
+	r := newHarness(t, 1, Options{GOPs: 2})
+	fd := newFeed(r.broadcaster, feedKey{movie, recordFormat{}}, func() {})
+	v0, v1 := &media.Track{Kind: media.Video}, &media.Track{Kind: media.Video, ID: 1}
+	write := func(track *media.Track, program *media.Program) {
+		f := &media.Frame{Track: track, Program: program, RAP: media.Keyframe, Arrived: time.Now(), Payload: []byte("f")}
+		fd.observe([]*media.Frame{f}, program)
+		if err := fd.encodeAll([]*media.Frame{f}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := media.NewProgram(v1)
+	write(v1, one)
+	if fd.startNode(false) != fd.last {
+		t.Fatal("no start at the keyframe")
+	}
+	pending := one.WithDefault(v0)
+	fd.observe([]*media.Frame{{Track: v1, Program: pending}}, pending)
+	if fd.startNode(false) != nil {
+		t.Error("a viewer starts with the track that was the default before")
+	}
+	write(v0, pending.With(v0))
+	write(v0, pending.With(v0).WithDiscontinuity(1))
+	write(v1, one.WithDiscontinuity(2))
+	if len(fd.starts) != 3 {
+		t.Errorf("%d starts, want those of all discontinuities", len(fd.starts))
+	}
+}
+
 func TestAudioOnlyStartsOneSecondBack(t *testing.T) {
 	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
 		r := newHarness(t, Options{})

@@ -76,7 +76,7 @@ type feedEncoder struct {
 func newFeed(f *Broadcaster, key feedKey, cancel context.CancelFunc) *feed {
 	return &feed{feedKey: key, broadcaster: f, cancel: cancel, refs: 1, last: new(node),
 		viewers:     make([]atomic.Int32, f.engine.size()),
-		feedEncoder: feedEncoder{enc: key.format.NewEncoder()}}
+		feedEncoder: feedEncoder{enc: key.format.NewEncoder(), program: new(media.Program)}}
 }
 
 // maxNodeFrames is the most frames of one node.
@@ -129,17 +129,22 @@ func (fd *feed) read(ctx context.Context, gops int) error {
 	}
 }
 
-// observe records the tracks and the metadata of frames.
+// observe records the tracks and the metadata of frames. If another video track becomes the default,
+// no viewer starts with the one before any more.
 func (fd *feed) observe(frames []*media.Frame, program *media.Program) {
 	meta := frames[len(frames)-1].Meta
 	if program == fd.program && meta == fd.meta {
 		return
 	}
+	before := fd.program
 	fd.program, fd.meta = program, meta
 	fd.config++
 	fd.mu.Lock()
 	defer fd.mu.Unlock()
 	fd.video = program.Has(media.Video)
+	if t := before.Default(media.Video); t != nil && before.Discontinuity == program.Discontinuity && !program.IsDefault(t) {
+		fd.starts = nil
+	}
 }
 
 // isStart reports whether a viewer may start at fr, so that a new node must start there. Without
