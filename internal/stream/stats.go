@@ -19,7 +19,7 @@ type Info struct {
 	Program      *media.Program
 	Meta         *media.Meta
 	BatchWindows map[string]time.Duration // the batching windows in use, by the viewers' protocol
-	Skips        uint64                   // how often viewers skipped to a newer keyframe
+	Viewers      map[string]ProtoStats    // by the viewers' protocol
 	Off          []string                 // parts of the server that have failed and are off: see Consumer
 	Publishers   []ConnInfo
 }
@@ -142,28 +142,28 @@ func (h *Hub) Ready(name domain.Name) bool {
 	return s.ready && s.ended == nil
 }
 
-// info describes s.
+// info describes s. The lock is held for a time that does not depend on the viewers.
 func (s *stream) info(now time.Time) Info {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	in := Info{
-		Name: s.name, Since: s.started, Epoch: s.epoch, Held: !s.published(),
-		Frames: s.ring.head, Program: s.program, Meta: s.meta,
-		BatchWindows: make(map[string]time.Duration), Skips: s.skips.Load(),
-		Off: slices.Clone(s.off),
-	}
-	for proto := range s.audience {
-		in.BatchWindows[proto] = 0
-	}
-	for _, r := range s.readers {
-		if s.audience[r.opt.Proto] > 0 {
-			in.BatchWindows[r.opt.Proto] = max(in.BatchWindows[r.opt.Proto], r.window)
+	in := Info{Name: s.name, BatchWindows: make(map[string]time.Duration), Viewers: s.counters.stats()}
+	for proto, sum := range in.Viewers {
+		if sum.Viewers > 0 {
+			in.BatchWindows[proto] = 0
 		}
 	}
-	for _, p := range s.pubs {
+	s.mu.RLock()
+	in.Since, in.Epoch, in.Held, in.Frames = s.started, s.epoch, !s.published(), s.ring.head
+	in.Program, in.Meta, in.Off = s.program, s.meta, slices.Clone(s.off)
+	for _, r := range s.readers {
+		if window, ok := in.BatchWindows[r.opt.Proto]; ok {
+			in.BatchWindows[r.opt.Proto] = max(window, r.window)
+		}
+	}
+	pubs, active, unreliable := s.pubs, s.active.Load(), s.timeline.unreliable()
+	s.mu.RUnlock()
+	for _, p := range pubs {
 		if p != nil {
-			c := p.info(now, s.active.Load() == p)
-			c.ArrivalTimestamps = c.Active && s.timeline.unreliable()
+			c := p.info(now, p == active)
+			c.ArrivalTimestamps = c.Active && unreliable
 			in.Publishers = append(in.Publishers, c)
 		}
 	}

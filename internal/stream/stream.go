@@ -40,7 +40,7 @@ type stream struct {
 	viewers   viewerList
 	active    atomic.Pointer[Publisher] // the publisher whose frames go into the ring; set under mu
 	newestDTS atomic.Int64              // DTS of the newest frame
-	skips     atomic.Uint64
+	counters  protoCounters
 
 	mu              sync.RWMutex
 	ring            ring
@@ -51,7 +51,6 @@ type stream struct {
 	program         *media.Program // of the newest frame
 	repeated        media.Kinds    // the default track has sent another frame since program changed
 	meta            *media.Meta
-	audience        map[string]int // number of viewers by each protocol
 	readers         []*Subscriber
 	pictureInterval frameInterval // time between pictures
 	deferred        deferredWake  // wakes readers that wait for a stream time
@@ -62,8 +61,7 @@ func newStream(h *Hub, name domain.Name) *stream {
 	return &stream{
 		name: name, hub: h,
 		readyCh: make(chan struct{}), done: make(chan struct{}),
-		program:  &media.Program{Awaited: media.KindsOf(media.Video, media.Audio)},
-		audience: make(map[string]int),
+		program: &media.Program{Awaited: media.KindsOf(media.Video, media.Audio)},
 	}
 }
 

@@ -32,6 +32,7 @@ type Viewer struct {
 	reason       error // why kicked was closed; read after kicked
 	kickOnce     sync.Once
 	leaveOnce    sync.Once
+	counter      *protoCounter // nil for a part of the server
 	release      func()        // of ViewerOptions.Reserve; nil if there is none
 	expiry       *time.Timer   // nil if it never expires
 	skips        atomic.Uint64 // how often it skipped to a newer keyframe
@@ -53,8 +54,11 @@ func (h *Hub) Join(name domain.Name, o ViewerOptions) (*Viewer, error) {
 			return nil, err
 		}
 	}
+	if !o.Internal {
+		v.counter = s.counters.of(o.Proto)
+		v.counter.viewers.Add(1)
+	}
 	s.viewers.add(v, &h.ids)
-	s.countViewer(o, 1)
 	if !o.Expires.IsZero() {
 		v.expiry = time.AfterFunc(time.Until(o.Expires), func() {
 			v.kick(domain.CodeErrorf(domain.Denied, domain.SessionExpired, "session expired: get a new token"))
@@ -68,7 +72,9 @@ func (h *Hub) Join(name domain.Name, o ViewerOptions) (*Viewer, error) {
 func (v *Viewer) Leave() {
 	v.leaveOnce.Do(func() {
 		v.s.viewers.remove(v)
-		v.s.countViewer(v.opt, -1)
+		if v.counter != nil {
+			v.counter.viewers.Add(-1)
+		}
 		if v.release != nil {
 			v.release()
 		}
@@ -83,18 +89,6 @@ func (v *Viewer) Leave() {
 func (v *Viewer) emit(t EventType) {
 	if !v.opt.Internal {
 		v.s.hub.observers.send(Event{Type: t, Name: v.s.name, Viewer: v.id})
-	}
-}
-
-// countViewer adds n viewers with options o.
-func (s *stream) countViewer(o ViewerOptions, n int) {
-	if o.Internal {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.audience[o.Proto] += n; s.audience[o.Proto] == 0 {
-		delete(s.audience, o.Proto)
 	}
 }
 
@@ -132,6 +126,9 @@ func (v *Viewer) observeBytes(video, audio int, now time.Time) {
 	if audio > 0 {
 		v.audio.add(audio, at)
 	}
+	if v.counter != nil {
+		v.counter.bytes.Add(uint64(video + audio))
+	}
 }
 
 // ObserveProgress records that frames up to dts, with so many payload bytes, were sent to the
@@ -144,7 +141,9 @@ func (v *Viewer) ObserveProgress(video, audio int, dts time.Duration, now time.T
 // Skip records that the viewer had fallen behind and skipped to a newer keyframe.
 func (v *Viewer) Skip() {
 	v.skips.Add(1)
-	v.s.skips.Add(1)
+	if v.counter != nil {
+		v.counter.skips.Add(1)
+	}
 	v.emit(Skipped)
 }
 

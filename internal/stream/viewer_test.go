@@ -2,6 +2,7 @@ package stream
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -72,4 +73,36 @@ func TestTextsAreTruncated(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestProtoStats counts viewers by protocol, also those that have left, but no part of the server.
+func TestProtoStats(t *testing.T) {
+	h := NewHub(Options{})
+	defer h.Close()
+	mustPublish(t, h, PublishOptions{})
+	join := func(proto string, internal bool) *Viewer {
+		v, err := h.Join(movie, ViewerOptions{Proto: proto, Internal: internal})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.ObserveBytes(100, 10)
+		v.Skip()
+		return v
+	}
+	check := func(want map[string]ProtoStats) {
+		t.Helper()
+		if in, _ := h.Info(movie); !maps.Equal(in.Viewers, want) {
+			t.Errorf("%v, want %v", in.Viewers, want)
+		}
+	}
+	check(nil)
+	join("flv", true)
+	check(nil)
+	first, second := join("flv", false), join("flv", false)
+	join("hls", false)
+	check(map[string]ProtoStats{"flv": {2, 220, 2}, "hls": {1, 110, 1}})
+	first.Leave()
+	first.Leave() // must count once
+	second.Leave()
+	check(map[string]ProtoStats{"flv": {0, 220, 2}, "hls": {1, 110, 1}})
 }

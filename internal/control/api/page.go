@@ -178,13 +178,14 @@ func (s *server) describeStream(in stream.Info, host string, now time.Time) stre
 		d.Tracks = append(d.Tracks, trackData{Kind: t.Kind.String(), Facts: facts})
 	}
 	d.Skipped, d.Off = active.Skipped.Total(), strings.Join(in.Off, ", ")
-	count, lag := map[string]int{}, time.Duration(0)
+	for _, sum := range in.Viewers {
+		d.Viewers += sum.Viewers
+	}
+	d.Protos = formatProtocols(in.Viewers)
+	lag := time.Duration(0)
 	for v := range s.viewers(in.Name, make([]stream.ConnInfo, statBatch)) {
-		d.Viewers++
-		count[v.Proto]++
 		lag = max(lag, v.Delay)
 	}
-	d.Protos = formatProtocols(count)
 	if lag >= time.Second {
 		d.Lag = fmt.Sprintf("%.1f s", lag.Seconds())
 	}
@@ -239,11 +240,14 @@ func describePublisher(c stream.ConnInfo, m *media.Meta) string {
 }
 
 // formatProtocols returns the number of viewers by protocol, the largest first.
-func formatProtocols(count map[string]int) string {
-	names := slices.Collect(maps.Keys(count))
-	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b)) })
+func formatProtocols(sums map[string]stream.ProtoStats) string {
+	names := slices.Collect(maps.Keys(sums))
+	names = slices.DeleteFunc(names, func(n string) bool { return sums[n].Viewers == 0 })
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(sums[b].Viewers, sums[a].Viewers), cmp.Compare(a, b))
+	})
 	for i, n := range names {
-		names[i] = fmt.Sprintf("%d %s", count[n], n)
+		names[i] = fmt.Sprintf("%d %s", sums[n].Viewers, n)
 	}
 	return strings.Join(names, ", ")
 }

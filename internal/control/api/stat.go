@@ -1,6 +1,8 @@
 package api
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"io"
 	"iter"
@@ -46,6 +48,16 @@ type connStats struct {
 	Delay  *int64  `json:"delay_ms,omitzero"`    // from the newest frame to the last one sent; not for HLS
 	Queued *int    `json:"queue_bytes,omitzero"` // bytes of that in the kernel's send buffer; not for HLS
 	Skips  *uint64 `json:"skips,omitzero"`       // for a publisher: of all its players so far
+
+	// Players is for publishers: the sums of their players, by protocol.
+	Players map[string]protoStats `json:"players,omitzero"`
+}
+
+// protoStats sums up the players of a stream by one protocol.
+type protoStats struct {
+	Count int    `json:"count"` // of now
+	Bytes uint64 `json:"bytes"` // so far, also of those that have left
+	Skips uint64 `json:"skips"` // so far
 }
 
 // unusableTrack is a track that is published but not sent to viewers.
@@ -80,59 +92,137 @@ const statBatch = 256
 // not grow with the number of players.
 func (s *server) liveStats(names []domain.Name) streamedJSON {
 	return func(w io.Writer) error {
-		list := func(name string, fill func(add func(connStats) error) error) error {
-			if _, err := io.WriteString(w, name+":"); err != nil {
-				return err
+		l := newStatWriter(w)
+		l.startList(`{"publishers":`)
+		for _, name := range names {
+			in, _ := s.Hub.Info(name)
+			for _, c := range in.Publishers {
+				l.add(l.publisher(in, c))
 			}
-			before := "["
-			err := fill(func(c connStats) error {
-				data, err := json.Marshal(c)
-				if err != nil {
-					return err
-				}
-				_, err = io.WriteString(w, before+string(data))
-				before = ","
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			after := "]"
-			if before == "[" {
-				after = "null"
-			}
-			_, err = io.WriteString(w, after)
-			return err
 		}
-		if err := list(`{"publishers"`, func(add func(connStats) error) error {
-			for _, name := range names {
-				in, _ := s.Hub.Info(name)
-				for _, c := range in.Publishers {
-					if err := add(publisherStats(in, c)); err != nil {
-						return err
-					}
-				}
+		l.endList()
+		l.startList(`,"players":`)
+		buf := make([]stream.ConnInfo, statBatch)
+		for _, name := range names {
+			for c := range s.viewers(name, buf) {
+				l.add(l.player(name, c))
 			}
-			return nil
-		}); err != nil {
-			return err
 		}
-		if err := list(`,"players"`, func(add func(connStats) error) error {
-			buf := make([]stream.ConnInfo, statBatch)
-			for _, name := range names {
-				for c := range s.viewers(name, buf) {
-					if err := add(playerStats(name, c)); err != nil {
-						return err
-					}
-				}
-			}
-			return nil
-		}); err != nil {
-			return err
-		}
-		_, err := io.WriteString(w, "}")
-		return err
+		l.endList()
+		l.write("}")
+		return l.err
 	}
+}
+
+// A statWriter writes lists of connStats. A list may have 10,000 of them, ten times a second.
+type statWriter struct {
+	w       io.Writer
+	err     error // of the first write that failed
+	n       int   // entries of the current list
+	entry   connStats
+	buf     bytes.Buffer
+	encoder *json.Encoder     // writes entry to buf
+	shown   map[string]string // redacted URLs of stream: most players of a stream have one URL
+	stream  domain.Name
+}
+
+// maxShown bounds statWriter.shown.
+const maxShown = 64
+
+func newStatWriter(w io.Writer) *statWriter {
+	l := &statWriter{w: w}
+	l.encoder = json.NewEncoder(&l.buf)
+	return l
+}
+
+func (l *statWriter) write(text string) {
+	if l.err == nil {
+		_, l.err = io.WriteString(l.w, text)
+	}
+}
+
+func (l *statWriter) startList(name string) {
+	l.n = 0
+	l.write(name)
+}
+
+func (l *statWriter) endList() {
+	if l.n == 0 {
+		l.write("null")
+	} else {
+		l.write("]")
+	}
+}
+
+func (l *statWriter) add(c connStats) {
+	before := ","
+	if l.n == 0 {
+		before = "["
+	}
+	l.n++
+	l.write(before)
+	l.entry = c
+	l.buf.Reset()
+	err := l.encoder.Encode(&l.entry)
+	if l.err = cmp.Or(l.err, err); l.err == nil {
+		_, l.err = l.w.Write(bytes.TrimSuffix(l.buf.Bytes(), []byte("\n")))
+	}
+}
+
+func (l *statWriter) publisher(in stream.Info, c stream.ConnInfo) connStats {
+	p := l.statsOf(in.Name, &c)
+	p.BatchWindowMS = make(map[string]int64, len(in.BatchWindows))
+	for proto, window := range in.BatchWindows {
+		p.BatchWindowMS[proto] = window.Milliseconds()
+	}
+	skips := uint64(0)
+	for proto, sum := range in.Viewers {
+		if p.Players == nil {
+			p.Players = make(map[string]protoStats)
+		}
+		p.Players[proto] = protoStats{sum.Viewers, sum.Bytes, sum.Skips}
+		skips += sum.Skips
+	}
+	p.ArrivalTimestamps, p.Skips, p.Off = c.ArrivalTimestamps, &skips, in.Off
+	p.Skipped, p.SilentFrames = c.Skipped.Skipped, c.Skipped.Silent
+	for _, t := range c.Skipped.Unusable {
+		p.Unusable = append(p.Unusable, unusableTrack{t.Kind.String(), t.ID, t.Codec, t.Reason})
+	}
+	return p
+}
+
+func (l *statWriter) player(name domain.Name, c *stream.ConnInfo) connStats {
+	p := l.statsOf(name, c)
+	p.Proto = c.Proto
+	if c.DelayKnown {
+		p.Delay, p.Queued, p.Skips = new(c.Delay.Milliseconds()), &c.Queued, &c.Skips
+	}
+	return p
+}
+
+func (l *statWriter) statsOf(name domain.Name, c *stream.ConnInfo) connStats {
+	return connStats{
+		Key:             name.String(),
+		URL:             l.redactURL(c.URL, name),
+		StreamID:        c.ID,
+		VideoTotalBytes: c.VideoBytes,
+		VideoSpeed:      uint64(math.Round(c.VideoKbps)),
+		AudioTotalBytes: c.AudioBytes,
+		AudioSpeed:      uint64(math.Round(c.AudioKbps)),
+	}
+}
+
+// redactURL is redactURL, once for each URL.
+func (l *statWriter) redactURL(raw string, name domain.Name) string {
+	if l.stream != name || len(l.shown) >= maxShown {
+		l.stream, l.shown = name, make(map[string]string)
+	}
+	shown, ok := l.shown[raw]
+	if !ok {
+		shown = redactURL(raw, name)
+		l.shown[raw] = shown
+	}
+	return shown
 }
 
 // viewers iterates over the viewers of name. It copies as many as fit into buf at a time; a yielded
@@ -170,41 +260,6 @@ func (s *server) findStream(room string) (stream.Info, error) {
 		return stream.Info{}, notFound
 	}
 	return in, nil
-}
-
-func publisherStats(in stream.Info, c stream.ConnInfo) connStats {
-	p := statsOf(in.Name, &c)
-	p.BatchWindowMS = make(map[string]int64, len(in.BatchWindows))
-	for proto, window := range in.BatchWindows {
-		p.BatchWindowMS[proto] = window.Milliseconds()
-	}
-	p.ArrivalTimestamps, p.Skips, p.Off = c.ArrivalTimestamps, &in.Skips, in.Off
-	p.Skipped, p.SilentFrames = c.Skipped.Skipped, c.Skipped.Silent
-	for _, t := range c.Skipped.Unusable {
-		p.Unusable = append(p.Unusable, unusableTrack{t.Kind.String(), t.ID, t.Codec, t.Reason})
-	}
-	return p
-}
-
-func playerStats(name domain.Name, c *stream.ConnInfo) connStats {
-	p := statsOf(name, c)
-	p.Proto = c.Proto
-	if c.DelayKnown {
-		p.Delay, p.Queued, p.Skips = new(c.Delay.Milliseconds()), &c.Queued, &c.Skips
-	}
-	return p
-}
-
-func statsOf(name domain.Name, c *stream.ConnInfo) connStats {
-	return connStats{
-		Key:             name.String(),
-		URL:             redactURL(c.URL, name),
-		StreamID:        c.ID,
-		VideoTotalBytes: c.VideoBytes,
-		VideoSpeed:      uint64(math.Round(c.VideoKbps)),
-		AudioTotalBytes: c.AudioBytes,
-		AudioSpeed:      uint64(math.Round(c.AudioKbps)),
-	}
 }
 
 // redactURL returns raw without secrets. The edges leave secrets out already; this is a second

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"slices"
 	"strings"
@@ -24,7 +25,8 @@ func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 const (
 	moviePublisher = `{"key":"live/movie","url":"rtmp://localhost:1935/live/movie","stream_id":1,` +
 		`"video_total_bytes":312500,"video_speed":2500,"audio_total_bytes":16000,"audio_speed":128,` +
-		`"gather_ms":{"flv":0,"hls":0},"skips":1}`
+		`"gather_ms":{"flv":0,"hls":0},"skips":1,` +
+		`"players":{"flv":{"count":1,"bytes":125000,"skips":1},"hls":{"count":1,"bytes":8000,"skips":0}}}`
 	moviePlayers = `{"key":"live/movie","url":"http://127.0.0.1:7001/live/movie.flv","stream_id":3,` +
 		`"video_total_bytes":125000,"video_speed":1000,"audio_total_bytes":0,"audio_speed":0,` +
 		`"proto":"flv","delay_ms":80,"queue_bytes":16427,"skips":1},` +
@@ -239,4 +241,29 @@ func TestFailedConsumer(t *testing.T) {
 		t.Error(got)
 	}
 	wantText(t, text(s.get("/").Body.String()), "off hls, after repeated failures: see the log")
+}
+
+// BenchmarkLiveStat lists 10,000 players.
+func BenchmarkLiveStat(b *testing.B) {
+	hub := stream.NewHub(stream.Options{})
+	defer hub.Close()
+	name := domain.Name{App: "live", Room: "movie"}
+	if _, err := hub.Publish(b.Context(), name, stream.PublishOptions{Proto: "rtmp"}); err != nil {
+		b.Fatal(err)
+	}
+	now := time.Now()
+	for i := range 10_000 {
+		v, err := hub.Join(name, stream.ViewerOptions{Proto: "flv", Remote: fmt.Sprintf("192.0.2.1:%d", i),
+			URL: "http://127.0.0.1:7001/live/movie.flv"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		v.ObserveProgress(100_000, 10_000, time.Second, now)
+		v.AttachSocket(func() int { return 1000 })
+	}
+	s := &server{Options: Options{Hub: hub}}
+	b.ReportAllocs()
+	for b.Loop() {
+		streamEnvelope(httptest.NewRecorder(), s.liveStats(hub.Names()))
+	}
 }
