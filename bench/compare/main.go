@@ -32,6 +32,8 @@ type options struct {
 	results              string
 	server               []string // additional arguments of the measured livego
 	bench                []string // additional arguments of livego bench
+	polled               []string // binaries for comparePolls
+	rounds               int
 }
 
 func main() {
@@ -48,6 +50,7 @@ func parse(args []string) (options, error) {
 	var (
 		o                                       options
 		viewers, windows, protos, server, bench string
+		polled                                  string
 	)
 	f := flag.NewFlagSet("compare", flag.ContinueOnError)
 	f.StringVar(&o.livego, "livego", "bin/livego", "the livego binary, used as server and as bench")
@@ -64,11 +67,15 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.results, "json", "", "write all results to this file")
 	f.StringVar(&server, "server", "", "additional arguments of the measured livego")
 	f.StringVar(&bench, "bench", "", "additional arguments of livego bench, such as --bitrate=500")
+	f.StringVar(&polled, "polls", "", "livego binaries, separated by commas: measure only these, with and without polls "+
+		"of /stat/livestat in turn")
+	f.IntVar(&o.rounds, "rounds", 3, "how often -polls measures each")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
 	o.server, o.bench = strings.Fields(server), strings.Fields(bench)
-	o.protos = strings.FieldsFunc(protos, func(r rune) bool { return r == ',' })
+	comma := func(r rune) bool { return r == ',' }
+	o.protos, o.polled = strings.FieldsFunc(protos, comma), strings.FieldsFunc(polled, comma)
 	var err1, err2 error
 	o.viewers, err1 = parseInts(viewers)
 	o.windows, err2 = parseInts(windows)
@@ -101,6 +108,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	o, err := parse(args)
 	if err != nil {
 		return err
+	}
+	if len(o.polled) > 0 {
+		return o.comparePolls(ctx, stdout, stderr)
 	}
 	var (
 		rows   []row

@@ -35,6 +35,7 @@ type benchCmd struct {
 
 	Storm     int           `placeholder:"N" help:"N more viewers join when the measurement starts. They are reported apart: the latency is that of the viewers that were watching."`
 	StormJoin time.Duration `default:"5s" help:"Time over which the viewers of --storm join."`
+	Poll      string        `placeholder:"URL" help:"Request this URL ten times a second during the measurement, such as the statistics of the server."`
 	HTTP2     bool          `name:"http2" help:"Play https:// by HTTP/2."`
 	TLSResume bool          `name:"tls-resume" help:"Viewers resume a TLS session instead of a full handshake."`
 
@@ -105,7 +106,7 @@ func (c benchCmd) options(ctx context.Context, e *env) (bench.Options, error) {
 		Bitrate: c.Bitrate * 1000, FPS: c.FPS, GOP: c.GOP, File: c.File,
 		Settle: c.Settle, Viewers: c.Viewers, Join: c.Join, Duration: c.Duration, Check: c.Check,
 		PIDs: c.PID, RecvBuffer: c.RecvBuf, Insecure: c.Insecure,
-		Storm: c.Storm, StormJoin: c.StormJoin, HTTP2: c.HTTP2, TLSResume: c.TLSResume,
+		Storm: c.Storm, StormJoin: c.StormJoin, HTTP2: c.HTTP2, TLSResume: c.TLSResume, Poll: c.Poll,
 	}
 	play := c.Play
 	if len(play) == 0 {

@@ -47,6 +47,9 @@ type Options struct {
 	HTTP2     bool // play https:// by HTTP/2, except WebSocket
 	TLSResume bool // resume a TLS session in each handshake of a viewer
 
+	Poll         string        // a URL that is requested while the window is open, such as a server's statistics
+	PollInterval time.Duration // default 100 ms
+
 	PIDs       []int // of the server under test; empty: the processes that listen at the addresses
 	RecvBuffer int   // receive buffer of a viewer in bytes; 0: half a second of the stream, -1: the system's default
 	Insecure   bool  // accept any certificate
@@ -80,6 +83,7 @@ func (o Options) withDefaults() Options {
 	o.Viewers = cmp.Or(o.Viewers, 1)
 	o.Duration = cmp.Or(o.Duration, 20*time.Second)
 	o.StormJoin = cmp.Or(o.StormJoin, 5*time.Second)
+	o.PollInterval = cmp.Or(o.PollInterval, 100*time.Millisecond)
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
 	}
@@ -123,6 +127,7 @@ type run struct {
 	targets    []*target
 	stats      []*viewerStats // one for each viewer group
 	storm      []*viewerStats // of the viewers of Options.Storm
+	poller     *poller        // nil without Options.Poll
 	arrivals   *partArrivals
 	sessions   tls.ClientSessionCache // nil: full handshakes
 	load       loadMonitor
@@ -227,6 +232,10 @@ func (r *run) measure(ctx context.Context, start func(func(context.Context) erro
 	}
 	r.load.start = r.load.sample()
 	r.connected = r.countConnected()
+	if r.Poll != "" {
+		r.poller = &poller{url: r.Poll, interval: r.PollInterval, done: make(chan struct{})}
+		start(func(ctx context.Context) error { r.poller.run(ctx, r.Duration); return nil })
+	}
 	if err := r.startViewers(start, r.storm, r.Storm, r.Viewers, r.StormJoin); err != nil {
 		return err
 	}
@@ -444,6 +453,9 @@ func (r *run) result() *Result {
 		Delivery: r.delivery(sum),
 		Latency:  sum.latency.percentiles(), PartSpread: sum.partSpread.percentiles(),
 		Server: r.load.serverLoad(r.idle, r.connected), Bench: r.load.benchLoad(&sum.readDelay),
+	}
+	if r.poller != nil {
+		res.Polls = r.poller.result()
 	}
 	if r.Storm > 0 {
 		storm := total(r.storm).joins(r.Storm)

@@ -60,6 +60,9 @@ func (r *Result) WriteText(w io.Writer) error {
 		problems(s.Viewers)
 		joins(*s)
 	}
+	if p := r.Polls; p != nil && p.Requests > 0 {
+		line("polls", "%d of %.0f kB each, response %s", p.Requests, float64(p.Bytes)/1000/float64(p.Requests), p.Response)
+	}
 	if r.EncoderBlocked.Count > 0 {
 		line("encoder blocked", "%s", r.EncoderBlocked)
 	}

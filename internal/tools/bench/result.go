@@ -23,6 +23,7 @@ type Result struct {
 	// Storm is how the viewers of a join storm joined, nil without one. Nothing else of them counts
 	// here: Latency is that of the viewers that were watching.
 	Storm *Joins `json:"storm,omitempty"`
+	Polls *Polls `json:"polls,omitempty"` // nil without Options.Poll
 	// EncoderBlocked is how long writing a message to the server took.
 	EncoderBlocked Percentiles `json:"encoder_blocked_ms"`
 	Server         *ServerLoad `json:"server,omitempty"`
@@ -114,6 +115,10 @@ func (r *Result) Failures() []string {
 		addIf(s.Viewers.Joined < s.Viewers.Wanted, "%d of %d viewers of the storm received no keyframe",
 			s.Viewers.Wanted-s.Viewers.Joined, s.Viewers.Wanted)
 		addIf(s.Viewers.Lost > 0, "%d viewers of the storm were disconnected", s.Viewers.Lost)
+	}
+	if p := r.Polls; p != nil {
+		addIf(p.Requests == 0, "%s was never requested: it does not respond", p.URL)
+		addIf(p.Failed > 0, "%d of %d requests to %s failed", p.Failed, p.Requests, p.URL)
 	}
 	for _, why := range r.Bench.Void {
 		addIf(true, "result void: the bench was the bottleneck: %s", why)

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -441,6 +442,40 @@ func TestJoinStorm(t *testing.T) {
 	if err := result.WriteText(&text); err != nil ||
 		!strings.Contains(text.String(), "join storm       10 of 10 more viewers") {
 		t.Errorf("%v\n%s", err, &text)
+	}
+}
+
+// TestPolls requests a URL while viewers play. Failed requests are reported.
+func TestPolls(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusOK, http.StatusForbidden} {
+		r := newTestServer(t)
+		url := "rtmp://" + r.serve(t, listen(t), r.rtmp) + "/live/bench"
+		web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			io.WriteString(w, "statistics")
+		}))
+		defer web.Close()
+		result, err := Run(t.Context(), Options{
+			Publish: []string{url}, Play: []string{url}, Bitrate: 500_000, Duration: time.Second, Poll: web.URL,
+			PollInterval: 10 * time.Millisecond,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := result.Polls
+		if p.Requests == 0 || p.Bytes != int64(p.Requests*len("statistics")) || p.Response.Count != uint64(p.Requests) {
+			t.Errorf("status %d: %+v", status, p)
+		}
+		if (p.Failed == 0) != (status == http.StatusOK) || p.Failed > 0 && p.Failed != p.Requests {
+			t.Errorf("status %d: %d of %d failed", status, p.Failed, p.Requests)
+		}
+		failed := slices.ContainsFunc(result.Failures(), func(s string) bool { return strings.Contains(s, "requests to") })
+		var text strings.Builder
+		if err := result.WriteText(&text); err != nil || !strings.Contains(text.String(), "polls   ") ||
+			failed != (status != http.StatusOK) {
+			t.Errorf("%v\n%s", err, &text)
+		}
 	}
 }
 
