@@ -818,3 +818,42 @@ func TestBackupGoesIdle(t *testing.T) {
 		}
 	})
 }
+
+// TestEventsAreInOrder has encoders start, lose and end one stream at once: its events arrive in an
+// order that is possible.
+func TestEventsAreInOrder(t *testing.T) {
+	const rounds = 500
+	h := NewHub(Options{Hold: time.Hour, HoldClean: 0})
+	events, lost, stop := h.Observe(4*4*rounds, false)
+	defer stop()
+	var encoders sync.WaitGroup
+	for range 4 {
+		encoders.Go(func() {
+			for round := range rounds {
+				p, err := h.Publish(t.Context(), movie, PublishOptions{Takeover: domain.TakeoverAlways})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_ = p.Write(video(0, true)) // fails if another has taken over
+				p.End(EndReason(round % 2))
+			}
+		})
+	}
+	encoders.Wait()
+	h.Close()
+	follows := map[EventType][]EventType{
+		Started: {Ended}, Held: {Started, Resumed}, Resumed: {Started, Held, Resumed}, Ended: {Started, Held, Resumed},
+	}
+	last := Ended
+	for n := 1; len(events) > 0; n++ {
+		e := <-events
+		if !slices.Contains(follows[e.Type], last) {
+			t.Fatalf("event %d: %s after %s", n, e.Type, last)
+		}
+		last = e.Type
+	}
+	if last != Ended || lost() > 0 {
+		t.Errorf("the last event is %s, and %d were lost", last, lost())
+	}
+}
