@@ -180,6 +180,20 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 	a.viewers = viewerhttp.New(viewerhttp.Options{
 		Apps: apps, FLV: flv.Serve, HLS: a.hls, Proxies: a.proxies, WriteTimeout: cfg.WriteTimeout,
 	})
+	if err := a.buildConsumers(auth.NewChain(nil, streamAuth.AuthenticateOperator, admit)); err != nil {
+		return err
+	}
+	a.buildAPI(adminAuth)
+	a.background = append(a.background, a.hls.Run, a.relays.Run, sequences.Run, batches.Run, memory.TuneGC,
+		func(ctx context.Context) {
+			a.store.Run(ctx, auth.Revoker{Hub: a.hub}.Revoke, func(app, room string) { a.endSessions(app, room) })
+		})
+	return nil
+}
+
+// buildConsumers creates what else reads and writes streams: webhook events, relays and recordings.
+func (a *App) buildConsumers(pulls domain.Authorizer) (err error) {
+	cfg := a.cfg
 	var relayFailed func(domain.RelayStatus)
 	var recordingFinished func(domain.Recording)
 	if cfg.Hook.Events != "" {
@@ -193,16 +207,23 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 		relayFailed, recordingFinished = outbox.RelayFailed, outbox.RecordingFinished
 		a.background = append(a.background, outbox.Run)
 	}
-	pulls := auth.NewChain(nil, streamAuth.AuthenticateOperator, admit)
 	if a.relays, err = relay.New(a.hub, a.relayOptions(pulls, relayFailed)); err != nil {
 		return err
 	}
-	var recordings func() []domain.Recording
 	if cfg.FLVArchive {
 		a.record = record.New(a.hub, record.Options{Dir: cfg.FLVDir, Mode: cfg.RecordMode.Perm(),
 			Finished: recordingFinished, Log: a.log})
-		recordings = a.record.Recordings
 		a.background = append(a.background, a.record.Run)
+	}
+	return nil
+}
+
+// buildAPI creates the operator's HTTP.
+func (a *App) buildAPI(adminAuth *auth.AdminAuth) {
+	cfg := a.cfg
+	var recordings func() []domain.Recording
+	if a.record != nil {
+		recordings = a.record.Recordings
 	}
 	a.api = api.New(api.Options{
 		Hub: a.hub, Keys: a.keys, Relays: a.relays, EndSessions: a.endSessions, Auth: adminAuth, Audit: &a.audit, Log: a.log,
@@ -214,11 +235,6 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 		PublicURL: cfg.PublicURL, StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: Version(),
 		Recordings: recordings,
 	})
-	a.background = append(a.background, a.hls.Run, a.relays.Run, sequences.Run, batches.Run, memory.TuneGC,
-		func(ctx context.Context) {
-			a.store.Run(ctx, auth.Revoker{Hub: a.hub}.Revoke, func(app, room string) { a.endSessions(app, room) })
-		})
-	return nil
 }
 
 // endSessions ends the viewers' sessions of a room on every protocol. It returns how many viewers

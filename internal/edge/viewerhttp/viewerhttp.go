@@ -232,7 +232,7 @@ const crossdomain = `<?xml version="1.0"?>
 </cross-domain-policy>
 `
 
-// Server returns the net/http server of a viewers' listener.
+// Server returns the net/http server of viewers.
 func (h *Handler) Server(o httpx.ServerOptions) *http.Server {
 	srv := httpx.NewServer(h, o)
 	srv.DisableGeneralOptionsHandler = true
@@ -244,7 +244,7 @@ func (h *Handler) Server(o httpx.ServerOptions) *http.Server {
 	return srv
 }
 
-// HTTP1Server returns the server of a plain TCP listener for viewers: http1, with Server for the
+// HTTP1Server returns the server of a viewers' listener, plain or TLS: http1, with Server for the
 // connections that it passes on. otherProtocol is called for clients that speak another protocol.
 func (h *Handler) HTTP1Server(o httpx.ServerOptions,
 	otherProtocol func(protocol string, client net.Addr)) *http1.Server {
