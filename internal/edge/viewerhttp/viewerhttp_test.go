@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
@@ -42,6 +43,41 @@ func TestInvalidViewerRequests(t *testing.T) {
 				t.Errorf("connection: close is %v, want %v", closes, c.closes)
 			}
 		})
+	}
+}
+
+// TestRoutes checks which handler gets a request.
+func TestRoutes(t *testing.T) {
+	got := ""
+	h := New(Options{
+		Apps: map[string]App{"live": {FLV: true, HLS: true}, "flvonly": {FLV: true}, "hlsonly": {HLS: true}, "off": {}},
+		FLV:  func(_ http.ResponseWriter, _ *http.Request, app, room string) { got = "FLV " + app + " " + room },
+		HLS: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			got = "HLS " + r.URL.Path
+		}),
+	})
+	for _, c := range []struct{ path, want string }{
+		{"/live/movie.flv", "FLV live movie"},
+		{"/live/movie.m3u8", "HLS /live/movie.m3u8"},
+		{"/live/movie/1-2.m4s", "HLS /live/movie/1-2.m4s"},
+		{"/flvonly/movie.flv", "FLV flvonly movie"},
+		{"/flvonly/movie.m3u8", ""},
+		{"/flvonly/movie/1-2.m4s", ""},
+		{"/hlsonly/movie.flv", ""},
+		{"/hlsonly/movie.m3u8", "HLS /hlsonly/movie.m3u8"},
+		{"/off/movie.flv", ""},
+		{"/none/movie.flv", ""},
+		{"/live/movie", ""},
+		{"/live/a/b/c.flv", ""},
+		{"/live", ""},
+		{"/", ""},
+	} {
+		got = ""
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", c.path, nil))
+		if got != c.want || (c.want == "") != (w.Code == http.StatusNotFound) {
+			t.Errorf("%s: %q, HTTP %d, want %q", c.path, got, w.Code, c.want)
+		}
 	}
 }
 
