@@ -13,14 +13,35 @@ import (
 	"livego/internal/proto/rtmp"
 )
 
-// TestPanicFailsOnlyItsRelay makes the relay panic on input from the remote server, during a pull, a
-// push and a static push. The process continues, the relay is shown as failed and tries again, and
+// panicHandler panics in the demuxer, which logs what it skips. It keeps other log lines.
+type panicHandler struct{ slog.Handler }
+
+func (h panicHandler) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == "media skipped" {
+		panic("test panic")
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h panicHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return panicHandler{h.Handler.WithAttrs(attrs)}
+}
+
+// TestPanicFailsOnlyItsRelay makes the relay panic on input from the remote server, in the demuxer of
+// a pull, and in the protocol during a pull, a push and a static push. The process continues, the relay is shown as failed and tries again, and
 // the log has the panic once. The pulled stream is held as after a lost connection, and the pushed
 // stream continues.
 func TestPanicFailsOnlyItsRelay(t *testing.T) {
-	const staticPush = "static push"
-	for _, direction := range []string{domain.Pull, domain.Push, staticPush} {
-		t.Run(direction, func(t *testing.T) {
+	for _, tt := range []struct {
+		name, direction   string
+		static, inDemuxer bool
+	}{
+		{"pull", domain.Pull, false, false},
+		{"pull, in the demuxer", domain.Pull, false, true},
+		{"push", domain.Push, false, false},
+		{"static push", domain.Push, true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
 			other := serve(t, func(ctx context.Context, c *rtmp.ServerConn, req *rtmp.Request) {
 				send := func(streamID uint32) func(flv.Tag) error {
 					return func(tag flv.Tag) error {
@@ -42,19 +63,23 @@ func TestPanicFailsOnlyItsRelay(t *testing.T) {
 				if !req.Publish {
 					sendAudio(ctx, 20, send(req.StreamID))
 				}
-				send(99)(flv.Tag{Type: flv.TypeAudio, Body: []byte{0}})
+				if tt.inDemuxer {
+					send(req.StreamID)(flv.Tag{Type: flv.TypeAudio, Body: []byte{0xaf}}) // AAC without a packet type
+				} else {
+					send(99)(flv.Tag{Type: flv.TypeAudio, Body: []byte{0}})
+				}
 				<-ctx.Done()
 			})
 			var log bytes.Buffer
 			hub, m := newManager(t, func(o *Options) {
-				o.Log = slog.New(slog.NewTextHandler(&log, nil))
+				o.Log = slog.New(panicHandler{slog.NewTextHandler(&log, nil)})
 				o.Conn.SkipCount = func(string) { panic("test panic") } // for a message with an unknown stream ID
-				if direction == staticPush {
+				if tt.static {
 					o.Static = map[string][]string{"live": {other.url("")}}
 				}
 			})
 			more := func() {}
-			if direction != domain.Pull {
+			if tt.direction != domain.Pull {
 				p, n := publishAudio(t, hub), 0
 				more = func() { // the relay tries again when there is a new frame
 					if err := p.Write(audioFrame(n)); err != nil {
@@ -64,10 +89,10 @@ func TestPanicFailsOnlyItsRelay(t *testing.T) {
 				}
 			}
 			more()
-			if direction == staticPush {
+			if tt.static {
 				defer runStatic(m)()
 			} else if _, err := m.Start(t.Context(),
-				domain.Relay{Direction: direction, Name: movie, URL: other.url("movie")}); err != nil {
+				domain.Relay{Direction: tt.direction, Name: movie, URL: other.url("movie")}); err != nil {
 				t.Fatal(err)
 			}
 			s := awaitState(t, m, func(s domain.RelayStatus) bool {
@@ -77,7 +102,7 @@ func TestPanicFailsOnlyItsRelay(t *testing.T) {
 			if s.Error != errPanic.Error() {
 				t.Errorf("status %+v", s)
 			}
-			if info, ok := hub.Info(movie); !ok || info.Held != (direction == domain.Pull) || info.Off != nil {
+			if info, ok := hub.Info(movie); !ok || info.Held != (tt.direction == domain.Pull) || info.Off != nil {
 				t.Errorf("the stream is %+v", info)
 			}
 			m.Close()
