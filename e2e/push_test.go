@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -984,6 +986,7 @@ func TestPushWarnings(t *testing.T) {
 	harness.FFmpeg(t, "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=9", "-c:v", "libx264", "-preset",
 		"ultrafast", "-g", "200", "-keyint_min", "200",
 		"-sc_threshold", "0", file).WaitOK(patience)
+	rotate(t, file)
 	var settings []string
 	for _, listener := range []string{"api_addr", "httpflv_addr", "hls_addr"} {
 		settings = append(settings, "--"+listener+"="+s.Addr(listener))
@@ -994,6 +997,7 @@ func TestPushWarnings(t *testing.T) {
 	for _, want := range []string{
 		"warning: " + file + ": Keyframes are up to 8.0 s apart",
 		"warning: " + file + ": There is no audio",
+		"warning: " + file + ": The video is rotated by",
 		"warning: livego probe '" + file + "' shows the command that repairs it\n",
 		"watch: " + s.RTMP("movie") + "\n", "watch: " + s.FLV("movie") + "\n", "watch: " + s.HLS("movie") + "\n",
 	} {
@@ -1001,8 +1005,38 @@ func TestPushWarnings(t *testing.T) {
 			t.Errorf("%s\ndoes not contain %s", p.Stderr(), want)
 		}
 	}
+	const public = "https://live.example.com/tv"
+	p = harness.Livego(t, t.TempDir(), nil, append(settings, "push", "--speed=9", "--public_url="+public,
+		"--rtmp="+strings.TrimSuffix(s.RTMP(""), "/"), file, "movie")...)
+	p.WaitOK(patience)
+	_, port, _ := strings.Cut(s.Addr("rtmp_addr"), ":")
+	watch := "watch: rtmp://live.example.com:" + port + "/live/movie\nwatch: " + public + "/live/movie.flv\nwatch: " + public +
+		"/live/movie.m3u8\n"
+	if !strings.Contains(p.Stderr(), watch) {
+		t.Errorf("with public_url: %s\ndoes not contain %s", p.Stderr(), watch)
+	}
 	if p = push(t, s, "--speed=9", file, s.RTMP(s.Key("movie"))); p.Wait(patience) != 0 ||
 		strings.Contains(p.Stderr(), "watch:") {
 		t.Errorf("a push to an address: %s", p.Stderr())
+	}
+}
+
+// rotate rotates the picture of the first track of an MP4 file by 90 degrees, in its track header
+// (ISO/IEC 14496-12 section 8.3.2).
+func rotate(t *testing.T, file string) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, matrix, ok := bytes.Cut(b, []byte("tkhd"))
+	if !ok {
+		t.Fatal("no track header")
+	}
+	for i, v := range []uint32{0, 1 << 16, 0, 0xffff0000, 0, 0, 0, 0, 1 << 30} {
+		binary.BigEndian.PutUint32(matrix[40+4*i:], v)
+	}
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

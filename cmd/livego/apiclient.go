@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -51,17 +50,13 @@ func newAPIClient(cfg config.Config) *apiClient {
 			token = strings.TrimSpace(string(data))
 		}
 	}
-	host, port, _ := net.SplitHostPort(cfg.APIAddr) // checked when the settings were loaded
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
 	scheme := "http://"
 	var secure *tls.Config
 	if cfg.UseAPIHTTPS {
 		scheme, secure = "https://", apiTLSConfig(cfg)
 	}
 	return &apiClient{
-		base: scheme + net.JoinHostPort(host, port), token: token,
+		base: scheme + dialHost(cfg.APIAddr), token: token,
 		client: &http.Client{
 			Timeout: apiTimeout, Transport: &http.Transport{Proxy: nil, TLSClientConfig: secure},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"os/signal"
 	"path"
@@ -140,40 +141,52 @@ func (c pushCmd) target(ctx context.Context, e *env) (target string, watch []str
 		return "", nil, err
 	}
 	base := strings.TrimSuffix(c.RTMP, "/")
-	watch = []string{base + "/" + name}
 	if c.API != "" { // a server with other settings
-		return base + "/" + key, watch, nil
+		return base + "/" + key, []string{base + "/" + name}, nil
 	}
 	cfg, err := e.load()
 	if err != nil {
 		return "", nil, err
 	}
-	return base + "/" + key, append(watch, watchURLs(cfg, path.Base(base), name)...), nil
+	return base + "/" + key, watchURLs(cfg, base, name), nil
 }
 
-// watchURLs returns the HTTP addresses of a room on this machine.
-func watchURLs(cfg config.Config, app, room string) (addresses []string) {
-	i := slices.IndexFunc(cfg.Apps, func(a config.App) bool { return a.Name == app })
-	if i < 0 {
-		return nil
-	}
-	add := func(on bool, scheme, listen, suffix string) {
-		host, port, err := net.SplitHostPort(listen)
-		if !on || err != nil {
-			return
-		}
-		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-			host = "127.0.0.1"
-		}
-		addresses = append(addresses, scheme+"://"+net.JoinHostPort(host, port)+"/"+app+"/"+room+suffix)
-	}
-	hls := "http"
+// watchURLs returns the addresses of a room that is published below the RTMP URL base. They are
+// those of this machine, or start with public_url. The RTMP address then has the host of public_url
+// and the port of base.
+func watchURLs(cfg config.Config, base, room string) (addresses []string) {
+	app := path.Base(base)
+	rtmp, flv, hls := base, "http://"+dialHost(cfg.HTTPFLVAddr), "http://"+dialHost(cfg.HLSAddr)
 	if cfg.UseHLSHTTPS {
-		hls = "https"
+		hls = "https://" + dialHost(cfg.HLSAddr)
 	}
-	add(cfg.Apps[i].FLV, "http", cfg.HTTPFLVAddr, ".flv")
-	add(cfg.Apps[i].HLS, hls, cfg.HLSAddr, ".m3u8")
+	if public, err := url.Parse(cfg.PublicURL); err == nil && cfg.PublicURL != "" {
+		flv = strings.TrimSuffix(cfg.PublicURL, "/")
+		hls = flv
+		if u, err := url.Parse(base); err == nil {
+			u.Host = strings.TrimSuffix(net.JoinHostPort(public.Hostname(), u.Port()), ":")
+			rtmp = u.String()
+		}
+	}
+	addresses = []string{rtmp + "/" + room}
+	if i := slices.IndexFunc(cfg.Apps, func(a config.App) bool { return a.Name == app }); i >= 0 {
+		if cfg.Apps[i].FLV {
+			addresses = append(addresses, flv+"/"+app+"/"+room+".flv")
+		}
+		if cfg.Apps[i].HLS {
+			addresses = append(addresses, hls+"/"+app+"/"+room+".m3u8")
+		}
+	}
 	return addresses
+}
+
+// dialHost returns the host and port at which a client on this machine reaches a listener.
+func dialHost(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return listen
 }
 
 const (
