@@ -102,7 +102,7 @@ func videoRows() []row {
 				p.frame(join([]byte{0x17, 0, 0, 0, 0}, avcConfig([]byte{0x67, 0x42, 0, byte(n), 0x80})))
 				p.newKeyFrame()
 			}
-		}, want: rejects(publishFailed)},
+		}, want: endsPublisher("too many configuration changes")},
 		{name: "SEI of a megabyte", at: publishing, do: func(p *peer) {
 			p.deliver(join([]byte{0x17, 1, 0, 0, 0}, nal([]byte{6, 5}, filler(1<<20)), nal([]byte{0x65, 1})))
 		}},

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -216,4 +218,20 @@ func queryInPlaylist(t *testing.T, s *target) {
 			t.Errorf("%s gets into the playlist:\n%s%s", query, master, media)
 		}
 	}
+}
+
+// getStatus sends a GET of path, with Host "h" if there are no headers, and reads the start of the
+// response. It returns the status, or 0 if the connection was closed.
+func getStatus(nc net.Conn, path string, headers ...string) int {
+	if headers == nil {
+		headers = []string{"Host: h"}
+	}
+	nc.SetDeadline(time.Now().Add(longTimeout))
+	fmt.Fprintf(nc, "GET %s HTTP/1.1\r\n%s\r\n\r\n", path, strings.Join(headers, "\r\n"))
+	head := make([]byte, 12)
+	if _, err := io.ReadFull(nc, head); err != nil {
+		return 0
+	}
+	status, _ := strconv.Atoi(string(head[9:]))
+	return status
 }

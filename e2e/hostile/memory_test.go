@@ -22,8 +22,8 @@ import (
 func TestLowMemory(t *testing.T) {
 	t.Parallel()
 	// It collects garbage often, so that it knows the live heap at each step.
-	s := startIn(t, []string{"GOMEMLIMIT=64MiB", "GOGC=2"}, "--publish_hold=20s", "--ring_size=256MiB", "--ring_time=10m",
-		"--relay_allow=127.0.0.1")
+	s := startApps(t, harness.Options{Env: []string{"GOMEMLIMIT=64MiB", "GOGC=2"}, Flags: []string{"--publish_hold=20s",
+		"--ring_size=256MiB", "--ring_time=10m", "--relay_allow=127.0.0.1"}})
 	big := s.dial(t)
 	big.advance(publishing)
 	go io.Copy(io.Discard, big.NetConn) // acknowledgements

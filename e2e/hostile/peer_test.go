@@ -143,11 +143,16 @@ func (p *peer) publish(name string) { _ = p.Publish(name) }
 
 func (p *peer) play(name string) { _ = p.Play(name) }
 
-// readPublishStarted reads the reply to publish and announces video only, so that viewers do not
-// wait for audio.
+// readPublishStarted reads the reply to publish and announces video only.
 func (p *peer) readPublishStarted() {
 	p.t.Helper()
 	p.await("onStatus", "NetStream.Publish.Start")
+	p.announceVideo()
+}
+
+// announceVideo announces video only, so that viewers do not wait for audio.
+func (p *peer) announceVideo() {
+	p.t.Helper()
 	p.send(message{CSID: 5, Type: data, StreamID: p.StreamID,
 		Payload: amf("@setDataFrame", "onMetaData", ecma{"videocodecid", 7})}.Chunks(p.ChunkSize))
 	p.frame(avcHeader)
@@ -226,6 +231,22 @@ func rejects(codes ...string) expectation {
 		})
 		if !found {
 			p.t.Errorf("the server replied %q, want one of %q", said, codes)
+		}
+	}
+}
+
+// endsPublisher requires NetStream.Publish.Failed with the reason, and then the end.
+func endsPublisher(reason string) expectation {
+	return func(p *peer) {
+		p.t.Helper()
+		var said []string
+		p.ends(func(m message) {
+			if m.IsCommand("onStatus") {
+				said = append(said, string(m.Payload))
+			}
+		})
+		if len(said) != 1 || !strings.Contains(said[0], publishFailed) || !strings.Contains(said[0], reason) {
+			p.t.Errorf("the server replied %q, want one %s: %s", said, publishFailed, reason)
 		}
 	}
 }

@@ -27,21 +27,22 @@ type target struct {
 // behind.
 func start(t *testing.T, flags ...string) *target {
 	t.Helper()
-	return startIn(t, nil, flags...)
+	return startApps(t, harness.Options{Flags: flags})
 }
 
-// startIn is start with more environment variables.
-func startIn(t *testing.T, env []string, flags ...string) *target {
+// startApps is start with options of the harness.
+func startApps(t *testing.T, o harness.Options) *target {
 	t.Helper()
 	dir := t.TempDir()
 	config := "server:\n- appname: live\n- appname: other\n- appname: closed\n  live: false\n"
 	if err := os.WriteFile(filepath.Join(dir, "livego.yaml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return startWith(t, harness.Options{Dir: dir, Env: env, Flags: flags})
+	o.Dir = dir
+	return startWith(t, o)
 }
 
-// startWith is start with options of the rig.
+// startWith is startApps with the default apps, or those of the directory in o.
 func startWith(t *testing.T, o harness.Options) *target {
 	t.Helper()
 	o.NoRace, o.Flags = true, append([]string{"--level=debug", "--publish_hold=0s", "--play_wait=1s"}, o.Flags...)

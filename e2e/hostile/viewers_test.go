@@ -1,6 +1,7 @@
 package hostile
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -173,12 +174,15 @@ func TestPlayerArguments(t *testing.T) {
 	b := s.startBystander(t, "bystander")
 	var peers []*peer
 	// join returns how many bytes of the heap one more player takes.
-	join := func(app, name string) int {
+	join := func(app, name string, more ...any) int {
 		before := s.HeapBytes()
 		for range players {
 			p := s.dial(t)
 			p.app = app
-			p.advance(connected)
+			p.advance(handshaken)
+			if err := p.Connect(app, replyTimeout, more...); err != nil {
+				t.Fatal(err)
+			}
 			p.play(name)
 			p.await("onStatus", "NetStream.Play.Start")
 			peers = append(peers, p)
@@ -187,15 +191,66 @@ func TestPlayerArguments(t *testing.T) {
 	}
 	plain := join("live", "bystander")
 	long := join("live?a="+strings.Repeat("x", 3900), "bystander?token="+strings.Repeat("y", 4000))
-	t.Logf("a player takes %d bytes, one with long arguments %d", plain, long)
-	if long-plain > 6<<10 {
-		t.Errorf("a player with 8 kB of arguments takes %d bytes more than one without", long-plain)
+	address := join("live", "bystander", "tcUrl", "rtmp://127.0.0.1/live?"+strings.Repeat("z", 3900), "pageUrl",
+		strings.Repeat("p", 3900), "flashVer", strings.Repeat("f", 3900))
+	t.Logf("a player takes %d bytes, one with long arguments %d, one with a long address %d", plain, long, address)
+	if most := max(long, address) - plain; most > 6<<10 {
+		t.Errorf("a player with 8 kB of arguments takes %d bytes more than one without", most)
 	}
 	for _, p := range peers {
 		p.NetConn.Close()
 	}
 	b.finish()
 	s.audit(t, len(peers))
+}
+
+// TestViewerHeaders has viewers send long headers: the server does not keep them while they watch.
+func TestViewerHeaders(t *testing.T) {
+	t.Parallel()
+	const viewers = 300
+	s := start(t, "--conns_per_ip=0")
+	b := s.startBystander(t, "bystander")
+	watch := map[string]func([]string){
+		"FLV": func(headers []string) {
+			nc := s.dialRaw(t, "127.0.0.1", "httpflv_addr", "")
+			if status := getStatus(nc, "/live/bystander.flv", headers...); status != http.StatusOK {
+				t.Fatalf("HTTP %d", status)
+			}
+		},
+		"HLS": func(headers []string) { // whose session stays
+			nc := s.dialRaw(t, "127.0.0.1", "hls_addr", "")
+			defer nc.Close()
+			nc.SetDeadline(time.Now().Add(longTimeout))
+			fmt.Fprintf(nc, "GET /live/bystander.m3u8 HTTP/1.1\r\n%s\r\n\r\n", strings.Join(headers, "\r\n"))
+			resp, err := http.ReadResponse(bufio.NewReader(nc), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(resp.Body)
+			lines := strings.Split(strings.TrimSpace(string(body)), "\n")
+			if status := getStatus(nc, "/live/"+lines[len(lines)-1], headers...); status != http.StatusOK {
+				t.Fatalf("HTTP %d", status)
+			}
+		},
+	}
+	for name, join := range watch {
+		// joinAll returns how many bytes of the heap one more viewer takes.
+		joinAll := func(headers ...string) int {
+			before := s.HeapBytes()
+			for range viewers {
+				join(append([]string{"Host: h"}, headers...))
+			}
+			return (s.HeapBytes() - before) / viewers
+		}
+		plain := joinAll()
+		long := joinAll("User-Agent: "+strings.Repeat("u", 5000), "Referer: http://h/"+strings.Repeat("r", 5000),
+			"X-Any: "+strings.Repeat("x", 4000))
+		t.Logf("%s: a viewer takes %d bytes, one with long headers %d", name, plain, long)
+		if long-plain > 6<<10 {
+			t.Errorf("%s: a viewer with 14 kB of headers takes %d bytes more than one without", name, long-plain)
+		}
+	}
+	b.finish()
 }
 
 // broadcast publishes a room until the test ends.

@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,6 +27,9 @@ import (
 type attack struct {
 	name  string
 	flags []string
+	// prepare, if set, starts what the server needs and returns more flags.
+	prepare func(*testing.T) []string
+	files   int // limit of file descriptors; 0: that of this process
 	// run attacks s and returns what the server refused. Its connections stay open until stop is
 	// called.
 	run func(t *testing.T, s *target) (refused string, stop func())
@@ -44,16 +49,33 @@ func TestAttacks(t *testing.T) {
 	if !harness.Long() {
 		t.Parallel()
 	}
+	perAddress := []string{"--conns_per_ip=64", "--play_wait=60s"}
 	attacks := []attack{
-		{"players announce large chunks", nil, announceChunks("bystander"), 40, 200},
-		{"waiting players announce large chunks", []string{"--play_wait=60s"}, announceChunks("absent"), 40, 200},
-		{"HLS sessions with a Host of 15 kB, then statistics", nil, manyHosts(15_000), 60, 64},
-		{"HLS sessions with the longest Host, then statistics", nil, manyHosts(253), 120, 64},
-		{"keep-alive connections after one request", []string{"--conns_per_ip=64"}, idleConnections, 60, 64},
-		{"WebSockets that wait for absent rooms", []string{"--conns_per_ip=64", "--play_wait=60s"}, absentWebSockets, 60, 64},
-		{"slow readers of HLS segments", nil, slowSegments, 120, 200},
-		{"WebSocket pings", nil, pings, 40, 64},
-		{"wrong stream keys", nil, wrongKeys, 60, 64},
+		{name: "players announce large chunks", run: announceChunks("bystander"), memory: 40, kernel: 200},
+		{name: "waiting players announce large chunks", flags: []string{"--play_wait=60s"}, run: announceChunks("absent"),
+			memory: 40, kernel: 200},
+		{name: "HLS sessions with a Host of 15 kB, then statistics", run: manyHosts(15_000), memory: 60, kernel: 64},
+		{name: "HLS sessions with the longest Host, then statistics", run: manyHosts(253), memory: 120, kernel: 64},
+		{name: "keep-alive connections after one request", flags: perAddress, run: idleConnections, memory: 60, kernel: 64},
+		{name: "WebSockets that wait for absent rooms", flags: perAddress, run: absentWebSockets, memory: 60, kernel: 64},
+		{name: "slow readers of HLS segments", run: slowSegments("hls_addr"), memory: 120, kernel: 200},
+		{name: "slow readers of HLS segments over TLS", prepare: serveTLS, run: slowSegments("https_addr"), memory: 160,
+			kernel: 200},
+		{name: "WebSocket pings", run: pings, memory: 40, kernel: 64},
+		{name: "wrong stream keys", run: wrongKeys, memory: 60, kernel: 64},
+		{name: "wrong stream keys, with a Redis that is 40 ms away", flags: []string{"--auth_failures=0"}, prepare: farRedis,
+			run: wrongKeysWithRedis, memory: 60, kernel: 64},
+		{name: "requests of another site to delete a room", flags: []string{"--api_hosts=studio.example"}, run: crossSite,
+			memory: 40, kernel: 64},
+		{name: "requests for keys through a proxy that does not announce itself", run: throughProxy, memory: 40, kernel: 64},
+		{name: "one session of a token for one viewer, from 40 addresses",
+			flags: []string{"--private=live/shut", "--token.secret=" + tokenSecret, "--conns_per_ip=0"}, run: shareSession,
+			memory: 60, kernel: 64},
+		{name: "viewers of one address until descriptors are short", flags: []string{"--conn_burst=100ms"}, files: 600,
+			run: useDescriptors, memory: 60, kernel: 200},
+		{name: "forged X-Forwarded-For and PROXY headers",
+			flags: slices.Concat(perAddress, []string{"--trusted_proxies=127.0.0.9", "--proxy_protocol=rtmp"}), run: forgeAddresses,
+			memory: 60, kernel: 64},
 	}
 	rows := make([]string, len(attacks)+1)
 	t.Run("attack", func(t *testing.T) {
@@ -76,7 +98,11 @@ func TestAttacks(t *testing.T) {
 
 // measure runs the attack and returns its row of the table.
 func (a attack) measure(t *testing.T) string {
-	s := start(t, append([]string{"--limit_loopback=true", "--publish_hold=20s"}, a.flags...)...)
+	flags := append([]string{"--limit_loopback=true", "--publish_hold=20s"}, a.flags...)
+	if a.prepare != nil {
+		flags = append(flags, a.prepare(t)...)
+	}
+	s := startApps(t, harness.Options{Flags: flags, MaxOpenFiles: a.files})
 	b := s.startBystander(t, "bystander")
 	c := s.startSteadyClient(t, "bystander")
 	harness.Eventually(t, longTimeout, "the stream's first segments", func() error {
@@ -307,22 +333,6 @@ func (c *attackConns) each(n int, f func(i int) bool) int {
 var webSocketRequest = []string{"Host: h", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
 	"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}
 
-// getStatus sends a GET of path, with Host "h" if there are no headers, and reads the start of the
-// response. It returns the status, or 0 if the connection was closed.
-func getStatus(nc net.Conn, path string, headers ...string) int {
-	if headers == nil {
-		headers = []string{"Host: h"}
-	}
-	nc.SetDeadline(time.Now().Add(longTimeout))
-	fmt.Fprintf(nc, "GET %s HTTP/1.1\r\n%s\r\n\r\n", path, strings.Join(headers, "\r\n"))
-	head := make([]byte, 12)
-	if _, err := io.ReadFull(nc, head); err != nil {
-		return 0
-	}
-	status, _ := strconv.Atoi(string(head[9:]))
-	return status
-}
-
 // announceChunks has 60 RTMP players announce the largest chunk size and a message of 16 MB, and
 // send most of it.
 func announceChunks(room string) func(*testing.T, *target) (string, func()) {
@@ -443,9 +453,13 @@ func (s *target) stillOpen(t *testing.T, c *attackConns) int {
 	return len(open)
 }
 
-// slowSegments has connections request all segments of a playlist and read a kilobyte of the
-// responses.
-func slowSegments(t *testing.T, s *target) (string, func()) {
+// slowSegments has connections to a listener request all segments of a playlist and read a kilobyte
+// of the responses.
+func slowSegments(flag string) func(*testing.T, *target) (string, func()) {
+	return func(t *testing.T, s *target) (string, func()) { return readSlowly(t, s, flag) }
+}
+
+func readSlowly(t *testing.T, s *target, flag string) (string, func()) {
 	c := &attackConns{t: t}
 	n := scaled(300)
 	body := string(harness.Get(t, strings.TrimSuffix(s.HLS("bystander"), ".m3u8")+"/index.m3u8"))
@@ -456,9 +470,12 @@ func slowSegments(t *testing.T, s *target) (string, func()) {
 		}
 	}
 	refused := c.each(n, func(int) bool {
-		nc := c.dial(s.Addr("hls_addr"))
+		nc := c.dial(s.Addr(flag))
 		if nc == nil {
 			return true
+		}
+		if flag == "https_addr" {
+			nc = tls.Client(nc, &tls.Config{InsecureSkipVerify: true})
 		}
 		for range 50 {
 			for _, segment := range segments {
@@ -520,9 +537,10 @@ func unknownRooms(t *testing.T) string {
 	}))
 	defer hook.Close()
 	n := scaled(12_000)
-	a := attack{"requests for made-up rooms, with a webhook",
-		[]string{"--hook.on_play=" + hook.URL, "--hook.secret=" + strings.Repeat("s", 32)},
-		func(t *testing.T, s *target) (string, func()) {
+	a := attack{name: "requests for made-up rooms, with a webhook",
+		flags:  []string{"--hook.on_play=" + hook.URL, "--hook.secret=" + strings.Repeat("s", 32)},
+		memory: 60, kernel: 64,
+		run: func(t *testing.T, s *target) (string, func()) {
 			c := &attackConns{t: t}
 			refused := c.each(n, func(i int) bool {
 				nc := c.dial(s.Addr("hls_addr"))
@@ -533,7 +551,7 @@ func unknownRooms(t *testing.T) string {
 				return getStatus(nc, fmt.Sprintf("/live/made-up-%d.m3u8", i%(n/10))) != http.StatusOK
 			})
 			return fmt.Sprintf("%d of %d requests, with %d calls of the webhook", refused, n, calls.Load()), c.close
-		}, 60, 64}
+		}}
 	row := a.measure(t)
 	if got := int(calls.Load()); got > n/5 {
 		t.Errorf("the webhook was called %d times for %d rooms", got, n/10)
@@ -566,4 +584,154 @@ func wrongKeys(t *testing.T, s *target) (string, func()) {
 		t.Errorf("%d wrong keys were accepted", accepted.Load())
 	}
 	return fmt.Sprintf("%d of %d publishers", n-int(accepted.Load()), n), c.close
+}
+
+// serveTLS returns the flags of a server with HTTPS.
+func serveTLS(t *testing.T) []string {
+	cert, key, _ := harness.Certificate(t)
+	return []string{"--enable_https=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}
+}
+
+// farRedis returns the flags of a server with a Redis that is 40 ms away.
+func farRedis(t *testing.T) []string {
+	harness.Need(t, "redis-server", "redis-cli")
+	return []string{"--redis_addr=" + harness.StartDelayProxy(t, harness.StartRedis(t).Addr(), 40*time.Millisecond)}
+}
+
+// wrongKeysWithRedis publishes with invalid keys, without a delay for each. Each is refused as
+// wrong, and the server stays ready.
+func wrongKeysWithRedis(t *testing.T, s *target) (string, func()) {
+	c := &attackConns{t: t}
+	n := scaled(4000)
+	refused := c.each(n, func(i int) bool {
+		nc := c.dial(s.Addr("rtmp_addr"))
+		if nc == nil {
+			return false
+		}
+		defer nc.Close()
+		p, err := rtmp.OpenConn(nc, "live", longTimeout)
+		if err != nil {
+			return false
+		}
+		p.Publish(fmt.Sprintf("%048d", i))
+		_, err = p.AwaitCommand(longTimeout, "onStatus", badName)
+		if ok, unready := succeeds(t.Context(), http.DefaultClient, s.API("/readyz")); i%100 == 0 && !ok {
+			t.Errorf("/readyz: %v", unready)
+		}
+		return err == nil
+	})
+	if refused != n {
+		t.Errorf("%d of %d wrong keys were refused as wrong", refused, n)
+	}
+	return fmt.Sprintf("%d of %d publishers", refused, n), c.close
+}
+
+// requestKeys sends requests of the operator and requires that all are refused.
+func requestKeys(t *testing.T, addr, path string, headers ...string) (string, func()) {
+	c := &attackConns{t: t}
+	n := scaled(5000)
+	refused := c.each(n, func(int) bool {
+		nc := c.dial(addr)
+		if nc == nil {
+			return true
+		}
+		defer nc.Close()
+		return getStatus(nc, path, headers...) == http.StatusForbidden
+	})
+	if refused != n {
+		t.Errorf("%d of %d requests were refused", refused, n)
+	}
+	return fmt.Sprintf("%d of %d requests", refused, n), c.close
+}
+
+// crossSite sends what a browser sends for a page of another site, over plain HTTP.
+func crossSite(t *testing.T, s *target) (string, func()) {
+	return requestKeys(t, s.Addr("api_addr"), "/control/delete?room=bystander", "Host: studio.example",
+		"Referer: http://attacker.tld/", "User-Agent: Mozilla/5.0")
+}
+
+// throughProxy requests the key of the bystander through a proxy on this machine.
+func throughProxy(t *testing.T, s *target) (string, func()) {
+	harness.Need(t, "nginx")
+	proxy := startProxy(t, wwwData, s.Addr("api_addr"),
+		`proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host localhost;`)
+	return requestKeys(t, strings.TrimPrefix(proxy, "http://"), "/control/get?room=bystander", "Host: live.example")
+}
+
+// shareSession uses an HLS session of a token for one viewer from 40 addresses.
+func shareSession(t *testing.T, s *target) (string, func()) {
+	const addresses = 40
+	s.broadcast(t, "shut")
+	now := time.Now().Unix()
+	token := jwtOf(tokenSecret, `{"alg":"HS256"}`, fmt.Sprintf(
+		`{"act":"play","app":"live","room":"shut","iat":%d,"exp":%d,"viewers":1}`, now, now+3600))
+	var clients []*hlsClient
+	for n := range addresses {
+		clients = append(clients, newHLSClient(t, fmt.Sprint("127.0.1.", n+1), "h"))
+	}
+	var media string
+	harness.Eventually(t, longTimeout, "a session", func() (err error) {
+		if media, err = clients[0].follow(s.HLS("shut") + "?token=" + token); err == nil {
+			_, err = clients[0].follow(media)
+		}
+		return err
+	})
+	c := &attackConns{t: t}
+	n := scaled(20_000)
+	refused := c.each(n, func(i int) bool {
+		status, _, _, err := clients[i%addresses].get(media)
+		return err == nil && status == http.StatusTooManyRequests
+	})
+	if refused < n*(addresses-3)/addresses {
+		t.Errorf("%d of %d requests were refused, want those of all addresses but 3", refused, n)
+	}
+	if status, _, body, err := clients[0].get(media); status != http.StatusOK {
+		t.Errorf("the first viewer: HTTP %d %s %v", status, body, err)
+	}
+	for _, client := range clients {
+		client.http.CloseIdleConnections()
+	}
+	return fmt.Sprintf("%d of %d requests", refused, n), c.close
+}
+
+// useDescriptors opens viewers until the server refuses more.
+func useDescriptors(t *testing.T, s *target) (string, func()) {
+	c := &attackConns{t: t}
+	const n = 600
+	refused := c.each(n, func(int) bool {
+		nc := c.dial(s.Addr("httpflv_addr"))
+		if nc == nil || getStatus(nc, "/live/bystander.flv") != http.StatusOK {
+			return true
+		}
+		nc.SetDeadline(time.Time{})
+		go io.Copy(io.Discard, nc)
+		return false
+	})
+	if refused == 0 || refused > n*2/3 {
+		t.Errorf("%d of %d viewers were refused", refused, n)
+	}
+	return fmt.Sprintf("%d of %d viewers", refused, n), c.close
+}
+
+// forgeAddresses sends another address with each request, as if it came through a trusted proxy.
+// The limits by address hold for the true one.
+func forgeAddresses(t *testing.T, s *target) (string, func()) {
+	c := &attackConns{t: t}
+	n := scaled(1700)
+	c.each(n, func(i int) bool {
+		claimed := fmt.Sprintf("10.1.%d.%d", i/250, 1+i%250)
+		if i%2 == 0 {
+			if nc := c.dial(s.Addr("httpflv_addr")); nc != nil {
+				getStatus(nc, fmt.Sprintf("/live/absent%d.flv", i), slices.Concat(webSocketRequest, []string{"X-Forwarded-For: " + claimed})...)
+			}
+		} else if nc := c.dial(s.Addr("rtmp_addr")); nc != nil {
+			io.WriteString(nc, proxyV2(claimed))
+		}
+		return false
+	})
+	open := s.stillOpen(t, c)
+	if open > 70 {
+		t.Errorf("%d connections of one address stay open, want at most the 64 of conns_per_ip", open)
+	}
+	return fmt.Sprintf("%d of %d connections closed", n-open, n), c.close
 }
