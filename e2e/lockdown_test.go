@@ -4,9 +4,13 @@ package e2e
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -152,6 +156,7 @@ func checkLockedDown(t *testing.T, d *docShell, key, token, src string) {
 		resp.Body.Close()
 		return resp.StatusCode
 	}
+	checkStrictJWT(t, d, client)
 	push := harness.FFmpeg(t, "-re", "-stream_loop", "-1", "-i", src, "-c", "copy", "-f", "flv",
 		"rtmps://"+d.addr["rtmps_addr"]+"/live/"+key)
 	https, hls := "https://"+d.addr["https_addr"]+"/live/movie", "https://"+d.addr["hls_addr"]+"/live/movie"
@@ -177,6 +182,45 @@ func checkLockedDown(t *testing.T, d *docShell, key, token, src string) {
 	for _, name := range []string{"livego.yaml", "server.key", "livego-data/admin.token"} {
 		if info, err := os.Stat(filepath.Join(d.dir, name)); err != nil || info.Mode().Perm()&0o077 != 0 {
 			t.Errorf("%s is readable by others: %v %v", name, info, err)
+		}
+	}
+}
+
+// checkStrictJWT requests a list with JWTs of the operator: those without an expiry or a role are
+// refused.
+func checkStrictJWT(t *testing.T, d *docShell, client *http.Client) {
+	t.Helper()
+	settings, err := os.ReadFile(filepath.Join(d.dir, "livego.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := regexp.MustCompile(`(?m)^jwt:\n  secret: "(\w+)"$`).FindSubmatch(settings)
+	if secret == nil {
+		t.Fatalf("no jwt.secret in\n%s", settings)
+	}
+	exp := time.Now().Add(time.Hour).Unix()
+	for claims, want := range map[string]int{
+		fmt.Sprintf(`{"exp":%d,"role":"read"}`, exp): 200, fmt.Sprintf(`{"exp":%d}`, exp): 401, `{"role":"read"}`: 401,
+		`{}`: 401,
+	} {
+		e := base64.RawURLEncoding
+		token := e.EncodeToString([]byte(`{"alg":"HS256"}`)) + "." + e.EncodeToString([]byte(claims))
+		m := hmac.New(sha256.New, secret[1])
+		m.Write([]byte(token))
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
+			"https://"+d.addr["api_addr"]+"/api/v1/recordings", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+token+"."+e.EncodeToString(m.Sum(nil)))
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("a JWT with %s: HTTP %d %s, want %d", claims, resp.StatusCode, body, want)
 		}
 	}
 }

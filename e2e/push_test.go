@@ -1010,8 +1010,8 @@ func TestPushWarnings(t *testing.T) {
 		"--rtmp="+strings.TrimSuffix(s.RTMP(""), "/"), file, "movie")...)
 	p.WaitOK(patience)
 	_, port, _ := strings.Cut(s.Addr("rtmp_addr"), ":")
-	watch := "watch: rtmp://live.example.com:" + port + "/live/movie\nwatch: " + public + "/live/movie.flv\nwatch: " + public +
-		"/live/movie.m3u8\n"
+	watch := "watch: rtmp://live.example.com:" + port + "/live/movie\nwatch: " + public +
+		"/live/movie.flv\nwatch: " + public + "/live/movie.m3u8\n"
 	if !strings.Contains(p.Stderr(), watch) {
 		t.Errorf("with public_url: %s\ndoes not contain %s", p.Stderr(), watch)
 	}

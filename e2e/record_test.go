@@ -131,6 +131,9 @@ func TestRecordingSeeks(t *testing.T) {
 		s.RTMP(s.Key("movie"))).WaitOK(patience)
 	r := awaitRecording(t, s, "movie", "finished", 19.9, 2*time.Second)
 	path := filepath.Join(dir, r.File)
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("the recording has mode %v, %v, want 0640", info.Mode(), err)
+	}
 	for _, c := range []struct{ to, at string }{{"0", "0.000000"}, {"7.5", "7.000000"}, {"18.9", "18.000000"}} {
 		p := harness.StartProgram(t, "ffprobe", "-v", "debug", "-read_intervals", c.to+"%+#1", "-select_streams", "v",
 			"-show_entries", "packet=dts_time,flags", "-of", "csv=p=0", path)

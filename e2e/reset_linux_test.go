@@ -16,7 +16,8 @@ import (
 
 // TestConnectionResetKeepsReceivedMedia has an encoder reset its connection, as its kernel does if
 // the socket is closed with unread data. At that time the server has not read all media, and has
-// not sent an answer. Viewers get all media that had arrived, and the log has its last timestamp.
+// not sent an answer. Viewers get all media that had arrived. The log has its last timestamp, and
+// how much of the last message was received and is missing.
 func TestConnectionResetKeepsReceivedMedia(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -71,6 +72,13 @@ func TestConnectionResetKeepsReceivedMedia(t *testing.T) {
 		pending += len(tag.Body) + 12
 		return pending < most
 	})
+	// a message that the encoder has begun
+	const unfinished, begun = 50_000, 1000
+	_, err = c.NetConn.Write(append(rtmp.Message{CSID: 6, Type: 9, Time: sent.Tags[len(sent.Tags)-1].Time + 40,
+		StreamID: c.StreamID}.Header(unfinished), make([]byte, begun)...))
+	if err != nil {
+		t.Fatal(err)
+	}
 	nc := c.NetConn.(*net.TCPConn)
 	harness.Eventually(t, patience, "all data has arrived", func() error { return checkAcknowledged(nc) })
 	if err := nc.SetLinger(0); err != nil {
@@ -93,7 +101,8 @@ func TestConnectionResetKeepsReceivedMedia(t *testing.T) {
 	}
 	check(t, "HTTP-FLV", want, packets, mediacompare.Millisecond)
 	last := sent.Tags[len(sent.Tags)-1]
-	s.AwaitLog(patience, fmt.Sprintf("last_timestamp_ms=%d", last.Time))
+	s.AwaitLog(patience, fmt.Sprintf("last_timestamp_ms=%d discarded_bytes=%d missing_bytes=%d", last.Time, begun,
+		unfinished-begun))
 }
 
 // checkAcknowledged returns an error while the peer of nc has not acknowledged all data.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"livego/e2e/harness"
+	"livego/e2e/rtmp"
 	"livego/e2e/sample"
 )
 
@@ -149,6 +151,28 @@ func webSocketClose(ctx context.Context, t *testing.T, target string) (code int,
 	return closed.Code, closed.Text
 }
 
+// rtmpPlayStatus plays a name by RTMP and returns the first status that the server sends.
+func rtmpPlayStatus(t *testing.T, s *harness.Server, name string) string {
+	t.Helper()
+	c, err := rtmp.Dial(net.Dialer{}, s.Addr("rtmp_addr"), "live", patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.NetConn.Close()
+	if err := c.Play(name); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		m, err := c.ReadMessage(patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.IsCommand("onStatus") {
+			return string(m.Payload)
+		}
+	}
+}
+
 // opensslToken creates the token of a signed URL by the commands in docs/keys.md.
 func opensslToken(t *testing.T) string {
 	t.Helper()
@@ -216,8 +240,12 @@ func TestTokenViewerLimit(t *testing.T) {
 	if status, body, err := httpGet(t.Context(), target, "", true); status != 429 {
 		t.Errorf("the third viewer: %d %s %v", status, body, err)
 	}
-	if harness.FFmpeg(t, "-i", s.RTMP("movie")+"?token="+token, "-t", "1", "-f", "null", "-").Wait(patience) == 0 {
-		t.Error("the third viewer plays by RTMP")
+	if got := rtmpPlayStatus(t, s, "movie?token="+token); !strings.Contains(got, "token_viewer_limit: ") {
+		t.Errorf("the third viewer by RTMP: %q", got)
+	}
+	if code, reason := webSocketClose(t.Context(), t, target); code != 4429 ||
+		!strings.HasPrefix(reason, "token_viewer_limit: ") {
+		t.Errorf("the third viewer by WebSocket: closed by %d %s", code, reason)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -360,6 +388,21 @@ func TestOneTimeToken(t *testing.T) {
 		}
 		if got := watch(first, token); got != 403 {
 			t.Errorf("%s: the second time: %d", name, got)
+		}
+		if got := rtmpPlayStatus(t, first, "movie?token="+token); !strings.Contains(got, "token_used: ") {
+			t.Errorf("%s: by RTMP after that: %q", name, got)
+		}
+		if code, reason := webSocketClose(t.Context(), t, first.FLV("movie")+"?token="+token); code != 4403 ||
+			!strings.HasPrefix(reason, "token_used: ") {
+			t.Errorf("%s: by WebSocket after that: closed by %d %s", name, code, reason)
+		}
+		byRTMP, _ := createToken(t, first, wish)
+		if got := rtmpPlayStatus(t, first, "movie?token="+byRTMP); !strings.Contains(got, "NetStream.Play.") ||
+			strings.Contains(got, "error") {
+			t.Errorf("%s: the first time by RTMP: %q", name, got)
+		}
+		if got := watch(first, byRTMP); got != 403 {
+			t.Errorf("%s: the second time, after RTMP: %d", name, got)
 		}
 		if got := watch(first, token+"%0A"); got != 401 {
 			t.Errorf("%s: the second time, with a trailing line break: %d", name, got)

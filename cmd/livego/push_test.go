@@ -17,7 +17,8 @@ func TestWatchURLs(t *testing.T) {
 	}{
 		{"defaults", rtmp, "", nil,
 			[]string{rtmp + "/movie", "http://127.0.0.1:7001/live/movie.flv", "http://127.0.0.1:7002/live/movie.m3u8"}},
-		{"listener of one address", rtmp, "", func(c *config.Config) { c.HTTPFLVAddr, c.UseHLSHTTPS = "[2001:db8::1]:80", true },
+		{"listener of one address", rtmp, "",
+			func(c *config.Config) { c.HTTPFLVAddr, c.UseHLSHTTPS = "[2001:db8::1]:80", true },
 			[]string{rtmp + "/movie", "http://[2001:db8::1]:80/live/movie.flv", "https://127.0.0.1:7002/live/movie.m3u8"}},
 		{"no HLS", rtmp, "", func(c *config.Config) { c.Apps[0].HLS = false },
 			[]string{rtmp + "/movie", "http://127.0.0.1:7001/live/movie.flv"}},

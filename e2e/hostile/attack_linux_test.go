@@ -74,8 +74,8 @@ func TestAttacks(t *testing.T) {
 		{name: "viewers of one address until descriptors are short", flags: []string{"--conn_burst=100ms"}, files: 600,
 			run: useDescriptors, memory: 60, kernel: 200},
 		{name: "forged X-Forwarded-For and PROXY headers",
-			flags: slices.Concat(perAddress, []string{"--trusted_proxies=127.0.0.9", "--proxy_protocol=rtmp"}), run: forgeAddresses,
-			memory: 60, kernel: 64},
+			flags: slices.Concat(perAddress, []string{"--trusted_proxies=127.0.0.9", "--proxy_protocol=rtmp"}),
+			run:   forgeAddresses, memory: 60, kernel: 64},
 	}
 	rows := make([]string, len(attacks)+1)
 	t.Run("attack", func(t *testing.T) {
@@ -722,7 +722,8 @@ func forgeAddresses(t *testing.T, s *target) (string, func()) {
 		claimed := fmt.Sprintf("10.1.%d.%d", i/250, 1+i%250)
 		if i%2 == 0 {
 			if nc := c.dial(s.Addr("httpflv_addr")); nc != nil {
-				getStatus(nc, fmt.Sprintf("/live/absent%d.flv", i), slices.Concat(webSocketRequest, []string{"X-Forwarded-For: " + claimed})...)
+				getStatus(nc, fmt.Sprintf("/live/absent%d.flv", i),
+					slices.Concat(webSocketRequest, []string{"X-Forwarded-For: " + claimed})...)
 			}
 		} else if nc := c.dial(s.Addr("rtmp_addr")); nc != nil {
 			io.WriteString(nc, proxyV2(claimed))

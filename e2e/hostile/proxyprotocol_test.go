@@ -34,8 +34,8 @@ func TestProxyProtocolOnEachListener(t *testing.T) {
 	}))
 	defer hook.Close()
 	cert, key, _ := harness.Certificate(t)
-	s := start(t, "--trusted_proxies=10.9.9.9,"+proxy, "--proxy_protocol=rtmp,rtmps,httpflv,hls,https,api", "--enable_rtmps=true",
-		"--enable_https=true", "--rtmps_cert="+cert, "--rtmps_key="+key,
+	s := start(t, "--trusted_proxies=10.9.9.9,"+proxy, "--proxy_protocol=rtmp,rtmps,httpflv,hls,https,api",
+		"--enable_rtmps=true", "--enable_https=true", "--rtmps_cert="+cert, "--rtmps_key="+key,
 		"--hook.on_publish="+hook.URL, "--hook.on_play="+hook.URL, "--hook.secret="+strings.Repeat("s", 32))
 	// open connects to a listener as the proxy, for the client with that number; 0: without a header.
 	open := func(t *testing.T, flag string, client int) net.Conn {

@@ -760,6 +760,10 @@ func TestRepairAfterCrash(t *testing.T) {
 	r := New(nil, Options{Dir: dir, Finished: func(r domain.Recording) { told = append(told, r) },
 		Log: slog.New(slog.DiscardHandler)})
 	r.repairFiles(t.Context())
+	if info, err := os.Stat(filepath.Join(dir, mended)); err != nil ||
+		runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("the repaired file has %v, %v, want the mode that it had", info, err)
+	}
 	if len(told) != 1 || told[0].File != mended || told[0].Name.Room != "killed" || told[0].Reason != domain.AfterCrash ||
 		told[0].Duration != 3*time.Second {
 		t.Errorf("reported %+v", told)

@@ -118,6 +118,48 @@ func TestLiveStatManyViewers(t *testing.T) {
 	}
 }
 
+// A firstWriteRecorder calls a function at the first write, and records the size of the largest.
+type firstWriteRecorder struct {
+	*httptest.ResponseRecorder
+	first   func()
+	largest int
+}
+
+func (w *firstWriteRecorder) Write(b []byte) (int, error) {
+	if w.first != nil {
+		w.first()
+		w.first = nil
+	}
+	w.largest = max(w.largest, len(b))
+	return w.ResponseRecorder.Write(b)
+}
+
+// TestLiveStatIsStreamed has the last of many viewers leave when the client receives the first
+// bytes of the statistics. The document does not contain it: the rest is encoded later.
+func TestLiveStatIsStreamed(t *testing.T) {
+	s := newFixture(t, nil)
+	movie := domain.Name{App: "live", Room: "movie"}
+	s.publish(movie, domain.KeyRef{})
+	const viewers = 10 * statBatch
+	var last *stream.Viewer
+	for range viewers {
+		last = s.watch(movie, "hls", "http://localhost/live/movie.m3u8", 0, 0)
+	}
+	w := &firstWriteRecorder{ResponseRecorder: httptest.NewRecorder(), first: last.Leave}
+	r := httptest.NewRequest("GET", "/stat/livestat", nil)
+	r.RemoteAddr, r.Host = "127.0.0.1:40000", "localhost:8090"
+	s.handler.ServeHTTP(w, r)
+	var doc struct {
+		Data struct{ Players []connStats }
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil || len(doc.Data.Players) != viewers-1 {
+		t.Errorf("%v, %d players, want %d", err, len(doc.Data.Players), viewers-1)
+	}
+	if w.largest > 64<<10 || w.Body.Len() < 4*w.largest {
+		t.Errorf("%d bytes are written in pieces of up to %d", w.Body.Len(), w.largest)
+	}
+}
+
 // TestInvalidHostHeader checks that no response repeats an invalid Host header.
 func TestInvalidHostHeader(t *testing.T) {
 	s := newFixture(t, nil)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -228,4 +229,67 @@ func TestRateLimitAddr(t *testing.T) {
 			t.Errorf("client(%q) = %s, want %s", remote, got, want)
 		}
 	}
+}
+
+// blockingKeys is a store whose lookups of one address wait until they are released.
+type blockingKeys struct {
+	domain.KeyStore
+	running atomic.Int32
+	release chan struct{}
+}
+
+func (b *blockingKeys) Resolve(ctx context.Context, _, secret string) (domain.Key, error) {
+	if secret == "other" {
+		return domain.Key{Room: "other"}, nil
+	}
+	b.running.Add(1)
+	defer b.running.Add(-1)
+	select {
+	case <-b.release:
+		return domain.Key{}, domain.Errorf(domain.Denied, "unknown key")
+	case <-ctx.Done():
+		return domain.Key{}, ctx.Err()
+	}
+}
+
+func (b *blockingKeys) Touch(context.Context, domain.KeyRef, time.Time) error { return nil }
+
+// TestLookupsPerAddressAreBounded has one address send many keys while the store does not answer:
+// only its share of lookups reaches the store, and another address is served.
+func TestLookupsPerAddressAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		keys := &blockingKeys{release: make(chan struct{})}
+		a := NewStreamAuth(keys, Options{Apps: testApps})
+		ask := func(ctx context.Context, from, key string) error {
+			_, err := a.Authenticate(ctx, domain.AuthRequest{Action: domain.Publish, App: "live", Name: key, Remote: from},
+				domain.Grant{})
+			return err
+		}
+		var flood sync.WaitGroup
+		var denied atomic.Int32
+		for range 10 * maxLookups {
+			flood.Go(func() {
+				if domain.KindOf(ask(t.Context(), "192.0.2.1:1000", domain.NewSecret())) == domain.Denied {
+					denied.Add(1)
+				}
+			})
+		}
+		synctest.Wait()
+		if n := keys.running.Load(); n != maxLookups {
+			t.Errorf("%d lookups of one address are running, want %d", n, maxLookups)
+		}
+		if err := ask(t.Context(), "192.0.2.2:1000", "other"); err != nil {
+			t.Errorf("another address: %v", err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := ask(ctx, "192.0.2.1:1000", domain.NewSecret()); domain.KindOf(err) != domain.Unavailable {
+			t.Errorf("a publisher that left while it waited: %v", err)
+		}
+		close(keys.release)
+		flood.Wait()
+		if denied.Load() != 10*maxLookups {
+			t.Errorf("%d of %d keys were refused as unknown", denied.Load(), 10*maxLookups)
+		}
+	})
 }

@@ -2,6 +2,7 @@ package hls
 
 import (
 	"fmt"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -276,6 +277,75 @@ func TestTwoSessionParametersAreRefused(t *testing.T) {
 				if w := c.do("GET", both); w.Code != 400 || w.Body.Len() == 0 {
 					t.Errorf("%.30s: %d %q", both, w.Code, w.Body)
 				}
+			}
+		}
+	})
+}
+
+// A deadlineRecorder records the deadline of a response.
+type deadlineRecorder struct {
+	*httptest.ResponseRecorder
+	deadline time.Time
+}
+
+func (w *deadlineRecorder) SetWriteDeadline(t time.Time) error {
+	w.deadline = t
+	return nil
+}
+
+// TestResponseDeadline checks in which time a client must receive a response: AnswerTimeout, or
+// four times as long as the response plays, whichever is longer.
+func TestResponseDeadline(t *testing.T) {
+	for timeout, want := range map[time.Duration][2]time.Duration{ // of a playlist, of a segment of 10 s
+		0:                {30 * time.Second, 40 * time.Second},
+		5 * time.Second:  {5 * time.Second, 40 * time.Second},
+		50 * time.Second: {50 * time.Second, 50 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newTestServer(t, Options{Segment: 10 * time.Second, AnswerTimeout: timeout}, stream.Options{})
+			c.movie = c.publish(movie)
+			for range 20 {
+				c.write(c.movie, 2*time.Second)
+				synctest.Wait()
+			}
+			media := c.tsPlaylistURL()
+			_, files := segments(c.get(media))
+			for i, target := range []string{media, "/live/movie/" + files[len(files)-1]} {
+				w := &deadlineRecorder{ResponseRecorder: httptest.NewRecorder()}
+				c.srv.ServeHTTP(w, httptest.NewRequest("GET", "http://example.com"+target, nil))
+				if got := time.Until(w.deadline); w.Code != 200 || got != want[i] {
+					t.Errorf("AnswerTimeout %v, %s: %d within %v, want %v", timeout, target, w.Code, got, want[i])
+				}
+			}
+		})
+	}
+}
+
+// TestSessionsPerTokenAreBounded uses many sessions of one token from many addresses, until its
+// viewer limit is reached. The sessions beyond are refused and not stored. Viewers with another
+// token, and those without a limit, are served.
+func TestSessionsPerTokenAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const share = 100
+		c := newPrivateServer(t, Options{})
+		for n := range 3 * share {
+			s, from, want := c.openSession(fmt.Sprintf("limit-1-%d", share)), fmt.Sprintf("[2001:db8:0:%x::1]:1", n), 200
+			if n >= share {
+				want = 429
+			}
+			for _, target := range []string{segmentURL(s), s} {
+				if w := c.do("GET", target, "Remote", from); w.Code != want ||
+					want == 429 && w.Header().Get("Livego-Error") != "token_viewer_limit" {
+					t.Fatalf("session %d: %d %v, want %d", n, w.Code, w.Header(), want)
+				}
+			}
+		}
+		if sessions, clients := c.registrySizes(); sessions != share || clients > share {
+			t.Errorf("%d sessions and %d clients are stored, want %d", sessions, clients, share)
+		}
+		for _, token := range []string{"limit-2-1", "good"} {
+			if s := c.openSession(token); c.status(s, viewerAddr(1)) != 200 || c.status(segmentURL(s), viewerAddr(1)) != 200 {
+				t.Errorf("a viewer with token %s is refused", token)
 			}
 		}
 	})

@@ -68,12 +68,17 @@ func errorText(err error) string {
 // TestAccessSettings checks the settings for access to the operator's HTTP.
 func TestAccessSettings(t *testing.T) {
 	t.Chdir(t.TempDir())
-	for _, c := range []struct{ env, err string }{
+	for _, c := range []struct{ env, err string }{ // env: one variable a line
 		{"LIVEGO_API_ALLOW=192.168.1.0/24, 10.0.0.1, 2001:db8::/32", ""},
 		{"LIVEGO_API_ALLOW=192.168.1.0/33", "LIVEGO_API_ALLOW: "},
 		{"LIVEGO_API_ALLOW=lan", "LIVEGO_API_ALLOW: "},
 		{"LIVEGO_API_ALLOW_USERS=root, 33", ""},
 		{"LIVEGO_API_ALLOW_USERS=no-such-user", "LIVEGO_API_ALLOW_USERS: this machine has no user"},
+		{"LIVEGO_TRUSTED_PROXIES=10.0.0.1, 2001:db8::/32", ""},
+		{"LIVEGO_TRUSTED_PROXIES=proxy", "LIVEGO_TRUSTED_PROXIES: "},
+		{"LIVEGO_PROXY_PROTOCOL=rtmp", "LIVEGO_PROXY_PROTOCOL: trusted_proxies is not set"},
+		{"LIVEGO_TRUSTED_PROXIES=10.0.0.1\nLIVEGO_PROXY_PROTOCOL=rtmp, rtmps, httpflv, hls, https, api", ""},
+		{"LIVEGO_TRUSTED_PROXIES=10.0.0.1\nLIVEGO_PROXY_PROTOCOL=ftp", `LIVEGO_PROXY_PROTOCOL: "ftp" is not one of rtmp`},
 		{"LIVEGO_PUBLIC_URL=https://live.example.com", ""},
 		{"LIVEGO_PUBLIC_URL=http://[2001:db8::1]:8443/tv", ""},
 		{"LIVEGO_PUBLIC_URL=live.example.com", "LIVEGO_PUBLIC_URL: must"},
@@ -84,7 +89,7 @@ func TestAccessSettings(t *testing.T) {
 		{"LIVEGO_PUBLIC_URL=javascript:alert(1)", "LIVEGO_PUBLIC_URL: must"},
 		{"LIVEGO_API_SESSION=10s", "LIVEGO_API_SESSION: must be at least 1m"},
 	} {
-		_, _, err := Load(Sources{Env: []string{c.env}})
+		_, _, err := Load(Sources{Env: strings.Split(c.env, "\n")})
 		if (err == nil) != (c.err == "") || err != nil && !strings.HasPrefix(err.Error(), c.err) {
 			t.Errorf("%s: %v, want %q", c.env, err, c.err)
 		}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestParseAddress expects what ffmpeg sends for the same address; TestPushAddresses in e2e
+// TestParseAddress expects what ffmpeg sends for the same address; TestRelayAddressesMatchFFmpeg in e2e
 // verifies the table with ffmpeg.
 func TestParseAddress(t *testing.T) {
 	for _, tt := range []struct {
