@@ -137,9 +137,9 @@ func (reg *sessionRegistry) verifyToken(s string, name domain.Name) (*sessionTok
 		if known := reg.knownToken(&t, name); known != nil {
 			return known, nil
 		}
-		if reg.verify(&t, name) {
-			verified := t // t stays on the stack for the requests of known sessions
-			return &verified, nil
+		// A copy, so that t needs no memory for the requests of known sessions.
+		if t := new(t); reg.verify(t, name) {
+			return t, nil
 		}
 	}
 	return nil, domain.CodeErrorf(domain.Denied, domain.SessionInvalid, "session invalid: start at %s%s", name,

@@ -141,3 +141,20 @@ func TestDrainWaitsForViewers(t *testing.T) {
 		}
 	})
 }
+
+// TestKnownSessionDoesNotAllocate verifies the token of a session in use, as every request does.
+func TestKnownSessionDoesNotAllocate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newPrivateServer(t, Options{})
+		url := c.openSession("good")
+		c.get(url)
+		_, token, _ := strings.Cut(url, "?s=")
+		if n := testing.AllocsPerRun(100, func() {
+			if _, err := c.srv.registry.verifyToken(token, movie); err != nil {
+				t.Fatal(err)
+			}
+		}); n > 0 {
+			t.Errorf("%v allocations", n)
+		}
+	})
+}

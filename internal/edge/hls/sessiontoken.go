@@ -36,6 +36,7 @@ const (
 	limitSize     = 16 + 4
 	signatureSize = 16
 	maxTokenSize  = headSize + limitSize + 16 + signatureSize
+	maxTokenText  = (8*maxTokenSize + 5) / 6
 	flagLimit     = 1
 	flagAddress   = 2
 )
@@ -87,8 +88,9 @@ func (s *signer) decode(t *sessionToken, text string) bool {
 	if t.length = s.coding.DecodedLen(len(text)); t.length > maxTokenSize {
 		return false
 	}
+	var src [maxTokenText]byte
 	// The decoder ignores line breaks: one token would have many texts.
-	if n, err := s.coding.Decode(t.encoded[:], []byte(text)); err != nil || s.coding.EncodedLen(n) != len(text) ||
+	if n, err := s.coding.Decode(t.encoded[:], src[:copy(src[:], text)]); err != nil || s.coding.EncodedLen(n) != len(text) ||
 		n < headSize+signatureSize {
 		return false
 	}

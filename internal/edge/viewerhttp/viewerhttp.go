@@ -206,19 +206,20 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, crossdomain)
 		return
 	}
-	path := strings.Split(strings.TrimPrefix(r.URL.Path, "/"), "/")
-	app, known := h.opt.Apps[path[0]]
+	name, rest, within := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	app, known := h.opt.Apps[name]
+	slashes := strings.Count(rest, "/")
 	switch {
-	case !known && len(path) > 1:
+	case !known && within:
 		http.Error(w, "no such app", http.StatusNotFound)
-	case len(path) == 2 && strings.HasSuffix(path[1], ".flv") && app.FLV:
+	case slashes == 0 && strings.HasSuffix(rest, ".flv") && app.FLV:
 		h.streamStarted()
 		defer h.streamEnded()
 		if r.ProtoMajor == 1 {
 			w = tcpHijacker{w}
 		}
-		h.opt.FLV(w, r, path[0], strings.TrimSuffix(path[1], ".flv"))
-	case len(path) == 2 && strings.HasSuffix(path[1], ".m3u8") && app.HLS, len(path) == 3 && app.HLS:
+		h.opt.FLV(w, r, name, strings.TrimSuffix(rest, ".flv"))
+	case slashes == 0 && strings.HasSuffix(rest, ".m3u8") && app.HLS, slashes == 1 && app.HLS:
 		h.opt.HLS.ServeHTTP(w, r)
 	default:
 		http.Error(w, "not found: streams are at /APP/ROOM.flv and /APP/ROOM.m3u8", http.StatusNotFound)
