@@ -2,6 +2,7 @@ package segment
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -168,4 +169,55 @@ func BenchmarkWithQuery(b *testing.B) {
 			addQueryByParsing(string(p.Body), query)
 		}
 	})
+}
+
+// TestSegmentsStayAvailable generates streams with segments of many durations. After it has left the
+// playlist, a segment is available for its own duration and that of the longest playlist that listed
+// it (RFC 8216 section 6.2.2).
+func TestSegmentsStayAvailable(t *testing.T) {
+	for seed := range uint64(16) {
+		g := &generator{rnd: rand.New(rand.NewPCG(seed, 16)), video: h264, audio: aac}
+		p := programmer{trackWait: 2 * time.Second}
+		s := New(7, Options{Part: 200 * ms})
+		longest, until := map[*Segment]time.Duration{}, map[*Segment]time.Duration{}
+		var seen *List
+		var end time.Duration // of the media in complete segments
+		var newest uint64     // sequence number of the last of them
+		for stretch := range 6 {
+			for _, f := range g.stretch(stretch == 0) {
+				p.set(f)
+				s.Write(f)
+				s.Flush()
+				l := s.List()
+				if !l.Ready || l == seen {
+					continue
+				}
+				seen = l
+				tsPlaylistText(t, l)     // a segment in no rendered playlist is dropped at once
+				left := time.Duration(0) // when segments left the playlist: one call may complete several
+				for _, seg := range l.segments {
+					if seg.sequence > newest {
+						newest, end = seg.sequence, end+seg.Duration
+						if left == 0 {
+							left = end
+						}
+					}
+				}
+				now, listed := end+l.openDuration(), l.Duration()+l.openDuration()
+				current := map[*Segment]bool{}
+				for _, seg := range l.current() {
+					current[seg], longest[seg] = true, max(longest[seg], listed)
+				}
+				for seg, d := range longest {
+					if !current[seg] && until[seg] == 0 {
+						until[seg] = left + seg.Duration + d
+					}
+					if until[seg] > now && l.segment(seg.Name) != seg {
+						t.Fatalf("stream %d: segment %s of %v, which a playlist of %v listed, was dropped %v too soon", seed, seg.Name,
+							seg.Duration, d, until[seg]-now)
+					}
+				}
+			}
+		}
+	}
 }
