@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"runtime"
 	"strings"
 
 	"livego/internal/domain"
@@ -226,7 +227,8 @@ func (l *statWriter) redactURL(raw string, name domain.Name) string {
 }
 
 // viewers iterates over the viewers of name. It copies as many as fit into buf at a time; a yielded
-// value is valid until the next one.
+// value is valid until the next one. After each piece it lets other goroutines run first: a list of
+// 10,000 viewers takes longer than a frame may wait.
 func (s *server) viewers(name domain.Name, buf []stream.ConnInfo) iter.Seq[*stream.ConnInfo] {
 	return func(yield func(*stream.ConnInfo) bool) {
 		for after, n := uint64(0), len(buf); n == len(buf); {
@@ -237,6 +239,7 @@ func (s *server) viewers(name domain.Name, buf []stream.ConnInfo) iter.Seq[*stre
 				}
 				after = buf[i].ID
 			}
+			runtime.Gosched()
 		}
 	}
 }
