@@ -144,7 +144,7 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 		streamAuth.Authenticate,
 		hooks.Authorize, // may grant another room
 		admit,
-		streamAuth.ConsumeToken,
+		streamAuth.ConsumeToken, // and when a viewer joins, the limit of its token
 	)
 	engine, err := fanout.NewEngine(runtime.GOMAXPROCS(0))
 	if err != nil {
