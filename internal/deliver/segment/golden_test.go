@@ -117,7 +117,7 @@ func (r *recorder) observe(l *List) {
 	}
 	r.seen = l
 	r.printf("list ready %v, ended %v, paused %v, targets %v %v, %d bytes, %v", l.Ready, l.Ended, l.Paused, l.Target,
-		l.PartTarget, l.Bytes, l.Duration())
+		l.PartTarget, l.frameBytes, l.Duration())
 	names := map[string]bool{}
 	for f := range formats {
 		for _, delta := range []bool{false, true} {

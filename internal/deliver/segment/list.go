@@ -19,14 +19,13 @@ type List struct {
 	Target     time.Duration // target duration: no segment is longer, rounded to the nearest second
 	PartTarget time.Duration // no part is longer; 0 when there are no parts
 
-	Bytes int // approximate memory of the frames of its segments
-
-	segments []*Segment // oldest first
-	listed   int        // number of the newest segments that playlists list
-	open     *Segment   // the incomplete segment; nil when there is none
-	parts    []*Part    // complete parts of open
-	full     bool       // open has no room for another part of PartTarget
-	hadLine  bool       // the newest segment had its own line in an earlier list
+	segments   []*Segment // oldest first
+	frameBytes int        // approximate memory of their frames
+	listed     int        // number of the newest segments that playlists list
+	open       *Segment   // the incomplete segment; nil when there is none
+	parts      []*Part    // complete parts of open
+	full       bool       // open has no room for another part of PartTarget
+	hadLine    bool       // the newest segment had its own line in an earlier list
 
 	updated         chan struct{} // closed when there is a newer list
 	waiters         *waiterGroup  // requests that wait for a newer list
@@ -290,7 +289,7 @@ func (l *List) preloadHint() string {
 // MemoryBytes returns the approximate memory of l: the frames of its segments, their rendered
 // bytes, its playlists, and the compressor.
 func (l *List) MemoryBytes() int {
-	n := l.Bytes + l.compressor.size()
+	n := l.frameBytes + l.compressor.size()
 	for _, s := range l.segments {
 		n += s.renderedBytes()
 	}

@@ -13,8 +13,8 @@ func TestSegmentBytesAreBounded(t *testing.T) {
 	for _, f := range modify(video(0, 60*time.Second, 40*ms, 2*time.Second), enlarge) {
 		s.Write(f)
 		l := s.List()
-		if l.Bytes > bound+4<<20 {
-			t.Fatalf("%d bytes held", l.Bytes)
+		if l.frameBytes > bound+4<<20 {
+			t.Fatalf("%d bytes held", l.frameBytes)
 		}
 		if l.listed > 0 && l.listed < 3 && l.current()[0].sequence > 0 {
 			t.Fatalf("only %d segments in the playlist", l.listed)
@@ -110,8 +110,8 @@ func TestMemoryOfRenderedFormats(t *testing.T) {
 			if tt.want == 0 && len(l.segments) != l.listed {
 				t.Errorf("%d unlisted segments are kept beside the %d in the playlist", len(l.segments)-l.listed, l.listed)
 			}
-			if l.Bytes < payload || l.Bytes > payload*11/10 {
-				t.Errorf("Bytes is %d, the frames have %d", l.Bytes, payload)
+			if l.frameBytes < payload || l.frameBytes > payload*11/10 {
+				t.Errorf("frameBytes is %d, the frames have %d", l.frameBytes, payload)
 			}
 		})
 	}
@@ -153,8 +153,8 @@ func TestRenderedBytesAreBounded(t *testing.T) {
 		t.Errorf("playlists of %d bytes and the compressor count as %d", p, got)
 	}
 	l.DropRendered()
-	if got := l.MemoryBytes(); got > l.Bytes+4*p {
-		t.Errorf("MemoryBytes is %d after DropRendered, the frames have %d", got, l.Bytes)
+	if got := l.MemoryBytes(); got > l.frameBytes+4*p {
+		t.Errorf("MemoryBytes is %d after DropRendered, the frames have %d", got, l.frameBytes)
 	}
 }
 

@@ -66,7 +66,7 @@ func (l *List) hasPartsOf(open *Segment) bool {
 // next returns the list after l with the same segments.
 func (l *List) next() *List {
 	return &List{
-		Target: l.Target, PartTarget: l.PartTarget, Bytes: l.Bytes, segments: l.segments, listed: l.listed,
+		Target: l.Target, PartTarget: l.PartTarget, frameBytes: l.frameBytes, segments: l.segments, listed: l.listed,
 		hadLine: l.open == nil || l.hadLine, segmentAdded: l.segmentAdded, compressor: l.compressor,
 		updated: make(chan struct{}), waiters: newWaiterGroup(), previousWaiters: l.waiters,
 	}
@@ -77,7 +77,7 @@ func (l *List) with(s *Segment) *List {
 	n := l.next()
 	n.hadLine, n.segmentAdded = false, make(chan struct{})
 	n.segments = append(append(make([]*Segment, 0, len(l.segments)+1), l.segments...), s)
-	n.listed, n.Bytes = n.listed+1, n.Bytes+s.size
+	n.listed, n.frameBytes = n.listed+1, n.frameBytes+s.size
 	return n
 }
 
@@ -118,34 +118,34 @@ func (l *List) trim(targets, bytes int) {
 	}
 
 	var kept time.Duration
-	l.Bytes = 0
+	l.frameBytes = 0
 	rendered := 0
 	for _, s := range slices.Backward(l.segments) {
 		if kept >= renderedTargets*l.Target {
 			s.dropRendered() // rendered again for a late player
 		}
 		kept += s.Duration
-		l.Bytes += s.size
+		l.frameBytes += s.size
 		rendered += s.renderedBytes()
 	}
 	// A segment that was in no playlist that was sent is never requested.
 	for len(l.segments) > l.listed {
 		oldest := l.segments[0]
 		if after := kept - oldest.Duration; oldest.listed.Load() && after < oldest.keep && len(l.segments) <= 3*most &&
-			l.Bytes+rendered <= bytes {
+			l.frameBytes+rendered <= bytes {
 			break
 		}
 		kept -= oldest.Duration
 		l.dropOldest()
 	}
 	for _, s := range l.current() {
-		if l.Bytes+rendered <= bytes {
+		if l.frameBytes+rendered <= bytes {
 			return
 		}
 		rendered -= s.renderedBytes()
 		s.dropRendered() // rendered again on request
 	}
-	for l.listed > minListed && l.Bytes > bytes {
+	for l.listed > minListed && l.frameBytes > bytes {
 		l.listed--
 		l.dropOldest()
 	}
@@ -153,7 +153,7 @@ func (l *List) trim(targets, bytes int) {
 
 // dropOldest removes the oldest segment, also from the array.
 func (l *List) dropOldest() {
-	l.Bytes -= l.segments[0].size
+	l.frameBytes -= l.segments[0].size
 	l.segments[0] = nil
 	l.segments = l.segments[1:]
 }

@@ -6,6 +6,9 @@
 // The names of segments, "<epoch>-<start ms>", those of parts, "<epoch>-<start ms>.<part>", and
 // media sequence numbers are never reused: see SequenceAllocator.
 //
+// A rule decides where segments and parts end, a builder makes them, and a publisher replaces the
+// List.
+//
 // A segment holds frames. Its bytes in a format, fragmented MP4 or MPEG-TS, are rendered once, on
 // the first request, and depend on its frames and its name only: whichever server renders them,
 // they are the same.
