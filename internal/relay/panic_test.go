@@ -28,9 +28,9 @@ func (h panicHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 
 // TestPanicFailsOnlyItsRelay makes the relay panic on input from the remote server, in the demuxer of
-// a pull, and in the protocol during a pull, a push and a static push. The process continues, the relay is shown as failed and tries again, and
-// the log has the panic once. The pulled stream is held as after a lost connection, and the pushed
-// stream continues.
+// a pull, and in the protocol during a pull, a push and a static push. The process continues, the
+// relay is shown as failed and tries again, and the log has the panic once. The pulled stream is held
+// as after a lost connection, and the pushed stream continues.
 func TestPanicFailsOnlyItsRelay(t *testing.T) {
 	for _, tt := range []struct {
 		name, direction   string
