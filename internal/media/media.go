@@ -101,9 +101,6 @@ type Track struct {
 	// Label is the codec's name for people, and its FLV name for Passthrough: "sorenson", "speex".
 	Label string
 
-	// Enhanced reports that the encoder used the FourCC form of Enhanced RTMP.
-	Enhanced bool
-
 	// Timescale is the number of ticks per second of Frame.Ticks: 90000 for video and data, the
 	// sample rate for audio.
 	Timescale uint32

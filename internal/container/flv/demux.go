@@ -66,9 +66,6 @@ type Demuxer struct {
 	// Skips counts skipped messages. It may be nil.
 	Skips *media.Skips
 
-	// InvalidCTS counts frames with a composition time beyond 10 s, which was replaced by 0.
-	InvalidCTS uint64
-
 	clock  unwrapper
 	tracks map[trackKey]*trackState
 	script *media.Track
@@ -330,7 +327,6 @@ func (d *Demuxer) silentFrame(cur *trackState, p packet, timestamp uint32, arriv
 // newFrame returns a frame of cur with the timestamps of p.
 func (d *Demuxer) newFrame(cur *trackState, p packet, timestamp uint32, arrived time.Time) *media.Frame {
 	if p.cts.Abs() > maxCTS {
-		d.InvalidCTS++
 		p.cts = 0
 	}
 	dts := d.clock.advance(timestamp) + p.offset

@@ -99,21 +99,18 @@ func demuxCases() []demuxCase {
 		RFC6381: "avc1.42c00d",
 	}
 	h264Enhanced := *h264
-	h264Enhanced.Enhanced = true
 	aac := &media.Track{
 		Kind: media.Audio, Codec: media.AAC, Config: []byte(asc), Timescale: 44100,
 		SampleRate: 44100, Channels: 2, FrameSamples: 1024, Profile: "LC", RFC6381: "mp4a.40.2",
 	}
 	aacEnhanced := *aac
-	aacEnhanced.Enhanced = true
 	mp3 := &media.Track{
 		Kind: media.Audio, Codec: media.MP3, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1152,
 		RFC6381: "mp4a.40.34",
 	}
 	mp3Enhanced := *mp3
-	mp3Enhanced.Enhanced = true
 	enhanced := func(k media.Kind, c media.Codec, config string) *media.Track {
-		t := &media.Track{Kind: k, Codec: c, Enhanced: true, Timescale: 90000}
+		t := &media.Track{Kind: k, Codec: c, Timescale: 90000}
 		if config != "" {
 			t.Config = []byte(config)
 		}
@@ -127,7 +124,6 @@ func demuxCases() []demuxCase {
 	hevc := enhanced(media.Video, media.HEVC, hvcC)
 	hevc.Profile, hevc.RFC6381 = "Main", "hvc1.1.6.L93.90"
 	hevcLegacy := *hevc
-	hevcLegacy.Enhanced = false
 	av1 := enhanced(media.Video, media.AV1, av1C)
 	av1.BitDepth, av1.Profile, av1.RFC6381 = 8, "Main", "av01.0.00M.08"
 	vp9 := enhanced(media.Video, media.VP9, vpcC)
@@ -157,7 +153,7 @@ func demuxCases() []demuxCase {
 		{Key: "z", Value: amf0.Object{}},
 	})
 	aacSecond := *aac
-	aacSecond.ID, aacSecond.Enhanced = 1, true
+	aacSecond.ID = 1
 	avcSecond := h264Enhanced
 	avcSecond.ID = 7
 	frame := func(t *media.Track, rap media.RandomAccess, key bool, payload string) *media.Frame {

@@ -11,15 +11,14 @@ import (
 
 // A packet is what one video or audio message says about one track.
 type packet struct {
-	kind     packetKind
-	id       uint8 // of the track
-	codec    media.Codec
-	label    string // of a Passthrough codec
-	enhanced bool
-	keyFlag  bool
-	cts      time.Duration
-	offset   time.Duration // added to the timestamp of the message
-	data     []byte        // configuration, access unit or color information; the whole body of a Passthrough codec
+	kind    packetKind
+	id      uint8 // of the track
+	codec   media.Codec
+	label   string // of a Passthrough codec
+	keyFlag bool
+	cts     time.Duration
+	offset  time.Duration // added to the timestamp of the message
+	data    []byte        // configuration, access unit or color information; the whole body of a Passthrough codec
 
 	frameType byte // of video in FourCC form
 }
@@ -131,7 +130,7 @@ func parseLegacyAudio(body []byte) (packet, error) {
 // parseEnhanced parses a body of kind k in the FourCC form (Enhanced RTMP v2, ExVideoTagHeader and
 // ExAudioTagHeader): a packet type, which modifiers may precede, then one track or several.
 func parseEnhanced(dst []packet, k media.Kind, body []byte) ([]packet, error) {
-	p, kind, b := packet{enhanced: true}, body[0]&0xF, body[1:]
+	p, kind, b := packet{}, body[0]&0xF, body[1:]
 	for n := 0; kind == packetModEx; n++ {
 		if n == maxModEx {
 			return dst, skipFor(media.SkipLimit, "more than %d modifiers", maxModEx)

@@ -12,7 +12,7 @@ const clockRate = 90000
 
 // track returns what p says about its track, which is of kind k.
 func (p packet) track(k media.Kind) media.Track {
-	return media.Track{Kind: k, Codec: p.codec, Label: p.label, Enhanced: p.enhanced}
+	return media.Track{Kind: k, Codec: p.codec, Label: p.label}
 }
 
 // newTrack returns the track that configuration packet p describes, and the size of the length

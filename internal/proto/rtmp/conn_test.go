@@ -70,8 +70,7 @@ func TestPublish(t *testing.T) {
 	withConns(t, 1<<20, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
 		req := startPublish(t, s, c)
 		want := &Request{
-			Publish: true, App: "live", Name: "key", Query: "token=t", Token: "t", Type: "live", StreamID: 1,
-			FlashVer:    "FMLE/3.0 (compatible; livego)",
+			Publish: true, App: "live", Name: "key", Query: "token=t", Token: "t", StreamID: 1,
 			VideoCodecs: []string{"*"}, AudioCodecs: []string{"*"}, CapsEx: CapsMultitrack | CapsModEx | CapsTimestampOffset,
 		}
 		if !reflect.DeepEqual(req, want) {
@@ -111,7 +110,7 @@ func TestPublish(t *testing.T) {
 func TestPlay(t *testing.T) {
 	withConns(t, 1<<20, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
 		req := startPlay(t, s, c)
-		if req.Publish || req.Name != "movie" || req.Start != -2 || req.StreamID != 1 {
+		if req.Publish || req.Name != "movie" || req.StreamID != 1 {
 			t.Errorf("%+v", req)
 		}
 		left := make(chan error, 1)

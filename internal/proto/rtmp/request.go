@@ -22,11 +22,7 @@ type Request struct {
 	// is the parameter named token. Both are secret; ClearQuery clears them.
 	Query, Token string
 
-	Type           string  // of a publish: live, record or append; treat them alike
-	Start          float64 // of a play, in seconds: -2 live or recorded, the default; -1 live
-	StreamID       uint32  // message stream ID; 1 for clients that create one only
-	FlashVer       string  // name of the client software: at most 256 arbitrary bytes
-	ObjectEncoding float64 // 0 AMF0, 3 AMF3: the client's preference; it gets AMF0
+	StreamID uint32 // message stream ID; 1 for clients that create one only
 
 	// Enhanced RTMP: the codecs of each kind that the client can decode or forward, "*" for any,
 	// nil if it listed none; and its capabilities.
@@ -63,8 +59,7 @@ func (r *Request) enhanced() bool {
 // Limits of connect, publish and play, in bytes. The request of a player lives as long as its
 // connection.
 const (
-	maxTcURL    = 4 << 10
-	maxFlashVer = 256
+	maxTcURL = 4 << 10
 	// maxQueryBytes is for the names and values of all parameters; the longest token needs less.
 	maxQueryBytes = 8 << 10
 	fourCCLength  = 4
@@ -84,12 +79,10 @@ func parseConnect(o amf0.Object) (*connectInfo, error) {
 	c := &connectInfo{params: url.Values{}}
 	app, query, _ := strings.Cut(text("app"), "?")
 	c.req = Request{
-		App:            strings.Clone(strings.TrimRight(app, "/")),
-		FlashVer:       strings.Clone(text("flashVer")[:min(len(text("flashVer")), maxFlashVer)]),
-		ObjectEncoding: numberOrZero(o.Get("objectEncoding")),
-		VideoCodecs:    fourCCs(o, "videoFourCcInfoMap"),
-		AudioCodecs:    fourCCs(o, "audioFourCcInfoMap"),
-		CapsEx:         capsOf(o),
+		App:         strings.Clone(strings.TrimRight(app, "/")),
+		VideoCodecs: fourCCs(o, "videoFourCcInfoMap"),
+		AudioCodecs: fourCCs(o, "audioFourCcInfoMap"),
+		CapsEx:      capsOf(o),
 	}
 	if err := c.addQuery(query); err != nil {
 		return nil, err

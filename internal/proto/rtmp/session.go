@@ -21,7 +21,7 @@ func (c *ServerConn) handle(cmd command) (*Request, error) {
 	case "publish":
 		return c.publish(cmd)
 	case "play":
-		return c.play(cmd)
+		return c.request(cmd, "NetStream.Play.StreamNotFound")
 	case "deleteStream":
 		return nil, c.deleteStream(cmd)
 	case "closeStream":
@@ -135,32 +135,10 @@ func (c *ServerConn) deleteStream(cmd command) error {
 
 func (c *ServerConn) publish(cmd command) (*Request, error) {
 	req, err := c.request(cmd, "NetStream.Publish.BadName")
-	if req == nil {
-		return nil, err
+	if req != nil {
+		req.Publish = true
 	}
-	v, err := cmd.arg()
-	if err != nil {
-		return nil, err
-	}
-	req.Publish = true
-	req.Type, _ = v.(string)
-	return req, nil
-}
-
-func (c *ServerConn) play(cmd command) (*Request, error) {
-	req, err := c.request(cmd, "NetStream.Play.StreamNotFound")
-	if req == nil {
-		return nil, err
-	}
-	v, err := cmd.arg()
-	if err != nil {
-		return nil, err
-	}
-	req.Start = -2
-	if _, ok := v.(float64); ok {
-		req.Start = numberOrZero(v)
-	}
-	return req, nil
+	return req, err
 }
 
 // request reads the common arguments of publish and play. If it returns no Request, the client has
