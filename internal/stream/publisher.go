@@ -36,7 +36,6 @@ type Publisher struct {
 
 	lastFrame    atomic.Int64 // wall clock in ns of the newest frame, 0 before the first
 	video, audio meter
-	dropped      atomic.Uint64 // video frames before the first random access point
 
 	// Under s.mu.
 	detached     bool
@@ -290,7 +289,6 @@ func (p *Publisher) Write(f *media.Frame) error {
 	p.markAlive(now)
 	p.chooseDefault(f.Track, now)
 	if !p.decodable(f) {
-		p.dropped.Add(1)
 		return nil
 	}
 	p.program = p.program.With(f.Track)

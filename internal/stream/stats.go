@@ -30,15 +30,12 @@ type ConnInfo struct {
 	Proto      string
 	Remote     string
 	URL        string
-	Role       domain.Role // of a publisher
-	Active     bool        // of a publisher: viewers get its frames
-	Since      time.Time
+	Active     bool // of a publisher: viewers get its frames
 	VideoBytes uint64
 	AudioBytes uint64
 	VideoKbps  float64
 	AudioKbps  float64
 	Skipped    media.SkipStats // of a publisher: media that reaches no viewer, as it is not usable
-	Dropped    uint64          // of a publisher: video frames before the first keyframe
 
 	// ArrivalTimestamps marks a publisher with an unreliable clock: its frames are timestamped by
 	// arrival.
@@ -172,11 +169,10 @@ func (s *stream) info(now time.Time) Info {
 
 func (p *Publisher) info(now time.Time, active bool) ConnInfo {
 	return ConnInfo{
-		ID: p.id, Proto: p.opt.Proto, Remote: p.opt.Remote, URL: p.opt.URL, Role: p.opt.Role, Active: active,
-		Since:      p.since,
+		ID: p.id, Proto: p.opt.Proto, Remote: p.opt.Remote, URL: p.opt.URL, Active: active,
 		VideoBytes: p.video.total.Load(), AudioBytes: p.audio.total.Load(),
 		VideoKbps: p.video.kbps(now.Sub(p.since)), AudioKbps: p.audio.kbps(now.Sub(p.since)),
-		Dropped: p.dropped.Load(), Skipped: p.opt.Skips.Stats(),
+		Skipped: p.opt.Skips.Stats(),
 	}
 }
 
@@ -190,7 +186,7 @@ func (p *Publisher) kbps(now time.Time) float64 {
 func (v *Viewer) info(now time.Time) ConnInfo {
 	at := now.Sub(v.since)
 	in := ConnInfo{
-		ID: v.id, Proto: v.opt.Proto, Remote: v.opt.Remote, URL: v.opt.URL, Since: v.since,
+		ID: v.id, Proto: v.opt.Proto, Remote: v.opt.Remote, URL: v.opt.URL,
 		VideoBytes: v.video.total.Load(), AudioBytes: v.audio.total.Load(),
 		VideoKbps: v.video.kbps(at), AudioKbps: v.audio.kbps(at),
 		Skips: v.skips.Load(),

@@ -142,7 +142,8 @@ func (fd *feed) observe(frames []*media.Frame, program *media.Program) {
 	fd.mu.Lock()
 	defer fd.mu.Unlock()
 	fd.video = program.Has(media.Video)
-	if t := before.Default(media.Video); t != nil && before.Discontinuity == program.Discontinuity && !program.IsDefault(t) {
+	joined := before.Discontinuity != program.Discontinuity
+	if t := before.Default(media.Video); t != nil && !joined && !program.IsDefault(t) {
 		fd.starts = nil
 	}
 }

@@ -374,8 +374,8 @@ func TestSecretsDoNotPrint(t *testing.T) {
 func TestSettingsTable(t *testing.T) {
 	seen := map[string]bool{}
 	d := Default()
-	if err := d.Validate(); err != nil {
-		t.Errorf("the defaults: %v", err)
+	if p := d.problems(); len(p) > 0 {
+		t.Errorf("the defaults: %v", p)
 	}
 	for _, f := range fields() {
 		if seen[f.Key] || f.Group == "" || !strings.HasSuffix(f.Help, ".") {
@@ -400,17 +400,17 @@ func TestSettingsTable(t *testing.T) {
 	}
 }
 
-func TestValidateConfigLiteral(t *testing.T) {
+func TestProblems(t *testing.T) {
 	c := Default()
 	c.RTMPAddr, c.Apps = "nowhere", []App{{Name: "api"}}
-	want := "rtmp_addr: invalid address \"nowhere\": must be host:port or :port\nserver: app name \"api\" is reserved " +
-		"for the operator's routes"
-	if err := c.Validate(); err == nil || err.Error() != want {
-		t.Errorf("got %v, want %s", err, want)
+	want := []problem{{"rtmp_addr", `invalid address "nowhere": must be host:port or :port`},
+		{"server", `app name "api" is reserved for the operator's routes`}}
+	if got := c.problems(); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 	c.Apps = nil
-	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "server: no app is configured") {
-		t.Errorf("without apps: %v", err)
+	if got := c.problems(); !slices.Contains(got, problem{"server", "no app is configured"}) {
+		t.Errorf("without apps: %q", got)
 	}
 }
 
@@ -427,7 +427,7 @@ func FuzzYAML(f *testing.F) {
 			}
 		}
 		if len(l.errs) == 0 {
-			_ = l.cfg.Validate()
+			l.cfg.problems()
 		}
 	})
 }

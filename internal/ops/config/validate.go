@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -21,21 +20,13 @@ import (
 	"livego/internal/ops/textfile"
 )
 
-// Validate reports whether a server can start with c: it checks addresses, certificate files and
-// combinations of settings. The error has a line for each mistake. Load calls it already.
-func (c Config) Validate() error {
-	var errs []error
-	for _, p := range c.problems() {
-		errs = append(errs, errors.New(p.key+": "+p.text))
-	}
-	return errors.Join(errs...)
-}
-
 // proxyListeners are the allowed values of proxy_protocol. They are never modified.
 var proxyListeners = []string{"rtmp", "rtmps", "httpflv", "hls", "https", "api"}
 
 type problem struct{ key, text string }
 
+// problems returns why a server cannot start with c: invalid addresses, certificate files and
+// combinations of settings.
 func (c Config) problems() []problem {
 	var all []problem
 	add := func(key, format string, args ...any) { all = append(all, problem{key, fmt.Sprintf(format, args...)}) }

@@ -171,9 +171,6 @@ func TestWriterNeverBlocks(t *testing.T) {
 		for i := range queueLines + 7 {
 			log.Info("line", "i", i)
 		}
-		if n := w.Dropped(); n != 7 {
-			t.Errorf("%d lines dropped, want 7", n)
-		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := w.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {

@@ -19,7 +19,6 @@ type Writer struct {
 	queue   chan []byte // closed by Close
 	closed  bool
 	dropped int // since the last line that reports it
-	total   int
 
 	done chan struct{} // closed when all lines are written
 }
@@ -51,7 +50,6 @@ func (q *Writer) Write(p []byte) (int, error) {
 		}
 	}
 	q.dropped++
-	q.total++
 	return len(p), nil
 }
 
@@ -61,13 +59,6 @@ func (q *Writer) resetDropped() int {
 	n := q.dropped
 	q.dropped = 0
 	return n
-}
-
-// Dropped returns the number of dropped writes.
-func (q *Writer) Dropped() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.total
 }
 
 // Close stops the Writer and waits until the queued lines are written, or ctx ends. Later writes
