@@ -250,7 +250,6 @@ func (h *Handler) Server(o httpx.ServerOptions) *http.Server {
 func (h *Handler) HTTP1Server(o httpx.ServerOptions,
 	otherProtocol func(protocol string, client net.Addr)) *http1.Server {
 	return http1.New(h.Server(o), http1.Options{
-		Bypass:       func(path string) bool { return strings.HasSuffix(path, ".flv") },
 		StallTimeout: h.opt.WriteTimeout, OtherProtocol: otherProtocol,
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -47,6 +48,7 @@ type conn struct {
 	host      string
 	rawFields []byte // the bytes of fields and host
 	req       *http.Request
+	url       url.URL // of req, in most cases
 	res       Response
 
 	deadlineSetAt time.Time // when the deadline for the next request was set
@@ -80,7 +82,7 @@ func (c *conn) run() {
 		if p := recover(); p != nil && p != http.ErrAbortHandler {
 			c.log("http1: panic serving %v: %v\n%s", c.req.RemoteAddr, p, debug.Stack())
 		}
-		c.cleanup(passed)
+		c.cleanup(passed || c.res.hijacked)
 	}()
 	c.setReadDeadline(c.srv.fallback.ReadHeaderTimeout)
 	c.deadlineSetAt = time.Time{} // the idle timeout is another limit
@@ -111,6 +113,7 @@ func (c *conn) run() {
 		}
 		c.sock.release()
 		if !c.serve() {
+			passed = c.res.hijacked
 			return
 		}
 		if len(c.rawFields) > maxKeptFields {
@@ -184,7 +187,7 @@ func (c *conn) log(format string, args ...any) {
 	}
 }
 
-// cleanup releases c, which was passed to net/http, or is closed.
+// cleanup releases c, which was hijacked or passed to net/http, or is closed.
 func (c *conn) cleanup(passed bool) {
 	c.sock.release()
 	c.srv.disconnects.remove(c.watchID)
@@ -241,8 +244,11 @@ func (c *conn) passToNetHTTP() bool {
 	_ = c.tcp.SetReadDeadline(time.Time{})
 	c.srv.notifyState(c.nc, http.StateHijacked)
 	nc := c.nc
-	if c.tls != nil && c.sock.restore() != nil {
+	if c.sock.restore() != nil {
 		return false
+	}
+	if c.watchID != 0 {
+		c.srv.disconnects.unwatch(c)
 	}
 	if b := bytes.Clone(c.sock.bytes()); c.tls == nil {
 		nc = &replayedConn{c.tcp, replay{c.tcp, b}}

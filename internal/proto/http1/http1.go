@@ -25,9 +25,6 @@ import (
 
 // Options are the settings of a Server.
 type Options struct {
-	// Bypass, if set, reports whether net/http serves this path: because the response has no end,
-	// or takes over the connection.
-	Bypass func(path string) bool
 	// OtherProtocol, if set, is called for a client that speaks "RTMP" or "TLS". Both get status
 	// 400.
 	OtherProtocol func(protocol string, client net.Addr)
@@ -37,8 +34,8 @@ type Options struct {
 
 // A Server is an http.Server with a fast path. The fast path uses these fields of the http.Server:
 // Handler, ReadHeaderTimeout, IdleTimeout, ConnContext, ErrorLog, and ConnState with StateNew,
-// StateClosed, and StateHijacked for a connection that is passed to net/http, which reports it as a
-// new one. The handler must not modify a request's header, nor use the request after it returns.
+// StateClosed, and StateHijacked for a connection that is hijacked, or passed to net/http, which
+// reports it as a new one. The handler must not modify a request's header, nor use the request after it returns.
 type Server struct {
 	fallback *http.Server
 	opt      Options

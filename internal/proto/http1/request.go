@@ -91,16 +91,25 @@ func (c *conn) parse(head []byte) bool {
 		}
 		c.fields, c.host, c.rawFields = fields, host, append(c.rawFields[:0], lines...)
 	}
-	uri := string(target)
-	u, err := url.ParseRequestURI(uri)
-	if err != nil {
-		return false
-	}
-	if bypass := c.srv.opt.Bypass; bypass != nil && bypass(u.Path) {
-		return false
-	}
 	r := c.req
-	r.Method, r.RequestURI, r.URL, r.Host, r.Header = method, uri, u, c.host, c.fields
+	r.Method, r.RequestURI, r.Host, r.Header = method, string(target), c.host, c.fields
+	return c.parseTarget()
+}
+
+// parseTarget parses the request target into c.req.URL, as url.ParseRequestURI does. Most paths have
+// nothing to unescape.
+func (c *conn) parseTarget() bool {
+	uri := c.req.RequestURI
+	path, query, found := strings.Cut(uri, "?")
+	for i := range len(path) {
+		if !isAlphanumeric(path[i]) && strings.IndexByte("/-_.~", path[i]) < 0 {
+			u, err := url.ParseRequestURI(uri)
+			c.req.URL = u
+			return err == nil
+		}
+	}
+	c.url = url.URL{Path: path, RawQuery: query, ForceQuery: found && query == ""}
+	c.req.URL = &c.url
 	return true
 }
 

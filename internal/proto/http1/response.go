@@ -1,8 +1,10 @@
 package http1
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -27,6 +29,7 @@ type Response struct {
 	head       *responseHead // the unsent head; nil once it is sent
 	body       []byte        // buffered while its length is unknown
 	closeAfter bool          // close the connection after it
+	hijacked   bool
 	err        error
 }
 
@@ -103,6 +106,29 @@ func (w *Response) appendFields() {
 	}
 	h.text, w.head = b, h
 }
+
+// Hijack implements http.Hijacker: the connection, of TCP or TLS, belongs to the caller. Nothing is
+// buffered, because a request with bytes after its head is passed to net/http.
+func (w *Response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c := w.conn
+	switch {
+	case w.hijacked:
+		return nil, nil, http.ErrHijacked
+	case w.status != 0:
+		return nil, nil, errResponseStarted
+	}
+	if err := c.sock.restore(); err != nil {
+		return nil, nil, err
+	}
+	c.srv.disconnects.unwatch(c)
+	_ = c.tcp.SetDeadline(time.Time{}) // fails if c is closed, and so does the next call
+	w.hijacked, w.err = true, http.ErrHijacked
+	c.srv.notifyState(c.nc, http.StateHijacked)
+	const least = 16 // bytes: callers read and write the connection
+	return c.nc, bufio.NewReadWriter(bufio.NewReaderSize(c.nc, least), bufio.NewWriterSize(c.nc, least)), nil
+}
+
+var errResponseStarted = errors.New("http1: hijacked after WriteHeader")
 
 // hasBody reports whether responses of this status have a body (RFC 9110 section 6.4.1).
 func hasBody(status int) bool {
@@ -202,6 +228,9 @@ var (
 
 // finish writes the rest of the response. After an error the connection must be closed.
 func (w *Response) finish() error {
+	if w.hijacked {
+		return w.err
+	}
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}

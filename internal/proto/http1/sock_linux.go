@@ -57,6 +57,9 @@ func (s *socket) redirect() error { return netx.Redirect(s.tls, recordLayer{s}) 
 
 // restore makes the TLS connection use its socket again.
 func (s *socket) restore() error {
+	if s.tls == nil {
+		return nil
+	}
 	if err := s.flush(); err != nil {
 		return err
 	}
@@ -315,21 +318,26 @@ func (h *disconnectNotifier) add(c *conn) int64 {
 	// If Control fails, c is closed, which the next read reports.
 	_ = c.sock.raw.Control(func(fd uintptr) {
 		ev := unix.EpollEvent{Events: unix.EPOLLRDHUP | 1<<31, Fd: int32(id), Pad: int32(id >> 32)}
-		_ = h.control(int(fd), &ev)
+		_ = h.control(unix.EPOLL_CTL_ADD, int(fd), &ev)
 	})
 	return id
 }
 
-func (h *disconnectNotifier) control(fd int, ev *unix.EpollEvent) (err error) {
+func (h *disconnectNotifier) control(op, fd int, ev *unix.EpollEvent) (err error) {
 	raw, err := h.epoll.SyscallConn()
 	if err != nil {
 		return err
 	}
-	cerr := raw.Control(func(epfd uintptr) { err = unix.EpollCtl(int(epfd), unix.EPOLL_CTL_ADD, fd, ev) })
+	cerr := raw.Control(func(epfd uintptr) { err = unix.EpollCtl(int(epfd), op, fd, ev) })
 	if err == nil {
 		err = cerr
 	}
 	return err
+}
+
+// unwatch ends the registration of c, whose descriptor gets another owner.
+func (h *disconnectNotifier) unwatch(c *conn) {
+	_ = c.sock.raw.Control(func(fd uintptr) { _ = h.control(unix.EPOLL_CTL_DEL, int(fd), nil) })
 }
 
 // remove removes the connection of id. The kernel removes its descriptor when it is closed.

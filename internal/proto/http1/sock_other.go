@@ -68,3 +68,4 @@ func newDisconnectNotifier() (*disconnectNotifier, error) { return new(disconnec
 func (h *disconnectNotifier) close()                      {}
 func (h *disconnectNotifier) add(*conn) int64             { return 1 }
 func (h *disconnectNotifier) remove(int64)                {}
+func (h *disconnectNotifier) unwatch(*conn)               {}
