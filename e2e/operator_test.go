@@ -62,6 +62,10 @@ func TestLivestat(t *testing.T) {
 				t.Errorf("%s: gather_ms is %v in %v", path, gather, entry)
 			}
 			delete(entry, "gather_ms")
+			if players, ok := entry["players"].(map[string]any); ok != isPublisher || isPublisher && len(players) != 3 {
+				t.Errorf("%s: players are %v in %v", path, entry["players"], entry)
+			}
+			delete(entry, "players")
 			proto, delay, queue := entry["proto"], entry["delay_ms"], entry["queue_bytes"]
 			if skips := entry["skips"]; skips != 0.0 && proto != "hls" {
 				t.Errorf("%s: skips is %v in %v", path, skips, entry)
