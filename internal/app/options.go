@@ -23,17 +23,20 @@ func (a *App) tlsConfig() (*tls.Config, error) {
 	if !cfg.ServesTLS() {
 		return nil, nil
 	}
+	// Media leaves in large pieces: small records at the start would only cost time.
+	c := &tls.Config{MinVersion: tls.VersionTLS12, DynamicRecordSizingDisabled: true}
 	if len(cfg.ACME.Domains) > 0 {
 		// set before the first connection is served
-		get := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return a.acme.GetCertificate(hello) }
-		return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: get}, nil
+		c.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return a.acme.GetCertificate(hello) }
+		return c, nil
 	}
 	cert, err := certfile.Load(cfg.RTMPSCert, cfg.RTMPSKey, a.log)
 	if err != nil {
 		return nil, fmt.Errorf("rtmps_cert and rtmps_key: %w", err)
 	}
 	a.background = append(a.background, cert.Run)
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.Get}, nil
+	c.GetCertificate = cert.Get
+	return c, nil
 }
 
 // newACME returns the manager of ACME certificates. Servers with one store share them.

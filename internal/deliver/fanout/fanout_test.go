@@ -6,11 +6,17 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net"
 	"os"
 	"sync"
@@ -21,6 +27,7 @@ import (
 
 	"livego/internal/domain"
 	"livego/internal/media"
+	"livego/internal/ops/netx"
 	"livego/internal/stream"
 )
 
@@ -116,6 +123,7 @@ type harness struct {
 	pub         *stream.Publisher
 	broadcaster *Broadcaster
 	serve       func(net.Conn, Viewer)
+	tls         *tls.Config // of the server; nil without TLS
 	ln          net.Listener
 	at          time.Duration
 }
@@ -125,6 +133,12 @@ const liveEdge = -1
 
 // newHarness returns a harness whose viewers are served by this many loops; 0: each has a goroutine.
 func newHarness(t *testing.T, loops int, o Options) *harness {
+	t.Helper()
+	return newHarnessTLS(t, loops, nil, o)
+}
+
+// newHarnessTLS is newHarness for viewers that use TLS, unless config is nil.
+func newHarnessTLS(t *testing.T, loops int, config *tls.Config, o Options) *harness {
 	t.Helper()
 	switch o.GOPs {
 	case 0:
@@ -146,7 +160,7 @@ func newHarness(t *testing.T, loops int, o Options) *harness {
 	if o.RingBytes == 0 {
 		o.RingBytes = 1 << 30
 	}
-	r := &harness{t: t, hub: stream.NewHub(stream.Options{
+	r := &harness{t: t, tls: config, hub: stream.NewHub(stream.Options{
 		// a feed misses nothing, however fast the test publishes
 		TrackWait: 1, MaxLatency: time.Hour, RingTime: time.Hour, RingBytes: 1 << 30,
 	})}
@@ -176,14 +190,16 @@ func newHarness(t *testing.T, loops int, o Options) *harness {
 
 // overTransports runs test for each transport.
 func overTransports(t *testing.T, test func(t *testing.T, newHarness func(*testing.T, Options) *harness)) {
+	secure := testTLS(t)
 	for _, tt := range []struct {
 		name  string
 		loops int
-	}{{"loops", 2}, {"goroutines", 0}} {
+		tls   *tls.Config
+	}{{"loops", 2, nil}, {"TLS in loops", 2, secure}, {"goroutines", 0, nil}, {"TLS in goroutines", 0, secure}} {
 		t.Run(tt.name, func(t *testing.T) {
 			test(t, func(t *testing.T, o Options) *harness {
 				t.Helper()
-				return newHarness(t, tt.loops, o)
+				return newHarnessTLS(t, tt.loops, tt.tls, o)
 			})
 		})
 	}
@@ -207,6 +223,7 @@ func (r *harness) frame(payload string, key bool) {
 type client struct {
 	t      *testing.T
 	nc     *net.TCPConn
+	conn   net.Conn // nc, or TLS over it
 	br     *bufio.Reader
 	v      *stream.Viewer
 	closed chan error
@@ -218,11 +235,14 @@ func (r *harness) viewer(c conn) *client {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	far := &client{t: r.t, nc: nc.(*net.TCPConn), br: bufio.NewReader(nc), closed: make(chan error, 1)}
+	far := &client{t: r.t, nc: nc.(*net.TCPConn), conn: nc, br: bufio.NewReader(nc), closed: make(chan error, 1)}
 	r.t.Cleanup(func() { nc.Close() })
 	near, err := r.ln.Accept()
 	if err != nil {
 		r.t.Fatal(err)
+	}
+	if r.tls != nil {
+		near = far.startTLS(near.(*net.TCPConn), r.tls)
 	}
 	if far.v, err = r.hub.Join(movie, stream.ViewerOptions{Proto: "test"}); err != nil {
 		r.t.Fatal(err)
@@ -231,6 +251,36 @@ func (r *harness) viewer(c conn) *client {
 	r.serve(near, Viewer{Name: movie, Format: recordFormat{c.all}, Stats: far.v, Waited: c.waited, Prefix: c.prefix,
 		Protocol: c})
 	return far
+}
+
+// startTLS does the handshake of both ends, and returns the server's.
+func (f *client) startTLS(near *net.TCPConn, config *tls.Config) net.Conn {
+	f.t.Helper()
+	secure := tls.Client(f.nc, &tls.Config{InsecureSkipVerify: true})
+	server := tls.Server(netx.Wrap(near), config)
+	done := make(chan error)
+	go func() { done <- secure.Handshake() }()
+	if err := errors.Join(server.Handshake(), <-done); err != nil {
+		f.t.Fatal(err)
+	}
+	f.conn, f.br = secure, bufio.NewReader(secure)
+	return server
+}
+
+// testTLS returns the configuration of a server with a new certificate.
+func testTLS(t *testing.T) *tls.Config {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
+		DynamicRecordSizingDisabled: true}
 }
 
 // read returns the next record as "kind payload", with long payloads truncated.
@@ -573,7 +623,7 @@ func TestSlowViewerGetsStreamEnd(t *testing.T) {
 			t.Fatalf("the connection was closed: %v", err)
 		case <-time.After(4 * tickIdle): // housekeep has run
 		}
-		if _, err := v.nc.Write([]byte("received")); err != nil {
+		if _, err := v.conn.Write([]byte("received")); err != nil {
 			t.Fatal(err)
 		}
 		v.want("F "+string(big[:40]), "E ", "EOF")
@@ -640,7 +690,7 @@ func TestRepliesAreSentBetweenNodes(t *testing.T) {
 			onPing: func() []byte { pings++; return record('P', nil) },
 		})
 		v.want("S 0s", "F k")
-		io.WriteString(v.nc, "ask")
+		io.WriteString(v.conn, "ask")
 		for seen := map[byte]bool{}; !seen['R'] || !seen['P']; {
 			s := v.read()
 			if s[0] != 'R' && s[0] != 'P' {
@@ -648,7 +698,7 @@ func TestRepliesAreSentBetweenNodes(t *testing.T) {
 			}
 			seen[s[0]] = true
 		}
-		io.WriteString(v.nc, "bye")
+		io.WriteString(v.conn, "bye")
 		v.wantClosed(io.ErrClosedPipe)
 	})
 }
@@ -670,7 +720,7 @@ func TestFloodingViewerIsDisconnected(t *testing.T) {
 		flood := make([]byte, 64<<10)
 		go func() {
 			for {
-				if _, err := v.nc.Write(flood); err != nil {
+				if _, err := v.conn.Write(flood); err != nil {
 					return
 				}
 			}
@@ -695,7 +745,7 @@ func TestManyRequestsAreAnswered(t *testing.T) {
 		const n = 20000
 		go func() {
 			for i := range n {
-				if _, err := v.nc.Write(record('Q', fmt.Append(nil, i))); err != nil {
+				if _, err := v.conn.Write(record('Q', fmt.Append(nil, i))); err != nil {
 					return
 				}
 			}

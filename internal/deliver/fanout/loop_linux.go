@@ -167,7 +167,7 @@ func (l *loop) read() {
 		return // already closed
 	}
 	events := make([]unix.EpollEvent, 128)
-	buf := make([]byte, 16<<10)
+	buf, plain := make([]byte, 16<<10), make([]byte, 4<<10)
 	unread := make(map[*socket]struct{}) // viewers that may have more: epoll reports an edge once
 	for {
 		err := raw.Read(func(fd uintptr) bool {
@@ -185,7 +185,7 @@ func (l *loop) read() {
 			return
 		}
 		for s := range unread { // one read for each in turn, however much one viewer sends
-			wake, more := s.read(buf)
+			wake, more := s.read(buf, plain)
 			if !more {
 				delete(unread, s)
 			}

@@ -1,10 +1,14 @@
 package fanout
 
 import (
+	"cmp"
 	"errors"
+	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -21,6 +25,12 @@ type socket struct {
 	fd   int
 	slot int // index in its shard
 
+	tls    *netx.Memory // nil for plain TCP
+	unsent []byte       // encrypted
+	// unsentFrom is the last node that is not in unsent; nil if all was sent.
+	unsentFrom  *node
+	unsentBytes atomic.Int64 // len(unsent)
+
 	acked          uint64    // bytes that its end had acknowledged at stallCheckedAt
 	progressAt     time.Time // when acked last rose, or all was acknowledged
 	stallCheckedAt time.Time
@@ -30,14 +40,16 @@ type socket struct {
 	reading sync.Mutex // held during a read, so that fd is not closed
 }
 
-var errNotTCP = errors.New("fanout: not a plain TCP connection")
+var errNotTCP = errors.New("fanout: not a TCP connection, or not one of a listener of netx")
 
-// newSocket takes ownership of nc, which must be a plain TCP connection. If it fails, nc is
-// unchanged.
+// newSocket takes ownership of nc, which must be a TCP connection, possibly below TLS. If it fails,
+// nc is unchanged.
 func newSocket(v *viewer, nc net.Conn) (*socket, error) {
-	tcp, ok := netx.PlainTCP(nc)
-	if !ok {
-		return nil, errNotTCP
+	tcp, plain := netx.PlainTCP(nc)
+	if !plain {
+		if tcp = netx.TCPUnderTLS(nc); tcp == nil {
+			return nil, errNotTCP
+		}
 	}
 	fd, err := detach(tcp)
 	if err != nil {
@@ -46,6 +58,10 @@ func newSocket(v *viewer, nc net.Conn) (*socket, error) {
 	s := &socket{viewer: v, fd: fd, leaveLimiter: netx.Detach(nc), progressAt: v.joined, stallCheckedAt: v.joined}
 	v.transport = s
 	v.Stats.AttachSocket(s.queuedNow)
+	if !plain {
+		s.tls = netx.ToMemory(nc)
+		s.open(nil, make([]byte, 1<<10)) // what was read with the request
+	}
 	return s, nil
 }
 
@@ -83,9 +99,9 @@ func (s *socket) close(dropUnsent bool) {
 	s.leaveLimiter()
 }
 
-// read reads once from s. wake reports that the writer has something to do, and more that there may
+// read reads once from s into buf. plain is memory for decrypted bytes. wake reports that the writer has something to do, and more that there may
 // be more to read.
-func (s *socket) read(buf []byte) (wake, more bool) {
+func (s *socket) read(buf, plain []byte) (wake, more bool) {
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	if s.isGone() != nil {
@@ -102,7 +118,27 @@ func (s *socket) read(buf []byte) (wake, more bool) {
 		s.abort(errViewerLeft)
 		return true, false
 	}
-	return s.receive(buf[:n])
+	if s.tls == nil {
+		return s.receive(buf[:n])
+	}
+	return s.open(buf[:n], plain)
+}
+
+// open decrypts received bytes into plain. The reader calls it, and newSocket before.
+func (s *socket) open(received, plain []byte) (wake, more bool) {
+	more = true
+	err := s.tls.Open(received, plain, func(b []byte) {
+		w, m := s.receive(b)
+		wake, more = wake || w, more && m
+	})
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			err = errViewerLeft
+		}
+		s.abort(err)
+		return true, false
+	}
+	return wake || s.tls.HasOutput(), more
 }
 
 // resumeReading implements transport: epoll reports unread data as a new edge.
@@ -111,7 +147,7 @@ func (s *socket) resumeReading() { s.loop.armRead(s, unix.EPOLL_CTL_MOD) }
 // queued implements transport. Only the writer may call it.
 func (s *socket) queued() int {
 	n, _ := netx.QueuedNow(s.fd) // 0 if that is not known
-	return n
+	return n + int(s.unsentBytes.Load())
 }
 
 // queuedNow is queued for any goroutine.
@@ -151,10 +187,7 @@ const stallChecks = 10
 // kernel holds for it: it does not read, or has lost power. Its socket need not be full for that,
 // and a full one may empty so slowly that no write succeeds.
 func (s *socket) stalls(now time.Time) bool {
-	queued, err := netx.QueuedNow(s.fd)
-	if err != nil {
-		return false
-	}
+	queued := s.queued()
 	late := s.stallCheckedAt.Add(s.feed.broadcaster.opt.WriteTimeout + time.Second)
 	taken := s.written - uint64(queued)
 	stalls := queued > 0 && taken == s.acked
@@ -168,33 +201,139 @@ func (s *socket) stalls(now time.Time) bool {
 // send sends what s has not received, as far as its socket accepts it. An error ends s.
 func (s *socket) send(d *sender, w *coalescedBatch, now time.Time) error {
 	s.blocked = false
-	for {
-		if s.fill(&d.batch, w); d.batch.size == 0 {
-			s.caughtUp = s.caughtUp || s.current != nil
-			if s.ending && !s.closeSent {
-				s.startLinger(now)
-				_ = unix.Shutdown(s.fd, unix.SHUT_WR)
-			}
-			return nil
-		}
-		n, err := d.send(s.fd, d.batch.parts)
-		if err != nil {
+	if s.tls != nil {
+		if err := s.sendUnsent(d, now); err != nil || s.blocked {
 			return err
 		}
-		s.advance(n, now)
-		if n < d.batch.size {
-			s.blocked = true
-			s.observeBlocked(now, s.current)
-			return nil
+	}
+	for {
+		if d.batch.most = maxBatch; s.tls != nil {
+			d.batch.most = maxRecords
+			if s.sendRate.slow() {
+				d.batch.most = min(maxRecords, s.sendRate.writeSize())
+			}
+		}
+		if s.fill(&d.batch, w); d.batch.size == 0 {
+			s.caughtUp = s.caughtUp || s.current != nil
+			return s.finish(d, now)
+		}
+		err := s.sendBatch(d, now)
+		if err != nil || s.blocked {
+			return err
 		}
 		s.observeUnblocked(now)
 	}
 }
 
+// sendBatch sends the batch of d.
+func (s *socket) sendBatch(d *sender, now time.Time) error {
+	if s.tls != nil {
+		return s.sendRecords(d, now)
+	}
+	n, err := d.send(s.fd, d.batch.parts)
+	if err != nil {
+		return err
+	}
+	s.advance(n, now)
+	if s.blocked = n < d.batch.size; s.blocked {
+		s.observeBlocked(now, s.current)
+	}
+	return nil
+}
+
+// finish closes the sending side once the last bytes are sent.
+func (s *socket) finish(d *sender, now time.Time) error {
+	if !s.ending || s.closeSent {
+		return nil
+	}
+	if s.tls != nil {
+		_ = s.tls.CloseWrite() // writes to memory
+		if err := s.sendUnsent(d, now); err != nil || s.blocked {
+			return err
+		}
+	}
+	s.startLinger(now)
+	_ = unix.Shutdown(s.fd, unix.SHUT_WR)
+	return nil
+}
+
+// maxRecords is the most bytes that are encrypted at once: four full records. What a socket does not
+// accept of them is copied.
+const maxRecords = 64 << 10
+
+// sendRecords encrypts the batch of d, and sends that by one system call. Nothing is encrypted while
+// encrypted bytes are unsent, and what is unsent counts as not sent.
+func (s *socket) sendRecords(d *sender, now time.Time) error {
+	b := d.batch.parts[0]
+	if len(d.batch.parts) > 1 {
+		d.plain = d.plain[:0]
+		for _, p := range d.batch.parts {
+			d.plain = append(d.plain, p...)
+		}
+		b = d.plain
+	}
+	records, err := s.tls.Seal(d.records, b)
+	d.records = records[:0]
+	if err != nil {
+		return err
+	}
+	from := s.current
+	s.advance(len(b), now)
+	s.written += uint64(len(records) - len(b))
+	n, err := d.sendOne(s.fd, records)
+	if err != nil {
+		return err
+	}
+	if n < len(records) {
+		s.unsent, s.unsentFrom = slices.Clone(records[n:]), from
+		s.block(now)
+	}
+	return nil
+}
+
+// sendUnsent sends encrypted bytes that have not been sent.
+func (s *socket) sendUnsent(d *sender, now time.Time) error {
+	for {
+		if len(s.unsent) == 0 {
+			s.unsent = s.tls.Take()
+			s.written += uint64(len(s.unsent))
+		}
+		if len(s.unsent) == 0 {
+			s.unsent, s.unsentFrom = nil, nil
+			s.unsentBytes.Store(0)
+			return nil
+		}
+		n, err := d.sendOne(s.fd, s.unsent)
+		if err != nil {
+			return err
+		}
+		if s.unsent = s.unsent[n:]; len(s.unsent) > 0 {
+			s.block(now)
+			return nil
+		}
+	}
+}
+
+// block records that unsent could not be sent.
+func (s *socket) block(now time.Time) {
+	s.blocked = true
+	s.unsentBytes.Store(int64(len(s.unsent)))
+	s.observeBlocked(now, cmp.Or(s.unsentFrom, s.current))
+}
+
 // A sender sends batches by system calls, for one loop.
 type sender struct {
-	batch batch
-	iov   [maxParts]unix.Iovec
+	batch          batch
+	one            [1][]byte
+	plain, records []byte // for TLS
+	iov            [maxParts]unix.Iovec
+}
+
+// sendOne is send for one part.
+func (d *sender) sendOne(fd int, p []byte) (int, error) {
+	d.one[0] = p
+	defer func() { d.one[0] = nil }()
+	return d.send(fd, d.one[:])
 }
 
 // send sends parts without blocking and returns how many bytes were sent. It uses raw system calls:

@@ -13,8 +13,10 @@ import (
 // address of the client, which a trusted proxy may have reported.
 type Conn struct {
 	*net.TCPConn
-	remote net.Addr              // nil: the peer
-	entry  atomic.Pointer[entry] // nil: not counted
+	remote   net.Addr               // nil: the peer
+	entry    atomic.Pointer[entry]  // nil: not counted
+	memory   atomic.Pointer[Memory] // nil: bytes go to the socket
+	detached atomic.Bool            // the socket has another owner
 }
 
 // Wrap returns c as a Conn that no Limiter counts.
@@ -28,14 +30,33 @@ func (c *Conn) RemoteAddr() net.Addr {
 	return c.TCPConn.RemoteAddr()
 }
 
-// Write writes b. After a timeout, the kernel drops the unsent bytes when c is closed, by any
-// owner.
+// Read reads from the socket, or from memory after ToMemory.
+func (c *Conn) Read(b []byte) (int, error) {
+	if m := c.memory.Load(); m != nil {
+		return m.read(b)
+	}
+	return c.TCPConn.Read(b)
+}
+
+// Write writes b to the socket, or to memory after ToMemory. After a timeout, the kernel drops the
+// unsent bytes when c is closed, by any owner.
 func (c *Conn) Write(b []byte) (int, error) {
+	if m := c.memory.Load(); m != nil {
+		return m.write(b)
+	}
 	n, err := c.TCPConn.Write(b)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		DropUnsent(c)
 	}
 	return n, err
+}
+
+// SetWriteDeadline sets the deadline of the socket. After ToMemory it does nothing.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	if c.memory.Load() != nil {
+		return nil
+	}
+	return c.TCPConn.SetWriteDeadline(t)
 }
 
 // Close closes the connection.
@@ -81,15 +102,25 @@ func Socket(c net.Conn) net.Conn {
 	return c
 }
 
-// Detach returns a function that ends the count of c, for the new owner of the socket. c.Close does
-// not end it any more.
+// Detach returns a function that ends the count of c, which may be TLS, for the new owner of the
+// socket. c.Close does not end it any more, and Serve does not close c.
 func Detach(c net.Conn) (leave func()) {
-	if a, ok := c.(*Conn); ok {
-		if e := a.entry.Swap(nil); e != nil {
-			return func() { e.limiter.remove(e) }
-		}
+	a := Admitted(c)
+	if a == nil {
+		return func() {}
+	}
+	a.detached.Store(true)
+	if e := a.entry.Swap(nil); e != nil {
+		return func() { e.limiter.remove(e) }
 	}
 	return func() {}
+}
+
+// closeUndetached closes c, unless its socket has another owner.
+func closeUndetached(c net.Conn) {
+	if a := Admitted(c); a == nil || !a.detached.Load() {
+		_ = c.Close()
+	}
 }
 
 // MarkDelivered records that media was sent on c. c is not idle for LimitOptions.Idle, or for keep

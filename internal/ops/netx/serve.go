@@ -9,7 +9,7 @@ import (
 )
 
 // Serve accepts connections of ln, runs handle for each in a goroutine, and closes the connection
-// after it. When ctx ends, Serve closes ln, waits up to drain for the handlers, closes the
+// after it, unless handle has detached it. When ctx ends, Serve closes ln, waits up to drain for the handlers, closes the
 // remaining connections, and returns nil when all handlers have returned. It waits out temporary
 // errors of Accept, such as a full descriptor table. On any other error it closes all connections
 // and returns the error.
@@ -27,7 +27,7 @@ func Serve(ctx context.Context, ln net.Listener, drain time.Duration, handle fun
 		mu.Unlock()
 		wg.Go(func() {
 			defer func() {
-				c.Close()
+				closeUndetached(c)
 				mu.Lock()
 				delete(conns, c)
 				mu.Unlock()
@@ -42,7 +42,7 @@ func Serve(ctx context.Context, ln net.Listener, drain time.Duration, handle fun
 		mu.Lock()
 		defer mu.Unlock()
 		for c := range conns {
-			c.Close()
+			closeUndetached(c)
 		}
 	})
 	defer force.Stop()
