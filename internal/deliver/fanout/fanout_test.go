@@ -171,8 +171,14 @@ func newHarnessTLS(t *testing.T, loops int, config *tls.Config, o Options) *harn
 	r.broadcaster = New(r.hub, engine, "lines", o)
 	var serving sync.WaitGroup
 	r.serve = func(nc net.Conn, v Viewer) { serving.Go(func() { r.broadcaster.Serve(nc, v) }) }
-	if r.ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
 		t.Fatal(err)
+	}
+	limiter := netx.NewLimiter(netx.LimitOptions{})
+	r.ln = limiter.Listen(ln, netx.ListenOptions{})
+	if config != nil {
+		r.ln = netx.ListenTLS(r.ln, config)
 	}
 	if r.pub, err = r.hub.Publish(t.Context(), movie, stream.PublishOptions{}); err != nil {
 		t.Fatal(err)
@@ -184,6 +190,7 @@ func newHarnessTLS(t *testing.T, loops int, config *tls.Config, o Options) *harn
 		engine.Close(ctx)
 		r.ln.Close()
 		serving.Wait()
+		limiter.Close()
 	})
 	return r
 }
@@ -242,7 +249,7 @@ func (r *harness) viewer(c conn) *client {
 		r.t.Fatal(err)
 	}
 	if r.tls != nil {
-		near = far.startTLS(near.(*net.TCPConn), r.tls)
+		far.startTLS(near.(*tls.Conn))
 	}
 	if far.v, err = r.hub.Join(movie, stream.ViewerOptions{Proto: "test"}); err != nil {
 		r.t.Fatal(err)
@@ -253,18 +260,16 @@ func (r *harness) viewer(c conn) *client {
 	return far
 }
 
-// startTLS does the handshake of both ends, and returns the server's.
-func (f *client) startTLS(near *net.TCPConn, config *tls.Config) net.Conn {
+// startTLS does the handshake of both ends.
+func (f *client) startTLS(server *tls.Conn) {
 	f.t.Helper()
 	secure := tls.Client(f.nc, &tls.Config{InsecureSkipVerify: true})
-	server := tls.Server(netx.Wrap(near), config)
 	done := make(chan error)
 	go func() { done <- secure.Handshake() }()
 	if err := errors.Join(server.Handshake(), <-done); err != nil {
 		f.t.Fatal(err)
 	}
 	f.conn, f.br = secure, bufio.NewReader(secure)
-	return server
 }
 
 // testTLS returns the configuration of a server with a new certificate.

@@ -99,8 +99,8 @@ func (s *socket) close(dropUnsent bool) {
 	s.leaveLimiter()
 }
 
-// read reads once from s into buf. plain is memory for decrypted bytes. wake reports that the writer has something to do, and more that there may
-// be more to read.
+// read reads once from s into buf. plain is memory for decrypted bytes. wake reports that the writer
+// has something to do, and more that there may be more to read.
 func (s *socket) read(buf, plain []byte) (wake, more bool) {
 	s.reading.Lock()
 	defer s.reading.Unlock()

@@ -13,10 +13,9 @@ import (
 // address of the client, which a trusted proxy may have reported.
 type Conn struct {
 	*net.TCPConn
-	remote   net.Addr               // nil: the peer
-	entry    atomic.Pointer[entry]  // nil: not counted
-	memory   atomic.Pointer[Memory] // nil: bytes go to the socket
-	detached atomic.Bool            // the socket has another owner
+	remote   net.Addr              // nil: the peer
+	entry    atomic.Pointer[entry] // nil: not counted
+	detached atomic.Bool           // the socket has another owner
 }
 
 // Wrap returns c as a Conn that no Limiter counts.
@@ -30,33 +29,14 @@ func (c *Conn) RemoteAddr() net.Addr {
 	return c.TCPConn.RemoteAddr()
 }
 
-// Read reads from the socket, or from memory after ToMemory.
-func (c *Conn) Read(b []byte) (int, error) {
-	if m := c.memory.Load(); m != nil {
-		return m.read(b)
-	}
-	return c.TCPConn.Read(b)
-}
-
-// Write writes b to the socket, or to memory after ToMemory. After a timeout, the kernel drops the
-// unsent bytes when c is closed, by any owner.
+// Write writes b. After a timeout, the kernel drops the unsent bytes when c is closed, by any
+// owner.
 func (c *Conn) Write(b []byte) (int, error) {
-	if m := c.memory.Load(); m != nil {
-		return m.write(b)
-	}
 	n, err := c.TCPConn.Write(b)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		DropUnsent(c)
 	}
 	return n, err
-}
-
-// SetWriteDeadline sets the deadline of the socket. After ToMemory it does nothing.
-func (c *Conn) SetWriteDeadline(t time.Time) error {
-	if c.memory.Load() != nil {
-		return nil
-	}
-	return c.TCPConn.SetWriteDeadline(t)
 }
 
 // Close closes the connection.

@@ -2,6 +2,7 @@ package netx
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync"
 )
@@ -17,14 +18,14 @@ type Memory struct {
 	out []byte // to be sent
 }
 
-// TCPUnderTLS returns the TCP connection below c, a TLS connection whose handshake is complete, if
-// ToMemory can switch c; nil otherwise.
+// TCPUnderTLS returns the TCP connection below c, a connection of ListenTLS whose handshake is
+// complete; nil otherwise.
 func TCPUnderTLS(c net.Conn) *net.TCPConn {
 	secure, ok := c.(*tls.Conn)
 	if !ok || !secure.ConnectionState().HandshakeComplete {
 		return nil
 	}
-	if below, ok := secure.NetConn().(*Conn); ok {
+	if below, ok := secure.NetConn().(*redirectConn); ok {
 		return below.TCPConn
 	}
 	return nil
@@ -34,19 +35,10 @@ func TCPUnderTLS(c net.Conn) *net.TCPConn {
 // later, and c must not be closed. Bytes that c has read from the socket are not lost: Open returns
 // them.
 func ToMemory(c net.Conn) *Memory {
-	secure := c.(*tls.Conn)
-	m := &Memory{conn: secure}
-	secure.NetConn().(*Conn).memory.Store(m)
+	m := &Memory{conn: c.(*tls.Conn)}
+	_ = Redirect(m.conn, memoryPipe{m}) // c is redirectable
 	return m
 }
-
-// noInput is the error of a read when there is nothing to read. It is temporary, so that tls.Conn
-// continues after it.
-type noInput struct{}
-
-func (noInput) Error() string   { return "no input" }
-func (noInput) Timeout() bool   { return true }
-func (noInput) Temporary() bool { return true }
 
 // Open decrypts received bytes, and calls f with what they contain, which is valid during the call.
 // buf is memory for that. The error is io.EOF if the peer has closed its side, or why the connection
@@ -59,11 +51,10 @@ func (m *Memory) Open(received, buf []byte, f func([]byte)) error {
 		if n > 0 {
 			f(buf[:n])
 		}
-		switch err.(type) {
-		case nil:
-		case noInput:
+		if errors.Is(err, ErrNoInput) {
 			return nil
-		default:
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -99,18 +90,21 @@ func (m *Memory) HasOutput() bool {
 	return len(m.out) > 0
 }
 
-// read is Read of the connection below.
-func (m *Memory) read(b []byte) (int, error) {
+// A memoryPipe is what the tls.Conn of a Memory reads and writes.
+type memoryPipe struct{ *Memory }
+
+// Read reads what has been received.
+func (m memoryPipe) Read(b []byte) (int, error) {
 	if len(m.in) == 0 {
-		return 0, noInput{}
+		return 0, ErrNoInput
 	}
 	n := copy(b, m.in)
 	m.in = m.in[n:]
 	return n, nil
 }
 
-// write is Write of the connection below.
-func (m *Memory) write(b []byte) (int, error) {
+// Write appends to what is to be sent.
+func (m memoryPipe) Write(b []byte) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.out = append(m.out, b...)

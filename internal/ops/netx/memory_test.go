@@ -52,7 +52,7 @@ func memoryPair(t *testing.T, version uint16) (client *tls.Conn, m *Memory, sock
 	}
 	t.Cleanup(func() { near.Close(); far.Close() })
 	client = tls.Client(near, &tls.Config{InsecureSkipVerify: true, MinVersion: version, MaxVersion: version})
-	server := tls.Server(Wrap(far.(*net.TCPConn)), &tls.Config{Certificates: []tls.Certificate{testCertificate(t)}})
+	server := tls.Server(&redirectConn{Conn: Wrap(far.(*net.TCPConn))}, &tls.Config{Certificates: []tls.Certificate{testCertificate(t)}})
 	if TCPUnderTLS(server) != nil {
 		t.Error("a connection before its handshake")
 	}
@@ -117,6 +117,7 @@ func TestMemory(t *testing.T) {
 				if err := m.CloseWrite(); err != nil {
 					t.Fatal(err)
 				}
+				_ = socket.SetWriteDeadline(time.Time{}) // which CloseWrite has set
 				last := m.Take()
 				if len(last) == 0 || m.HasOutput() {
 					t.Fatal("no record closes the connection")
@@ -146,7 +147,7 @@ func TestMemory(t *testing.T) {
 func TestMemoryKeepsReadInput(t *testing.T) {
 	client, m, socket := memoryPair(t, tls.VersionTLS13)
 	server := m.conn
-	server.NetConn().(*Conn).memory.Store(nil)
+	_ = Redirect(server, nil)
 	io.WriteString(client, "hello")
 	one := make([]byte, 1)
 	if _, err := io.ReadFull(server, one); err != nil || one[0] != 'h' {
@@ -196,7 +197,7 @@ func TestMemoryKeyUpdate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer far.Close()
-	server := tls.Server(Wrap(far.(*net.TCPConn)), &tls.Config{Certificates: []tls.Certificate{testCertificate(t)}})
+	server := tls.Server(&redirectConn{Conn: Wrap(far.(*net.TCPConn))}, &tls.Config{Certificates: []tls.Certificate{testCertificate(t)}})
 	if err := server.Handshake(); err != nil {
 		t.Fatal(err)
 	}
