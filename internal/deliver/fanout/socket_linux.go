@@ -131,15 +131,21 @@ func (s *socket) open(received, plain []byte) (wake, more bool) {
 		w, m := s.receive(b)
 		wake, more = wake || w, more && m
 	})
-	if err != nil {
-		if errors.Is(err, io.EOF) {
-			err = errViewerLeft
-		}
-		s.abort(err)
-		return true, false
+	output := s.tls.Output()
+	switch {
+	case err == nil && output <= maxReply:
+		return wake || output > 0, more
+	case err == nil:
+		err = errRepliesUnread
+	case errors.Is(err, io.EOF):
+		err = errViewerLeft
 	}
-	return wake || s.tls.HasOutput(), more
+	s.abort(err)
+	return true, false
 }
+
+// errRepliesUnread ends a viewer that requests new keys and reads no replies.
+var errRepliesUnread = errors.New("the viewer does not read replies of TLS")
 
 // resumeReading implements transport: epoll reports unread data as a new edge.
 func (s *socket) resumeReading() { s.loop.armRead(s, unix.EPOLL_CTL_MOD) }

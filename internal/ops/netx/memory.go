@@ -83,11 +83,11 @@ func (m *Memory) Take() []byte {
 	return out
 }
 
-// HasOutput reports whether there is something to Take.
-func (m *Memory) HasOutput() bool {
+// Output returns how many bytes there are to Take.
+func (m *Memory) Output() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.out) > 0
+	return len(m.out)
 }
 
 // A memoryPipe is what the tls.Conn of a Memory reads and writes.

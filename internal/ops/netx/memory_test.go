@@ -34,6 +34,13 @@ func testCertificate(t *testing.T) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
+// testServer returns the server's end of a TLS connection over c.
+func testServer(t *testing.T, c net.Conn) *tls.Conn {
+	t.Helper()
+	return tls.Server(&redirectConn{Conn: Wrap(c.(*net.TCPConn))},
+		&tls.Config{Certificates: []tls.Certificate{testCertificate(t)}})
+}
+
 // memoryPair returns a client and a Memory that is connected to it by socket.
 func memoryPair(t *testing.T, version uint16) (client *tls.Conn, m *Memory, socket *net.TCPConn) {
 	t.Helper()
@@ -52,7 +59,7 @@ func memoryPair(t *testing.T, version uint16) (client *tls.Conn, m *Memory, sock
 	}
 	t.Cleanup(func() { near.Close(); far.Close() })
 	client = tls.Client(near, &tls.Config{InsecureSkipVerify: true, MinVersion: version, MaxVersion: version})
-	server := tls.Server(&redirectConn{Conn: Wrap(far.(*net.TCPConn))}, &tls.Config{Certificates: []tls.Certificate{testCertificate(t)}})
+	server := testServer(t, far)
 	if TCPUnderTLS(server) != nil {
 		t.Error("a connection before its handshake")
 	}
@@ -119,7 +126,7 @@ func TestMemory(t *testing.T) {
 				}
 				_ = socket.SetWriteDeadline(time.Time{}) // which CloseWrite has set
 				last := m.Take()
-				if len(last) == 0 || m.HasOutput() {
+				if len(last) == 0 || m.Output() != 0 {
 					t.Fatal("no record closes the connection")
 				}
 				socket.Write(last)
@@ -155,7 +162,8 @@ func TestMemoryKeepsReadInput(t *testing.T) {
 	}
 	m = ToMemory(server)
 	var got []byte
-	if err := m.Open(nil, make([]byte, 10), func(b []byte) { got = append(got, b...) }); err != nil || string(got) != "ello" {
+	err := m.Open(nil, make([]byte, 10), func(b []byte) { got = append(got, b...) })
+	if err != nil || string(got) != "ello" {
 		t.Errorf("%q, %v", got, err)
 	}
 	io.WriteString(client, "more")
@@ -197,7 +205,7 @@ func TestMemoryKeyUpdate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer far.Close()
-	server := tls.Server(&redirectConn{Conn: Wrap(far.(*net.TCPConn))}, &tls.Config{Certificates: []tls.Certificate{testCertificate(t)}})
+	server := testServer(t, far)
 	if err := server.Handshake(); err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +232,7 @@ func TestMemoryKeyUpdate(t *testing.T) {
 	open(t, m, socket, 100, "before\n")
 	io.WriteString(in, "K\n")
 	buf := make([]byte, 1000)
-	for !m.HasOutput() {
+	for m.Output() == 0 {
 		n, err := socket.Read(buf)
 		if err != nil {
 			t.Fatal(err)

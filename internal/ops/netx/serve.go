@@ -9,10 +9,10 @@ import (
 )
 
 // Serve accepts connections of ln, runs handle for each in a goroutine, and closes the connection
-// after it, unless handle has detached it. When ctx ends, Serve closes ln, waits up to drain for the handlers, closes the
-// remaining connections, and returns nil when all handlers have returned. It waits out temporary
-// errors of Accept, such as a full descriptor table. On any other error it closes all connections
-// and returns the error.
+// after it, unless handle has detached it. When ctx ends, Serve closes ln, waits up to drain for the
+// handlers, closes the remaining connections, and returns nil when all handlers have returned. It
+// waits out temporary errors of Accept, such as a full descriptor table. On any other error it
+// closes all connections and returns the error.
 func Serve(ctx context.Context, ln net.Listener, drain time.Duration, handle func(context.Context, net.Conn)) error {
 	var (
 		wg    sync.WaitGroup
