@@ -87,14 +87,15 @@ var mayImport = map[string][]string{
 	"internal/proto/http1": {"internal/ops/netx"},
 
 	// The control plane. A config is plain values; the packages that receive them interpret them.
-	"internal/ops/config":        {"internal/domain", "internal/ops/redisurl", "internal/ops/textfile"},
+	"internal/ops/config": {"internal/domain", "internal/ops/netx", "internal/ops/redisurl",
+		"internal/ops/textfile"},
 	"internal/ops/acme":          {"internal/domain"},
 	"internal/ops/admission":     {"internal/domain", "internal/ops/memlimit"},
 	"internal/ops/certfile":      {},
 	"internal/ops/memlimit":      {},
 	"internal/ops/acme/acmetest": {},
 	"internal/ops/peeruser":      {},
-	"internal/control/auth": {"internal/domain", "internal/ops/netx", "internal/ops/peeruser",
+	"internal/control/auth": {"internal/domain", "internal/ops/httpx", "internal/ops/netx", "internal/ops/peeruser",
 		"internal/ops/textfile"},
 	"internal/control/webhook":         {"internal/domain", "internal/ops/netx", "internal/stream"},
 	"internal/control/keyexport":       {"internal/domain", "internal/ops/textfile"},

@@ -77,7 +77,7 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.proxies, err = netx.ParseProxies(cfg.TrustedProxies); err != nil {
+	if a.proxies, err = netx.ParseNetworks(cfg.TrustedProxies); err != nil {
 		return nil, fmt.Errorf("trusted_proxies: %w", err)
 	}
 	a.limits = newLimiters(cfg, a.proxies, log)

@@ -13,6 +13,7 @@ import (
 	"livego/internal/ops/acme"
 	"livego/internal/ops/certfile"
 	"livego/internal/ops/config"
+	"livego/internal/ops/netx"
 	"livego/internal/proto/rtmp"
 	"livego/internal/relay"
 )
@@ -70,17 +71,13 @@ func (a *App) tokenOptions() (auth.TokenOptions, error) {
 }
 
 // openAdminAuth returns the authenticator of the operator's HTTP.
-func openAdminAuth(cfg config.Config) (*auth.AdminAuth, error) {
+func openAdminAuth(cfg config.Config) (_ *auth.AdminAuth, err error) {
 	o := auth.AdminOptions{
 		Hosts: cfg.APIHosts, JWTSecret: cfg.JWT.Secret, JWTAlgorithm: cfg.JWT.Algorithm, JWTStrict: cfg.JWT.Strict,
 		AdminToken: cfg.AdminToken, SessionTime: cfg.APISession, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
 	}
-	for _, text := range cfg.APIAllow {
-		network, err := config.ParseNetwork(text)
-		if err != nil {
-			return nil, fmt.Errorf("api_allow: %w", err)
-		}
-		o.Allow = append(o.Allow, network)
+	if o.Allow, err = netx.ParseNetworks(cfg.APIAllow); err != nil {
+		return nil, fmt.Errorf("api_allow: %w", err)
 	}
 	for _, name := range cfg.APIAllowUsers {
 		uid, err := config.LookupUser(name)
@@ -151,10 +148,10 @@ func takeover(policy string) domain.Takeover {
 	return domain.TakeoverIdle
 }
 
-func authApps(apps []config.App) map[string]auth.App {
-	m := make(map[string]auth.App, len(apps))
+func authApps(apps []config.App) map[string]bool {
+	m := make(map[string]bool, len(apps))
 	for _, app := range apps {
-		m[app.Name] = auth.App{Live: app.Live}
+		m[app.Name] = app.Live
 	}
 	return m
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"livego/internal/domain"
+	"livego/internal/ops/netx"
 )
 
 const (
@@ -33,10 +34,8 @@ type dialer struct {
 func newDialer(allow []string, own []net.Addr, verify bool) *dialer {
 	g := &dialer{verify: verify, lookup: net.DefaultResolver.LookupNetIP}
 	for _, a := range allow {
-		if p, err := netip.ParsePrefix(a); err == nil {
-			g.prefixes = append(g.prefixes, p.Masked())
-		} else if ip, err := netip.ParseAddr(a); err == nil {
-			g.prefixes = append(g.prefixes, netip.PrefixFrom(ip, ip.BitLen()))
+		if p, err := netx.ParseNetwork(a); err == nil {
+			g.prefixes = append(g.prefixes, p)
 		} else {
 			g.hosts = append(g.hosts, strings.ToLower(a))
 		}

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"livego/internal/domain"
+	"livego/internal/ops/netx"
 	"livego/internal/ops/redisurl"
 	"livego/internal/ops/textfile"
 )
@@ -81,7 +82,7 @@ func (c Config) problems() []problem {
 		add("public_url", "must be an http or https URL without a user, a query or a fragment")
 	}
 	for _, a := range c.APIAllow {
-		if _, err := ParseNetwork(a); err != nil {
+		if _, err := netx.ParseNetwork(a); err != nil {
 			add("api_allow", "%v", err)
 		}
 	}
@@ -94,7 +95,7 @@ func (c Config) problems() []problem {
 		}
 	}
 	for _, p := range c.TrustedProxies {
-		if _, err := ParseNetwork(p); err != nil {
+		if _, err := netx.ParseNetwork(p); err != nil {
 			add("trusted_proxies", "%v", err)
 		}
 	}
@@ -125,18 +126,6 @@ func isBaseURL(text string) bool {
 		!strings.Contains(text, "#")
 }
 
-// ParseNetwork parses an IP address or a CIDR range.
-func ParseNetwork(text string) (netip.Prefix, error) {
-	if p, err := netip.ParsePrefix(text); err == nil {
-		return p.Masked(), nil
-	}
-	a, err := netip.ParseAddr(text)
-	if err != nil || a.Zone() != "" {
-		return netip.Prefix{}, fmt.Errorf("%.64q is not an address or range", text)
-	}
-	return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
-}
-
 // LookupUser returns the user ID of a system account, given by name or ID.
 func LookupUser(name string) (uint32, error) {
 	id := name
@@ -152,7 +141,7 @@ func LookupUser(name string) (uint32, error) {
 
 // isRelayTarget reports whether a is an address, an address range or a host name.
 func isRelayTarget(a string) bool {
-	_, err := ParseNetwork(a)
+	_, err := netx.ParseNetwork(a)
 	return err == nil || a != "" && !strings.ContainsFunc(a, func(r rune) bool {
 		return r != '.' && r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 	})

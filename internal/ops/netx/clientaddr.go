@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -19,12 +20,8 @@ func ClientAddr(r *http.Request) netip.Addr { return ParseClient(r.RemoteAddr) }
 // FromProxyProtocol reports whether the RemoteAddr of the connection of r was reported by a proxy
 // with the PROXY protocol. The context of r must be that of WithConn.
 func FromProxyProtocol(r *http.Request) bool {
-	c := ConnOf(r.Context())
-	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
-		c = t.NetConn()
-	}
-	a, ok := c.(interface{ Admitted() *Conn })
-	return ok && a.Admitted().remote != nil
+	c := Admitted(ConnOf(r.Context()))
+	return c != nil && c.remote != nil
 }
 
 // ConnClientAddr is ClientAddr for a connection.
@@ -46,31 +43,33 @@ func ParseClient(remote string) netip.Addr {
 // Proxies are the addresses of proxies that are trusted to report the addresses of their clients.
 type Proxies []netip.Prefix
 
-// ParseProxies parses addresses and prefixes such as 10.0.0.0/8.
-func ParseProxies(list []string) (Proxies, error) {
-	var all Proxies
-	for _, s := range list {
-		p, err := netip.ParsePrefix(s)
+// ParseNetwork parses an IP address or a CIDR range.
+func ParseNetwork(text string) (netip.Prefix, error) {
+	if p, err := netip.ParsePrefix(text); err == nil {
+		return p.Masked(), nil
+	}
+	a, err := netip.ParseAddr(text)
+	if err != nil || a.Zone() != "" {
+		return netip.Prefix{}, fmt.Errorf("%.64q is not an address or range", text)
+	}
+	return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+}
+
+// ParseNetworks parses a list of addresses and ranges. The error is of the first that is invalid.
+func ParseNetworks(list []string) (all []netip.Prefix, err error) {
+	for _, text := range list {
+		p, err := ParseNetwork(text)
 		if err != nil {
-			addr, err := netip.ParseAddr(s)
-			if err != nil {
-				return nil, fmt.Errorf("invalid address or prefix: %.64q", s)
-			}
-			p = netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen())
+			return nil, err
 		}
-		all = append(all, p.Masked())
+		all = append(all, p)
 	}
 	return all, nil
 }
 
 // Trust reports whether addr is the address of a trusted proxy.
 func (p Proxies) Trust(addr netip.Addr) bool {
-	for _, one := range p {
-		if one.Contains(addr) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(p, func(one netip.Prefix) bool { return one.Contains(addr) })
 }
 
 // WithClientAddr returns r with the address of the client as its RemoteAddr. If r comes from a

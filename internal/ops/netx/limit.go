@@ -137,22 +137,6 @@ type decision struct {
 	reason  string // why they are closed
 }
 
-// evict adds e, which has been removed, to the connections to close.
-func (dec *decision) evict(e *entry, reason string) {
-	dec.evicted, dec.reason = append(dec.evicted, e), reason
-}
-
-// apply closes the evicted connections and reports. The caller does not hold l.mu.
-func (l *Limiter) apply(dec decision, remote net.Addr) {
-	for _, e := range dec.evicted {
-		_ = e.conn.Close()
-		l.report(e.remote, dec.reason)
-	}
-	if dec.refused != "" {
-		l.report(remote, dec.refused)
-	}
-}
-
 func (l *Limiter) report(remote net.Addr, reason string) {
 	if l.opt.Report != nil {
 		l.opt.Report(remote, reason)
@@ -163,38 +147,52 @@ func (l *Limiter) report(remote net.Addr, reason string) {
 // there is no room; the caller then closes the connection.
 func (l *Limiter) admit(conn io.Closer, remote net.Addr, claimed bool, use Use) *entry {
 	e := &entry{limiter: l, conn: conn, remote: remote, use: use}
-	l.mu.Lock()
-	dec := l.admitLocked(e, ParseClient(remote.String()), claimed)
-	l.mu.Unlock()
-	l.apply(dec, remote)
-	if dec.refused != "" {
+	err := l.decide(remote, func(dec *decision) {
+		now := l.now()
+		l.expire(now)
+		ac := l.addressOf(ParseClient(remote.String()), claimed)
+		if use != ForEncoders {
+			l.makeRoomForViewer(dec, ac)
+		} else if most := l.opt.Descriptors.Undecided; most > 0 && l.undecided.Len() >= most {
+			l.evict(dec, l.undecided.Front(), reasonUndecided)
+		}
+		if dec.refused != "" {
+			return
+		}
+		if len(dec.evicted) == 0 { // one of them may be of this address
+			l.makeRoomForAddress(dec, ac, now)
+		}
+		l.setAddress(e, ac)
+		if use == ForViewers {
+			l.viewers++
+		}
+		e.since = now
+		l.setIdle(e)
+	})
+	if err != nil {
 		return nil
 	}
 	return e
 }
 
-// admitLocked is admit for callers that hold l.mu.
-func (l *Limiter) admitLocked(e *entry, addr netip.Addr, claimed bool) (dec decision) {
-	now := l.now()
-	l.expire(now)
-	ac := l.addressOf(addr, claimed)
-	switch d := l.opt.Descriptors; {
-	case e.use == ForEncoders:
-		if d.Undecided > 0 && l.undecided.Len() >= d.Undecided {
-			l.evict(&dec, l.undecided.Front(), reasonUndecided)
-		}
-	default:
-		l.makeRoomForViewer(&dec, ac)
+// decide calls decide under l.mu and applies its decision, of which remote is the subject. The error
+// is of kind domain.Limit if there is no room.
+func (l *Limiter) decide(remote net.Addr, decide func(*decision)) error {
+	var dec decision
+	func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		decide(&dec)
+	}()
+	for _, e := range dec.evicted {
+		_ = e.conn.Close()
+		l.report(e.remote, dec.reason)
 	}
-	if dec.refused != "" {
-		return dec
+	if dec.refused == "" {
+		return nil
 	}
-	if len(dec.evicted) == 0 { // one of them may be of this address
-		l.makeRoomForAddress(&dec, ac, now)
-	}
-	e.since = now
-	l.addLocked(e, ac)
-	return dec
+	l.report(remote, dec.refused)
+	return domain.Errorf(domain.Limit, "connection limit reached")
 }
 
 // makeRoomForViewer makes room for another viewer at ac, or sets the reason why there is none.
@@ -251,31 +249,29 @@ func (l *Limiter) isPastBurst(ac *addressConns, now time.Duration) bool {
 
 // trimAll closes idle connections of the addresses that exceed the limit after a burst.
 func (l *Limiter) trimAll() {
-	var dec decision
-	l.mu.Lock()
-	now := l.now()
-	l.expire(now)
-	for ac := range l.overLimit {
-		for ac.idle.Len() > l.opt.PerAddress && l.isPastBurst(ac, now) {
-			l.evict(&dec, ac.idle.Front(), reasonAddress)
+	_ = l.decide(nil, func(dec *decision) { // nothing is refused
+		now := l.now()
+		l.expire(now)
+		for ac := range l.overLimit {
+			for ac.idle.Len() > l.opt.PerAddress && l.isPastBurst(ac, now) {
+				l.evict(dec, ac.idle.Front(), reasonAddress)
+			}
+			if ac.idle.Len() <= l.opt.PerAddress {
+				delete(l.overLimit, ac)
+			}
 		}
-		if ac.idle.Len() <= l.opt.PerAddress {
-			delete(l.overLimit, ac)
+		l.trimTimer = nil
+		if len(l.overLimit) > 0 && !l.closed {
+			l.trimTimer = time.AfterFunc(l.opt.Burst, l.trimAll)
 		}
-	}
-	l.trimTimer = nil
-	if len(l.overLimit) > 0 && !l.closed {
-		l.trimTimer = time.AfterFunc(l.opt.Burst, l.trimAll)
-	}
-	l.mu.Unlock()
-	l.apply(dec, nil)
+	})
 }
 
 // evict removes the entry at at, to be closed.
 func (l *Limiter) evict(dec *decision, at *list.Element, reason string) {
 	e := at.Value.(*entry)
 	l.removeLocked(e)
-	dec.evict(e, reason)
+	dec.evicted, dec.reason = append(dec.evicted, e), reason
 }
 
 // addressOf returns the addressConns of addr; nil if addr is not limited. The caller holds l.mu.
@@ -283,16 +279,16 @@ func (l *Limiter) addressOf(addr netip.Addr, claimed bool) *addressConns {
 	if !addr.IsValid() || !claimed && (addr.IsLoopback() && !l.opt.Loopback || l.opt.Proxies.Trust(addr)) {
 		return nil
 	}
-	from := addressPrefix(addr)
+	from := AddressPrefix(addr)
 	if ac := l.addrs[from]; ac != nil {
 		return ac
 	}
 	return &addressConns{prefix: from} // added to l.addrs with its first connection
 }
 
-// addressPrefix returns what counts as one address: an IPv4 address or an IPv6 /64, which is what
+// AddressPrefix returns what counts as one address: an IPv4 address or an IPv6 /64, which is what
 // one subscriber gets. It is zero for the zero Addr.
-func addressPrefix(addr netip.Addr) netip.Prefix {
+func AddressPrefix(addr netip.Addr) netip.Prefix {
 	bits := 32
 	if addr.Is6() {
 		bits = 64
@@ -302,18 +298,6 @@ func addressPrefix(addr netip.Addr) netip.Prefix {
 	}
 	from, _ := addr.Prefix(bits) // no error: addr has so many bits
 	return from
-}
-
-// addLocked counts e as an idle connection of ac. The caller holds l.mu.
-func (l *Limiter) addLocked(e *entry, ac *addressConns) {
-	l.setAddress(e, ac)
-	switch e.use {
-	case ForViewers:
-		l.viewers++
-	case forPublisher:
-		l.publishers++
-	}
-	l.setIdle(e)
 }
 
 // setAddress makes e a connection of ac. The caller holds l.mu, and e is in no list of its address.
@@ -439,19 +423,17 @@ func (l *Limiter) startStream(e *entry) {
 
 // becomeViewer makes e a connection of a viewer.
 func (l *Limiter) becomeViewer(e *entry) error {
-	var dec decision
-	l.mu.Lock()
-	if e.state == stateIdle && e.use == ForEncoders {
-		if l.makeRoomForViewer(&dec, e.address); dec.refused == "" {
+	return l.decide(e.remote, func(dec *decision) {
+		if e.state != stateIdle || e.use != ForEncoders {
+			return
+		}
+		if l.makeRoomForViewer(dec, e.address); dec.refused == "" {
 			l.removeFromLists(e)
 			e.use = ForViewers
 			l.viewers++
 			l.setIdle(e)
 		}
-	}
-	l.mu.Unlock()
-	l.apply(dec, e.remote)
-	return dec.err()
+	})
 }
 
 // endStream records that a response without an end has ended.
@@ -469,46 +451,34 @@ func (l *Limiter) endStream(e *entry) {
 
 // becomePublisher makes e a connection of a publisher.
 func (l *Limiter) becomePublisher(e *entry) error {
-	var dec decision
-	l.mu.Lock()
-	if e.state != stateClosed {
+	return l.decide(e.remote, func(dec *decision) {
+		if e.state == stateClosed {
+			return
+		}
 		if l.publishers >= l.opt.Descriptors.Publishers {
-			l.makeRoomForViewer(&dec, nil)
+			l.makeRoomForViewer(dec, nil)
 		}
 		if dec.refused == "" {
 			l.removeFromLists(e)
 			e.use, e.state = forPublisher, stateStreaming
 			l.publishers++
 		}
-	}
-	l.mu.Unlock()
-	l.apply(dec, e.remote)
-	return dec.err()
-}
-
-func (dec *decision) err() error {
-	if dec.refused == "" {
-		return nil
-	}
-	return domain.Errorf(domain.Limit, "connection limit reached")
+	})
 }
 
 // assign counts e, a connection of a proxy, for the client at addr.
 func (l *Limiter) assign(e *entry, addr netip.Addr) error {
-	var dec decision
-	l.mu.Lock()
-	now := l.now()
-	l.expire(now)
-	ac := l.addressOf(addr, true)
-	if l.hasShare(ac) {
-		dec.refused = reasonShare
-	} else if e.state != stateClosed {
-		l.makeRoomForAddress(&dec, ac, now)
-		l.move(e, ac, now)
-	}
-	l.mu.Unlock()
-	l.apply(dec, e.remote)
-	return dec.err()
+	return l.decide(e.remote, func(dec *decision) {
+		now := l.now()
+		l.expire(now)
+		ac := l.addressOf(addr, true)
+		if l.hasShare(ac) {
+			dec.refused = reasonShare
+		} else if e.state != stateClosed {
+			l.makeRoomForAddress(dec, ac, now)
+			l.move(e, ac, now)
+		}
+	})
 }
 
 // unassign counts e for the proxy again, unless it streams to its client.

@@ -168,7 +168,7 @@ func TestLimiterBurst(t *testing.T) {
 
 // TestLimiterAddresses: which addresses count as one, and which are not limited.
 func TestLimiterAddresses(t *testing.T) {
-	proxies, err := ParseProxies([]string{"198.51.100.0/24"})
+	proxies, err := ParseNetworks([]string{"198.51.100.0/24"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +277,7 @@ func TestLimiterFullRefuses(t *testing.T) {
 
 // TestLimiterAssign: a connection of a proxy counts for the client whose request it carries.
 func TestLimiterAssign(t *testing.T) {
-	proxies, err := ParseProxies([]string{"127.0.0.1"})
+	proxies, err := ParseNetworks([]string{"127.0.0.1"})
 	if err != nil {
 		t.Fatal(err)
 	}

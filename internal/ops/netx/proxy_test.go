@@ -101,7 +101,7 @@ func FuzzProxyHeader(f *testing.F) {
 }
 
 func TestForwardedFor(t *testing.T) {
-	proxies, err := ParseProxies([]string{"127.0.0.0/8", "::1", "198.51.100.1", "::ffff:198.51.100.2"})
+	proxies, err := ParseNetworks([]string{"127.0.0.0/8", "::1", "198.51.100.1", "::ffff:198.51.100.2"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestForwardedFor(t *testing.T) {
 		if tt.header != nil {
 			r.Header["X-Forwarded-For"] = tt.header
 		}
-		got, claimed := proxies.WithClientAddr(r)
+		got, claimed := Proxies(proxies).WithClientAddr(r)
 		if got.RemoteAddr != tt.want || r.RemoteAddr != tt.peer || claimed != (tt.want != tt.peer) {
 			t.Errorf("%s %.60q: %s, claimed %v, want %s", tt.peer, tt.header, got.RemoteAddr, claimed, tt.want)
 		}
@@ -146,8 +146,8 @@ func TestForwardedFor(t *testing.T) {
 			t.Errorf("%s %.60q: used without trusted proxies", tt.peer, tt.header)
 		}
 	}
-	if _, err := ParseProxies([]string{"proxy.example.com"}); err == nil {
-		t.Error("ParseProxies accepts a host name")
+	if _, err := ParseNetworks([]string{"proxy.example.com"}); err == nil {
+		t.Error("ParseNetworks accepts a host name")
 	}
 }
 
@@ -158,7 +158,7 @@ func TestListenProxied(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxies, err := ParseProxies([]string{"127.0.0.2"})
+	proxies, err := ParseNetworks([]string{"127.0.0.2"})
 	if err != nil {
 		t.Fatal(err)
 	}

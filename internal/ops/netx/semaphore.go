@@ -46,7 +46,7 @@ func NewFairAddressSemaphore(total int) *AddressSemaphore {
 // release when it has ended. If ctx ends first, Acquire returns its error and a nil release. All
 // invalid addresses count as one.
 func (s *AddressSemaphore) Acquire(ctx context.Context, remote string) (release func(), err error) {
-	prefix := addressPrefix(ParseClient(remote))
+	prefix := AddressPrefix(ParseClient(remote))
 	q, ready, elem := s.enqueue(prefix)
 	select {
 	case <-ready:
