@@ -25,7 +25,7 @@ func TestTokensV1(t *testing.T) {
 	s := newFixture(t, func(o *Options) { o.TokenIssuer = testTokens })
 	s.get("/control/get?room=movie")
 	streamAuth := auth.NewStreamAuth(s.keys, auth.Options{
-		Apps: map[string]auth.App{"live": {Live: true}, "quiet": {Live: true}}, Private: []string{"*"},
+		Apps: map[string]bool{"live": true, "quiet": true}, Private: []string{"*"},
 		Tokens: auth.TokenOptions{Secret: testTokens.Secret, MaxAge: testTokens.MaxAge},
 	})
 	authorizer := auth.NewChain(nil, streamAuth.Authenticate, streamAuth.ConsumeToken)

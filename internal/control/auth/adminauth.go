@@ -8,13 +8,12 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
 	"livego/internal/domain"
+	"livego/internal/ops/httpx"
 	"livego/internal/ops/peeruser"
 )
 
@@ -49,19 +48,12 @@ type AdminOptions struct {
 // may be a proxy for other clients. Every other request needs the admin token or a JWT: from
 // another machine, through a proxy, and always when a JWT secret is set.
 type AdminAuth struct {
-	hosts       []string
+	opt         AdminOptions
 	token       [32]byte // domain.Digest of the admin token
 	tokenSource string   // where the admin token is configured, for refusals
-	secret      []byte
-	strict      bool // a JWT must have exp and role
 	parser      *jwt.Parser
-	allow       []netip.Prefix
-	allowUsers  []uint32
 	systemMax   uint32 // the highest user ID of system accounts
-	peerUser    func(context.Context) (uint32, error)
 	failures    failures
-
-	sessionTime time.Duration
 	sessions    sessions
 }
 
@@ -76,26 +68,18 @@ func NewAdminAuth(dir string, o AdminOptions) (*AdminAuth, error) {
 		}
 		where = "file " + AdminTokenFile + " of the data directory"
 	}
-	a := &AdminAuth{
-		tokenSource: where,
-		strict:      o.JWTStrict,
-		hosts:       o.Hosts,
+	if o.PeerUser == nil {
+		o.PeerUser = peeruser.Of
+	}
+	return &AdminAuth{
+		opt:         o,
 		token:       domain.Digest(token),
-		secret:      []byte(o.JWTSecret),
+		tokenSource: where,
 		// The algorithm is fixed here: a token must not choose how it is verified (RFC 8725, 3.1).
-		parser:     jwt.NewParser(jwt.WithValidMethods([]string{o.JWTAlgorithm}), jwt.WithLeeway(30*time.Second)),
-		allow:      o.Allow,
-		allowUsers: o.AllowUsers,
-		systemMax:  peeruser.ReadSystemUIDMax(),
-		peerUser:   o.PeerUser,
-		failures:   failures{limit: o.Failures, loopback: o.LimitLoopback},
-
-		sessionTime: o.SessionTime,
-	}
-	if a.peerUser == nil {
-		a.peerUser = peeruser.Of
-	}
-	return a, nil
+		parser:    jwt.NewParser(jwt.WithValidMethods([]string{o.JWTAlgorithm}), jwt.WithLeeway(30*time.Second)),
+		systemMax: peeruser.ReadSystemUIDMax(),
+		failures:  failures{limit: o.Failures, loopback: o.LimitLoopback},
+	}, nil
 }
 
 // Access is what a route requires of a request.
@@ -185,7 +169,7 @@ func (a *AdminAuth) rightsOf(credential string) Rights {
 	if subtle.ConstantTimeCompare(digest[:], a.token[:]) == 1 {
 		return Admin
 	}
-	if len(a.secret) == 0 {
+	if a.opt.JWTSecret == "" {
 		return 0
 	}
 	var claims operatorClaims
@@ -194,13 +178,13 @@ func (a *AdminAuth) rightsOf(credential string) Rights {
 		if _, ok := t.Header["crit"]; ok {
 			return nil, errors.New("crit")
 		}
-		return a.secret, nil
+		return []byte(a.opt.JWTSecret), nil
 	})
 	// A token to publish or play grants no rights here, whatever key signed it.
 	if err != nil || claims.Action != nil || claims.Room != nil {
 		return 0
 	}
-	if a.strict && (claims.Role == nil || claims.ExpiresAt == nil) {
+	if a.opt.JWTStrict && (claims.Role == nil || claims.ExpiresAt == nil) {
 		return 0
 	}
 	if claims.Role == nil {
@@ -220,17 +204,9 @@ type operatorClaims struct {
 
 // credentialOf returns the credential that r carries, "" for none.
 func credentialOf(r *http.Request) (string, error) {
-	all := r.URL.Query()["jwt"]
-	for _, h := range r.Header.Values("Authorization") {
-		if scheme, token, ok := strings.Cut(h, " "); ok && strings.EqualFold(scheme, "Bearer") {
-			all = append(all, strings.TrimSpace(token))
-		}
-	}
-	if all = slices.Compact(all); len(all) > 1 {
+	credential, several := httpx.Credential(r, "jwt")
+	if several {
 		return "", errTwoCredentials()
 	}
-	if len(all) == 0 {
-		return "", nil
-	}
-	return all[0], nil
+	return credential, nil
 }

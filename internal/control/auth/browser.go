@@ -54,11 +54,11 @@ func browserReportsOrigin(r *http.Request) bool {
 }
 
 // ownHost reports whether r is addressed to one of this server's names, without its port:
-// localhost, a loopback address or one of a.hosts. A page whose name was pointed to this machine
+// localhost, a loopback address or one of the further hosts. A page whose name was pointed to this machine
 // after it was loaded (DNS rebinding) is same-origin for the browser, but still sends its own name.
 func (a *AdminAuth) ownHost(r *http.Request) bool {
 	host := hostOf(r)
-	return loopbackHost(host) || slices.ContainsFunc(a.hosts, func(h string) bool { return strings.EqualFold(h, host) })
+	return loopbackHost(host) || slices.ContainsFunc(a.opt.Hosts, func(h string) bool { return strings.EqualFold(h, host) })
 }
 
 // hostOf returns the host that r is addressed to, in lower case, without port and brackets.

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"livego/internal/ops/netx"
 )
 
 const (
@@ -98,14 +100,5 @@ func (f *failures) evict() {
 // customer has at least that. Everything that is not an address is limited together, as the zero
 // Addr.
 func rateLimitAddr(remote string) netip.Addr {
-	ap, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return netip.Addr{}
-	}
-	addr := ap.Addr().Unmap().WithZone("")
-	if addr.Is6() && !addr.IsLoopback() {
-		p, _ := addr.Prefix(64) // no error: an IPv6 address has 64 bits
-		return p.Addr()
-	}
-	return addr
+	return netx.AddressPrefix(netx.ParseClient(remote)).Addr()
 }

@@ -26,7 +26,7 @@ func (a *AdminAuth) rightsWithoutCredential(r *http.Request, need Access) (Right
 	if need.Credential {
 		return 0, "It is required from this machine too"
 	}
-	if len(a.secret) > 0 {
+	if a.opt.JWTSecret != "" {
 		return 0, ""
 	}
 	if sign := proxyEvidence(r); sign != "" {
@@ -50,9 +50,8 @@ func (a *AdminAuth) rightsWithoutCredential(r *http.Request, need Access) (Right
 
 // inAllowedNetwork reports whether r comes from a network of api_allow.
 func (a *AdminAuth) inAllowedNetwork(r *http.Request) bool {
-	ap, err := netip.ParseAddrPort(r.RemoteAddr)
-	addr := ap.Addr().Unmap().WithZone("")
-	return err == nil && slices.ContainsFunc(a.allow, func(p netip.Prefix) bool { return p.Contains(addr) })
+	addr := netx.ClientAddr(r)
+	return slices.ContainsFunc(a.opt.Allow, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // isIPLiteral reports whether host is an address: DNS cannot point it elsewhere.
@@ -98,11 +97,11 @@ func isProxyHeader(name string) bool {
 // it belongs to a system account, which may be a proxy for other clients. It returns "" for a
 // person, and when the system does not report the user.
 func (a *AdminAuth) systemAccount(r *http.Request) string {
-	uid, err := a.peerUser(r.Context())
+	uid, err := a.opt.PeerUser(r.Context())
 	switch {
 	case errors.Is(err, peeruser.ErrClosed):
 		return "The client closed the connection, so its user is unknown"
-	case err != nil || !peeruser.IsSystem(uid, a.systemMax) || slices.Contains(a.allowUsers, uid):
+	case err != nil || !peeruser.IsSystem(uid, a.systemMax) || slices.Contains(a.opt.AllowUsers, uid):
 		return ""
 	}
 	id := strconv.FormatUint(uint64(uid), 10)

@@ -119,7 +119,7 @@ func TestProxyProtocolAddressRequiresCredential(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxies, err := netx.ParseProxies([]string{"127.0.0.1"})
+	proxies, err := netx.ParseNetworks([]string{"127.0.0.1"})
 	if err != nil {
 		t.Fatal(err)
 	}

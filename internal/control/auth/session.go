@@ -93,7 +93,7 @@ func (a *AdminAuth) Login(r *http.Request, credential string) (Session, error) {
 		}
 		return Session{}, domain.Errorf(domain.Denied, "invalid credential: neither the admin token nor a valid JWT")
 	}
-	n := Session{CSRF: domain.NewSecret(), Rights: has, Expires: time.Now().Add(a.sessionTime)}
+	n := Session{CSRF: domain.NewSecret(), Rights: has, Expires: time.Now().Add(a.opt.SessionTime)}
 	var claims jwt.RegisteredClaims // of a JWT that was verified above
 	_, _, err := jwt.NewParser().ParseUnverified(credential, &claims)
 	if end := claims.ExpiresAt; err == nil && end != nil && end.Before(n.Expires) {

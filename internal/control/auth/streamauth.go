@@ -15,15 +15,10 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// App is the part of an app's configuration that StreamAuth needs.
-type App struct {
-	Live bool // accepts publishers and viewers
-}
-
 // Options configure a StreamAuth.
 type Options struct {
-	Apps   map[string]App // by name
-	NoAuth bool           // a room name is enough to publish, without a key
+	Apps   map[string]bool // by name: whether it accepts publishers and viewers
+	NoAuth bool            // a room name is enough to publish, without a key
 	// Takeover is the policy for publishers that arrive while another is publishing.
 	Takeover domain.Takeover
 
@@ -41,16 +36,11 @@ type Options struct {
 // StreamAuth authenticates publishers and viewers, as steps of a Chain. Rooms that are not private
 // need no credential to play; publishing needs a stream key. A token is accepted for both.
 type StreamAuth struct {
-	keys          domain.KeyStore
-	apps          map[string]App
-	appNames      string // for refusals
-	noAuth        bool
-	takeover      domain.Takeover
-	tokens        *tokenVerifier // nil: tokens are not configured
-	private       map[string]bool
-	oneTimeTokens domain.OneTimeTokenStore
-	failures      failures
-	lookups       *netx.AddressSemaphore
+	opt      Options
+	keys     domain.KeyStore
+	tokens   *tokenVerifier // nil: tokens are not configured
+	failures failures
+	lookups  *netx.AddressSemaphore
 }
 
 // maxLookups is the number of concurrent key lookups for one address. A classroom of encoders
@@ -60,21 +50,12 @@ const maxLookups = 32
 
 // NewStreamAuth returns a StreamAuth that looks keys up in keys.
 func NewStreamAuth(keys domain.KeyStore, o Options) *StreamAuth {
-	private := map[string]bool{}
-	for _, p := range o.Private {
-		private[p] = true
-	}
 	return &StreamAuth{
-		tokens:        newTokenVerifier(o.Tokens),
-		private:       private,
-		oneTimeTokens: o.OneTimeTokens,
-		takeover:      o.Takeover,
-		keys:          keys,
-		apps:          maps.Clone(o.Apps),
-		appNames:      strings.Join(slices.Sorted(maps.Keys(o.Apps)), ", "),
-		noAuth:        o.NoAuth,
-		failures:      failures{limit: o.Failures, loopback: o.LimitLoopback},
-		lookups:       netx.NewAddressSemaphore(maxLookups),
+		opt:      o,
+		keys:     keys,
+		tokens:   newTokenVerifier(o.Tokens),
+		failures: failures{limit: o.Failures, loopback: o.LimitLoopback},
+		lookups:  netx.NewAddressSemaphore(maxLookups),
 	}
 }
 
@@ -93,14 +74,14 @@ func (s *StreamAuth) Authenticate(ctx context.Context, r domain.AuthRequest, _ d
 		return domain.Grant{Name: name}, err
 	}
 	grant, err := s.authenticatePublisher(ctx, r)
-	grant.Takeover = s.takeover
+	grant.Takeover = s.opt.Takeover
 	return grant, err
 }
 
 func (s *StreamAuth) authenticatePublisher(ctx context.Context, r domain.AuthRequest) (domain.Grant, error) {
 	switch {
 	case domain.LooksLikeKey(r.Name):
-	case s.noAuth:
+	case s.opt.NoAuth:
 		name, err := domain.ParseName(r.App, r.Name)
 		return domain.Grant{Name: name}, err
 	case r.Token != "" && s.tokens != nil:
@@ -113,12 +94,13 @@ func (s *StreamAuth) authenticatePublisher(ctx context.Context, r domain.AuthReq
 // no credential.
 func (s *StreamAuth) AuthenticateOperator(_ context.Context, r domain.AuthRequest, _ domain.Grant) (domain.Grant,
 	error) {
-	return domain.Grant{Name: domain.Name{App: r.App, Room: r.Name}, Takeover: s.takeover}, nil
+	return domain.Grant{Name: domain.Name{App: r.App, Room: r.Name}, Takeover: s.opt.Takeover}, nil
 }
 
 // Private reports whether playing name needs a token.
 func (s *StreamAuth) Private(name domain.Name) bool {
-	return s.private["*"] || s.private[name.App] || s.private[name.String()]
+	full := name.String()
+	return slices.ContainsFunc(s.opt.Private, func(p string) bool { return p == "*" || p == name.App || p == full })
 }
 
 // verifyToken returns the claims of the request's token. Requests from an address with too many
@@ -204,7 +186,7 @@ func (s *StreamAuth) ConsumeToken(ctx context.Context, r domain.AuthRequest, gra
 	if grant.OneTimeUntil.IsZero() {
 		return grant, nil
 	}
-	if s.oneTimeTokens == nil {
+	if s.opt.OneTimeTokens == nil {
 		return grant, invalid("one-time tokens are not supported on this server")
 	}
 	digest := domain.Digest(r.Token)
@@ -212,10 +194,10 @@ func (s *StreamAuth) ConsumeToken(ctx context.Context, r domain.AuthRequest, gra
 	var spent bool
 	var err error
 	if r.DryRun {
-		spent, err = s.oneTimeTokens.IsConsumed(ctx, id, grant.OneTimeUntil)
+		spent, err = s.opt.OneTimeTokens.IsConsumed(ctx, id, grant.OneTimeUntil)
 	} else {
 		var first bool
-		first, err = s.oneTimeTokens.Consume(ctx, id, grant.OneTimeUntil)
+		first, err = s.opt.OneTimeTokens.Consume(ctx, id, grant.OneTimeUntil)
 		spent = !first
 	}
 	if err == nil && spent {
@@ -251,11 +233,12 @@ func (s *StreamAuth) CheckApp(app string) error {
 	if err := domain.CheckApp(app); err != nil {
 		return err
 	}
-	a, ok := s.apps[app]
+	live, ok := s.opt.Apps[app]
 	switch {
 	case !ok:
-		return domain.Errorf(domain.NotFound, "application %q is not configured: the applications are %s", app, s.appNames)
-	case !a.Live:
+		return domain.Errorf(domain.NotFound, "application %q is not configured: the applications are %s", app,
+			strings.Join(slices.Sorted(maps.Keys(s.opt.Apps)), ", "))
+	case !live:
 		return domain.Errorf(domain.Denied, "application %q is disabled: its setting live is false", app)
 	}
 	return nil

@@ -59,7 +59,7 @@ func newTestChain(keys domain.KeyStore, o Options, steps ...Step) *Chain {
 	return NewChain(new(Audit), slices.Concat([]Step{s.Authenticate}, steps, []Step{s.ConsumeToken})...)
 }
 
-var testApps = map[string]App{"live": {Live: true}, "vod": {Live: true}, "closed": {}}
+var testApps = map[string]bool{"live": true, "vod": true, "closed": false}
 
 func TestStreamAuth(t *testing.T) {
 	keys := newFakeKeys()

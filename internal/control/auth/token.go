@@ -21,6 +21,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"livego/internal/domain"
+	"livego/internal/ops/netx"
 )
 
 // leeway is the tolerated difference between the clocks of a token's issuer and this server.
@@ -112,7 +113,7 @@ func (t *tokenVerifier) verify(ctx context.Context, token string, r domain.AuthR
 	if len(token) > maxCredential {
 		return Claims{}, malformed("it exceeds the limit of %d bytes", maxCredential)
 	}
-	addr := addrOf(r.Remote)
+	addr := netx.ParseClient(r.Remote)
 	if strings.HasPrefix(token, signedPrefix) {
 		return t.verifySigned(token, r, addr, now)
 	}
@@ -316,15 +317,6 @@ func (w *jwtPayload) claims(o TokenOptions) (Claims, error) {
 		c.IP = ip.Unmap()
 	}
 	return c, nil
-}
-
-// addrOf returns the address of host:port, zero when there is none.
-func addrOf(remote string) netip.Addr {
-	ap, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return ap.Addr().Unmap().WithZone("")
 }
 
 // SignJWT returns c as a JWT signed by HS256.

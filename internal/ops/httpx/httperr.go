@@ -67,17 +67,24 @@ func challengeText(s string) string {
 // Token returns the token of a viewer: the query parameter token, or Authorization: Bearer. Two
 // different tokens are an Error of kind Invalid.
 func Token(r *http.Request) (string, error) {
-	all := r.URL.Query()["token"]
+	token, several := Credential(r, "token")
+	if several {
+		return "", domain.Errorf(domain.Invalid, "invalid request: two different tokens")
+	}
+	return token, nil
+}
+
+// Credential returns the credential of r, "" for none: the query parameter, or Authorization: Bearer.
+// several reports whether there are two different ones.
+func Credential(r *http.Request, parameter string) (credential string, several bool) {
+	all := r.URL.Query()[parameter]
 	for _, h := range r.Header.Values("Authorization") {
 		if scheme, token, ok := strings.Cut(h, " "); ok && strings.EqualFold(scheme, "Bearer") {
 			all = append(all, strings.TrimSpace(token))
 		}
 	}
-	if all = slices.Compact(all); len(all) > 1 {
-		return "", domain.Errorf(domain.Invalid, "invalid request: two different tokens")
+	if all = slices.Compact(all); len(all) == 0 {
+		return "", false
 	}
-	if len(all) == 0 {
-		return "", nil
-	}
-	return all[0], nil
+	return all[0], len(all) > 1
 }
