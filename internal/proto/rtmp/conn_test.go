@@ -107,6 +107,16 @@ func TestPublish(t *testing.T) {
 	})
 }
 
+// servePlayer reads what a player sends until it leaves, and pings it.
+func servePlayer(s *ServerConn) error {
+	s.src.startTicks(s.opt.PingInterval)
+	for {
+		if _, err := s.ReadMessage(); err != nil {
+			return err
+		}
+	}
+}
+
 func TestPlay(t *testing.T) {
 	withConns(t, 1<<20, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
 		req := startPlay(t, s, c)
@@ -114,7 +124,7 @@ func TestPlay(t *testing.T) {
 			t.Errorf("%+v", req)
 		}
 		left := make(chan error, 1)
-		go func() { left <- s.ServePlayer() }()
+		go func() { left <- servePlayer(s) }()
 		bufs := net.Buffers(AppendMessage(nil, Header{TypeVideo, 7, 1}, []byte("head"), make([]byte, 100000)))
 		if n, err := s.WriteMedia(&bufs); err != nil || n != 12+4+100000+1 {
 			t.Error(n, err)
@@ -142,7 +152,7 @@ func TestPlayerLeaves(t *testing.T) {
 			c.send(c.command(1, "pause", nil, true, 0), c.command(1, "seek", nil, 1000), c.command(0, "play2", nil))
 			c.EndStream()
 		}()
-		if err := s.ServePlayer(); err != ErrStreamEnded {
+		if err := servePlayer(s); err != ErrStreamEnded {
 			t.Error(err)
 		}
 	})
@@ -343,7 +353,7 @@ func TestCloseLingersAfterStreamEnd(t *testing.T) {
 func TestBothEndsPing(t *testing.T) {
 	withConns(t, 1<<20, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
 		startPlay(t, s, c)
-		go s.ServePlayer()
+		go servePlayer(s)
 		start, before := time.Now(), s.sent.Load()
 		go func() {
 			time.Sleep(time.Minute)
@@ -368,7 +378,7 @@ func TestPingFlood(t *testing.T) {
 			c.ping()
 		}
 		c.EndStream()
-		s.ServePlayer()
+		servePlayer(s)
 		if n := s.sent.Load() - before; n != maxReplies*18 {
 			t.Errorf("%d bytes of replies", n)
 		}
@@ -381,7 +391,7 @@ func TestRepliesDuringSlowWrite(t *testing.T) {
 	withConns(t, 4096, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
 		startPlay(t, s, c)
 		left := make(chan error, 1)
-		go func() { left <- s.ServePlayer() }()
+		go func() { left <- servePlayer(s) }()
 		wrote := make(chan error, 1)
 		go func() {
 			bufs := net.Buffers(AppendMessage(nil, Header{TypeVideo, 0, 1}, make([]byte, 100000)))

@@ -93,12 +93,7 @@ func readPaths() []readPath {
 			}
 			return err
 		}},
-		{"player with a goroutine", true, maxBufferedNegotiating, func(nc *pieceConn, check func(int)) error {
-			c := acceptedConn(nc)
-			nc.between = func() { check(bufferedBytes(c.conn)) }
-			return c.ServePlayer()
-		}},
-		{"detached player", true, maxBufferedNegotiating, func(nc *pieceConn, check func(int)) error {
+		{"player", true, maxBufferedNegotiating, func(nc *pieceConn, check func(int)) error {
 			p := acceptedConn(nc).Detach()
 			nc.between = func() { check(bufferedBytes(p.c.conn) + cap(p.buffered) + cap(p.input)) }
 			for buf := make([]byte, readBufferMedia); ; {

@@ -7,9 +7,8 @@
 //
 // # Goroutines
 //
-// One goroutine at a time reads a connection: the one that calls Accept, ReadMessage or
-// ServePlayer. Any other goroutine may write to it or close it meanwhile. Replies of the reading
-// goroutine never wait for a media write that a slow peer blocks: they are queued, and the writing
+// One goroutine at a time reads a connection: the one that calls Accept or ReadMessage. Any other
+// goroutine may write to it or close it meanwhile. Replies of the reading goroutine never wait for a media write that a slow peer blocks: they are queued, and the writing
 // goroutine sends them between two messages.
 package rtmp
 
@@ -64,9 +63,6 @@ const (
 	minWindow       = 64 << 10  // smallest window that a peer can request
 	readBuffer      = 4 << 10   // bytes, before publish or play
 	readBufferMedia = 32 << 10  // bytes, for a publisher
-	// readBufferPlayer is small: a player sends little but acknowledgements, and there are
-	// thousands.
-	readBufferPlayer = 1 << 10
 )
 
 // A Message is one message of the chunk layer.

@@ -15,9 +15,9 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// A ServerConn is the server side of a connection. Call Accept, then either AcceptPublish and
-// ReadMessage, or ServePlayer on one goroutine with AcceptPlay and WriteMedia on another, or
-// Reject, and finally Close.
+// A ServerConn is the server side of a connection. Call Accept, then AcceptPublish and ReadMessage, or
+// Detach for a player, or Reject, and finally Close. A player can also be served by AcceptPlay, and
+// then ReadMessage on one goroutine and WriteMedia on another.
 type ServerConn struct {
 	*conn
 	peer        *connectInfo // set by connect
@@ -118,8 +118,9 @@ func (c *ServerConn) AcceptPublish() error {
 
 // AcceptPlay accepts a play request: WriteMedia may follow. Flash Media Server also sends
 // |RtmpSampleAccess and NetStream.Data.Start, which no player waits for and of which ffmpeg creates
-// a data track.
+// a data track. Only the reading goroutine may call it.
 func (c *ServerConn) AcceptPlay() error {
+	c.endNegotiation()
 	id := c.req.StreamID
 	return c.sendNow(
 		event(eventStreamBegin, id),
@@ -177,7 +178,7 @@ func (c *ServerConn) Close() error {
 	return c.nc.Close()
 }
 
-// ReadMessage returns the next audio, video or data message of the published stream. It splits
+// ReadMessage returns the next audio, video or data message of the stream. It splits
 // aggregates, and removes the format byte of data in AMF3's message type. It returns ErrStreamEnded
 // when the publisher ends the stream. Any other error means that the publisher was lost: io.EOF,
 // *ProtocolError, os.ErrDeadlineExceeded after SetReadTimeout, or an error of the network. If the
@@ -203,28 +204,6 @@ func (c *ServerConn) ReadMessage() (Message, error) {
 				c.restartReadTimeout()
 			}
 			return m, nil
-		}
-	}
-}
-
-// ServePlayer reads what a player sends, and replies, until the player leaves. It never returns
-// nil: the error is ErrStreamEnded if the player ended its stream, otherwise as for ReadMessage. It
-// may run before AcceptPlay.
-func (c *ServerConn) ServePlayer() error {
-	c.endNegotiation()
-	c.src.startTicks(c.opt.PingInterval)
-	c.setReadBuffer(readBufferPlayer)
-	for {
-		m, err := c.next()
-		if err != nil {
-			return err
-		}
-		if m.Type != typeCommand {
-			c.opt.SkipCount("player_media")
-			continue
-		}
-		if err := c.serveCommand(m); err != nil {
-			return err
 		}
 	}
 }

@@ -48,7 +48,7 @@ func run(in []byte, o Options) (req *Request, lines []string, err error) {
 		}
 	} else if err == nil {
 		if err = s.AcceptPlay(); err == nil {
-			err = s.ServePlayer()
+			err = servePlayer(s)
 		}
 	}
 	words := bytes.NewReader(nc.out.Bytes()[min(nc.out.Len(), 1+2*handshakeSize):])

@@ -106,7 +106,9 @@ func (r *testServer) rtmp(ctx context.Context, nc net.Conn) {
 		ctx, cancel := context.WithCancel(ctx)
 		r.wg.Go(func() {
 			defer cancel()
-			c.ServePlayer()
+			for err := error(nil); err == nil; {
+				_, err = c.ReadMessage()
+			}
 		})
 		r.play(ctx, func(m rtmp.Message) error {
 			bufs := net.Buffers(rtmp.AppendMessage(nil,
