@@ -246,3 +246,19 @@ func TestMemoryKeyUpdate(t *testing.T) {
 	open(t, m, socket, 100, "after\n")
 	say("third")
 }
+
+// TestMemoryAllocates encrypts batches into the same memory.
+func TestMemoryAllocates(t *testing.T) {
+	_, m, _ := memoryPair(t, tls.VersionTLS13)
+	batch, buf := make([]byte, 40_000), []byte(nil)
+	got := testing.AllocsPerRun(100, func() {
+		records, err := m.Seal(buf, batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		buf = records[:0]
+	})
+	if got > 1 {
+		t.Errorf("%v allocations for a batch", got)
+	}
+}
