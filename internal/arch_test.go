@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 
 	// Codecs turn bytes into facts about media. No codec imports another.
 	"internal/codec/bits": {},
-	"internal/codec/nal":  {},
+	"internal/codec/nal":  {"internal/codec/bits"},
 	"internal/codec/h264": {"internal/media", "internal/codec/bits", "internal/codec/nal"},
 	"internal/codec/h265": {"internal/media", "internal/codec/bits", "internal/codec/nal"},
 	"internal/codec/av1":  {"internal/media", "internal/codec/bits"},

@@ -20,13 +20,7 @@ import (
 )
 
 // NeedsConfig reports whether a decoder needs a configuration before the first frame of c.
-func NeedsConfig(c media.Codec) bool {
-	switch c {
-	case media.H264, media.HEVC, media.AV1, media.AAC, media.Opus, media.FLAC:
-		return true
-	}
-	return false
-}
+func NeedsConfig(c media.Codec) bool { return ConfigName(c) != "" }
 
 // ConfigName returns the name that the codec's specification gives the configuration of c, "" for
 // a codec that needs none.
@@ -71,9 +65,7 @@ func RandomAccess(t *media.Track, lengthSize int, keyFlag bool, payload []byte) 
 	case media.H264:
 		rap, err = h264.RandomAccess(payload, lengthSize)
 	case media.HEVC:
-		var a h265.AccessUnit
-		a, err = h265.Classify(payload, lengthSize)
-		rap, leading = a.RAP, a.RASL
+		rap, leading, err = h265.RandomAccess(payload, lengthSize)
 	case media.AV1:
 		rap, err = av1.RandomAccess(payload)
 	case media.VP9:

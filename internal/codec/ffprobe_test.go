@@ -16,6 +16,7 @@ import (
 	"livego/internal/codec"
 	"livego/internal/codec/h264"
 	"livego/internal/codec/h265"
+	"livego/internal/codec/nal"
 	"livego/internal/media"
 )
 
@@ -393,22 +394,36 @@ func TestLeadingPicturesOfOpenGOPs(t *testing.T) {
 	}
 	shown, keys, skipped := 0, 0, 0 // PTS of the last IRAP picture; number of IRAP pictures; of RASL pictures
 	for i, p := range ffprobe(t, path, 100).Packets {
-		a, err := h265.Classify(parseHexDump(t, p.Data), 4)
+		unit := parseHexDump(t, p.Data)
+		rap, rasl, err := h265.RandomAccess(unit, 4)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if a.RAP == media.Keyframe {
+		if rap == media.Keyframe {
 			shown, keys = p.PTS, keys+1
 		}
-		if a.RASL {
+		if rasl {
 			skipped++
 		}
-		if leading := p.PTS < shown; (a.RASL || a.RADL) != leading ||
-			strings.HasPrefix(p.Flags, "K") != (a.RAP == media.Keyframe) {
-			t.Errorf("packet %d is %+v, leading: %v, flags %s", i, a, leading, p.Flags)
+		radl := hasRADL(unit)
+		if leading := p.PTS < shown; (rasl || radl) != leading ||
+			strings.HasPrefix(p.Flags, "K") != (rap == media.Keyframe) {
+			t.Errorf("packet %d is %v, RASL %v, RADL %v, leading: %v, flags %s", i, rap, rasl, radl, leading, p.Flags)
 		}
 	}
 	if keys < 3 || skipped < 3 {
 		t.Errorf("%d IRAP and %d RASL pictures are too few for a meaningful test", keys, skipped)
 	}
+}
+
+// hasRADL reports whether an access unit of HEVC has a leading picture that needs only its IRAP
+// picture.
+func hasRADL(unit []byte) bool {
+	const radlN, radlR = 6, 7
+	for n, rest, _ := nal.Next(unit, 4); n != nil; n, rest, _ = nal.Next(rest, 4) {
+		if t := h265.Type(n); t == radlN || t == radlR {
+			return true
+		}
+	}
+	return false
 }

@@ -182,23 +182,7 @@ func (s *SPS) readSize(r *bits.Reader, chroma chromaFormat) error {
 
 // readFrameRate parses the VUI up to its timing (ITU-T H.264 clause E.1.1).
 func readFrameRate(r *bits.Reader) float64 {
-	const extendedSAR = 255
-	if r.Flag() && r.U(8) == extendedSAR { // aspect_ratio_info_present_flag
-		r.Skip(32)
-	}
-	if r.Flag() { // overscan_info_present_flag
-		r.Skip(1)
-	}
-	if r.Flag() { // video_signal_type_present_flag
-		r.Skip(4)
-		if r.Flag() { // colour_description_present_flag
-			r.Skip(24)
-		}
-	}
-	if r.Flag() { // chroma_loc_info_present_flag
-		r.UE()
-		r.UE()
-	}
+	nal.SkipVUIHead(r)
 	if !r.Flag() { // timing_info_present_flag
 		return 0
 	}

@@ -21,7 +21,6 @@ const (
 	TypePrefixSEI   = 39
 	TypeSuffixSEI   = 40
 
-	firstRADL = 6 // RADL_N and RADL_R: leading pictures that need only their IRAP picture
 	firstRASL = 8 // RASL_N and RASL_R: leading pictures that need pictures before the IRAP picture
 	lastRASL  = 9
 	firstIRAP = 16
@@ -34,34 +33,23 @@ func Type(unit []byte) int { return int(unit[0] >> 1 & 0x3F) }
 // IsParameterSet reports whether a NAL unit belongs in a Config.
 func IsParameterSet(unit []byte) bool { return TypeVPS <= Type(unit) && Type(unit) <= TypePPS }
 
-// An AccessUnit is what the NAL unit types of an access unit say.
-type AccessUnit struct {
-	RAP media.RandomAccess // Keyframe for an IRAP picture
-
-	// RASL marks a picture that is output before its IRAP picture and refers to pictures before
-	// it. A decoder that starts at the IRAP picture cannot decode it and drops it (ITU-T H.265
-	// clause 8.1.3). RADL marks one that is output before the IRAP picture but can be decoded.
-	RASL, RADL bool
-
-	ParameterSets bool // has a VPS, an SPS and a PPS
-}
-
-// Classify reads the NAL unit types of an access unit with length fields of lengthSize bytes. It
-// skips what decoders ignore. It is an error if the lengths do not add up, or if there is no unit
-// that a decoder reads.
-func Classify(unit []byte, lengthSize int) (AccessUnit, error) {
-	var a AccessUnit
-	var sets [3]bool
+// RandomAccess reports whether a decoder can start at an access unit with length fields of
+// lengthSize bytes: Keyframe for an IRAP picture. It reads the NAL unit types and skips what
+// decoders ignore. It is an error if the lengths do not add up, or if there is no unit that a
+// decoder reads.
+//
+// rasl marks a picture that is output before its IRAP picture and refers to pictures before it. A
+// decoder that starts at the IRAP picture cannot decode it and drops it (ITU-T H.265 clause 8.1.3).
+func RandomAccess(unit []byte, lengthSize int) (rap media.RandomAccess, rasl bool, err error) {
 	for read := false; ; {
 		n, rest, err := nal.Next(unit, lengthSize)
 		switch {
 		case err != nil:
-			return AccessUnit{}, err
+			return media.NoRandomAccess, false, err
 		case n == nil && !read:
-			return AccessUnit{}, nal.ErrNoUnit
+			return media.NoRandomAccess, false, nal.ErrNoUnit
 		case n == nil:
-			a.ParameterSets = sets == [3]bool{true, true, true}
-			return a, nil
+			return rap, rasl, nil
 		}
 		unit = rest
 		if !IsValidUnit(n) {
@@ -71,13 +59,9 @@ func Classify(unit []byte, lengthSize int) (AccessUnit, error) {
 		read = read || isSpecified(t)
 		switch {
 		case firstIRAP <= t && t <= lastIRAP:
-			a.RAP = media.Keyframe
+			rap = media.Keyframe
 		case firstRASL <= t && t <= lastRASL:
-			a.RASL = true
-		case firstRADL <= t && t < firstRASL:
-			a.RADL = true
-		case TypeVPS <= t && t <= TypePPS:
-			sets[t-TypeVPS] = true
+			rasl = true
 		}
 	}
 }

@@ -397,51 +397,52 @@ func FuzzSets(f *testing.F) {
 var units = []struct {
 	name string
 	b    string
-	want AccessUnit
+	rap  media.RandomAccess
+	rasl bool
 	bad  bool
 }{
-	{"trailing picture", "\x00\x00\x00\x03\x02\x01\xAA", AccessUnit{}, false},
-	{"BLA", "\x00\x00\x00\x03\x20\x01\xAA", AccessUnit{RAP: media.Keyframe}, false},
-	{"IDR after SEI", "\x00\x00\x00\x03\x4E\x01\xAA\x00\x00\x00\x03\x26\x01\xAA", AccessUnit{RAP: media.Keyframe}, false},
-	{"CRA", "\x00\x00\x00\x03\x2A\x01\xAA", AccessUnit{RAP: media.Keyframe}, false},
+	{"trailing picture", "\x00\x00\x00\x03\x02\x01\xAA", 0, false, false},
+	{"BLA", "\x00\x00\x00\x03\x20\x01\xAA", media.Keyframe, false, false},
+	{"IDR after SEI", "\x00\x00\x00\x03\x4E\x01\xAA\x00\x00\x00\x03\x26\x01\xAA", media.Keyframe, false, false},
+	{"CRA", "\x00\x00\x00\x03\x2A\x01\xAA", media.Keyframe, false, false},
 	{"IDR with parameter sets",
 		"\x00\x00\x00\x03\x40\x01\xAA\x00\x00\x00\x03\x42\x01\xAA\x00\x00\x00\x03\x44\x01\xAA\x00\x00\x00\x03\x26\x01\xAA",
-		AccessUnit{RAP: media.Keyframe, ParameterSets: true}, false},
-	{"SPS and PPS only", "\x00\x00\x00\x03\x42\x01\xAA\x00\x00\x00\x03\x44\x01\xAA", AccessUnit{}, false},
-	{"RASL_N", "\x00\x00\x00\x03\x10\x01\xAA", AccessUnit{RASL: true}, false},
-	{"RASL_R", "\x00\x00\x00\x03\x12\x01\xAA", AccessUnit{RASL: true}, false},
-	{"RADL_N", "\x00\x00\x00\x03\x0C\x01\xAA", AccessUnit{RADL: true}, false},
-	{"RADL_R", "\x00\x00\x00\x03\x0E\x01\xAA", AccessUnit{RADL: true}, false},
-	{"reserved leading type", "\x00\x00\x00\x03\x14\x01\xAA", AccessUnit{}, true},
-	{"reserved IRAP", "\x00\x00\x00\x03\x2C\x01\xAA", AccessUnit{}, true},
+		media.Keyframe, false, false},
+	{"SPS and PPS only", "\x00\x00\x00\x03\x42\x01\xAA\x00\x00\x00\x03\x44\x01\xAA", 0, false, false},
+	{"RASL_N", "\x00\x00\x00\x03\x10\x01\xAA", 0, true, false},
+	{"RASL_R", "\x00\x00\x00\x03\x12\x01\xAA", 0, true, false},
+	{"RADL_N", "\x00\x00\x00\x03\x0C\x01\xAA", 0, false, false},
+	{"RADL_R", "\x00\x00\x00\x03\x0E\x01\xAA", 0, false, false},
+	{"reserved leading type", "\x00\x00\x00\x03\x14\x01\xAA", 0, false, true},
+	{"reserved IRAP", "\x00\x00\x00\x03\x2C\x01\xAA", 0, false, true},
 	{"unspecified type around IDR", "\x00\x00\x00\x03\x60\x01\xAA\x00\x00\x00\x03\x26\x01\xAA\x00\x00\x00\x03\x7E\x01\xAA",
-		AccessUnit{RAP: media.Keyframe}, false},
-	{"delimiter of two bytes", "\x00\x00\x00\x02\x46\x01\x00\x00\x00\x03\x26\x01\xAA", AccessUnit{RAP: media.Keyframe},
+		media.Keyframe, false, false},
+	{"delimiter of two bytes", "\x00\x00\x00\x02\x46\x01\x00\x00\x00\x03\x26\x01\xAA", media.Keyframe, false,
 		false},
-	{"unit of one byte before IDR", "\x00\x00\x00\x01\x46\x00\x00\x00\x03\x26\x01\xAA", AccessUnit{RAP: media.Keyframe},
+	{"unit of one byte before IDR", "\x00\x00\x00\x01\x46\x00\x00\x00\x03\x26\x01\xAA", media.Keyframe, false,
 		false},
 	{"no temporal ID before IDR", "\x00\x00\x00\x03\x02\x00\xAA\x00\x00\x00\x03\x26\x01\xAA",
-		AccessUnit{RAP: media.Keyframe}, false},
-	{"zero bytes after IDR", "\x00\x00\x00\x03\x26\x01\xAA\x00\x00", AccessUnit{RAP: media.Keyframe}, false},
-	{"header alone", "\x00\x00\x00\x02\x26\x01", AccessUnit{}, true},
-	{"header truncated", "\x00\x00\x00\x01\x26", AccessUnit{}, true},
-	{"forbidden bit", "\x00\x00\x00\x02\xA6\x01", AccessUnit{}, true},
-	{"length above rest", "\x00\x00\x00\x09\x26\x01", AccessUnit{}, true},
-	{"length 0 after IDR", "\x00\x00\x00\x03\x26\x01\xAA\x00\x00\x00\x00", AccessUnit{RAP: media.Keyframe}, false},
+		media.Keyframe, false, false},
+	{"zero bytes after IDR", "\x00\x00\x00\x03\x26\x01\xAA\x00\x00", media.Keyframe, false, false},
+	{"header alone", "\x00\x00\x00\x02\x26\x01", 0, false, true},
+	{"header truncated", "\x00\x00\x00\x01\x26", 0, false, true},
+	{"forbidden bit", "\x00\x00\x00\x02\xA6\x01", 0, false, true},
+	{"length above rest", "\x00\x00\x00\x09\x26\x01", 0, false, true},
+	{"length 0 after IDR", "\x00\x00\x00\x03\x26\x01\xAA\x00\x00\x00\x00", media.Keyframe, false, false},
 }
 
-func TestClassify(t *testing.T) {
+func TestRandomAccess(t *testing.T) {
 	for _, tt := range units {
-		got, err := Classify([]byte(tt.b), 4)
-		if got != tt.want || (err != nil) != tt.bad {
-			t.Errorf("%s: %+v, %v", tt.name, got, err)
+		rap, rasl, err := RandomAccess([]byte(tt.b), 4)
+		if rap != tt.rap || rasl != tt.rasl || (err != nil) != tt.bad {
+			t.Errorf("%s: %v, RASL %v, %v", tt.name, rap, rasl, err)
 		}
 	}
 }
 
-func TestClassifyDoesNotAllocate(t *testing.T) {
+func TestRandomAccessDoesNotAllocate(t *testing.T) {
 	unit := []byte(units[4].b)
-	if n := testing.AllocsPerRun(100, func() { Classify(unit, 4) }); n > 0 {
+	if n := testing.AllocsPerRun(100, func() { RandomAccess(unit, 4) }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -460,7 +461,7 @@ func FuzzHEVC(f *testing.F) {
 		if c.LengthSize < 1 || c.LengthSize > 4 {
 			t.Fatalf("length size %d", c.LengthSize)
 		}
-		Classify(unit, c.LengthSize)
+		RandomAccess(unit, c.LengthSize)
 		for _, set := range append(c.SPS, c.VPS...) {
 			checkSets(t, set)
 		}

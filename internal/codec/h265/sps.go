@@ -232,23 +232,7 @@ func skipPredictedSet(r *bits.Reader, refs int) int {
 
 // readVUI parses the VUI up to its timing (ITU-T H.265 clause E.2.1).
 func readVUI(r *bits.Reader) float64 {
-	const extendedSAR = 255
-	if r.Flag() && r.U(8) == extendedSAR { // aspect_ratio_info_present_flag
-		r.Skip(32)
-	}
-	if r.Flag() { // overscan_info_present_flag
-		r.Skip(1)
-	}
-	if r.Flag() { // video_signal_type_present_flag
-		r.Skip(4)
-		if r.Flag() { // colour_description_present_flag
-			r.Skip(24)
-		}
-	}
-	if r.Flag() { // chroma_loc_info_present_flag
-		r.UE()
-		r.UE()
-	}
+	nal.SkipVUIHead(r)
 	r.Skip(3)     // neutral_chroma_indication_flag, field_seq_flag, frame_field_info_present_flag
 	if r.Flag() { // default_display_window_flag
 		for range 4 {

@@ -108,8 +108,7 @@ func (p *videoAssembler) isDelimiter(unit []byte) bool {
 	if p.codec == media.H264 {
 		return h264.Type(unit) == h264.TypeAUD
 	}
-	const aud = 35
-	return h265.Type(unit) == aud
+	return h265.Type(unit) == h265.TypeAUD
 }
 
 // lengthPrefixed returns the access unit with length fields instead of start codes, and stores its
@@ -144,15 +143,10 @@ func (p *videoAssembler) classify(unit []byte) (set int, skip bool) {
 		}
 		return -1, false
 	}
-	const vps, sps, pps, aud, filler = 32, 33, 34, 35, 38
-	switch h265.Type(unit) {
-	case vps:
-		return 0, false
-	case sps:
-		return 1, false
-	case pps:
-		return 2, false
-	case aud, filler:
+	switch t := h265.Type(unit); t {
+	case h265.TypeVPS, h265.TypeSPS, h265.TypePPS:
+		return t - h265.TypeVPS, false
+	case h265.TypeAUD, h265.TypeFiller:
 		return -1, true
 	}
 	return -1, false
