@@ -381,10 +381,8 @@ func (r *relay) sleep(ctx context.Context, d time.Duration) {
 		r.live.Sleep(ctx, d)
 		return
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 	case <-ctx.Done():
 	}
 }

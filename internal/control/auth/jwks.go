@@ -109,14 +109,12 @@ func (j *JWKS) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 		return nil, unknown
 	}
 	defer j.stopWaiting()
-	timeout := time.NewTimer(jwksTimeout)
-	defer timeout.Stop()
 	select {
 	case <-fetched:
 		if k := j.find(kid); k != nil {
 			return k, nil
 		}
-	case <-timeout.C:
+	case <-time.After(jwksTimeout):
 	case <-ctx.Done():
 	}
 	return nil, unknown

@@ -41,10 +41,8 @@ func (f *failures) wait(ctx context.Context, addr netip.Addr) {
 	if !f.over(addr) {
 		return
 	}
-	t := time.NewTimer(rand.N(maxDelay)) //nolint:forbidigo // a delay, no secret
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(rand.N(maxDelay)): //nolint:forbidigo // a delay, no secret
 	case <-ctx.Done():
 	}
 }

@@ -138,10 +138,8 @@ func (fd *feed) publishLastParts(ctx context.Context, seg *segment.Segmenter) {
 	if wait == 0 || !fd.session.watched() {
 		return
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(wait):
 	case <-ctx.Done():
 	}
 }

@@ -449,12 +449,10 @@ func (s *Store) acquireSlot(ctx context.Context) error {
 		return nil
 	default:
 	}
-	t := time.NewTimer(opTimeout)
-	defer t.Stop()
 	select {
 	case s.slots <- struct{}{}:
 		return nil
-	case <-t.C:
+	case <-time.After(opTimeout):
 		return storeBusy()
 	case <-ctx.Done():
 		return storeUnavailable(ctx.Err())
