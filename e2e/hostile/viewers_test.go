@@ -189,6 +189,7 @@ func TestPlayerArguments(t *testing.T) {
 		}
 		return (s.HeapBytes() - before) / players
 	}
+	join("live", "bystander") // what the first players need, such as buffers that are shared
 	plain := join("live", "bystander")
 	long := join("live?a="+strings.Repeat("x", 3900), "bystander?token="+strings.Repeat("y", 4000))
 	address := join("live", "bystander", "tcUrl", "rtmp://127.0.0.1/live?"+strings.Repeat("z", 3900), "pageUrl",
