@@ -123,7 +123,7 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 	a.hub = stream.NewHub(stream.Options{
 		Hold: cfg.PublishHold, HoldClean: cfg.PublishHoldClean, Idle: cfg.PublishIdle,
 		FailbackDelay: cfg.BackupReturn,
-		GOPs:          cfg.GopNum, MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize),
+		GOPs:          cfg.GopNum, KeepTime: cfg.MaxLatency + time.Second, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize),
 		TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
 		Epoch: sequences.Epoch,
 	})

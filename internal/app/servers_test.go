@@ -177,7 +177,7 @@ func BenchmarkHLS(b *testing.B) {
 // newHLSApp returns an App that serves only HLS, with two rooms.
 func newHLSApp(t testing.TB) *App {
 	t.Helper()
-	hub := stream.NewHub(stream.Options{MaxLatency: time.Hour,
+	hub := stream.NewHub(stream.Options{KeepTime: time.Hour,
 		Epoch: func(context.Context) (uint64, error) { return 100, nil }})
 	server := hls.New(hub, testAuthorizer{auth.NewChain(nil)},
 		hls.Options{Part: 200 * time.Millisecond, FirstWait: 10 * time.Second, Log: slog.New(slog.DiscardHandler),

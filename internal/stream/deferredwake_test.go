@@ -13,7 +13,7 @@ import (
 
 // TestWaitUntil writes frames one by one while a reader waits, and checks which frame wakes it.
 func TestWaitUntil(t *testing.T) {
-	const rest = 3 * time.Second // with a MaxLatency of 5 s, the ring keeps no more for certain
+	const rest = 3 * time.Second // with a KeepTime of 6 s, the ring keeps no more for certain
 	frames := func(from, to time.Duration) (fs []*media.Frame) {
 		for at := from; at < to; at += 40 * ms {
 			fs = append(fs, video(at, false), audio(at))
@@ -38,7 +38,7 @@ func TestWaitUntil(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := NewHub(Options{MaxLatency: 5 * time.Second, RingBytes: 1 << 20})
+				h := NewHub(Options{KeepTime: 6 * time.Second, RingBytes: 1 << 20})
 				p := mustPublish(t, h, PublishOptions{})
 				write(t, p, video(0, true), audio(0))
 				s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1, Viewer: ViewerOptions{Internal: true}})

@@ -1,7 +1,7 @@
 // Package stream is the core: a Hub of live streams. Each has one Publisher that writes frames and
-// any number of Subscribers that read them from one shared ring, each at its own speed. The package
-// knows no protocol, file, store or HTTP: encoders, relays and files publish; players, HLS,
-// recordings and relays subscribe.
+// a few Subscribers that read them from one shared ring, each at its own speed. The package knows no
+// protocol, file, store or HTTP, and no latency of a viewer: encoders, relays and files publish;
+// feeds of viewers, HLS, recordings and relays subscribe.
 //
 // Lock order: Hub.mu before stream.mu. Neither is held over I/O, a callback or a channel send.
 // Publisher.Write takes stream.mu only, for the time of a slice store. Subscribers share it while
@@ -31,10 +31,10 @@ type Options struct {
 	FailbackDelay time.Duration
 
 	GOPs int // newest GOPs kept for viewers that join; at least 1 is kept
-	// MaxLatency is how far behind a viewer may fall before it skips to a newer keyframe. Default
-	// 4 s.
-	MaxLatency time.Duration
-	RingTime   time.Duration // the ring's limit in stream time; default 30 s
+	// KeepTime is how much of the stream the ring keeps for slow readers, within its limits, whether
+	// or not viewers may start there. Default 5 s.
+	KeepTime time.Duration
+	RingTime time.Duration // the ring's limit in stream time; default 30 s
 	// RingBytes is the ring's limit in bytes: payload, and a fixed overhead for each frame. Default
 	// 64 MiB.
 	RingBytes int
@@ -54,7 +54,7 @@ type Options struct {
 func (o *Options) defaults() {
 	o.Idle = cmp.Or(o.Idle, 2*time.Second)
 	o.FailbackDelay = cmp.Or(o.FailbackDelay, 10*time.Second)
-	o.MaxLatency = cmp.Or(o.MaxLatency, 4*time.Second)
+	o.KeepTime = cmp.Or(o.KeepTime, 5*time.Second)
 	o.RingTime = cmp.Or(o.RingTime, 30*time.Second)
 	o.RingBytes = cmp.Or(o.RingBytes, 64<<20)
 	o.TrackWait = cmp.Or(o.TrackWait, 2*time.Second)

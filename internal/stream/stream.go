@@ -79,7 +79,7 @@ func (s *stream) hasFrames() bool {
 // limits returns the bounds of the ring.
 func (s *stream) limits() limits {
 	o := &s.hub.opt
-	return limits{gops: o.GOPs, minTime: o.MaxLatency + time.Second, time: o.RingTime, bytes: o.RingBytes}
+	return limits{gops: o.GOPs, minTime: o.KeepTime, time: o.RingTime, bytes: o.RingBytes}
 }
 
 // finish ends s for all readers and waiters.

@@ -12,7 +12,7 @@ import (
 // TestWaiterStartsAtTheBeginning checks that a viewer that waited gets all of the stream, though
 // there are newer keyframes when it wakes.
 func TestWaiterStartsAtTheBeginning(t *testing.T) {
-	h := NewHub(Options{MaxLatency: time.Minute, RingTime: time.Minute, RingBytes: 1 << 20})
+	h := NewHub(Options{KeepTime: time.Minute, RingTime: time.Minute, RingBytes: 1 << 20})
 	defer h.Close()
 	name := domain.Name{App: "live", Room: "waited"}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

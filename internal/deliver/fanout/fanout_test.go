@@ -162,7 +162,7 @@ func newHarnessTLS(t *testing.T, loops int, config *tls.Config, o Options) *harn
 	}
 	r := &harness{t: t, tls: config, hub: stream.NewHub(stream.Options{
 		// a feed misses nothing, however fast the test publishes
-		TrackWait: 1, MaxLatency: time.Hour, RingTime: time.Hour, RingBytes: 1 << 30,
+		TrackWait: 1, KeepTime: time.Hour, RingTime: time.Hour, RingBytes: 1 << 30,
 	})}
 	engine, err := NewEngine(loops)
 	if err != nil {

@@ -102,7 +102,7 @@ type testServer struct {
 func newTestServer(t testing.TB, o Options, h stream.Options) *testServer {
 	t.Helper()
 	c := &testServer{t: t}
-	h.MaxLatency = time.Hour // tests write seconds at once
+	h.KeepTime = time.Hour // tests write seconds at once
 	h.Epoch = func(context.Context) (uint64, error) { return c.epoch.Add(100), nil }
 	c.hub = stream.NewHub(h)
 	if o.Log == nil {
