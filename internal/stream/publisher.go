@@ -291,12 +291,12 @@ func (p *Publisher) Write(f *media.Frame) error {
 	if !p.decodable(f) {
 		return nil
 	}
-	p.program = p.program.With(f.Track)
-	f.Program = p.program
 	if s.active.Load() == p && !p.pending {
 		s.put(f)
 		return nil
 	}
+	p.program = p.program.With(f.Track)
+	f.Program = p.program
 	p.keepWarm(f)
 	s.choose(p, now)
 	return nil
