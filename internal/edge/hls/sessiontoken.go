@@ -89,9 +89,9 @@ func (s *signer) decode(t *sessionToken, text string) bool {
 		return false
 	}
 	var src [maxTokenText]byte
+	n, err := s.coding.Decode(t.encoded[:], src[:copy(src[:], text)])
 	// The decoder ignores line breaks: one token would have many texts.
-	if n, err := s.coding.Decode(t.encoded[:], src[:copy(src[:], text)]); err != nil || s.coding.EncodedLen(n) != len(text) ||
-		n < headSize+signatureSize {
+	if err != nil || s.coding.EncodedLen(n) != len(text) || n < headSize+signatureSize {
 		return false
 	}
 	b := t.encoded[:t.length-signatureSize]
