@@ -158,12 +158,6 @@ func (b *builder) complete(n int, length time.Duration, next *media.Frame) *Segm
 	return o
 }
 
-// close leaves no segment open.
-func (b *builder) close() {
-	b.open, b.segment, b.buffer = false, nil, buffer{}
-	b.minStart = b.start + minSpacing
-}
-
 // discard discards the open segment, of which nothing has been published, because its frames of
 // kind k do not belong in it, and returns its frames.
 func (b *builder) discard(k media.Kind) []*media.Frame {

@@ -88,7 +88,7 @@ func TestMemoryOfRenderedFormats(t *testing.T) {
 			l := s.List()
 			payload, played, made := 0, 0, 0
 			for i, seg := range l.segments {
-				n := seg.totals.videoBytes + seg.totals.audioBytes
+				n := seg.totals.payload[0] + seg.totals.payload[1]
 				payload += n
 				if i >= len(l.segments)-renderedTargets {
 					played += n
@@ -101,7 +101,7 @@ func TestMemoryOfRenderedFormats(t *testing.T) {
 				}
 			}
 			for _, p := range l.parts {
-				played += p.totals.videoBytes + p.totals.audioBytes
+				played += p.totals.payload[0] + p.totals.payload[1]
 				made += len(p.data.cached())
 			}
 			if most := played * tt.want * 11 / 10; made > most {

@@ -145,28 +145,26 @@ func (s *Segment) setFrames(frames []*media.Frame) {
 // partName returns the name of a part of s by its index.
 func (s *Segment) partName(index int) string { return s.Name + "." + strconv.Itoa(index) }
 
-// byteTotals count the bytes and frames of a segment or part.
+// byteTotals count the bytes of a segment or part: of its video and of its audio.
 type byteTotals struct {
-	videoBytes, audioBytes   int // payload bytes
-	videoFrames, audioFrames int // number of frames
-	tsBytes                  [2]int
+	payload  [2]int
+	rendered [formats][2]int // approximately
 }
 
 func (l *byteTotals) add(f *media.Frame) {
-	n := len(f.Payload)
-	if f.Track.Kind == media.Video {
-		l.videoBytes, l.videoFrames, l.tsBytes[0] = l.videoBytes+n, l.videoFrames+1, l.tsBytes[0]+tsSize(n)
-	} else {
-		l.audioBytes, l.audioFrames, l.tsBytes[1] = l.audioBytes+n, l.audioFrames+1, l.tsBytes[1]+tsSize(n)
-	}
+	n, k := len(f.Payload), f.Track.Kind-media.Video
+	l.payload[k] += n
+	l.rendered[FMP4][k] += n + sampleOverhead
+	l.rendered[TS][k] += tsSize(n)
 }
 
 // split divides n bytes into those of video and those of audio, in proportion to their payload.
 func (l *byteTotals) split(n int) (video, audio int) {
-	if l.videoBytes+l.audioBytes == 0 {
+	all := l.payload[0] + l.payload[1]
+	if all == 0 {
 		return 0, n
 	}
-	video = int(int64(n) * int64(l.videoBytes) / int64(l.videoBytes+l.audioBytes))
+	video = int(int64(n) * int64(l.payload[0]) / int64(all))
 	return video, n - video
 }
 
@@ -181,13 +179,13 @@ const (
 )
 
 // estimate returns the approximate size of s in format f, whether it is rendered or not.
-func (s *Segment) estimate(f Format) int {
-	t, l, n := s.trackSet.tracks[f], &s.totals, 0
+func (s *Segment) estimate(f Format) (n int) {
+	t, l := s.trackSet.tracks[f], &s.totals.rendered[f]
 	if t.video != nil {
-		n += [formats]int{l.videoBytes + sampleOverhead*l.videoFrames, l.tsBytes[0]}[f]
+		n += l[0]
 	}
 	if t.audio != nil {
-		n += [formats]int{l.audioBytes + sampleOverhead*l.audioFrames, l.tsBytes[1]}[f]
+		n += l[1]
 	}
 	if f == FMP4 {
 		n += fragmentOverhead * len(s.parts)
@@ -217,7 +215,7 @@ func (s *Segment) Data(f Format) []byte {
 func (s *Segment) joinParts() []byte {
 	n := 0
 	for _, p := range s.parts {
-		n += p.totals.videoBytes + p.totals.audioBytes + fragmentOverhead + 2*sampleOverhead*len(p.frames)
+		n += p.totals.rendered[FMP4][0] + p.totals.rendered[FMP4][1] + fragmentOverhead + sampleOverhead*len(p.frames)
 	}
 	b := make([]byte, 0, n)
 	ends := make([]int, len(s.parts))

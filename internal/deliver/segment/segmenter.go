@@ -184,7 +184,8 @@ func (s *Segmenter) complete(n int, length time.Duration, next *media.Frame) *Li
 // the list with it.
 func (s *Segmenter) completeLast() *List {
 	l := s.complete(len(s.frames), s.openDuration(), nil)
-	s.close()
+	s.open, s.segment, s.buffer = false, nil, buffer{}
+	s.minStart = s.start + minSpacing
 	return l
 }
 

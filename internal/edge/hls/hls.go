@@ -131,6 +131,14 @@ func (s *Server) Drain(ctx context.Context) {
 
 func (s *Server) servesApp(app string) bool { return s.opt.Apps == nil || s.opt.Apps(app) }
 
+// isPrivate reports whether every request for name requires a session, which a viewer gets at the
+// multivariant playlist.
+func (s *Server) isPrivate(name domain.Name) bool { return s.opt.Private != nil && s.opt.Private(name) }
+
+// EndSessions ends all sessions of a room so far, in app or in every app if that is "", and returns
+// how many were in use. A viewer of a private room then needs a valid token to start again.
+func (s *Server) EndSessions(app, room string) int { return s.registry.endSessions(app, room) }
+
 // segmentOptions returns the options of a stream's Segmenter.
 func (s *Server) segmentOptions() segment.Options {
 	return segment.Options{

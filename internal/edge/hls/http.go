@@ -438,6 +438,26 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name domain.N
 	return nil
 }
 
+// authorizeMedia returns the session of r, a request for media of a private stream, or the error
+// for the client.
+func (s *Server) authorizeMedia(r *http.Request, name domain.Name) (*sessionToken, error) {
+	query, err := parseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, err
+	}
+	token, err := s.registry.verifyToken(query.session, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.registry.authorize(token, name, r); err != nil {
+		return nil, err
+	}
+	if r.Method == http.MethodGet {
+		err = s.registry.recordMedia(token, name, r)
+	}
+	return token, err
+}
+
 // awaitReloads waits until the requests blocked for the playlist l have been woken. A part is many
 // times as large as a playlist, so all have the playlist soon, and no part waits long for another.
 // The wait takes as long as it takes to wake them, whatever they do then.
