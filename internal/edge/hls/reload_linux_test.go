@@ -349,7 +349,7 @@ func TestHeldRequestStack(t *testing.T) {
 	if slowFactor > 4 {
 		t.Skip("the race detector needs larger stacks")
 	}
-	const viewers = 500
+	const viewers = 300
 	c := newLowLatencyServer(t, stream.Options{})
 	p := c.publish(movie)
 	c.write(p, 4240*ms)
