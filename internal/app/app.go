@@ -122,9 +122,8 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 	batches := batching.New(cfg.BatchWindow.Auto, cfg.BatchWindow.Fixed)
 	a.hub = stream.NewHub(stream.Options{
 		Hold: cfg.PublishHold, HoldClean: cfg.PublishHoldClean, Idle: cfg.PublishIdle,
-		FailbackDelay: cfg.BackupReturn,
-		GOPs:          cfg.GopNum, KeepTime: cfg.MaxLatency + time.Second, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize),
-		TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
+		FailbackDelay: cfg.BackupReturn, GOPs: cfg.GopNum, KeepTime: cfg.MaxLatency + time.Second,
+		RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
 		Epoch: sequences.Epoch,
 	})
 	memory := memlimit.Find(os.DirFS("/"))

@@ -8,8 +8,9 @@
 // # Goroutines
 //
 // One goroutine at a time reads a connection: the one that calls Accept or ReadMessage. Any other
-// goroutine may write to it or close it meanwhile. Replies of the reading goroutine never wait for a media write that a slow peer blocks: they are queued, and the writing
-// goroutine sends them between two messages.
+// goroutine may write to it or close it meanwhile. Replies of the reading goroutine never wait for a
+// media write that a slow peer blocks: they are queued, and the writing goroutine sends them between
+// two messages.
 package rtmp
 
 import (
