@@ -116,7 +116,7 @@ func (b *blockingConn) run(ctx context.Context) error {
 		changed := b.feed.watch()
 		b.checkKicked()
 		b.ping(time.Now())
-		if err := b.isGone(); err != nil {
+		if err := b.whyGone(); err != nil {
 			return err
 		}
 		if next.most = maxBatch; b.sendRate.slow() {
@@ -170,7 +170,7 @@ func (b *blockingConn) linger() error {
 	b.startLinger(time.Now())
 	tick := time.NewTicker(b.feed.broadcaster.opt.LingerTimeout / 4)
 	defer tick.Stop()
-	for b.isGone() == nil && !b.closing.Expired(time.Now(), b.queued()) {
+	for b.whyGone() == nil && !b.closing.Expired(time.Now(), b.queued()) {
 		select {
 		case <-b.wakeUp:
 		case <-tick.C:

@@ -334,7 +334,7 @@ func (l *loop) housekeep(now time.Time) {
 
 // serve sends s what it has not received, as far as its socket accepts it.
 func (l *loop) serve(s *socket, now time.Time) {
-	err := s.isGone()
+	err := s.whyGone()
 	if err == nil {
 		if err = s.send(&l.sender, &l.coalesced, now); err == nil {
 			if s.blocked {

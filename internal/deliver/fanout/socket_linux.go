@@ -104,7 +104,7 @@ func (s *socket) close(dropUnsent bool) {
 func (s *socket) read(buf, plain []byte) (wake, more bool) {
 	s.reading.Lock()
 	defer s.reading.Unlock()
-	if s.isGone() != nil {
+	if s.whyGone() != nil {
 		return false, false
 	}
 	n, err := netx.ReadNow(s.fd, buf)
@@ -160,7 +160,7 @@ func (s *socket) queued() int {
 func (s *socket) queuedNow() int {
 	s.reading.Lock() // so that fd is not closed and reused
 	defer s.reading.Unlock()
-	if s.isGone() != nil {
+	if s.whyGone() != nil {
 		return 0
 	}
 	return s.queued()

@@ -39,12 +39,12 @@ type viewer struct {
 	closeSent    bool             // the last bytes are sent,
 	closing      netx.LingerTimer // and this is the time to read them
 
-	mu         sync.Mutex // held briefly: the sender waits for it
-	reply      []byte     // of Receive and Ping, to send between two nodes
-	readPaused bool       // nothing is read until reply is sent
-	deaf       bool       // what is received is discarded
-	leave      error      // why to disconnect it once reply is sent
-	gone       error      // it left
+	mu           sync.Mutex // held briefly: the sender waits for it
+	reply        []byte     // of Receive and Ping, to send between two nodes
+	readPaused   bool       // nothing is read until reply is sent
+	ignoresInput bool       // what is received is discarded
+	leave        error      // why to disconnect it once reply is sent
+	gone         error      // it left
 }
 
 // A transport moves the bytes of a viewer.
@@ -76,7 +76,8 @@ func (v *viewer) abort(err error) {
 	v.gone = cmp.Or(v.gone, err)
 }
 
-func (v *viewer) isGone() error {
+// whyGone returns why v has left; nil if it has not.
+func (v *viewer) whyGone() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.gone
@@ -91,7 +92,7 @@ const maxReply = 64 << 10
 func (v *viewer) receive(b []byte) (notify, more bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.deaf || v.gone != nil {
+	if v.ignoresInput || v.gone != nil {
 		return false, v.gone == nil
 	}
 	reply, err := v.feed.broadcaster.receive(v.Protocol, b)
@@ -100,11 +101,11 @@ func (v *viewer) receive(b []byte) (notify, more bool) {
 	switch {
 	case err == nil:
 	case len(reply) == 0:
-		v.gone, v.deaf = err, true
+		v.gone, v.ignoresInput = err, true
 	default:
-		v.leave, v.deaf = err, true
+		v.leave, v.ignoresInput = err, true
 	}
-	return len(v.reply) > 0 || v.deaf, v.gone == nil && !v.readPaused
+	return len(v.reply) > 0 || v.ignoresInput, v.gone == nil && !v.readPaused
 }
 
 // ping sends a ping if one is due. A viewer whose connection is blocked gets none: its connection
