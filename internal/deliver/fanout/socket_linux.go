@@ -94,8 +94,8 @@ func (s *socket) close(dropUnsent bool) {
 	}
 	s.reading.Lock() // the reader may be in a read
 	_ = unix.Close(s.fd)
-	s.reading.Unlock()
 	s.closed = true
+	s.reading.Unlock()
 	s.leaveLimiter()
 }
 
@@ -158,9 +158,9 @@ func (s *socket) queued() int {
 
 // queuedNow is queued for any goroutine.
 func (s *socket) queuedNow() int {
-	s.reading.Lock() // so that fd is not closed and reused
+	s.reading.Lock() // so that fd is not closed and reused; the writer takes it only for that
 	defer s.reading.Unlock()
-	if s.whyGone() != nil {
+	if s.closed {
 		return 0
 	}
 	return s.queued()
