@@ -84,7 +84,7 @@ func TestSlowViewerDelay(t *testing.T) {
 				sc.addViewer(f)
 			}
 		}
-		// Viewers that wait for the stream or use TLS have a goroutine each.
+		// Those by HTTP/2 have a goroutine each, the others are in the loops of the fan-out.
 		addViewers("early", "rtmp", "flv", "ws", "rtmps", "https", "h2", "wss")
 		e := sc.startEncoder(loadClip(t, sample.HighBitrate))
 		sc.awaitProgress(time.Second)
