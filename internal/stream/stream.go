@@ -126,8 +126,11 @@ func (s *stream) put(f *media.Frame) {
 // setProgram makes p the newest Program. Frames of another track that was the default before, in
 // the same discontinuity, are random access points no more. The caller holds s.mu.
 func (s *stream) setProgram(p *media.Program) {
+	before, _ := s.program.DefaultID(media.Video)
 	s.program, s.repeated = p, 0
-	s.ring.raps = slices.DeleteFunc(s.ring.raps, func(seq uint64) bool { return !s.ring.at(seq).IsDefault(p) })
+	if id, _ := p.DefaultID(media.Video); id != before {
+		s.ring.raps = slices.DeleteFunc(s.ring.raps, func(seq uint64) bool { return !s.ring.at(seq).IsDefault(p) })
+	}
 }
 
 // checkReady lets viewers start when all awaited tracks have come, or after Options.TrackWait. They
