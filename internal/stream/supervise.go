@@ -153,9 +153,10 @@ func (s *Session) Sleep(ctx context.Context, d time.Duration) bool {
 	return false
 }
 
-// Subscribe joins the session when viewers may start. It fails with NotFound if the session has
-// ended, also if another of the same name has started.
+// Subscribe joins the session when viewers may start; o.Wait has no meaning. It fails with NotFound if
+// the session has ended, also if another of the same name has started.
 func (s *Session) Subscribe(ctx context.Context, o SubscribeOptions) (*Subscriber, error) {
+	o.Wait = 0
 	sub, err := s.s.hub.Subscribe(ctx, s.s.name, o)
 	if err == nil && sub.s != s.s {
 		sub.Leave()

@@ -280,3 +280,22 @@ func TestSessionSubscribe(t *testing.T) {
 		h.check("0 frames, EOF")
 	})
 }
+
+// TestSessionSubscribeEnds ends a session that had no frame while a consumer waits to subscribe. The
+// consumer does not go on to wait for another session, which may never come.
+func TestSessionSubscribeEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := supervise(t, Options{})
+		h.consume("test", func(ctx context.Context, s *Session) error {
+			_, err := s.Subscribe(ctx, SubscribeOptions{Viewer: ViewerOptions{Internal: true}, Wait: -1})
+			h.record("%v", err)
+			return nil
+		})
+		h.publish("movie").End(Clean)
+		h.check("nobody is publishing live/movie")
+		if h.mu.Lock(); len(h.streams) != 0 {
+			t.Errorf("%d stream entries are left", len(h.streams))
+		}
+		h.mu.Unlock()
+	})
+}
