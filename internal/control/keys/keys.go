@@ -64,7 +64,7 @@ func (s *Keys) Rotate(ctx context.Context, app, room string, o domain.Rotation) 
 				kept = append(kept, old)
 				continue
 			}
-			revoked = append(revoked, old.Ref())
+			revoked = append(revoked, refs(keys, old)...)
 			if !isDefault || old.Label != "" {
 				continue
 			}
@@ -84,13 +84,24 @@ func (s *Keys) Rotate(ctx context.Context, app, room string, o domain.Rotation) 
 	return k, revoked, nil
 }
 
-// former returns k as the room keeps it after a rotation, with an ID and label of its own.
+// former returns k as the room keeps it after a rotation, with an ID and label of its own. It keeps its
+// generation, so that refs knows its reference before the rotation.
 func former(k domain.Key, until time.Time) domain.Key {
 	if until = until.UTC().Round(0); k.Expires.IsZero() || until.Before(k.Expires) {
 		k.Expires = until
 	}
-	k.ID, k.Generation, k.Label = domain.NewSecret()[:16], 1, domain.FormerLabel
+	k.ID, k.Label = domain.NewSecret()[:16], domain.FormerLabel
 	return k
+}
+
+// refs returns the references under which k, one of keys, may have been used. A publisher that started
+// before its key was replaced uses that key as the default key that it was then.
+func refs(keys []domain.Key, k domain.Key) []domain.KeyRef {
+	all := []domain.KeyRef{k.Ref()}
+	if i := find(keys, k.App, ""); k.Label == domain.FormerLabel && i >= 0 && k.Generation < keys[i].Generation {
+		all = append(all, domain.KeyRef{ID: keys[i].ID, Generation: k.Generation})
+	}
+	return all
 }
 
 // Add implements domain.KeyStore.
@@ -155,13 +166,12 @@ func (s *Keys) remove(ctx context.Context, room, unknown string, change domain.R
 	match func(domain.Key) bool) ([]domain.KeyRef, error) {
 	err := s.update(ctx, room, func(keys []domain.Key) (domain.RoomChange, error) {
 		change.Revoked = nil
-		change.Keys = slices.DeleteFunc(keys, func(k domain.Key) bool {
+		for _, k := range keys {
 			if match(k) {
-				change.Revoked = append(change.Revoked, k.Ref())
-				return true
+				change.Revoked = append(change.Revoked, refs(keys, k)...)
 			}
-			return false
-		})
+		}
+		change.Keys = slices.DeleteFunc(keys, match)
 		if change.Revoked == nil {
 			return domain.RoomChange{}, domain.Errorf(domain.NotFound, "%s", unknown)
 		}

@@ -42,7 +42,8 @@ func RunEarlier(t *testing.T, store domain.Store) {
 	if err != nil || k.ID != def.ID || k.Generation != 3 {
 		t.Errorf("Rotate returned %+v, %v", k, err)
 	}
-	sameRefs(t, revoked, def, former)
+	beforeGrace := domain.Key{ID: def.ID, Generation: 1} // the former key while it was the default key
+	sameRefs(t, revoked, def, former, beforeGrace)
 	holds(t, s, "movie", k, bound)
 	lacks(t, s, former)
 	refuses(t, s, "live", def.Secret)

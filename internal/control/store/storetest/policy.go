@@ -30,6 +30,8 @@ func RunKeys(t *testing.T, open func(t *testing.T) domain.KeyStore) {
 		{"Grace", grace},
 		{"GraceTwice", graceTwice},
 		{"GraceEnds", graceEnds},
+		{"GraceRevoked", graceRevoked},
+		{"GraceAfterNewDefault", graceAfterNewDefault},
 		{"Add", add},
 		{"Revoke", revoke},
 		{"MaxKeys", maxKeys},
@@ -227,7 +229,7 @@ func graceTwice(t *testing.T, s domain.KeyStore) {
 		t.Errorf("%d keys, want the default and its former", len(keys))
 	}
 	k, revoked, err := s.Rotate(t.Context(), "", "movie", domain.Rotation{})
-	if err != nil || len(revoked) != 2 {
+	if err != nil || len(revoked) != 3 { // the default key, and its former one by both of its references
 		t.Errorf("Rotate without grace revoked %v, %v", revoked, err)
 	}
 	sameAll(t, "after Rotate without grace", mustList(t, s, "movie"), withoutSecret(k))
@@ -244,6 +246,61 @@ func graceEnds(t *testing.T, s domain.KeyStore) {
 	same(t, "Get", get(t, s, "", "movie"), k) // no change
 	spare := put(t, s, domain.Key{Room: "movie", Label: "spare"})
 	sameAll(t, "after a change", mustList(t, s, "movie"), withoutSecret(k), withoutSecret(spare))
+}
+
+// graceRevoked revokes a replaced key in its grace period. That also disconnects a publisher that has
+// used it since before it was replaced.
+func graceRevoked(t *testing.T, s domain.KeyStore) {
+	for _, c := range []struct {
+		name   string
+		revoke func(room string, former domain.Key) ([]domain.KeyRef, error)
+	}{
+		{"rotate", func(room string, _ domain.Key) ([]domain.KeyRef, error) {
+			_, revoked, err := s.Rotate(t.Context(), "", room, domain.Rotation{})
+			return revoked, err
+		}},
+		{"rotate-all", func(room string, _ domain.Key) ([]domain.KeyRef, error) {
+			_, revoked, err := s.Rotate(t.Context(), "", room, domain.Rotation{RevokeOthers: true})
+			return revoked, err
+		}},
+		{"delete", func(room string, _ domain.Key) ([]domain.KeyRef, error) { return s.Delete(t.Context(), "", room) }},
+		{"revoke", func(_ string, former domain.Key) ([]domain.KeyRef, error) { return s.Revoke(t.Context(), former.ID) }},
+	} {
+		get(t, s, "", c.name)
+		old, _, err := s.Rotate(t.Context(), "", c.name, domain.Rotation{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.Rotate(t.Context(), "", c.name, domain.Rotation{Grace: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+		former, err := s.Resolve(t.Context(), "live", old.Secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		revoked, err := c.revoke(c.name, former)
+		if err != nil || !slices.Contains(revoked, old.Ref()) || !slices.Contains(revoked, former.Ref()) {
+			t.Errorf("%s revoked %v, %v; want %v and %v among them", c.name, revoked, err, old.Ref(), former.Ref())
+		}
+	}
+}
+
+// graceAfterNewDefault revokes a replaced key whose successor was revoked before. The default key that
+// the room got then is not affected.
+func graceAfterNewDefault(t *testing.T, s domain.KeyStore) {
+	get(t, s, "", "movie")
+	k, _, err := s.Rotate(t.Context(), "", "movie", domain.Rotation{Grace: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Revoke(t.Context(), k.ID); err != nil {
+		t.Fatal(err)
+	}
+	k = get(t, s, "", "movie")
+	former := mustList(t, s, "movie")[1]
+	if revoked, err := s.Revoke(t.Context(), former.ID); err != nil || slices.Contains(revoked, k.Ref()) {
+		t.Errorf("Revoke of the former key revoked %v, %v; the default key is %v", revoked, err, k.Ref())
+	}
 }
 
 func add(t *testing.T, s domain.KeyStore) {
