@@ -35,19 +35,19 @@ type KeyRef struct {
 }
 
 // A Key is the record of one stream key. A room may have many; the one with an empty Label is its
-// default key.
+// default key. As JSON it is in the files of stores, which leave out what they derive.
 type Key struct {
-	ID         string
-	Room       string
-	App        string // the only app in which it is valid; "": every app
-	Label      string
-	Role       Role
-	Created    time.Time // of this generation
-	Expires    time.Time // zero: never
-	LastUsed   time.Time // zero: never
-	Generation uint64    // counts from 1
-	Digest     [32]byte  // Digest(Secret), the index of look-ups
-	Secret     string    // the key itself, because /control/get returns it again
+	ID         string    `json:"id,omitempty"`
+	Room       string    `json:"room,omitempty"`
+	App        string    `json:"app,omitempty"` // the only app in which it is valid; "": every app
+	Label      string    `json:"label,omitempty"`
+	Role       Role      `json:"role,omitempty"`
+	Created    time.Time `json:"created"`            // of this generation
+	Expires    time.Time `json:"expires,omitzero"`   // zero: never
+	LastUsed   time.Time `json:"last_used,omitzero"` // zero: never
+	Generation uint64    `json:"generation"`         // counts from 1
+	Digest     [32]byte  `json:"-"`                  // Digest(Secret), the index of look-ups
+	Secret     string    `json:"secret"`             // the key itself, because /control/get returns it again
 }
 
 // Ref returns the KeyRef of k's current secret.

@@ -58,7 +58,8 @@ func browserReportsOrigin(r *http.Request) bool {
 // after it was loaded (DNS rebinding) is same-origin for the browser, but still sends its own name.
 func (a *AdminAuth) ownHost(r *http.Request) bool {
 	host := hostOf(r)
-	return loopbackHost(host) || slices.ContainsFunc(a.opt.Hosts, func(h string) bool { return strings.EqualFold(h, host) })
+	own := func(h string) bool { return strings.EqualFold(h, host) }
+	return loopbackHost(host) || slices.ContainsFunc(a.opt.Hosts, own)
 }
 
 // hostOf returns the host that r is addressed to, in lower case, without port and brackets.

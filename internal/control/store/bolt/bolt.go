@@ -224,7 +224,7 @@ func wrap(err error) error {
 // tables are the buckets of one transaction:
 //
 //	meta     version, counter          big-endian uint64
-//	keys     ID                        -> record, JSON
+//	keys     ID                        -> domain.Key without ID, JSON
 //	digests  SHA-256 of the secret     -> ID
 //	rooms    room \0 app \0 label      -> ID
 type tables struct {
@@ -233,19 +233,6 @@ type tables struct {
 
 func open(tx *bbolt.Tx) tables {
 	return tables{tx.Bucket(metaBucket), tx.Bucket(keysBucket), tx.Bucket(digestsBucket), tx.Bucket(roomsBucket)}
-}
-
-// record is a domain.Key as it is stored. The digest is not stored twice.
-type record struct {
-	Room       string      `json:"room"`
-	App        string      `json:"app,omitempty"`
-	Label      string      `json:"label,omitempty"`
-	Role       domain.Role `json:"role,omitempty"`
-	Created    time.Time   `json:"created"`
-	Expires    time.Time   `json:"expires,omitzero"`
-	LastUsed   time.Time   `json:"last_used,omitzero"`
-	Generation uint64      `json:"generation"`
-	Secret     string      `json:"secret"`
 }
 
 // roomKey joins parts so that keys sort by room, app and label: no name contains a NUL.
@@ -266,14 +253,10 @@ func (t tables) key(id []byte) (domain.Key, error) {
 	if data == nil {
 		return domain.Key{}, errors.New("index entry without a key")
 	}
-	var r record
-	if err := json.Unmarshal(data, &r); err != nil {
-		return domain.Key{}, err
-	}
-	return domain.Key{
-		ID: string(id), Room: r.Room, App: r.App, Label: r.Label, Role: r.Role, Created: r.Created, Expires: r.Expires,
-		LastUsed: r.LastUsed, Generation: r.Generation, Digest: domain.Digest(r.Secret), Secret: r.Secret,
-	}, nil
+	var k domain.Key
+	err := json.Unmarshal(data, &k)
+	k.ID, k.Digest = string(id), domain.Digest(k.Secret)
+	return k, err
 }
 
 // room returns the keys of room, ordered by app and label.
@@ -321,13 +304,13 @@ func (t tables) replace(old, keys []domain.Key) error {
 
 // put writes a new key.
 func (t tables) put(k domain.Key) error {
-	data, err := json.Marshal(record{
-		k.Room, k.App, k.Label, k.Role, k.Created, k.Expires, k.LastUsed, k.Generation, k.Secret,
-	})
+	id := []byte(k.ID)
+	k.ID = ""
+	data, err := json.Marshal(k)
 	return errors.Join(
 		err,
-		t.keys.Put([]byte(k.ID), data),
-		t.digests.Put(k.Digest[:], []byte(k.ID)),
-		t.rooms.Put(roomKey(k.Room, k.App, k.Label), []byte(k.ID)),
+		t.keys.Put(id, data),
+		t.digests.Put(k.Digest[:], id),
+		t.rooms.Put(roomKey(k.Room, k.App, k.Label), id),
 	)
 }

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
@@ -8,7 +9,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"livego/internal/domain"
 )
@@ -86,32 +86,8 @@ type indexValue struct {
 // A roomRecord is the record of a room. A record without keys marks a room that was just deleted,
 // and expires.
 type roomRecord struct {
-	Rev  string      `json:"rev"` // differs for each write, so that no state occurs twice
-	Keys []keyRecord `json:"keys"`
-}
-
-// keyRecord is a domain.Key in Redis. Room and digest are derived.
-type keyRecord struct {
-	ID         string      `json:"id"`
-	App        string      `json:"app,omitempty"`
-	Label      string      `json:"label,omitempty"`
-	Role       domain.Role `json:"role,omitempty"`
-	Created    time.Time   `json:"created"`
-	Expires    time.Time   `json:"expires,omitzero"`
-	LastUsed   time.Time   `json:"last_used,omitzero"`
-	Generation uint64      `json:"generation"`
-	Secret     string      `json:"secret"`
-}
-
-func (r keyRecord) key(room string) domain.Key {
-	return domain.Key{
-		ID: r.ID, Room: room, App: r.App, Label: r.Label, Role: r.Role, Created: r.Created, Expires: r.Expires,
-		LastUsed: r.LastUsed, Generation: r.Generation, Digest: domain.Digest(r.Secret), Secret: r.Secret,
-	}
-}
-
-func newKeyRecord(k domain.Key) keyRecord {
-	return keyRecord{k.ID, k.App, k.Label, k.Role, k.Created, k.Expires, k.LastUsed, k.Generation, k.Secret}
+	Rev  string       `json:"rev"`  // differs for each write, so that no state occurs twice
+	Keys []domain.Key `json:"keys"` // without Room
 }
 
 // decodeRoom returns the keys of a room's value, ordered by app and label; none for "".
@@ -123,28 +99,25 @@ func decodeRoom(name, value string) ([]domain.Key, error) {
 	if err := decodeValue(roomName+name, value, &r); err != nil {
 		return nil, err
 	}
-	keys := make([]domain.Key, len(r.Keys))
-	for i, rec := range r.Keys {
-		keys[i] = rec.key(name)
+	for i := range r.Keys {
+		r.Keys[i].Room, r.Keys[i].Digest = name, domain.Digest(r.Keys[i].Secret)
 	}
-	slices.SortFunc(keys, compareKeys)
-	return keys, nil
+	slices.SortFunc(r.Keys, compareKeys)
+	return r.Keys, nil
 }
 
 // encodeRoom returns the value of a room with these keys.
 func encodeRoom(name string, keys []domain.Key) string {
 	r := roomRecord{Rev: domain.NewSecret()[:16]}
 	for _, k := range keys {
-		r.Keys = append(r.Keys, newKeyRecord(k))
+		k.Room = ""
+		r.Keys = append(r.Keys, k)
 	}
 	return encodeValue(roomName+name, r)
 }
 
 func compareKeys(a, b domain.Key) int {
-	if c := strings.Compare(a.App, b.App); c != 0 {
-		return c
-	}
-	return strings.Compare(a.Label, b.Label)
+	return cmp.Or(strings.Compare(a.App, b.App), strings.Compare(a.Label, b.Label))
 }
 
 // indexNames returns the names of the index entries of k.
