@@ -158,7 +158,7 @@ func responseError(status int, data []byte) error {
 
 const keysPath = "/api/v1/keys"
 
-func (o *apiClient) list(ctx context.Context, room string) ([]domain.Key, error) {
+func (o *apiClient) List(ctx context.Context, room string) ([]domain.Key, error) {
 	var all []domain.Key
 	for after := ""; ; {
 		var page struct {
@@ -197,7 +197,7 @@ func fromJSON(in []keyexport.Key) ([]domain.Key, error) {
 	return keys, nil
 }
 
-func (o *apiClient) add(ctx context.Context, k domain.Key) (domain.Key, error) {
+func (o *apiClient) Add(ctx context.Context, k domain.Key) (domain.Key, error) {
 	j := keyexport.FromDomain(k)
 	body := map[string]any{"room": j.Room}
 	for name, v := range map[string]string{"app": j.App, "label": j.Label, "role": j.Role} {
@@ -246,7 +246,7 @@ func (o *apiClient) endSessions(ctx context.Context, app, room string) (int, err
 	return answer.Ended, err
 }
 
-func (o *apiClient) exportKeys(ctx context.Context) ([]domain.Key, error) {
+func (o *apiClient) Dump(ctx context.Context) ([]domain.Key, error) {
 	var all struct{ Keys []keyexport.Key }
 	if err := o.call(ctx, http.MethodGet, keysPath+"/export", nil, &all); err != nil {
 		return nil, err
@@ -272,7 +272,7 @@ func (o *apiClient) importKeys(ctx context.Context, keys []domain.Key) (keyexpor
 	return total, nil
 }
 
-func (o *apiClient) close() error {
+func (o *apiClient) Close() error {
 	o.client.CloseIdleConnections()
 	return nil
 }

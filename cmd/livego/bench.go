@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -14,8 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/schollz/progressbar/v3"
 
 	"livego/internal/tools/bench"
 )
@@ -71,10 +68,10 @@ func (c benchCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	show := newProgress(e.stderr)
-	o.Progress = show.update
+	show := newProgress(e.stderr, 30)
+	o.Progress = func(s bench.Progress) { showProgress(show, s) }
 	result, err := bench.Run(ctx, o)
-	show.end()
+	show.clear()
 	if err != nil {
 		return err
 	}
@@ -185,28 +182,8 @@ func (e *env) fetchKey(ctx context.Context, api, room string) (string, error) {
 	return answer.Data, nil
 }
 
-// A progress shows the progress of a run: a bar on a terminal, otherwise lines.
-type progress struct {
-	out   io.Writer
-	bar   *progressbar.ProgressBar // nil for lines
-	stage string
-	last  time.Time
-}
-
-// barSteps is the resolution of the bar.
-const barSteps = 1000
-
-func newProgress(out io.Writer) *progress {
-	p := &progress{out: out}
-	if isTerminal(out) {
-		p.bar = progressbar.NewOptions(barSteps, progressbar.OptionSetWriter(out), progressbar.OptionSetWidth(30),
-			progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(false), progressbar.OptionSetPredictTime(false))
-	}
-	return p
-}
-
-func (p *progress) update(s bench.Progress) {
-	const every = 5 * time.Second
+// showProgress shows how far a run is.
+func showProgress(show *progress, s bench.Progress) {
 	text := s.Stage
 	if s.Joined > 0 || s.Stage == "joining" {
 		text += fmt.Sprintf(", %d of %d viewers", s.Joined, s.Viewers)
@@ -214,19 +191,5 @@ func (p *progress) update(s bench.Progress) {
 	if s.Lost > 0 {
 		text += fmt.Sprintf(", %d lost", s.Lost)
 	}
-	if p.bar != nil {
-		p.bar.Describe(text)
-		_ = p.bar.Set(int(s.Done * (barSteps - 1))) // draws only; a full bar would finish
-		return
-	}
-	if s.Stage != p.stage || time.Since(p.last) >= every {
-		p.stage, p.last = s.Stage, time.Now()
-		fmt.Fprintln(p.out, text)
-	}
-}
-
-func (p *progress) end() {
-	if p.bar != nil {
-		_ = p.bar.Clear() // draws only
-	}
+	show.update(s.Done, text, s.Stage)
 }

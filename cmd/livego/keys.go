@@ -31,15 +31,15 @@ type keysCmd struct {
 
 // keyManager manages keys: on a running server, or in a store that no server has open.
 type keyManager interface {
-	list(ctx context.Context, room string) ([]domain.Key, error)
-	add(ctx context.Context, k domain.Key) (domain.Key, error)
+	List(ctx context.Context, room string) ([]domain.Key, error)
+	Add(ctx context.Context, k domain.Key) (domain.Key, error)
+	Dump(ctx context.Context) ([]domain.Key, error)
+	Close() error
 	reset(ctx context.Context, app, room string, grace time.Duration) (secret string, err error)
 	revoke(ctx context.Context, id string) error
 	deleteRoom(ctx context.Context, room string) error
 	endSessions(ctx context.Context, app, room string) (ended int, err error)
-	exportKeys(ctx context.Context) ([]domain.Key, error)
 	importKeys(ctx context.Context, keys []domain.Key) (keyexport.Report, error)
-	close() error
 }
 
 // withKeys calls fn with the key manager for the settings: the server at api_addr if it is running,
@@ -60,7 +60,7 @@ func (e *env) withKeys(fn func(context.Context, keyManager) error) error {
 		}
 		k = &directKeys{store}
 	}
-	return errors.Join(userError(fn(ctx, k)), k.close())
+	return errors.Join(userError(fn(ctx, k)), k.Close())
 }
 
 // userError returns err without internal details, for the user.
@@ -78,7 +78,7 @@ type keysListCmd struct {
 // Run prints a table.
 func (c keysListCmd) Run(e *env) error {
 	return e.withKeys(func(ctx context.Context, manager keyManager) error {
-		keys, err := manager.list(ctx, c.Room)
+		keys, err := manager.List(ctx, c.Room)
 		if err != nil {
 			return err
 		}
@@ -122,7 +122,7 @@ func (c keysMakeCmd) Run(e *env) error {
 		return &failure{exitUsage, err}
 	}
 	return e.withKeys(func(ctx context.Context, manager keyManager) error {
-		made, err := manager.add(ctx, k)
+		made, err := manager.Add(ctx, k)
 		if domain.KindOf(err) == domain.Conflict && k.Label == "" {
 			return fmt.Errorf("%s\n  livego keys make %s --label=NAME\n  livego keys reset %s", domain.Reason(err), k.Room,
 				k.Room)
@@ -221,7 +221,7 @@ type keysExportCmd struct {
 // Run writes the file. After an error it removes the file.
 func (c keysExportCmd) Run(e *env) error {
 	return e.withKeys(func(ctx context.Context, manager keyManager) error {
-		keys, err := manager.exportKeys(ctx)
+		keys, err := manager.Dump(ctx)
 		if err != nil {
 			return err
 		}
@@ -360,28 +360,20 @@ func shellQuote(s string) string {
 }
 
 // directKeys manages the keys of a store without a server.
-type directKeys struct{ keys app.Keys }
-
-func (s *directKeys) list(ctx context.Context, room string) ([]domain.Key, error) {
-	return s.keys.List(ctx, room)
-}
-
-func (s *directKeys) add(ctx context.Context, k domain.Key) (domain.Key, error) {
-	return s.keys.Add(ctx, k)
-}
+type directKeys struct{ app.Keys }
 
 func (s *directKeys) reset(ctx context.Context, app, room string, grace time.Duration) (string, error) {
-	k, _, err := s.keys.Rotate(ctx, app, room, domain.Rotation{Grace: grace})
+	k, _, err := s.Rotate(ctx, app, room, domain.Rotation{Grace: grace})
 	return k.Secret, err
 }
 
 func (s *directKeys) revoke(ctx context.Context, id string) error {
-	_, err := s.keys.Revoke(ctx, id)
+	_, err := s.Revoke(ctx, id)
 	return err
 }
 
 func (s *directKeys) deleteRoom(ctx context.Context, room string) error {
-	_, err := s.keys.Delete(ctx, "", room)
+	_, err := s.Delete(ctx, "", room)
 	return err
 }
 
@@ -389,10 +381,6 @@ func (s *directKeys) endSessions(context.Context, string, string) (int, error) {
 	return 0, errors.New("no server responds at api_addr: there are no sessions")
 }
 
-func (s *directKeys) exportKeys(ctx context.Context) ([]domain.Key, error) { return s.keys.Dump(ctx) }
-
 func (s *directKeys) importKeys(ctx context.Context, keys []domain.Key) (keyexport.Report, error) {
-	return keyexport.Import(ctx, s.keys, keys)
+	return keyexport.Import(ctx, s, keys)
 }
-
-func (s *directKeys) close() error { return s.keys.Close() }

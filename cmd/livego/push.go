@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"os"
@@ -15,8 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/schollz/progressbar/v3"
 
 	"livego/internal/ops/config"
 	"livego/internal/playout"
@@ -78,11 +75,11 @@ func (c pushCmd) Run(e *env) error {
 	for _, address := range watch {
 		fmt.Fprintf(e.stderr, "watch: %s\n", address)
 	}
-	show := newPushProgress(e.stderr, o)
+	show := pushProgress{newProgress(e.stderr, 20), o}
 	o.Connect = func(ctx context.Context) (playout.Sink, error) { return playout.Publish(ctx, target) }
 	o.Progress, o.Warn = show.update, show.warn
 	result, err := playout.Play(ctx, o)
-	show.end()
+	show.clear()
 	if result.Frames == 0 {
 		return c.withExitCode(ctx, err)
 	}
@@ -274,46 +271,26 @@ func repairCommand(ctx context.Context, path string) string {
 	return r.RepairCommand
 }
 
-// pushProgress shows the progress of a push: a bar on a terminal, otherwise lines.
+// pushProgress shows the progress of a push.
 type pushProgress struct {
-	out   io.Writer
-	o     *playout.Options
-	bar   *progressbar.ProgressBar // nil for lines
-	entry int
-	round int
-	last  time.Time
-	lost  bool
+	*progress
+	o *playout.Options
 }
 
-func newPushProgress(out io.Writer, o *playout.Options) *pushProgress {
-	p := &pushProgress{out: out, o: o, entry: -1}
-	if isTerminal(out) {
-		p.bar = progressbar.NewOptions(barSteps, progressbar.OptionSetWriter(out), progressbar.OptionSetWidth(20),
-			progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(false), progressbar.OptionSetPredictTime(false))
+func (p pushProgress) update(s playout.Progress) {
+	done := 0.0
+	if s.Length > 0 {
+		done = min(1, s.At.Seconds()/s.Length.Seconds())
 	}
-	return p
-}
-
-func (p *pushProgress) update(s playout.Progress) {
-	const every = 5 * time.Second
-	text := p.text(s)
-	if p.bar != nil {
-		p.bar.Describe(text)
-		done := 0.0
-		if s.Length > 0 {
-			done = min(1, s.At.Seconds()/s.Length.Seconds())
-		}
-		_ = p.bar.Set(int(done * (barSteps - 1))) // draws only; a full bar would finish
-		return
+	type stage struct {
+		entry, round int
+		lost         bool
 	}
-	if s.Entry != p.entry || s.Round != p.round || (s.Attempts > 0) != p.lost || time.Since(p.last) >= every {
-		p.entry, p.round, p.lost, p.last = s.Entry, s.Round, s.Attempts > 0, time.Now()
-		fmt.Fprintln(p.out, text)
-	}
+	p.progress.update(done, p.text(s), stage{s.Entry, s.Round, s.Attempts > 0})
 }
 
 // text describes the current position.
-func (p *pushProgress) text(s playout.Progress) string {
+func (p pushProgress) text(s playout.Progress) string {
 	words := filepath.Base(p.o.Entries[s.Entry].Path)
 	if n := len(p.o.Entries); n > 1 {
 		words = fmt.Sprintf("%d/%d %s", s.Entry+1, n, words)
@@ -331,15 +308,7 @@ func (p *pushProgress) text(s playout.Progress) string {
 	return fmt.Sprintf("%s, %.0f kbit/s, %d ms late", words, s.Rate/1000, s.Late.Milliseconds())
 }
 
-func (p *pushProgress) warn(text string) {
-	if p.bar != nil {
-		_ = p.bar.Clear() // draws only
-	}
+func (p pushProgress) warn(text string) {
+	p.clear()
 	fmt.Fprintf(p.out, "warning: %s\n", text)
-}
-
-func (p *pushProgress) end() {
-	if p.bar != nil {
-		_ = p.bar.Clear() // draws only
-	}
 }
