@@ -185,3 +185,11 @@ func Samples(t *media.Track, payload []byte) int {
 	}
 	return n
 }
+
+// Duration returns the duration of payload, a frame of the audio track t, 0 if it does not say.
+func Duration(t *media.Track, payload []byte) time.Duration {
+	if n := Samples(t, payload); n > 0 && t.SampleRate > 0 {
+		return time.Duration(n) * time.Second / time.Duration(t.SampleRate)
+	}
+	return 0
+}

@@ -3,7 +3,10 @@
 // by name only: internal/codec reads their bytes, and internal/container their packaging.
 package media
 
-import "time"
+import (
+	"bytes"
+	"time"
+)
 
 // Kind is the kind of media of a track.
 type Kind uint8
@@ -114,6 +117,13 @@ type Track struct {
 	BitDepth      int    // of luma samples, or of lossless audio
 	Profile       string // "High", "Main 10", "LC"
 	RFC6381       string // for playlists: "avc1.64001f", "mp4a.40.2"; "" if unknown
+}
+
+// SameConfig reports whether a decoder that is set up for t decodes other too.
+func (t *Track) SameConfig(other *Track) bool {
+	return t == other || t.Codec == other.Codec && t.Label == other.Label && bytes.Equal(t.Config, other.Config) &&
+		t.Width == other.Width && t.Height == other.Height &&
+		t.SampleRate == other.SampleRate && t.Channels == other.Channels
 }
 
 // RandomAccess reports whether a decoder may start at a frame.

@@ -1,7 +1,6 @@
 package playout
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -215,7 +214,7 @@ func (p *fileReader) audioChange(head []*media.Frame) int {
 	if i < 0 {
 		return -1
 	}
-	if last := p.lastTracks.Track(media.Audio, 0); last == nil || sameConfig(last, head[i].Track) {
+	if last := p.lastTracks.Track(media.Audio, 0); last == nil || last.SameConfig(head[i].Track) {
 		return -1
 	}
 	return i
@@ -306,17 +305,11 @@ func (q *byteBudget) release(n int) {
 // reuseTrack returns the last track if t has the same configuration, so that viewers need no new
 // header. Else it stores and returns t.
 func (r *reader) reuseTrack(t *media.Track) *media.Track {
-	if last := r.lastTracks.Track(t.Kind, t.ID); last != nil && sameConfig(last, t) {
+	if last := r.lastTracks.Track(t.Kind, t.ID); last != nil && last.SameConfig(t) {
 		return last
 	}
 	r.lastTracks = r.lastTracks.With(t)
 	return t
-}
-
-// sameConfig reports whether a decoder that is set up for a decodes b.
-func sameConfig(a, b *media.Track) bool {
-	return a.Codec == b.Codec && a.Label == b.Label && bytes.Equal(a.Config, b.Config) &&
-		a.SampleRate == b.SampleRate && a.Channels == b.Channels && a.Width == b.Width && a.Height == b.Height
 }
 
 // rtmpSupports reports whether frames of t can be sent over RTMP. Passthrough frames can only if

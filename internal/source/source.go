@@ -371,7 +371,7 @@ func (s *Source) Next() (*media.Frame, error) {
 			break
 		}
 		if f.Duration == 0 {
-			f.Duration = audioDuration(f)
+			f.Duration = codec.Duration(f.Track, f.Payload)
 		}
 		s.reorder.push(f)
 	}
@@ -407,14 +407,6 @@ func (s *Source) Seek(to time.Duration) error {
 		return wrapError(s.Name, err)
 	}
 	return nil
-}
-
-// audioDuration returns the duration of an audio frame, 0 if it does not say.
-func audioDuration(f *media.Frame) time.Duration {
-	if n := codec.Samples(f.Track, f.Payload); n > 0 && f.Track.Kind == media.Audio && f.Track.SampleRate > 0 {
-		return time.Duration(n) * time.Second / time.Duration(f.Track.SampleRate)
-	}
-	return 0
 }
 
 // IsAddress reports whether name is the URL of a live stream rather than the path of a file.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 	"time"
 
 	"livego/internal/media"
@@ -79,7 +80,7 @@ func (f *File) probe() error {
 		}
 		f.probed = append(f.probed, m)
 		size += len(m.Payload)
-		if f.first = f.probed[0].DTS; !f.hasStream(m.Track) {
+		if f.first = f.probed[0].DTS; m.Track.Kind != media.Data && !f.hasKind(m.Track.Kind) {
 			f.streams = append(f.streams, media.Stream{Track: m.Track})
 		}
 		announced := 2
@@ -93,13 +94,8 @@ func (f *File) probe() error {
 	return nil
 }
 
-func (f *File) hasStream(t *media.Track) bool {
-	for _, s := range f.streams {
-		if s.Track.Kind == t.Kind {
-			return true
-		}
-	}
-	return t.Kind == media.Data
+func (f *File) hasKind(k media.Kind) bool {
+	return slices.ContainsFunc(f.streams, func(s media.Stream) bool { return s.Track.Kind == k })
 }
 
 // lastTimestamp returns the time of the last tag, found by the last four bytes of the file before
@@ -247,10 +243,7 @@ func (f *File) demuxTag(t Tag) ([]*media.Frame, error) {
 func (f *File) Seek(to time.Duration) error {
 	f.demux.clock = unwrapper{}
 	f.demux.clock.advance(uint32(f.first / time.Millisecond))
-	pictures := false
-	for _, s := range f.streams {
-		pictures = pictures || s.Track.Kind == media.Video
-	}
+	pictures := f.hasKind(media.Video)
 	start := f.tags.first
 	err := f.scanTags(f.size, func(off int64, _ int, t Tag) (bool, error) {
 		at := time.Duration(f.demux.clock.at(t.Timestamp))*time.Millisecond - f.first

@@ -59,16 +59,10 @@ func (w *FileWriter) CanAppend(f *media.Frame) bool {
 	case have == nil:
 		return f.Track.Kind == media.Data || at < maxTrackDelay
 	}
-	return sameConfig(have, f.Track)
+	return have.SameConfig(f.Track)
 }
 
 func (w *FileWriter) empty() bool { return w.size == 0 && len(w.buf) == 0 }
-
-// sameConfig reports whether a decoder of a can continue with b.
-func sameConfig(a, b *media.Track) bool {
-	return a == b || a.Codec == b.Codec && a.Label == b.Label && bytes.Equal(a.Config, b.Config) &&
-		a.Width == b.Width && a.Height == b.Height && a.SampleRate == b.SampleRate && a.Channels == b.Channels
-}
 
 // Append encodes f into the buffer, after the sequence header if f is the first of its track. It
 // reports false for a frame that the file cannot hold: video before the first random access point,

@@ -2,6 +2,7 @@ package flv
 
 import (
 	"bytes"
+	"slices"
 
 	"livego/internal/media"
 )
@@ -18,15 +19,7 @@ type Preamble struct {
 
 // Ready reports that f needs no messages before it.
 func (p *Preamble) Ready(f *media.Frame) bool {
-	if !p.started || f.Meta != p.meta {
-		return false
-	}
-	for _, t := range p.tracks {
-		if t == f.Track {
-			return true
-		}
-	}
-	return false
+	return p.started && f.Meta == p.meta && slices.Contains(p.tracks, f.Track)
 }
 
 // Append appends to dst the messages that must precede f: at the start onMetaData and the headers

@@ -235,14 +235,7 @@ func isTagHeader(b []byte, stream uint32) bool {
 
 func isTagType(t uint8) bool { return t == TypeAudio || t == TypeVideo || t == TypeScriptData }
 
-func isZero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
-}
+func isZero(b []byte) bool { return len(bytes.TrimLeft(b, "\x00")) == 0 }
 
 // isEOF reports whether err is an end of input at any position.
 func isEOF(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }

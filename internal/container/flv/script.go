@@ -2,6 +2,7 @@ package flv
 
 import (
 	"bytes"
+	"cmp"
 	"math"
 	"strconv"
 	"strings"
@@ -139,17 +140,15 @@ func (d Dialect) metaData(m *media.Meta, tracks ...*media.Track) []byte {
 
 // metaProperties returns the properties of onMetaData.
 func (d Dialect) metaProperties(m *media.Meta, tracks ...*media.Track) pairs {
-	if m == nil {
-		m = new(media.Meta)
-	}
+	m = cmp.Or(m, new(media.Meta))
 	var e pairs
 	v, a := firstTrack(media.Video, tracks), firstTrack(media.Audio, tracks)
 	if v != nil || m.HasVideo {
-		e.video(orEmpty(v), m)
+		e.video(cmp.Or(v, new(media.Track)), m)
 		e.number("videocodecid", d.codecID(v))
 	}
 	if a != nil || m.HasAudio {
-		e.audio(orEmpty(a), m)
+		e.audio(cmp.Or(a, new(media.Track)), m)
 		e.number("audiocodecid", d.codecID(a))
 	}
 	e.otherTracks("videoTrackIdInfoMap", v, tracks, func(e *pairs, t *media.Track) {
@@ -177,15 +176,15 @@ func (e *pairs) number(key string, f float64) {
 }
 
 func (e *pairs) video(t *media.Track, m *media.Meta) {
-	e.number("width", float64(firstNonZero(t.Width, m.Width)))
-	e.number("height", float64(firstNonZero(t.Height, m.Height)))
-	e.number("framerate", firstNonZero(t.FrameRate, m.FrameRate))
+	e.number("width", float64(cmp.Or(t.Width, m.Width)))
+	e.number("height", float64(cmp.Or(t.Height, m.Height)))
+	e.number("framerate", cmp.Or(t.FrameRate, m.FrameRate))
 	e.number("videodatarate", m.VideoRate)
 }
 
 func (e *pairs) audio(t *media.Track, m *media.Meta) {
-	channels := firstNonZero(t.Channels, m.Channels)
-	e.number("audiosamplerate", float64(firstNonZero(t.SampleRate, m.SampleRate)))
+	channels := cmp.Or(t.Channels, m.Channels)
+	e.number("audiosamplerate", float64(cmp.Or(t.SampleRate, m.SampleRate)))
 	e.number("audiochannels", float64(channels))
 	if channels > 0 {
 		*e = append(*e, amf0.Pair{Key: "stereo", Value: channels > 1})
@@ -217,19 +216,4 @@ func firstTrack(k media.Kind, tracks []*media.Track) (lowest *media.Track) {
 		}
 	}
 	return lowest
-}
-
-func orEmpty(t *media.Track) *media.Track {
-	if t == nil {
-		return new(media.Track)
-	}
-	return t
-}
-
-// firstNonZero returns fact, or claim if fact is 0.
-func firstNonZero[T int | float64](fact, claim T) T {
-	if fact != 0 {
-		return fact
-	}
-	return claim
 }

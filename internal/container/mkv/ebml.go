@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"math/bits"
+	"strings"
 )
 
 // Element IDs, with their length markers.
@@ -51,11 +52,6 @@ const (
 	idBlock          = 0xA1
 	idBlockDuration  = 0x9B
 	idReferenceBlock = 0xFB // ReferenceBlock
-	idCues           = 0x1C53BB6B
-	idTags           = 0x1254C367
-	idSeekHead       = 0x114D9B74
-	idChapters       = 0x1043A770
-	idAttachments    = 0x1941A469
 )
 
 // An element is the position of an element in the file. One of unknown size ends at the end of its
@@ -187,10 +183,7 @@ func (f file) float(e element) (float64, error) {
 // text reads a string element.
 func (f file) text(e element) (string, error) {
 	b, err := f.content(e, 256)
-	for len(b) > 0 && b[len(b)-1] == 0 {
-		b = b[:len(b)-1]
-	}
-	return string(b), err
+	return strings.TrimRight(string(b), "\x00"), err
 }
 
 // read fills buf from off.

@@ -1,6 +1,7 @@
 package mkv
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -143,7 +144,13 @@ func (r *Reader) Streams() []media.Stream {
 }
 
 func (r *Reader) rewind(pos int64) {
-	r.pos, r.cluster, r.ready = pos, element{}, nil
+	r.pos, r.cluster = pos, element{}
+	r.restart()
+}
+
+// restart discards the ready frames, and restarts the generation of decoding times.
+func (r *Reader) restart() {
+	r.ready = nil
 	for _, t := range r.tracks {
 		t.dts = dtsGenerator{}
 	}
@@ -184,7 +191,7 @@ func (r *Reader) nextReady(end bool) *media.Frame {
 }
 
 // reorders reports whether the codec of t may decode frames in another order than it presents them.
-func (t *track) reorders() bool { return t.track.Codec == media.H264 || t.track.Codec == media.HEVC }
+func (t *track) reorders() bool { return codec.HasParameterSets(t.track.Codec) }
 
 func (r *Reader) trackOf(f *media.Frame) *track {
 	for _, t := range r.tracks {
@@ -346,9 +353,7 @@ func (r *Reader) unpack(t *track, b []byte, attrs *blockGroup) error {
 			continue
 		}
 		f.Duration = attrs.duration / time.Duration(len(frames))
-		if f.Duration == 0 {
-			f.Duration = t.frameDuration(f)
-		}
+		f.Duration = cmp.Or(f.Duration, codec.Duration(f.Track, f.Payload), t.defaultDuration)
 		if i > 0 && f.Duration == 0 {
 			return blockError("mkv: laced frames without a duration")
 		}
@@ -356,14 +361,6 @@ func (r *Reader) unpack(t *track, b []byte, attrs *blockGroup) error {
 		r.ready = append(r.ready, f)
 	}
 	return nil
-}
-
-// frameDuration returns the duration of a frame, 0 if unknown.
-func (t *track) frameDuration(f *media.Frame) time.Duration {
-	if n := codec.Samples(f.Track, f.Payload); n > 0 && f.Track.SampleRate > 0 {
-		return time.Duration(n) * time.Second / time.Duration(f.Track.SampleRate)
-	}
-	return t.defaultDuration
 }
 
 // frame returns the frame with that payload, nil if it is empty.
@@ -570,13 +567,11 @@ func (r *Reader) seekInCluster(off int64, to time.Duration) (bool, error) {
 	return true, err
 }
 
-// dropBefore discards the ready frames before frame i, and restarts the generation of decoding
-// times.
+// dropBefore discards the ready frames before frame i.
 func (r *Reader) dropBefore(i int) {
-	r.ready = slices.Clone(r.ready[i:])
-	for _, t := range r.tracks {
-		t.dts = dtsGenerator{}
-	}
+	ready := slices.Clone(r.ready[i:])
+	r.restart()
+	r.ready = ready
 	for _, f := range r.ready {
 		if t := r.trackOf(f); t.reorders() {
 			t.dts.add(f.PTS)
