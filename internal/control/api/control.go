@@ -50,7 +50,10 @@ func (s *server) resetKey(r *http.Request, args url.Values) (any, error) {
 	if all && grace > 0 {
 		return nil, domain.Errorf(domain.Invalid, "all and grace cannot be combined")
 	}
-	key, revoked, err := s.Keys.Rotate(uncanceledContext(r), app, room, domain.Rotation{RevokeOthers: all, Grace: grace})
+	// If a store stopped half-way because the client disconnected, a key could be revoked and its
+	// publisher stay connected. So no change of keys is canceled.
+	ctx := context.WithoutCancel(r.Context())
+	key, revoked, err := s.Keys.Rotate(ctx, app, room, domain.Rotation{RevokeOthers: all, Grace: grace})
 	if err != nil {
 		return nil, s.storeError("reset", app, room, err)
 	}
@@ -72,7 +75,7 @@ func (s *server) deleteRoom(r *http.Request, args url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	revoked, err := s.Keys.Delete(uncanceledContext(r), app, room)
+	revoked, err := s.Keys.Delete(context.WithoutCancel(r.Context()), app, room)
 	if err != nil && domain.KindOf(err) != domain.NotFound {
 		return nil, s.storeError("delete", app, room, err)
 	}
@@ -144,10 +147,6 @@ func boolArgument(args url.Values, name string) (bool, error) {
 	}
 	return on, nil
 }
-
-// uncanceledContext returns the context of r without its cancellation. If a store stopped half-way
-// because the client disconnected, a key could be revoked and its publisher stay connected.
-func uncanceledContext(r *http.Request) context.Context { return context.WithoutCancel(r.Context()) }
 
 // storeError returns the client's error for an error of the key store, and logs those that are not
 // the client's fault.

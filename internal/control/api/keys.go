@@ -109,7 +109,7 @@ func (s *server) makeKey(ctx context.Context, in *makeInput) (*oneKey, error) {
 	if err != nil {
 		return nil, humaError(err)
 	}
-	k, err = s.Keys.Add(withoutCancel(ctx), k)
+	k, err = s.Keys.Add(context.WithoutCancel(ctx), k)
 	if err != nil {
 		return nil, humaError(s.storeError("make", k.App, b.Room, err))
 	}
@@ -122,7 +122,7 @@ type revokeInput struct {
 }
 
 func (s *server) revokeKey(ctx context.Context, in *revokeInput) (*struct{}, error) {
-	refs, err := s.Keys.Revoke(withoutCancel(ctx), in.ID)
+	refs, err := s.Keys.Revoke(context.WithoutCancel(ctx), in.ID)
 	if err != nil {
 		if domain.KindOf(err) != domain.NotFound {
 			err = s.storeError("revoke", "", "", err)
@@ -175,7 +175,7 @@ func (s *server) importKeys(ctx context.Context, in *importInput) (*importOutput
 		}
 		keys = append(keys, k)
 	}
-	report, err := keyexport.Import(withoutCancel(ctx), s.Keys, keys)
+	report, err := keyexport.Import(context.WithoutCancel(ctx), s.Keys, keys)
 	if err != nil {
 		return nil, humaError(s.storeError("import", "", "", err))
 	}

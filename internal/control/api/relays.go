@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"net/url"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"livego/internal/domain"
 )
 
@@ -60,11 +58,6 @@ func (s *server) relayOf(direction, path string, args url.Values) (oper string, 
 		return "", w, domain.Errorf(domain.Denied, "relays are disabled for app %q (api: false)", w.Name.App)
 	}
 	return oper, w, nil
-}
-
-// routeRelays registers the route that lists relays.
-func (s *server) routeRelays(api huma.API) {
-	huma.Register(api, operation("GET", v1+"/relays", "list-relays", "List relays by stream"), s.listRelays)
 }
 
 type relayList struct {

@@ -2,19 +2,9 @@ package api
 
 import (
 	"context"
-	"net/http"
-
-	"github.com/danielgtaylor/huma/v2"
 
 	"livego/internal/domain"
 )
-
-// routeSessions registers the route that ends viewers' sessions.
-func (s *server) routeSessions(api huma.API) {
-	huma.Register(api, operation("DELETE", v1+"/sessions", "end-sessions",
-		"End the sessions of a room's viewers: they are disconnected, and need a valid token to watch a private room again",
-		http.StatusNotFound), s.endSessions)
-}
 
 type endSessionsInput struct {
 	Room string `query:"room" required:"true" maxLength:"128"`

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -15,14 +14,6 @@ import (
 )
 
 const tokensPath = v1 + "/tokens"
-
-// routeTokens registers the route that makes tokens. The server does not store them.
-func (s *server) routeTokens(api huma.API) {
-	make := operation("POST", tokensPath, "make-token", "Make a token to watch or to publish a stream",
-		http.StatusNotFound, http.StatusConflict)
-	make.DefaultStatus = http.StatusCreated
-	huma.Register(api, make, s.makeToken)
-}
 
 type tokenInput struct {
 	host string

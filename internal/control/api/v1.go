@@ -34,9 +34,14 @@ func (s *server) routeV1() {
 	mux := http.NewServeMux()
 	api := humago.New(mux, config)
 	s.routeKeys(api)
-	s.routeTokens(api)
-	s.routeRelays(api)
-	s.routeSessions(api)
+	make := operation("POST", tokensPath, "make-token", "Make a token to watch or to publish a stream",
+		http.StatusNotFound, http.StatusConflict)
+	make.DefaultStatus = http.StatusCreated
+	huma.Register(api, make, s.makeToken)
+	huma.Register(api, operation("GET", v1+"/relays", "list-relays", "List relays by stream"), s.listRelays)
+	huma.Register(api, operation("DELETE", v1+"/sessions", "end-sessions",
+		"End the sessions of a room's viewers: they are disconnected, and need a valid token to watch a private room again",
+		http.StatusNotFound), s.endSessions)
 	huma.Register(api, operation("GET", v1+"/events", "list-events", "List recently refused requests, newest first"),
 		s.listEvents)
 	huma.Register(api, operation("GET", v1+"/recordings", "list-recordings",
@@ -203,6 +208,3 @@ func writeProblem(w http.ResponseWriter, err error) {
 
 // humaError returns err as an error of huma.
 func humaError(err error) error { return huma.NewError(statusOf(err), clientMessage(err)) }
-
-// withoutCancel is uncanceledContext for a context.
-func withoutCancel(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }

@@ -181,10 +181,8 @@ func (a decision) refusal() error {
 	case a.Reason != "":
 		return domain.Errorf(domain.Denied, "%s", a.Reason)
 	}
-	return errRefused()
+	return domain.Errorf(domain.Denied, "refused by the operator")
 }
-
-func errRefused() error { return domain.Errorf(domain.Denied, "refused by the operator") }
 
 func errInvalidResponse() error {
 	return domain.Errorf(domain.Unavailable, "the authorization webhook did not return a valid response")

@@ -255,12 +255,17 @@ func (q *diskQueue) undelivered(segment int64) int {
 func (q *diskQueue) dropOldest() {
 	segment := q.segments[0]
 	_ = os.Remove(q.path(segment)) // a file that stays is delivered again after a restart
-	delete(q.size, segment)
-	delete(q.hasLowPriority, segment)
-	q.segments = q.segments[1:]
+	q.forgetOldest()
 	if q.segment <= segment {
 		q.segment, q.offset = q.segments[0], 0
 	}
+}
+
+// forgetOldest forgets the oldest segment, whose file is removed.
+func (q *diskQueue) forgetOldest() {
+	delete(q.size, q.segments[0])
+	delete(q.hasLowPriority, q.segments[0])
+	q.segments = q.segments[1:]
 }
 
 // next returns up to limit events to deliver next, and where they end; none when all are delivered.
@@ -343,13 +348,10 @@ func (q *diskQueue) markDelivered(p position) error {
 		err = os.Rename(temp, filepath.Join(q.dir, positionFile))
 	}
 	for len(q.segments) > 1 && q.segments[0] < q.segment {
-		segment := q.segments[0]
-		if rmErr := os.Remove(q.path(segment)); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
+		if rmErr := os.Remove(q.path(q.segments[0])); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
 			return errors.Join(err, rmErr)
 		}
-		delete(q.size, segment)
-		delete(q.hasLowPriority, segment)
-		q.segments = q.segments[1:]
+		q.forgetOldest()
 	}
 	return err
 }
