@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -39,12 +40,14 @@ type Server struct {
 	http       *fanout.Broadcaster
 	webSocket  *fanout.Broadcaster
 	upgrader   *websocket.Upgrader
+	pieces     sync.Pool // of *[pieceSize]byte
 }
 
 // New returns a Server for the streams of hub. authorizer decides about play.
 func New(hub *stream.Hub, authorizer domain.Authorizer, o Options) *Server {
 	o.Fanout.Log = o.Log
 	return &Server{hub: hub, authorizer: authorizer, opt: o, upgrader: newUpgrader(),
+		pieces:    sync.Pool{New: func() any { return new([pieceSize]byte) }},
 		http:      fanout.New(hub, o.Engine, protoHTTP, o.Fanout),
 		webSocket: fanout.New(hub, o.Engine, protoWebSocket, o.Fanout)}
 }
@@ -193,25 +196,40 @@ func (p httpViewer) Close(error) []byte {
 	return nil
 }
 
-// flushed returns a function that writes to a stream of an HTTP/2 connection.
+// pieceSize is how many bytes are written to a stream of an HTTP/2 connection at once: a usual batch,
+// and small enough that a slow viewer makes progress.
+const pieceSize = 32 << 10
+
+// flushed returns a function that writes to a stream of an HTTP/2 connection. It joins the parts of a
+// batch, because net/http passes each write to the goroutine of the connection.
 func (s *Server) flushed(w http.ResponseWriter) func(net.Buffers) error {
-	const piece = 16 << 10 // small enough that a slow viewer makes progress
 	rc := http.NewResponseController(w)
+	write := func(piece []byte) error {
+		if err := rc.SetWriteDeadline(time.Now().Add(s.opt.Fanout.WriteTimeout)); err != nil {
+			return err
+		}
+		_, err := w.Write(piece)
+		return err
+	}
 	return func(batch net.Buffers) error {
-		left := 0 // bytes of the piece
+		buf, _ := s.pieces.Get().(*[pieceSize]byte)
+		defer s.pieces.Put(buf)
+		n := 0
 		for _, p := range batch {
 			for len(p) > 0 {
-				if left == 0 {
-					if err := rc.SetWriteDeadline(time.Now().Add(s.opt.Fanout.WriteTimeout)); err != nil {
-						return err
-					}
-					left = piece
+				k := copy(buf[n:], p)
+				if n, p = n+k, p[k:]; n < pieceSize {
+					continue
 				}
-				n, err := w.Write(p[:min(left, len(p))])
-				if err != nil {
+				if err := write(buf[:]); err != nil {
 					return err
 				}
-				p, left = p[n:], left-n
+				n = 0
+			}
+		}
+		if n > 0 {
+			if err := write(buf[:n]); err != nil {
+				return err
 			}
 		}
 		if err := rc.Flush(); err != nil {

@@ -79,25 +79,26 @@ func (p *publisher) pump(ctx context.Context, out sink) error {
 		}
 		now := p.measurement.now()
 		body = it.appendBody(body[:0], now, seq)
-		err := out.write(it.typ, uint32(at.Milliseconds()), body)
-		if err != nil {
+		if it.mark > 0 && p.measurement.measured(now) {
+			p.mu.Lock()
+			p.sent++ // before a viewer can have it
+			p.mu.Unlock()
+		}
+		if err := out.write(it.typ, uint32(at.Milliseconds()), body); err != nil {
 			return err
 		}
-		p.count(it, now)
+		p.observeBlocked(now)
 	}
 }
 
-// count records a message that was sent at a time of the clock.
-func (p *publisher) count(it *item, sent int64) {
+// observeBlocked records that a message has been written, that was sent at a time of the clock.
+func (p *publisher) observeBlocked(sent int64) {
 	if !p.measurement.measured(sent) {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.blocked.add(time.Duration(p.measurement.now() - sent))
-	if it.mark > 0 {
-		p.sent++
-	}
 }
 
 // open connects to the server and starts publishing.
