@@ -108,7 +108,8 @@ func (h *http2Client) writeRequest(request []byte) {
 	h.encoded.Reset()
 	for _, f := range [...]hpack.HeaderField{
 		{Name: ":method", Value: http.MethodGet}, {Name: ":scheme", Value: "https"},
-		{Name: ":authority", Value: string(host)}, {Name: ":path", Value: string(path)}, {Name: "user-agent", Value: "livego-bench"},
+		{Name: ":authority", Value: string(host)}, {Name: ":path", Value: string(path)},
+		{Name: "user-agent", Value: "livego-bench"},
 	} {
 		_ = h.encoder.WriteField(f) // writes to memory
 	}
