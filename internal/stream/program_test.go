@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"livego/internal/domain"
 	"livego/internal/media"
 )
 
@@ -168,5 +169,39 @@ func TestProgramAllocates(t *testing.T) {
 		frames = frames[1:]
 	}); n >= 0.1 {
 		t.Errorf("%v allocations for each frame", n)
+	}
+}
+
+// TestVideoIsGone continues a stream that had video with an encoder that has none. A viewer that joins
+// starts near the live edge, not at the last keyframe, of which the distance grows.
+func TestVideoIsGone(t *testing.T) {
+	h := NewHub(Options{Hold: time.Minute, GOPs: 1, TrackWait: 1})
+	defer h.Close()
+	p := mustPublish(t, h, owned(nil, domain.Primary))
+	gop(t, p, 0, 2)
+	p.End(Lost)
+	p = mustPublish(t, h, owned(nil, domain.Primary))
+	defer p.End(Clean)
+	for i := range 500 {
+		f := audio(time.Duration(i) * 20 * ms)
+		f.Meta = &media.Meta{HasAudio: true}
+		write(t, p, f)
+		if i != 10 && i != 499 {
+			continue
+		}
+		s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+		frames := readAll(t, s)
+		if d := frames[len(frames)-1].DTS - frames[0].DTS; d > time.Second {
+			t.Errorf("after %d frames without video, a viewer starts %v back", i+1, d)
+		}
+		for _, f := range frames {
+			if f.Track.Kind == media.Video {
+				t.Fatalf("after %d frames without video, a viewer gets video from the middle of a GOP", i+1)
+			}
+		}
+		s.Leave()
+	}
+	if r := &h.session(movie).ring; r.newest().DTS-r.at(r.tail).DTS > h.opt.KeepTime+time.Second {
+		t.Errorf("the ring keeps %v", r.newest().DTS-r.at(r.tail).DTS)
 	}
 }

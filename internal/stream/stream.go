@@ -124,12 +124,16 @@ func (s *stream) put(f *media.Frame) {
 }
 
 // setProgram makes p the newest Program. Frames of another track that was the default before, in
-// the same discontinuity, are random access points no more. The caller holds s.mu.
+// the same discontinuity, are random access points no more; nor are any if there is no video now. The
+// caller holds s.mu.
 func (s *stream) setProgram(p *media.Program) {
 	before, _ := s.program.DefaultID(media.Video)
 	s.program, s.repeated = p, 0
 	if id, _ := p.DefaultID(media.Video); id != before {
 		s.ring.raps = slices.DeleteFunc(s.ring.raps, func(seq uint64) bool { return !s.ring.at(seq).IsDefault(p) })
+	}
+	if !p.Has(media.Video) && !p.Awaited.Has(media.Video) {
+		s.ring.raps, s.ring.video = nil, false
 	}
 }
 

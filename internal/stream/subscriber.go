@@ -216,9 +216,9 @@ func (s *Subscriber) seekStart(st *stream) {
 		s.cursor = seq
 		return
 	}
-	s.needRAP = st.program.Has(media.Video)
+	s.needRAP = true
 	s.cursor = r.head
-	if s.gops > 0 && !s.needRAP {
+	if s.gops > 0 && !st.program.Has(media.Video) {
 		s.cursor = r.since(time.Second) // audio only: a second to fill the player's buffer
 	}
 }
