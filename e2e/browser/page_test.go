@@ -56,7 +56,7 @@ func startWithPage(t *testing.T) *harness.Server {
 func awaitLowLatency(p players, what string) []playerState {
 	p.t.Helper()
 	// without the settings of the page: 7 s and 2 s
-	most := map[string]time.Duration{"hls": 1800 * time.Millisecond, "flv": 1300 * time.Millisecond}
+	most := map[string]time.Duration{"hls": 1200 * time.Millisecond, "flv": 750 * time.Millisecond}
 	since := map[int]playerState{}
 	return p.await(what, func(n int, s playerState) bool {
 		first, ok := since[n]
