@@ -56,9 +56,7 @@ type Progress struct {
 	Round    int           // of the list, counted from 0
 	At       time.Duration // position in the file
 	Length   time.Duration // length of the file, 0 if unknown
-	Sent     time.Duration // sent duration of the stream
-	Bytes    int64
-	Rate     float64 // bit/s, over the last seconds
+	Rate     float64       // bit/s, over the last seconds
 	Late     time.Duration
 	Attempts int // attempts to reconnect to a lost server; 0: it is connected
 }
@@ -268,9 +266,8 @@ const (
 func (s *sender) reportProgress(attempts int) {
 	s.reportedAt = time.Now()
 	p := Progress{
-		Entry: s.last.entry, Round: s.last.round, At: s.last.at, Sent: s.newestDTS, Bytes: s.result.Bytes,
-		Rate:   s.rates.rate(time.Now()),
-		Length: s.o.durations[s.last.entry], Attempts: attempts,
+		Entry: s.last.entry, Round: s.last.round, At: s.last.at, Length: s.o.durations[s.last.entry],
+		Rate: s.rates.rate(time.Now()), Attempts: attempts,
 	}
 	if attempts == 0 {
 		p.Late = max(0, time.Since(s.clockZero.Add(s.scaled(s.newestDTS))))

@@ -371,6 +371,26 @@ func (c *trackState) matches(p packet) bool {
 	return c.track != nil && c.track.Codec == p.codec && c.track.Label == p.label
 }
 
+// track returns what p says about its track, which is of kind k.
+func (p packet) track(k media.Kind) media.Track {
+	return media.Track{Kind: k, Codec: p.codec, Label: p.label}
+}
+
+// newTrack returns the track that configuration packet p describes, and the size of the length
+// fields of its NAL units, if it has such.
+func newTrack(k media.Kind, p packet) (t *media.Track, lengthSize int, err error) {
+	if len(p.data) == 0 {
+		return nil, 0, errors.New("empty")
+	}
+	base := p.track(k)
+	base.Config = p.data
+	lengthSize, err = codec.Describe(&base)
+	if err != nil {
+		return nil, 0, err
+	}
+	return &base, lengthSize, nil
+}
+
 // An unwrapper extends 32-bit timestamps to 64 bits by serial number arithmetic (RFC 1982, required
 // by RTMP 1.0 section 4), relative to the last frame of any track.
 type unwrapper struct {

@@ -15,6 +15,9 @@ import (
 // maxScript is the largest script message that is decoded, in bytes.
 const maxScript = 64 << 10
 
+// clockRate is the timescale of script data.
+const clockRate = 90000
+
 // scriptMessage decodes a script message: metadata, or timed data of the stream.
 func (d *Demuxer) scriptMessage(body []byte, timestamp uint32, arrived time.Time) (*media.Frame, error) {
 	if len(body) > maxScript {

@@ -1,6 +1,7 @@
 package mp4
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -140,7 +141,7 @@ func (r *Reader) readFragment(moof box) error {
 	if err != nil {
 		return err
 	}
-	mem := file{bytesAt(b), int64(len(b))}
+	mem := file{bytes.NewReader(b), int64(len(b))}
 	end := moof.head // end of the previous run's data, for runs that follow it
 	return mem.walk(0, mem.size, func(traf box) error {
 		if !traf.is("traf") {

@@ -1,7 +1,6 @@
 package mp4
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -21,8 +20,6 @@ type Reader struct {
 	first, pos int64 // offsets for fragments: the first and the next
 	ended      bool  // there are no more fragments
 }
-
-func bytesAt(b []byte) io.ReaderAt { return bytes.NewReader(b) }
 
 // NewReader reads the index of a file of size bytes: its moov, at any position. A file without one
 // is incomplete.
@@ -45,8 +42,9 @@ func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 	if m.fragmented {
 		m.readLastFragments(m.first)
 	}
-	m.rewind()
-	return m, m.applyEdits()
+	// Skip what the edit lists do not present: video before the last keyframe that is needed, and
+	// audio more than preroll before.
+	return m, m.Seek(0)
 }
 
 // findMovie finds the moov among the top-level boxes.
@@ -198,12 +196,6 @@ func (r *Reader) fill(t *track) error {
 // preroll is how much audio before the presented part is kept, for decoders that need some to
 // settle. Encoder delays are much shorter.
 const preroll = time.Second
-
-// applyEdits skips what the edit lists do not present: video before the last keyframe that is
-// needed, and audio more than preroll before.
-func (r *Reader) applyEdits() error {
-	return r.seekTo(0, -preroll)
-}
 
 // Seek moves to the last keyframe at or before a time, with the audio of that time; without video
 // to the audio of that time.

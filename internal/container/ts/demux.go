@@ -547,8 +547,7 @@ func (e *demuxStream) numberTrack(t *media.Track) *media.Track {
 		e.track = t
 		return t
 	}
-	if e.track == nil || e.track.Codec != t.Codec || string(e.track.Config) != string(t.Config) ||
-		e.track.SampleRate != t.SampleRate || e.track.Channels != t.Channels {
+	if e.track == nil || !e.track.SameConfig(t) {
 		numbered := *t
 		numbered.ID = e.id
 		e.track = &numbered
