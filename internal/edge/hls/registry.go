@@ -201,16 +201,6 @@ func (reg *sessionRegistry) clientOf(name domain.Name, r *http.Request) client {
 	return client{name, host, maphash.String(reg.seed, r.UserAgent())}
 }
 
-// subnet returns the network that counts as one address: for IPv6 64 bits, because a client may use
-// any address in them.
-func subnet(addr netip.Addr) netip.Addr {
-	if addr.Is6() && !addr.IsLoopback() {
-		p, _ := addr.Prefix(64) // no error: IPv6 has 64 bits
-		return p.Addr()
-	}
-	return addr
-}
-
 // recordPlaylist records that the viewer of session t receives list l of the stream session epoch
 // of name. The error is that of admit.
 func (reg *sessionRegistry) recordPlaylist(t *sessionToken, name domain.Name, epoch uint64, l *segment.List,
@@ -251,7 +241,7 @@ func (reg *sessionRegistry) recordMedia(t *sessionToken, name domain.Name, r *ht
 // or its address. Caller holds reg.mu.
 func (reg *sessionRegistry) admit(t *sessionToken, name domain.Name, r *http.Request, now time.Time) (*viewerSession,
 	error) {
-	from := subnet(netx.ClientAddr(r))
+	from := netx.AddressPrefix(netx.ClientAddr(r)).Addr()
 	vs := reg.sessions[t.id]
 	if vs == nil {
 		vs = &viewerSession{token: *t, room: name, address: from}
@@ -357,9 +347,7 @@ func (reg *sessionRegistry) expireAddresses(vs *viewerSession, before time.Time)
 		if !u.last.Before(before) {
 			return false
 		}
-		if reg.limited[u.addr]--; reg.limited[u.addr] == 0 {
-			delete(reg.limited, u.addr)
-		}
+		decrement(reg.limited, u.addr)
 		return true
 	})
 	need := min(vs.slots, max(1, slotsFor(len(vs.addresses))))
@@ -461,11 +449,15 @@ func (reg *sessionRegistry) remove(vs *viewerSession) {
 	reg.release(vs)
 	reg.unlinkClient(vs)
 	delete(reg.sessions, vs.token.id)
-	if vs.token.viewerLimit.Max > 0 {
-		return
+	if vs.token.viewerLimit.Max == 0 {
+		decrement(reg.unlimited, vs.address)
 	}
-	if reg.unlimited[vs.address]--; reg.unlimited[vs.address] == 0 {
-		delete(reg.unlimited, vs.address)
+}
+
+// decrement counts one less for addr.
+func decrement(counts map[netip.Addr]int, addr netip.Addr) {
+	if counts[addr]--; counts[addr] == 0 {
+		delete(counts, addr)
 	}
 }
 
@@ -474,9 +466,7 @@ func (reg *sessionRegistry) release(vs *viewerSession) {
 	vs.detachViewer()
 	reg.removeUnfetched(vs)
 	for _, u := range vs.addresses {
-		if reg.limited[u.addr]--; reg.limited[u.addr] == 0 {
-			delete(reg.limited, u.addr)
-		}
+		decrement(reg.limited, u.addr)
 	}
 	reg.limiter.ReleaseViewers(vs.token.viewerLimit, vs.slots)
 	vs.addresses, vs.slots = nil, 0
