@@ -320,10 +320,5 @@ func checkURI(s string) error {
 
 // isPlain reports whether s consists of printable ASCII without spaces and quotation marks.
 func isPlain(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if s[i] <= ' ' || s[i] > '~' || s[i] == '"' {
-			return false
-		}
-	}
-	return true
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' })
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"livego/internal/codec"
@@ -211,14 +212,10 @@ func (r *Reader) Seek(to time.Duration) error {
 func (r *Reader) seekTo(to, margin time.Duration) error {
 	r.rewind()
 	var pictures *track
-	for _, t := range r.tracks {
-		if t.stream.Track.Kind == media.Video && !t.done {
-			pictures = t
-			break
-		}
-	}
 	from, key := to, 0
-	if pictures != nil {
+	isVideo := func(t *track) bool { return t.stream.Track.Kind == media.Video && !t.done }
+	if i := slices.IndexFunc(r.tracks, isVideo); i >= 0 {
+		pictures = r.tracks[i]
 		var err error
 		if from, key, err = r.lastKeyframe(pictures, to); err != nil {
 			return err
