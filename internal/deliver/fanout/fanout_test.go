@@ -19,9 +19,11 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
+	"weak"
 
 	"go.uber.org/goleak"
 
@@ -591,6 +593,65 @@ func TestSlowViewerSkipsToKeyframe(t *testing.T) {
 			t.Errorf("skipped %d times, counted %d", again, viewers[0].Skips)
 		}
 	})
+}
+
+// TestSkippingViewerKeepsNoNodes has a viewer that reads nothing skip: it keeps none of the stream
+// that comes after, however long it takes to read what was sent.
+func TestSkippingViewerKeepsNoNodes(t *testing.T) {
+	for name, config := range map[string]*tls.Config{"plain": nil, "TLS": testTLS(t)} {
+		t.Run(name, func(t *testing.T) {
+			r := newHarnessTLS(t, 1, config, Options{MaxLatency: time.Second, WriteTimeout: time.Hour})
+			r.frame("k", true)
+			v := r.viewer(conn{})
+			v.want("S 0s", "F k")
+			events, _, stop := r.hub.Observe(1000, true)
+			defer stop()
+			payload := string(make([]byte, 200<<10))
+			skipped := false
+			for i := 0; i < 1000 && !skipped; i++ {
+				r.frame(payload, i%12 == 0)
+				select {
+				case e := <-events:
+					skipped = e.Type == stream.Skipped
+				case <-time.After(5 * time.Millisecond):
+				}
+			}
+			if !skipped {
+				t.Fatal("the viewer has not skipped")
+			}
+			other := r.viewer(conn{})
+			other.readRecords(2)
+			last, _ := v.feed(r).newest()
+			kept := weak.Make(last)
+			last = nil
+			for i := 0; kept.Value() != nil; i++ {
+				if i == 100 {
+					t.Fatal("the node is still kept")
+				}
+				r.frame(payload, true)
+				other.readRecords(1)
+				runtime.GC()
+			}
+		})
+	}
+}
+
+// readRecords reads n records.
+func (f *client) readRecords(n int) {
+	f.t.Helper()
+	for range n {
+		if got := f.read(); got == "" || got[0] != 'S' && got[0] != 'F' {
+			f.t.Fatalf("%q", got)
+		}
+	}
+}
+
+// feed returns the feed of the viewer, which is the only one of r.
+func (f *client) feed(r *harness) *feed {
+	f.t.Helper()
+	r.broadcaster.mu.Lock()
+	defer r.broadcaster.mu.Unlock()
+	return r.broadcaster.feeds[feedKey{movie, recordFormat{}}]
 }
 
 func TestStalledViewerIsDisconnected(t *testing.T) {

@@ -325,6 +325,9 @@ func (s *socket) block(now time.Time) {
 	s.blocked = true
 	s.unsentBytes.Store(int64(len(s.unsent)))
 	s.observeBlocked(now, cmp.Or(s.unsentFrom, s.current))
+	if s.current == nil { // it keeps no nodes after a skip, however slowly unsent is read
+		s.unsentFrom = nil
+	}
 }
 
 // A sender sends batches by system calls, for one loop.
