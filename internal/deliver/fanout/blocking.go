@@ -131,7 +131,6 @@ func (b *blockingConn) run(ctx context.Context) error {
 		if b.ending {
 			return b.linger()
 		}
-		b.caughtUp = b.caughtUp || b.current != nil
 		kicked := b.Stats.Kicked()
 		timer.Reset(time.Until(b.pingedAt.Add(b.feed.broadcaster.opt.PingInterval)))
 		select {

@@ -220,7 +220,6 @@ func (s *socket) send(d *sender, w *coalescedBatch, now time.Time) error {
 			}
 		}
 		if s.fill(&d.batch, w); d.batch.size == 0 {
-			s.caughtUp = s.caughtUp || s.current != nil
 			return s.finish(d, now)
 		}
 		err := s.sendBatch(d, now)

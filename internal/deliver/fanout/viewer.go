@@ -300,6 +300,7 @@ func (v *viewer) advance(n int, now time.Time) {
 		}
 		v.countNode()
 		if n == 0 {
+			v.caughtUp = v.caughtUp || v.current != nil && v.nextNode() == nil
 			return
 		}
 		nd := v.nextNode()
