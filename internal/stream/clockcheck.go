@@ -24,7 +24,7 @@ const (
 
 // A clockCheck checks the timestamps of one track of one connection.
 type clockCheck struct {
-	since      time.Time     // start of the interval
+	since      time.Time     // start of the interval; zero: the next frame starts one
 	from       time.Duration // the highest timestamp then
 	top        time.Duration // the highest timestamp
 	frames     int
@@ -35,7 +35,7 @@ type clockCheck struct {
 // observe records a frame with encoder time dts. It reports whether the timestamps are unreliable.
 func (j *clockCheck) observe(dts time.Duration, arrived time.Time) bool {
 	if j.since.IsZero() {
-		j.since, j.from, j.top = arrived, dts, dts
+		j.since, j.from, j.top, j.frames = arrived, dts, dts, 0
 	}
 	j.top = max(j.top, dts)
 	j.frames++

@@ -159,7 +159,9 @@ func (t *timeline) mapTime(c *clock, dts time.Duration) (time.Duration, bool) {
 	if d < c.last-maxStepBack || d > c.last+maxGap && d > t.end+maxGap {
 		return d, false
 	}
-	c.behind = false
+	if c.behind { // its timestamps have jumped with those of another track
+		c.behind, c.check.since = false, time.Time{}
+	}
 	return d, true
 }
 

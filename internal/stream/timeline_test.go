@@ -207,6 +207,7 @@ func TestUnreliableClocks(t *testing.T) {
 	const s = time.Second
 	rnd := rand.New(rand.NewPCG(1, 2))
 	right := func(at time.Duration) time.Duration { return at }
+	setBack := func(at time.Duration) time.Duration { return at + time.Hour - at.Truncate(30*s)/30*100 }
 	for _, tt := range []struct {
 		name         string
 		video, audio func(at time.Duration) time.Duration
@@ -229,6 +230,7 @@ func TestUnreliableClocks(t *testing.T) {
 			right, right, true},
 		{"set once", func(at time.Duration) time.Duration { return at + at.Truncate(30*s)*1000 },
 			func(at time.Duration) time.Duration { return at + at.Truncate(30*s)*1000 }, right, false},
+		{"set back once", setBack, setBack, right, false},
 		{"half as fast", func(at time.Duration) time.Duration { return at / 2 },
 			func(at time.Duration) time.Duration { return at / 2 }, right, false},
 		{"pushed at once", right, right, func(time.Duration) time.Duration { return 0 }, false},
