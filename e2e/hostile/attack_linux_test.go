@@ -61,6 +61,7 @@ func TestAttacks(t *testing.T) {
 		{name: "slow readers of HLS segments", run: slowSegments("hls_addr"), memory: 120, kernel: 200},
 		{name: "slow readers of HLS segments over TLS", prepare: serveTLS, run: slowSegments("https_addr"), memory: 160,
 			kernel: 200},
+		{name: "slow readers of HLS segments over HTTP/2", prepare: serveTLS, run: readSlowlyByHTTP2, memory: 160, kernel: 200},
 		{name: "WebSocket pings", run: pings, memory: 40, kernel: 64},
 		{name: "wrong stream keys", run: wrongKeys, memory: 60, kernel: 64},
 		{name: "wrong stream keys, with a Redis that is 40 ms away", flags: []string{"--auth_failures=0"}, prepare: farRedis,
@@ -735,4 +736,45 @@ func forgeAddresses(t *testing.T, s *target) (string, func()) {
 		t.Errorf("%d connections of one address stay open, want at most the 64 of conns_per_ip", open)
 	}
 	return fmt.Sprintf("%d of %d connections closed", n-open, n), c.close
+}
+
+// readSlowlyByHTTP2 has connections request segments on as many streams as the server allows, with a
+// window of a kilobyte for each response.
+func readSlowlyByHTTP2(t *testing.T, s *target) (string, func()) {
+	c := &attackConns{t: t}
+	n := scaled(300)
+	const streams, window = 100, 1024
+	body := string(harness.Get(t, strings.TrimSuffix(s.HLS("bystander"), ".m3u8")+"/index.m3u8"))
+	segment := ""
+	for line := range strings.Lines(body) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			segment = "/live/bystander/" + line // the newest, which stays for a while
+		}
+	}
+	refused := c.each(n, func(int) bool {
+		nc := c.dial(s.Addr("https_addr"))
+		if nc == nil {
+			return true
+		}
+		secure := tls.Client(nc, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+		secure.SetDeadline(time.Now().Add(longTimeout))
+		b := []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+		b = append(b, http2Frame(4, 0, 0, append([]byte{0, 4}, be32(window)...))...) // SETTINGS_INITIAL_WINDOW_SIZE
+		block := []byte{0x82, 0x87, 0x01, 1, 'h', 0x04, byte(len(segment))}          // :method GET, :scheme https, :authority
+		block = append(block, segment...)                                            // :path
+		for i := range streams {
+			b = append(b, http2Frame(1, 5, 2*i+1, block)...) // HEADERS: END_STREAM, END_HEADERS
+		}
+		if _, err := secure.Write(b); err != nil {
+			return true
+		}
+		_, err := io.CopyN(io.Discard, secure, 20<<10) // less than the windows of 32 streams
+		return err != nil
+	})
+	return fmt.Sprintf("%d of %d connections", refused, n), c.close
+}
+
+// http2Frame returns a frame of RFC 9113 section 4.1.
+func http2Frame(typ, flags byte, stream int, payload []byte) []byte {
+	return slices.Concat(append24(nil, uint32(len(payload))), []byte{typ, flags}, be32(uint32(stream)), payload)
 }

@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	// maxHTTP2Streams is the maximum number of concurrent requests of an HTTP/2 connection: the
-	// minimum that RFC 9113 section 5.1.2 recommends. Each may keep its header in memory while the
-	// client reads no response.
-	maxHTTP2Streams = 100
+	// maxHTTP2Streams is the maximum number of concurrent requests of an HTTP/2 connection. Each
+	// takes about 13 KiB while the client reads no response. RFC 9113 section 5.1.2 recommends 100
+	// or more for the sake of parallelism; a player has a few requests at a time.
+	maxHTTP2Streams = 32
 	// maxHeader is the maximum size of a request's header. net/http adds 4 KiB of slack.
 	maxHeader = 16<<10 - 4096
 )
