@@ -619,6 +619,7 @@ func TestSkippingViewerKeepsNoNodes(t *testing.T) {
 			r.frame("k", true)
 			v := r.viewer(conn{})
 			v.want("S 0s", "F k")
+			r.waitSent(v, 1) // it has reached the live edge, so that it can fall behind
 			events, _, stop := r.hub.Observe(1000, true)
 			defer stop()
 			payload := string(make([]byte, 200<<10))
@@ -636,9 +637,7 @@ func TestSkippingViewerKeepsNoNodes(t *testing.T) {
 			}
 			other := r.viewer(conn{})
 			other.readRecords(2)
-			last, _ := v.feed(r).newest()
-			kept := weak.Make(last)
-			last = nil
+			kept := r.newestNode()
 			for i := 0; kept.Value() != nil; i++ {
 				if i == 100 {
 					t.Fatal("the node is still kept")
@@ -661,12 +660,12 @@ func (f *client) readRecords(n int) {
 	}
 }
 
-// feed returns the feed of the viewer, which is the only one of r.
-func (f *client) feed(r *harness) *feed {
-	f.t.Helper()
+// newestNode returns the newest node of the feed, and does not keep it.
+func (r *harness) newestNode() weak.Pointer[node] {
 	r.broadcaster.mu.Lock()
 	defer r.broadcaster.mu.Unlock()
-	return r.broadcaster.feeds[feedKey{movie, recordFormat{}}]
+	last, _ := r.broadcaster.feeds[feedKey{movie, recordFormat{}}].newest()
+	return weak.Make(last)
 }
 
 func TestStalledViewerIsDisconnected(t *testing.T) {
