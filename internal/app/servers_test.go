@@ -51,7 +51,7 @@ func TestHTTP2Streams(t *testing.T) {
 		if _, err := io.ReadFull(c, settings); err != nil {
 			t.Fatal(err)
 		}
-		const maxConcurrentStreams = "\x00\x03\x00\x00\x00\x64"
+		const maxConcurrentStreams = "\x00\x03\x00\x00\x00\x20"
 		if !bytes.Contains(settings, []byte(maxConcurrentStreams)) {
 			t.Errorf("%s: settings %x", name, settings)
 		}
