@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"livego/internal/domain"
@@ -97,4 +98,78 @@ func TestFirstTrackGoesOnAsAnother(t *testing.T) {
 	if got := ids(media.Video, readAll(t, all)); len(got) != 2 || got[1] != 1 {
 		t.Errorf("tracks %v, want 0 and 1", got)
 	}
+}
+
+func TestViewerWaitsForPublisher(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub(Options{})
+		if _, err := h.Subscribe(t.Context(), movie, SubscribeOptions{}); domain.KindOf(err) != domain.NotFound {
+			t.Errorf("no wait: %v, want not found", err)
+		}
+		start := time.Now()
+		if _, err := h.Subscribe(t.Context(), movie,
+			SubscribeOptions{Wait: 30 * time.Second}); domain.KindOf(err) != domain.NotFound {
+			t.Errorf("wait without a publisher: %v, want not found", err)
+		}
+		if d := time.Since(start); d != 30*time.Second {
+			t.Errorf("waited %v, want 30s", d)
+		}
+		if len(h.streams) != 0 {
+			t.Errorf("%d stream entries left by a waiter that gave up", len(h.streams))
+		}
+
+		got := make(chan *Subscriber)
+		go func() {
+			s, err := h.Subscribe(t.Context(), movie, SubscribeOptions{Wait: -1, GOPs: 1})
+			if err != nil {
+				t.Errorf("Subscribe: %v", err)
+			}
+			got <- s
+		}()
+		synctest.Wait()
+		p := mustPublish(t, h, PublishOptions{})
+		write(t, p, video(0, true))
+		synctest.Wait()
+		select {
+		case <-got:
+			t.Fatal("the viewer started before the announced audio")
+		default:
+		}
+		write(t, p, audio(0))
+		if frames := readAll(t, <-got); len(frames) != 2 {
+			t.Errorf("got %d frames, want both", len(frames))
+		}
+	})
+}
+
+func TestStartWaitsForTracksNoLongerThanTrackWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub(Options{TrackWait: 2 * time.Second})
+		p := mustPublish(t, h, PublishOptions{})
+		go func() {
+			for i := range 45 {
+				p.Write(video(time.Duration(i)*50*ms, i == 0))
+				time.Sleep(50 * ms)
+			}
+		}()
+		start := time.Now()
+		mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+		if d := time.Since(start); d < 1900*ms || d > 2100*ms {
+			t.Errorf("started after %v, want 2s", d)
+		}
+		time.Sleep(time.Second) // the writer ends
+	})
+}
+
+func TestWaitForKeyframeTimesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub(Options{})
+		p := mustPublish(t, h, PublishOptions{})
+		write(t, p, video(0, false)) // and never a keyframe
+		start := time.Now()
+		_, err := h.Subscribe(t.Context(), movie, SubscribeOptions{})
+		if domain.KindOf(err) != domain.Unavailable || time.Since(start) != 12*time.Second {
+			t.Errorf("after %v: %v, want it to be unavailable after 12 s", time.Since(start), err)
+		}
+	})
 }
