@@ -49,13 +49,6 @@ func TestParseConfig(t *testing.T) {
 			t.Errorf("%s: %+v, %v, want %+v", tt.name, i, err, tt.want)
 		}
 	}
-	first := unhex(t, infos[0].b)
-	if b, err := buildConfig(first[8:]); err != nil || hex.EncodeToString(b) != infos[0].b {
-		t.Errorf("built %x, %v", b, err)
-	}
-	if b, err := buildConfig(first); err == nil {
-		t.Errorf("built %x of a whole configuration", b)
-	}
 }
 
 func FuzzParseConfig(f *testing.F) {
@@ -111,15 +104,4 @@ func FuzzSamples(f *testing.F) {
 			t.Errorf("%x: %d, %v", b, n, err)
 		}
 	})
-}
-
-// buildConfig returns the configuration that ParseConfig reads, from the 34 bytes of a STREAMINFO
-// block.
-func buildConfig(info []byte) ([]byte, error) {
-	if len(info) != streamInfoSize {
-		return nil, errStreamInfo
-	}
-	b := append(make([]byte, 0, len(marker)+blockHeaderSize+streamInfoSize), marker...)
-	b = append(b, 0x80, 0, 0, streamInfoSize)
-	return append(b, info...), nil
 }

@@ -92,17 +92,14 @@ func demuxCases() []demuxCase {
 		Width: 320, Height: 240, FrameRate: 30000.0 / 1001, BitDepth: 8, Profile: "Constrained Baseline",
 		RFC6381: "avc1.42c00d",
 	}
-	h264Enhanced := *h264
 	aac := &media.Track{
 		Kind: media.Audio, Codec: media.AAC, Config: []byte(asc), Timescale: 44100,
 		SampleRate: 44100, Channels: 2, FrameSamples: 1024, Profile: "LC", RFC6381: "mp4a.40.2",
 	}
-	aacEnhanced := *aac
 	mp3 := &media.Track{
 		Kind: media.Audio, Codec: media.MP3, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1152,
 		RFC6381: "mp4a.40.34",
 	}
-	mp3Enhanced := *mp3
 	enhanced := func(k media.Kind, c media.Codec, config string) *media.Track {
 		t := &media.Track{Kind: k, Codec: c, Timescale: 90000}
 		if config != "" {
@@ -148,7 +145,7 @@ func demuxCases() []demuxCase {
 	})
 	aacSecond := *aac
 	aacSecond.ID = 1
-	avcSecond := h264Enhanced
+	avcSecond := *h264
 	avcSecond.ID = 7
 	frame := func(t *media.Track, rap media.RandomAccess, key bool, payload string) *media.Frame {
 		return &media.Frame{Track: t, RAP: rap, KeyFlag: key, Payload: []byte(payload)}
@@ -250,7 +247,7 @@ func demuxCases() []demuxCase {
 		{name: "HEVC truncated composition time", messages: v("\x90hvc1"+hvcC, "\x91hvc1\x00\x00"), skipped: true},
 		{name: "truncated hvcC", messages: v("\x90hvc1\x01\x02"), skipped: true},
 		{name: "H.264 by FourCC", messages: v("\x90avc1"+avcC, "\x91avc1\x00\x00\x00"+idr),
-			frame: frame(&h264Enhanced, media.Keyframe, true, idr)},
+			frame: frame(h264, media.Keyframe, true, idr)},
 		{name: "AV1", messages: v("\x90av01"+av1C, "\x91av01"+av1Key), frame: frame(av1, media.Keyframe, true, av1Key)},
 		{name: "keyframe flag on an AV1 inter frame", messages: v("\x90av01"+av1C, "\x91av01"+av1Key[12:]),
 			frame: frame(av1, media.NoRandomAccess, true, av1Key[12:])},
@@ -366,7 +363,7 @@ func demuxCases() []demuxCase {
 		{name: "AAC of 0 bytes is silence", messages: a("\xAF\x00"+asc, "\xAF\x01"),
 			frame: frame(aac, media.Keyframe, true, silentStereo)},
 		{name: "AAC of 0 bytes by FourCC is silence", messages: a("\x90mp4a"+asc, "\x91mp4a"),
-			frame: frame(&aacEnhanced, media.Keyframe, true, silentStereo)},
+			frame: frame(aac, media.Keyframe, true, silentStereo)},
 		{name: "AAC of 0 bytes before its configuration", messages: a("\xAF\x01")},
 		{name: "MP3 of 0 bytes", messages: a("\x2F"+mp3Frame, "\x2F")},
 		{name: "AAC with ADTS, no configuration", messages: a("\xAF\x01" + adts + "raw"),
@@ -418,13 +415,13 @@ func demuxCases() []demuxCase {
 		{name: "AC-3 without a header later", messages: a("\x91ac-3"+ac3Frame, "\x91ac-3x"),
 			frame: frame(ac3, media.Keyframe, true, "x")},
 		{name: "MP3 by FourCC", messages: a("\x91.mp3" + mp3Frame),
-			frame: frame(&mp3Enhanced, media.Keyframe, true, mp3Frame)},
+			frame: frame(mp3, media.Keyframe, true, mp3Frame)},
 		{name: "Opus comment header", messages: a("\x90OpusOpusTags")},
 		{name: "FLAC with STREAMINFO only", messages: a("\x90fLaC"+flacHead[8:], "\x91fLaCx"),
 			frame: frame(flac, media.Keyframe, true, "x")},
 		{name: "AC-3 sequence start", messages: a("\x90ac-3")},
 		{name: "AAC by FourCC", messages: a("\x90mp4a"+asc, "\x91mp4araw"),
-			frame: frame(&aacEnhanced, media.Keyframe, true, "raw")},
+			frame: frame(aac, media.Keyframe, true, "raw")},
 		{name: "AAC in both forms is one track", messages: a("\xAF\x00"+asc, "\x90mp4a"+asc, "\x91mp4araw"),
 			frame: frame(aac, media.Keyframe, true, "raw")},
 		{name: "two tracks of AAC", messages: a("\xAF\x00"+asc, "\x95\x00mp4a\x01"+asc, "\x95\x01mp4a\x01raw"),
