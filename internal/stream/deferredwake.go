@@ -55,15 +55,15 @@ func (a *deferredWake) arm(at time.Duration, bytes int) <-chan struct{} {
 // were not read. So it costs one wake-up for what happens in the stream, not one for each frame.
 func (s *Subscriber) WaitUntil(ctx context.Context, dst []*media.Frame, at time.Duration) (int, error) {
 	for {
-		rung := s.deferUntil(at)
-		if rung == nil {
+		due := s.deferUntil(at)
+		if due == nil {
 			if n, err := s.Poll(dst); n > 0 || err != nil {
 				return n, err
 			}
 			continue // the new frames are of tracks that s does not get
 		}
 		select {
-		case <-rung:
+		case <-due:
 		case <-s.kicked:
 			return 0, s.reason
 		case <-ctx.Done():

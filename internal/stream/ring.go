@@ -25,8 +25,8 @@ type limits struct {
 	bytes   int
 }
 
-// frameOverhead is the memory of a frame beside its payload: the frame itself, its slot and its
-// wire formats. It limits the memory of an encoder that sends frames of one byte with equal
+// frameOverhead is the memory of a frame beside its payload: the frame itself, its slot and what
+// feeds keep of it. It limits the memory of an encoder that sends frames of one byte with equal
 // timestamps.
 const frameOverhead = 512
 

@@ -85,9 +85,14 @@ func (h *Hub) Await(ctx context.Context, name domain.Name, wait time.Duration) e
 // ready at first.
 func (h *Hub) await(ctx context.Context, name domain.Name, wait time.Duration, internal bool) (waited bool, err error) {
 	notFound := domain.Errorf(domain.NotFound, "nobody is publishing %s", name)
-	if wait > 0 {
+	limit, cause := wait, notFound
+	if wait == 0 && !internal {
+		limit = h.opt.RAPWait + h.opt.TrackWait
+		cause = domain.Errorf(domain.Unavailable, "%s cannot be played yet: its encoder has sent no keyframe", name)
+	}
+	if limit > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, wait, notFound)
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, cause)
 		defer cancel()
 	}
 	for {
@@ -121,14 +126,7 @@ func (h *Hub) await(ctx context.Context, name domain.Name, wait time.Duration, i
 		}
 		h.mu.Unlock()
 
-		beginning := ctx
-		if wait == 0 && !internal {
-			var cancel context.CancelFunc
-			nothing := domain.Errorf(domain.Unavailable, "%s cannot be played yet: its encoder has sent no keyframe", name)
-			beginning, cancel = context.WithTimeoutCause(ctx, h.opt.RAPWait+h.opt.TrackWait, nothing)
-			defer cancel()
-		}
-		err := s.awaitReady(beginning, refused)
+		err := s.awaitReady(ctx, refused)
 
 		h.mu.Lock()
 		s.waiting--
