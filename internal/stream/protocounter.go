@@ -3,6 +3,7 @@ package stream
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // ProtoStats sums up the viewers of a stream by one protocol.
@@ -10,6 +11,8 @@ type ProtoStats struct {
 	Viewers int    // of now
 	Bytes   uint64 // payload bytes sent to viewers so far, also to those that have left
 	Skips   uint64 // how often viewers have skipped to a newer keyframe so far
+
+	BatchWindow time.Duration // in use for the viewers of now
 }
 
 // A protoCounter counts for ProtoStats, without a lock.
@@ -45,7 +48,8 @@ func (c *protoCounters) stats() map[string]ProtoStats {
 	defer c.mu.Unlock()
 	stats := make(map[string]ProtoStats, len(c.list))
 	for _, p := range c.list {
-		if sum := (ProtoStats{int(p.viewers.Load()), p.bytes.Load(), p.skips.Load()}); sum != (ProtoStats{}) {
+		sum := ProtoStats{Viewers: int(p.viewers.Load()), Bytes: p.bytes.Load(), Skips: p.skips.Load()}
+		if sum != (ProtoStats{}) {
 			stats[p.proto] = sum
 		}
 	}

@@ -11,17 +11,16 @@ import (
 
 // Info describes a live stream at one moment.
 type Info struct {
-	Name         domain.Name
-	Since        time.Time
-	Epoch        uint64
-	Held         bool // it has no publisher
-	Frames       uint64
-	Program      *media.Program
-	Meta         *media.Meta
-	BatchWindows map[string]time.Duration // the batching windows in use, by the viewers' protocol
-	Viewers      map[string]ProtoStats    // by the viewers' protocol
-	Off          []string                 // parts of the server that have failed and are off: see Consumer
-	Publishers   []ConnInfo
+	Name       domain.Name
+	Since      time.Time
+	Epoch      uint64
+	Held       bool // it has no publisher
+	Frames     uint64
+	Program    *media.Program
+	Meta       *media.Meta
+	Viewers    map[string]ProtoStats // by the viewers' protocol
+	Off        []string              // parts of the server that have failed and are off: see Consumer
+	Publishers []ConnInfo
 }
 
 // ConnInfo describes one publisher or viewer.
@@ -141,18 +140,14 @@ func (h *Hub) Ready(name domain.Name) bool {
 
 // info describes s. The lock is held for a time that does not depend on the viewers.
 func (s *stream) info(now time.Time) Info {
-	in := Info{Name: s.name, BatchWindows: make(map[string]time.Duration), Viewers: s.counters.stats()}
-	for proto, sum := range in.Viewers {
-		if sum.Viewers > 0 {
-			in.BatchWindows[proto] = 0
-		}
-	}
+	in := Info{Name: s.name, Viewers: s.counters.stats()}
 	s.mu.RLock()
 	in.Since, in.Epoch, in.Held, in.Frames = s.started, s.epoch, !s.published(), s.ring.head
 	in.Program, in.Meta, in.Off = s.program, s.meta, slices.Clone(s.off)
 	for _, r := range s.readers {
-		if window, ok := in.BatchWindows[r.opt.Proto]; ok {
-			in.BatchWindows[r.opt.Proto] = max(window, r.window)
+		if sum := in.Viewers[r.opt.Proto]; sum.Viewers > 0 {
+			sum.BatchWindow = max(sum.BatchWindow, r.window)
+			in.Viewers[r.opt.Proto] = sum
 		}
 	}
 	pubs, active, unreliable := s.pubs, s.active.Load(), s.timeline.unreliable()

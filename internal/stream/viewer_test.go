@@ -79,11 +79,12 @@ func TestTextsAreTruncated(t *testing.T) {
 	}
 }
 
-// TestProtoStats counts viewers by protocol, also those that have left, but no part of the server.
+// TestProtoStats counts viewers by protocol, also those that have left, but no part of the server. A
+// part of the server that reads for viewers has their batching window.
 func TestProtoStats(t *testing.T) {
 	h := NewHub(Options{})
 	defer h.Close()
-	mustPublish(t, h, PublishOptions{})
+	p := mustPublish(t, h, PublishOptions{})
 	join := func(proto string, internal bool) *Viewer {
 		v, err := h.Join(movie, ViewerOptions{Proto: proto, Internal: internal})
 		if err != nil {
@@ -104,11 +105,17 @@ func TestProtoStats(t *testing.T) {
 	check(nil)
 	first, second := join("flv", false), join("flv", false)
 	join("hls", false)
-	check(map[string]ProtoStats{"flv": {2, 220, 2}, "hls": {1, 110, 1}})
+	check(map[string]ProtoStats{"flv": {2, 220, 2, 0}, "hls": {1, 110, 1, 0}})
+	write(t, p, video(0, true), audio(0))
+	for i, proto := range []string{"flv", "flv", "relay"} {
+		feed := mustSubscribe(t, h, SubscribeOptions{Viewer: ViewerOptions{Proto: proto, Internal: true}})
+		feed.SetWindow(time.Duration(20-i)*ms, 0)
+	}
+	check(map[string]ProtoStats{"flv": {2, 220, 2, 20 * ms}, "hls": {1, 110, 1, 0}})
 	first.Leave()
 	first.Leave() // must count once
 	second.Leave()
-	check(map[string]ProtoStats{"flv": {0, 220, 2}, "hls": {1, 110, 1}})
+	check(map[string]ProtoStats{"flv": {0, 220, 2, 0}, "hls": {1, 110, 1, 0}})
 }
 
 // TestViewerExpires checks that a viewer ends when its session does, and that a viewer which leaves

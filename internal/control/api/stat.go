@@ -172,10 +172,7 @@ func (l *statWriter) add(c connStats) {
 
 func (l *statWriter) publisher(in stream.Info, c stream.ConnInfo) connStats {
 	p := l.statsOf(in.Name, &c)
-	p.BatchWindowMS = make(map[string]int64, len(in.BatchWindows))
-	for proto, window := range in.BatchWindows {
-		p.BatchWindowMS[proto] = window.Milliseconds()
-	}
+	p.BatchWindowMS = make(map[string]int64)
 	skips := uint64(0)
 	for proto, sum := range in.Viewers {
 		if p.Players == nil {
@@ -183,6 +180,9 @@ func (l *statWriter) publisher(in stream.Info, c stream.ConnInfo) connStats {
 		}
 		p.Players[proto] = protoStats{sum.Viewers, sum.Bytes, sum.Skips}
 		skips += sum.Skips
+		if sum.Viewers > 0 {
+			p.BatchWindowMS[proto] = sum.BatchWindow.Milliseconds()
+		}
 	}
 	p.ArrivalTimestamps, p.Skips, p.Off = c.ArrivalTimestamps, &skips, in.Off
 	p.Skipped, p.SilentFrames = c.Skipped.Skipped, c.Skipped.Silent
