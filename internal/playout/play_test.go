@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -178,6 +179,32 @@ func TestReconnectResumesAtKeyframe(t *testing.T) {
 		// 0.5, 1 and 2 s between the attempts, and 0.4 s sent again.
 		if took := time.Since(s.began); took < 7*time.Second || took > 9*time.Second {
 			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// TestReconnectSendsNewestHeaders loses the server after the audio of a file has changed: the new
+// connection does not start with the header from before.
+func TestReconnectSendsNewestHeaders(t *testing.T) {
+	const tagHeaderSize, mono = 11, "\xAF\x00\x11\x88"
+	path := writeFilm(t, 4*time.Second)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(b, []byte("\xAF\x01000000025")) - tagHeaderSize
+	b = slices.Insert(b, at, flv.AppendTag(nil, flv.TypeAudio, 1000, []byte(mono))...)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		const sent = 2 + 1 + 1 + 2*60 // with the second header of audio
+		s := &server{failAt: sent}
+		if _, err := play(t, &Options{Entries: []Entry{{Path: path}}, Times: 1, Retry: time.Minute}, s, nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := string(s.messages[sent+2].Body); got != mono {
+			t.Errorf("the connection starts with the audio header %q", got)
 		}
 	})
 }

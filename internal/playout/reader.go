@@ -253,8 +253,10 @@ func (p *fileReader) send(ctx context.Context, f *media.Frame) error { return p.
 func (p *fileReader) sendAt(ctx context.Context, f *media.Frame, keep bool) error {
 	it := p.position
 	it.at = f.DTS - p.startTime
-	out := &media.Frame{Track: p.reuseTrack(f.Track), Meta: p.meta, Program: p.program, DTS: f.DTS, PTS: f.PTS,
-		Duration: f.Duration, RAP: f.RAP, KeyFlag: f.KeyFlag, Payload: f.Payload}
+	track := p.reuseTrack(f.Track)
+	p.program = p.program.With(track)
+	out := &media.Frame{Track: track, Meta: p.meta, Program: p.program, DTS: f.DTS, PTS: f.PTS, Duration: f.Duration,
+		RAP: f.RAP, KeyFlag: f.KeyFlag, Payload: f.Payload}
 	if !p.timeline.rebase(out, keep) {
 		return nil
 	}
