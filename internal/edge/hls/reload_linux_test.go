@@ -40,33 +40,17 @@ func BenchmarkReload(b *testing.B) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < reloads+100 {
 		b.Skipf("needs %d open files (ulimit -n)", reloads+100)
 	}
-	c := newLowLatencyServer(b, stream.Options{})
-	p := c.publish(movie)
-	c.write(p, 4240*ms)
-	c.get("/live/movie.m3u8")
-	c.get("/live/movie/index.m3u8?_HLS_msn=102&_HLS_part=0") // from now on parts are made as they come
-	var waiting sync.WaitGroup
-	srv := http1.New(&http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c.srv.ServeHTTP(w, r.WithContext(&waitCtx{Context: r.Context(), wg: &waiting}))
-	})}, http1.Options{StallTimeout: time.Minute})
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	var served sync.WaitGroup
-	served.Go(func() { _ = srv.Serve(ln) })
-	defer served.Wait()
-	defer srv.Close()
+	s := newReloadServer(b)
 
-	l := startReloads(b, ln.Addr())
+	l := startReloads(b, s.addr)
 	size := 0
 	var woken []arrivals
 	for range b.N {
-		waiting.Add(reloads)
-		l.send(b, "GET %s HTTP/1.1|Host: h|Accept-Encoding: gzip||", c.nextPart())
-		waiting.Wait()
+		s.waiting.Add(reloads)
+		l.send(b, "GET %s HTTP/1.1|Host: h|Accept-Encoding: gzip||", s.nextPart())
+		s.waiting.Wait()
 		begin := time.Now()
-		c.write(p, 200*ms)
+		s.write(s.movie, 200*ms)
 		a := l.await(b, begin)
 		size = a.size
 		woken = append(woken, a)
@@ -79,6 +63,38 @@ func BenchmarkReload(b *testing.B) {
 	report(b, "floor-", least)
 	b.ReportMetric(median(woken, arrivals.late)/median(least, arrivals.late), "p99/floor")
 	b.ReportMetric(0, "ns/op") // meaningless here
+}
+
+// A reloadServer serves a stream on a socket. Each request that waits there decrements waiting.
+type reloadServer struct {
+	*testServer
+	addr    net.Addr
+	waiting sync.WaitGroup
+}
+
+// newReloadServer starts a server whose stream makes parts as they come.
+func newReloadServer(t testing.TB) *reloadServer {
+	t.Helper()
+	s := &reloadServer{testServer: newLowLatencyServer(t, stream.Options{})}
+	s.movie = s.publish(movie)
+	s.write(s.movie, 4240*ms)
+	s.get("/live/movie.m3u8")
+	s.get("/live/movie/index.m3u8?_HLS_msn=102&_HLS_part=0") // from now on parts are made as they come
+	srv := http1.New(&http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.srv.ServeHTTP(w, r.WithContext(&waitCtx{Context: r.Context(), wg: &s.waiting}))
+	})}, http1.Options{StallTimeout: time.Minute})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.addr = ln.Addr()
+	var served sync.WaitGroup
+	served.Go(func() { _ = srv.Serve(ln) })
+	t.Cleanup(func() {
+		srv.Close()
+		served.Wait()
+	})
+	return s
 }
 
 // nextPart returns the URL of a reload that waits for the next part, as a delta update.
@@ -350,23 +366,7 @@ func TestHeldRequestStack(t *testing.T) {
 		t.Skip("the race detector needs larger stacks")
 	}
 	const viewers = 300
-	c := newLowLatencyServer(t, stream.Options{})
-	p := c.publish(movie)
-	c.write(p, 4240*ms)
-	c.get("/live/movie.m3u8")
-	c.get("/live/movie/index.m3u8?_HLS_msn=102&_HLS_part=0")
-	var waiting sync.WaitGroup
-	srv := http1.New(&http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c.srv.ServeHTTP(w, r.WithContext(&waitCtx{Context: r.Context(), wg: &waiting}))
-	})}, http1.Options{StallTimeout: time.Minute})
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var served sync.WaitGroup
-	served.Go(func() { _ = srv.Serve(ln) })
-	defer served.Wait()
-	defer srv.Close()
+	s := newReloadServer(t)
 
 	stacks := func() int {
 		runtime.GC()
@@ -374,20 +374,20 @@ func TestHeldRequestStack(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return int(m.StackInuse)
 	}
-	_, part, _ := strings.Cut(c.nextPart(), "?")
+	_, part, _ := strings.Cut(s.nextPart(), "?")
 	before := stacks()
 	for range viewers {
-		conn, err := net.Dial("tcp", ln.Addr().String())
+		conn, err := net.Dial("tcp", s.addr.String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		waiting.Add(1)
-		fmt.Fprintf(conn, "GET %s&%s HTTP/1.1\r\nHost: h\r\n\r\n", c.fmp4PlaylistURL(), part)
-		waiting.Wait()
+		s.waiting.Add(1)
+		fmt.Fprintf(conn, "GET %s&%s HTTP/1.1\r\nHost: h\r\n\r\n", s.fmp4PlaylistURL(), part)
+		s.waiting.Wait()
 	}
 	if got := (stacks() - before) / viewers; got > 5<<10 {
 		t.Errorf("%d bytes of stack for each held request", got)
 	}
-	p.End(stream.Clean)
+	s.movie.End(stream.Clean)
 }
