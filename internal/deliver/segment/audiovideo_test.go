@@ -38,14 +38,14 @@ func TestSegmentsHaveAudioAndVideo(t *testing.T) {
 			frames := append(append([]*media.Frame(nil), before...), modify(c.after, next)...)
 			all := writeAll(t, New(7, Options{Part: 200 * ms}), frames)
 			switch got := formatDurations(all); {
-			case c.want == "" && all[3].Duration > time.Second: // in the next time slot: not waited for
+			case c.want == "" && all[3].duration > time.Second: // in the next time slot: not waited for
 				t.Errorf("segments %s", got)
 			case c.want != "" && got != c.want:
 				t.Errorf("segments %s, want %s", got, c.want)
 			}
 			for _, s := range all {
 				if alone := !hasBoth(s); alone && !c.alone {
-					t.Errorf("segment %s has only one of video and audio", s.Name)
+					t.Errorf("segment %s has only one of video and audio", s.name)
 				}
 			}
 		})
@@ -53,7 +53,7 @@ func TestSegmentsHaveAudioAndVideo(t *testing.T) {
 }
 
 // hasBoth reports whether s has video and audio.
-func hasBoth(s *Segment) bool {
+func hasBoth(s *segment) bool {
 	t := s.trackSet.tracks[FMP4]
 	return t.video != nil && t.audio != nil
 }
@@ -84,7 +84,7 @@ func TestSuccessorWaitsForAudioAndVideo(t *testing.T) {
 	second.End()
 	for _, s := range second.List().segments {
 		if !hasBoth(s) {
-			t.Errorf("segment %s has only one of video and audio", s.Name)
+			t.Errorf("segment %s has only one of video and audio", s.name)
 		}
 	}
 }
@@ -131,7 +131,7 @@ func TestLateAudioWaitsForKeyframe(t *testing.T) {
 			for _, s := range writeAll(t, New(7, Options{Part: tt.part}), frames) {
 				n += len(s.frames)
 				if s.discontinuity && !s.parts[0].independent {
-					t.Errorf("segment %s is discontinuous and starts in the middle of a GOP", s.Name)
+					t.Errorf("segment %s is discontinuous and starts in the middle of a GOP", s.name)
 				}
 			}
 			if left := len(frames) - n; left != tt.want {
@@ -153,8 +153,8 @@ func TestFirstTrackComesLast(t *testing.T) {
 	if got := formatDurations(segs); got != "2 2" {
 		t.Errorf("segments %q", got)
 	}
-	if segs[0].sequence != 7 || segs[0].Name != "7-80" {
-		t.Errorf("the first segment is %s, number %d", segs[0].Name, segs[0].sequence)
+	if segs[0].sequence != 7 || segs[0].name != "7-80" {
+		t.Errorf("the first segment is %s, number %d", segs[0].name, segs[0].sequence)
 	}
 	for _, f := range segs[0].frames {
 		if f.Track == &other {

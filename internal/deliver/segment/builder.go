@@ -13,7 +13,7 @@ import (
 type builder struct {
 	rule
 	buffer
-	segment  *Segment  // the open one; nil when there is none
+	segment  *segment  // the open one; nil when there is none
 	tracks   *trackSet // of the period; nil until something of it is complete
 	capacity int       // number of frames of the last segment
 }
@@ -23,8 +23,8 @@ func (b *builder) openSegment(f *media.Frame, at time.Duration, discontinuous bo
 	if b.startAt(f, at, discontinuous); !b.period.fixed {
 		b.tracks = nil
 	}
-	b.segment = &Segment{
-		Name:                  fmt.Sprintf("%d-%d", b.epoch, at.Milliseconds()),
+	b.segment = &segment{
+		name:                  fmt.Sprintf("%d-%d", b.epoch, at.Milliseconds()),
 		sequence:              b.nextSequence - 1,
 		discontinuitySequence: b.discontinuitySequence,
 		discontinuity:         discontinuous,
@@ -78,20 +78,20 @@ func (b *builder) completePart(end cutPoint, next *media.Frame) {
 		o.trackSet = b.tracks
 	}
 	frames := b.frames[b.firstFrame:end.index:end.index]
-	part := &Part{
-		Name: o.partName(len(o.parts)), Duration: end.at - b.partStart, segment: o, frames: frames,
+	p := &part{
+		name: o.partName(len(o.parts)), duration: end.at - b.partStart, segment: o, frames: frames,
 		independent: independent(frames, b.period.video), number: o.number + uint32(len(o.parts)),
 	}
 	for _, f := range frames {
-		part.totals.add(f)
+		p.totals.add(f)
 	}
 	if end.index < len(b.frames) {
 		next = b.frames[end.index]
 	}
 	if next != nil && next.Track.Kind == media.Video { // audio frames have a known duration
-		part.ends = []fmp4.TrackEnd{{Track: next.Track, Ticks: next.Ticks}}
+		p.ends = []fmp4.TrackEnd{{Track: next.Track, Ticks: next.Ticks}}
 	}
-	o.parts = append(o.parts, part)
+	o.parts = append(o.parts, p)
 	b.endPart(&b.buffer, end)
 }
 
@@ -136,7 +136,7 @@ func (b *builder) measureParts(m cutPoint, next *media.Frame) {
 
 // complete completes the open segment with the given duration before its frame n, and returns it.
 // next is as in completeParts.
-func (b *builder) complete(n int, length time.Duration, next *media.Frame) *Segment {
+func (b *builder) complete(n int, length time.Duration, next *media.Frame) *segment {
 	b.endSegment(length)
 	b.frames = b.frames[:n:n]
 	b.points = slices.DeleteFunc(b.points, func(p cutPoint) bool { return p.index >= n })
@@ -145,15 +145,15 @@ func (b *builder) complete(n int, length time.Duration, next *media.Frame) *Segm
 		end = b.completeParts(cutPoint{n, b.start + length}, next)
 	}
 	o := b.segment
-	o.Duration = end - b.start
+	o.duration = end - b.start
 	o.setFrames(b.frames)
 	var longer time.Duration
-	for _, part := range o.parts {
-		if part.Duration > b.partTarget {
-			longer += part.Duration
+	for _, p := range o.parts {
+		if p.duration > b.partTarget {
+			longer += p.duration
 		}
 	}
-	b.slow = longer > o.Duration/2
+	b.slow = longer > o.duration/2
 	b.capacity = n
 	return o
 }

@@ -14,10 +14,10 @@ import (
 
 // writeAll writes frames to a Segmenter, with a pause before each of pauses, and returns all
 // segments.
-func writeAll(t testing.TB, s *Segmenter, frames []*media.Frame, pauses ...*media.Frame) []*Segment {
+func writeAll(t testing.TB, s *Segmenter, frames []*media.Frame, pauses ...*media.Frame) []*segment {
 	t.Helper()
 	programs := programmer{trackWait: s.opt.TrackWait}
-	var all []*Segment
+	var all []*segment
 	var seen *List
 	changes := 0                // since a playlist was checked
 	lines := lastLine(s.List()) // the highest media sequence number that has had its line
@@ -79,21 +79,21 @@ func lastLine(l *List) uint64 {
 
 // checkSegments checks what holds for all segments: every frame is in one of them, in order,
 // numbers have no gaps, and times add up.
-func checkSegments(t testing.TB, segs []*Segment, frames []*media.Frame) {
+func checkSegments(t testing.TB, segs []*segment, frames []*media.Frame) {
 	t.Helper()
 	names := map[string]bool{}
 	var got []*media.Frame
 	for i, s := range segs {
 		got = append(got, s.frames...)
-		if names[s.Name] {
-			t.Errorf("name %s was used twice", s.Name)
+		if names[s.name] {
+			t.Errorf("name %s was used twice", s.name)
 		}
-		names[s.Name] = true
-		if s.Duration <= 0 {
-			t.Errorf("segment %s lasts %v", s.Name, s.Duration)
+		names[s.name] = true
+		if s.duration <= 0 {
+			t.Errorf("segment %s lasts %v", s.name, s.duration)
 		}
 		if len(s.frames) == 0 {
-			t.Errorf("segment %s is empty", s.Name)
+			t.Errorf("segment %s is empty", s.name)
 		}
 		checkParts(t, s)
 		if i == 0 {
@@ -108,8 +108,8 @@ func checkSegments(t testing.TB, segs []*Segment, frames []*media.Frame) {
 			t.Errorf("discontinuity sequence number %d follows %d, discontinuity %v", s.discontinuitySequence, discs,
 				s.discontinuity)
 		}
-		if want := last.date.Add(last.Duration); !s.discontinuity && !s.date.Equal(want) {
-			t.Errorf("segment %s starts at %v, the one before ends at %v", s.Name, s.date, want)
+		if want := last.date.Add(last.duration); !s.discontinuity && !s.date.Equal(want) {
+			t.Errorf("segment %s starts at %v, the one before ends at %v", s.name, s.date, want)
 		}
 	}
 	if err := checkFrames(got, frames); err != nil {
@@ -143,15 +143,15 @@ func checkFrames(got, frames []*media.Frame) error {
 
 // checkParts checks what holds for every segment: its parts have its frames in order and its
 // duration, and are named and flagged correctly.
-func checkParts(t testing.TB, s *Segment) {
+func checkParts(t testing.TB, s *segment) {
 	t.Helper()
 	var frames []*media.Frame
 	var lasts time.Duration
 	for i, p := range s.parts {
 		frames = append(frames, p.frames...)
-		lasts += p.Duration
-		if p.Name != fmt.Sprintf("%s.%d", s.Name, i) || len(p.frames) == 0 || p.Duration <= 0 {
-			t.Errorf("part %d of %s is named %s, has %d frames and lasts %v", i, s.Name, p.Name, len(p.frames), p.Duration)
+		lasts += p.duration
+		if p.name != fmt.Sprintf("%s.%d", s.name, i) || len(p.frames) == 0 || p.duration <= 0 {
+			t.Errorf("part %d of %s is named %s, has %d frames and lasts %v", i, s.name, p.name, len(p.frames), p.duration)
 		}
 		var pictures []*media.Frame
 		for _, f := range p.frames {
@@ -160,12 +160,12 @@ func checkParts(t testing.TB, s *Segment) {
 			}
 		}
 		if len(pictures) > 0 && p.independent != (pictures[0].RAP == media.Keyframe) {
-			t.Errorf("part %s: independent is %v, its first picture has RAP %v", p.Name, p.independent, pictures[0].RAP)
+			t.Errorf("part %s: independent is %v, its first picture has RAP %v", p.name, p.independent, pictures[0].RAP)
 		}
 	}
-	if !slices.Equal(frames, s.frames) || lasts != s.Duration {
-		t.Errorf("the parts of %s have %d frames and last %v, the segment has %d and lasts %v", s.Name, len(frames), lasts,
-			len(s.frames), s.Duration)
+	if !slices.Equal(frames, s.frames) || lasts != s.duration {
+		t.Errorf("the parts of %s have %d frames and last %v, the segment has %d and lasts %v", s.name, len(frames), lasts,
+			len(s.frames), s.duration)
 	}
 }
 
@@ -176,8 +176,8 @@ func checkPlaylist(t testing.TB, l *List) {
 		return
 	}
 	for _, s := range l.current() {
-		if s.Duration.Round(time.Second) > l.Target {
-			t.Fatalf("segment %s lasts %v, the target duration is %v", s.Name, s.Duration, l.Target)
+		if s.duration.Round(time.Second) > l.Target {
+			t.Fatalf("segment %s lasts %v, the target duration is %v", s.name, s.duration, l.Target)
 		}
 	}
 	for f := range formats {
@@ -191,14 +191,14 @@ func checkPlaylist(t testing.TB, l *List) {
 	}
 }
 
-func formatDurations(segs []*Segment) string {
+func formatDurations(segs []*segment) string {
 	var out []string
 	for _, s := range segs {
 		mark := ""
 		if s.discontinuity {
 			mark = "|"
 		}
-		out = append(out, mark+strconv.FormatFloat(s.Duration.Round(ms).Seconds(), 'g', -1, 64))
+		out = append(out, mark+strconv.FormatFloat(s.duration.Round(ms).Seconds(), 'g', -1, 64))
 	}
 	return strings.Join(out, " ")
 }

@@ -19,11 +19,11 @@ type List struct {
 	Target     time.Duration // target duration: no segment is longer, rounded to the nearest second
 	PartTarget time.Duration // no part is longer; 0 when there are no parts
 
-	segments   []*Segment // oldest first
+	segments   []*segment // oldest first
 	frameBytes int        // approximate memory of their frames
 	listed     int        // number of the newest segments that playlists list
-	open       *Segment   // the incomplete segment; nil when there is none
-	parts      []*Part    // complete parts of open
+	open       *segment   // the incomplete segment; nil when there is none
+	parts      []*part    // complete parts of open
 	full       bool       // open has no room for another part of PartTarget
 	hadLine    bool       // the newest segment had its own line in an earlier list
 
@@ -37,10 +37,10 @@ type List struct {
 }
 
 // current returns the segments that are in the playlist.
-func (l *List) current() []*Segment { return l.segments[len(l.segments)-l.listed:] }
+func (l *List) current() []*segment { return l.segments[len(l.segments)-l.listed:] }
 
 // newest returns the last complete segment; nil when there is none.
-func (l *List) newest() *Segment {
+func (l *List) newest() *segment {
 	if len(l.segments) == 0 {
 		return nil
 	}
@@ -51,7 +51,7 @@ func (l *List) newest() *Segment {
 func (l *List) Duration() time.Duration {
 	var d time.Duration
 	for _, s := range l.current() {
-		d += s.Duration
+		d += s.duration
 	}
 	return d
 }
@@ -73,8 +73,8 @@ func (l *List) Bitrates(f Format) (peak, average int) {
 	for _, s := range l.current() {
 		n := s.estimate(f)
 		bytes += n
-		if s.Duration >= l.Target/2 {
-			peak = max(peak, bitrate(n, s.Duration))
+		if s.duration >= l.Target/2 {
+			peak = max(peak, bitrate(n, s.duration))
 		}
 	}
 	if l.listed > 0 {
@@ -224,8 +224,8 @@ func (l *List) File(name string) File {
 		return s.file(name, "video/mp4", FMP4)
 	case ext == extPart:
 		for _, p := range slices.Backward(l.partsOf(strings.TrimSuffix(base, path.Ext(base)))) { // mostly the newest
-			if p.Name == base {
-				return File{name, "video/mp4", p.Duration, true, p.Data, &p.totals}
+			if p.name == base {
+				return File{name, "video/mp4", p.duration, true, p.data, &p.totals}
 			}
 		}
 	}
@@ -233,25 +233,25 @@ func (l *List) File(name string) File {
 }
 
 // file returns s in format f as a file.
-func (s *Segment) file(name, mediaType string, f Format) File {
-	return File{name, mediaType, s.Duration, false, func() []byte { return s.Data(f) }, &s.totals}
+func (s *segment) file(name, mediaType string, f Format) File {
+	return File{name, mediaType, s.duration, false, func() []byte { return s.data(f) }, &s.totals}
 }
 
 // partsOf returns the complete parts of the segment of that name, which may be open.
-func (l *List) partsOf(name string) []*Part {
+func (l *List) partsOf(name string) []*part {
 	if s := l.segment(name); s != nil {
 		return s.parts
 	}
-	if l.open != nil && l.open.Name == name {
+	if l.open != nil && l.open.name == name {
 		return l.parts
 	}
 	return nil
 }
 
 // segment returns the complete segment of that name, nil when there is none.
-func (l *List) segment(name string) *Segment {
+func (l *List) segment(name string) *segment {
 	for _, s := range slices.Backward(l.segments) {
-		if s.Name == name {
+		if s.name == name {
 			return s
 		}
 	}
@@ -260,7 +260,7 @@ func (l *List) segment(name string) *Segment {
 
 // segmentWithInit returns a segment whose initialization section has that name, nil when there is
 // none.
-func (l *List) segmentWithInit(init string) *Segment {
+func (l *List) segmentWithInit(init string) *segment {
 	if len(l.parts) > 0 && l.open.trackSet.initName == init {
 		return l.open
 	}

@@ -170,33 +170,33 @@ func TestSegmentLineComesWithNextPart(t *testing.T) {
 					text := playlistText(t, l, FMP4)
 					newest := l.newest()
 					first := newest.sequence == 40
-					listed := strings.Contains(text, "\n"+newest.Name+extPart+"\n")
+					listed := strings.Contains(text, "\n"+newest.name+extPart+"\n")
 					if listed != l.Has(FMP4, newest.sequence, -1) {
 						t.Fatalf("segment %d is listed: %v, a reload that waits for it returns: %v", newest.sequence, listed, !listed)
 					}
-					if !l.Has(TS, newest.sequence, -1) || !strings.Contains(playlistText(t, l, TS), newest.Name+extTS) {
+					if !l.Has(TS, newest.sequence, -1) || !strings.Contains(playlistText(t, l, TS), newest.name+extTS) {
 						t.Fatalf("segment %d is not in the MPEG-TS playlist", newest.sequence)
 					}
 					if listed {
 						closed = newest.sequence
 					}
 					for _, p := range newest.parts {
-						if listed && !first && !seen[p.Name] {
-							t.Fatalf("part %s is first listed with the line of its segment:\n%s", p.Name, text)
+						if listed && !first && !seen[p.name] {
+							t.Fatalf("part %s is first listed with the line of its segment:\n%s", p.name, text)
 						}
-						if seen[p.Name] = true; !strings.Contains(text, `"`+p.Name+extPart+`"`) {
-							t.Fatalf("part %s is not listed in\n%s", p.Name, text)
+						if seen[p.name] = true; !strings.Contains(text, `"`+p.name+extPart+`"`) {
+							t.Fatalf("part %s is not listed in\n%s", p.name, text)
 						}
 					}
 					for _, p := range l.parts {
-						seen[p.Name] = true
+						seen[p.name] = true
 					}
 					if len(l.parts) > 0 && !listed {
 						t.Fatalf("a part follows a segment without a line:\n%s", text)
 					}
 				}
 				s.End()
-				if l := s.List(); !strings.Contains(playlistText(t, l, FMP4), "\n"+l.newest().Name+extPart+"\n#EXT-X-ENDLIST") ||
+				if l := s.List(); !strings.Contains(playlistText(t, l, FMP4), "\n"+l.newest().name+extPart+"\n#EXT-X-ENDLIST") ||
 					closed < 43 {
 					t.Errorf("at the end, after segment %d was listed:\n%s", closed, playlistText(t, l, FMP4))
 				}
@@ -223,16 +223,16 @@ func TestLastPartsPrecedeSegmentLine(t *testing.T) {
 		t.Helper()
 		newest := s.List().newest()
 		for _, p := range newest.parts {
-			if !seen[p.Name] {
-				t.Errorf("part %s was not listed before the line of its segment:\n%s", p.Name, playlistText(t, s.List(), FMP4))
+			if !seen[p.name] {
+				t.Errorf("part %s was not listed before the line of its segment:\n%s", p.name, playlistText(t, s.List(), FMP4))
 			}
 		}
 		plain, _ := write()
 		plain.End()
-		if want := plain.List().newest(); newest.Duration != want.Duration || len(newest.parts) != len(want.parts) ||
-			!bytes.Equal(newest.Data(FMP4), want.Data(FMP4)) {
-			t.Errorf("the last segment lasts %v and has %d parts, want %v and %d", newest.Duration, len(newest.parts),
-				want.Duration,
+		if want := plain.List().newest(); newest.duration != want.duration || len(newest.parts) != len(want.parts) ||
+			!bytes.Equal(newest.data(FMP4), want.data(FMP4)) {
+			t.Errorf("the last segment lasts %v and has %d parts, want %v and %d", newest.duration, len(newest.parts),
+				want.duration,
 				len(want.parts))
 		}
 	}
@@ -242,7 +242,7 @@ func TestLastPartsPrecedeSegmentLine(t *testing.T) {
 			t.Fatalf("Finish returned %v", wait)
 		}
 		text := recordListedParts(t, s.List(), seen)
-		if strings.Contains(text, "\n"+s.segment.Name+extPart) || strings.Contains(text, "PRELOAD-HINT") ||
+		if strings.Contains(text, "\n"+s.segment.name+extPart) || strings.Contains(text, "PRELOAD-HINT") ||
 			strings.Contains(text, "ENDLIST") {
 			t.Fatalf("playlist after Finish:\n%s", text)
 		}
@@ -265,7 +265,7 @@ func TestLastPartsPrecedeSegmentLine(t *testing.T) {
 		finish(t, s, seen)
 		s.Pause()
 		check(t, s, seen)
-		line := "\n" + s.List().newest().Name + extPart + "\n"
+		line := "\n" + s.List().newest().name + extPart + "\n"
 		for _, f := range videoFPS(25, time.Second, 2*time.Second, 0) {
 			f.DTS, f.PTS = f.DTS+long, f.PTS+long
 			setDiscontinuity(f, 1)
@@ -299,7 +299,7 @@ func TestLastPartsPrecedeSegmentLine(t *testing.T) {
 		}
 		text := recordListedParts(t, s.List(), seen)
 		check(t, s, seen)
-		if newest := s.List().newest(); strings.Contains(text, "\n"+newest.Name+extPart) ||
+		if newest := s.List().newest(); strings.Contains(text, "\n"+newest.name+extPart) ||
 			strings.Contains(text, "PRELOAD-HINT") {
 			t.Errorf("the segment before the discontinuity got its line with its last part:\n%s", text)
 		}

@@ -79,9 +79,9 @@ func TestMemoryOfRenderedFormats(t *testing.T) {
 				tsPlaylistText(t, l)
 				for _, ext := range tt.ask {
 					if ext == "parts" && len(l.parts) > 0 {
-						l.parts[len(l.parts)-1].Data()
-					} else if f := l.File(l.newest().Name + ext); ext != "parts" && f.Data() == nil {
-						t.Fatalf("file %s%s not found", l.newest().Name, ext)
+						l.parts[len(l.parts)-1].data()
+					} else if f := l.File(l.newest().name + ext); ext != "parts" && f.Data() == nil {
+						t.Fatalf("file %s%s not found", l.newest().name, ext)
 					}
 				}
 			}
@@ -96,13 +96,13 @@ func TestMemoryOfRenderedFormats(t *testing.T) {
 				made += len(seg.rendered[TS].cached()) + len(seg.rendered[FMP4].cached())
 				if seg.rendered[FMP4].cached() == nil {
 					for _, p := range seg.parts {
-						made += len(p.data.cached())
+						made += len(p.rendered.cached())
 					}
 				}
 			}
 			for _, p := range l.parts {
 				played += p.totals.payload[0] + p.totals.payload[1]
-				made += len(p.data.cached())
+				made += len(p.rendered.cached())
 			}
 			if most := played * tt.want * 11 / 10; made > most {
 				t.Errorf("%d rendered bytes of %d formats, for %d bytes at which players are", made, tt.want, played)
@@ -136,7 +136,7 @@ func TestRenderedBytesAreBounded(t *testing.T) {
 		newest := l.newest()
 		for _, form := range []Format{TS, FMP4} {
 			if newest.rendered[form].cached() == nil {
-				made += cap(newest.Data(form))
+				made += cap(newest.data(form))
 			}
 		}
 		if got := l.MemoryBytes() - before; got < made*9/10 || got > made*11/10 {

@@ -65,8 +65,8 @@ func TestPartDurationsMatchTarget(t *testing.T) {
 			}
 			for _, seg := range all {
 				for i, p := range seg.parts {
-					if p.Duration > target || i < len(seg.parts)-1 && p.Duration < target*85/100 {
-						t.Errorf("part %s lasts %v, the part target is %v", p.Name, p.Duration, target)
+					if p.duration > target || i < len(seg.parts)-1 && p.duration < target*85/100 {
+						t.Errorf("part %s lasts %v, the part target is %v", p.name, p.duration, target)
 					}
 				}
 			}
@@ -85,7 +85,7 @@ func TestTrailingAudioJoinsLastPart(t *testing.T) {
 		checkParts(t, last)
 		end := last.parts[len(last.parts)-1]
 		if !slices.ContainsFunc(end.frames, func(f *media.Frame) bool { return f.Track.Kind == media.Video }) {
-			t.Errorf("audio longer by %v: the last part is audio only, of %v", longer, end.Duration)
+			t.Errorf("audio longer by %v: the last part is audio only, of %v", longer, end.duration)
 		}
 		said := time.Duration(0)
 		for _, entry := range s.List().partEntries(last.parts) {
@@ -93,8 +93,8 @@ func TestTrailingAudioJoinsLastPart(t *testing.T) {
 				t.Errorf("audio longer by %v: a part is listed with %v", longer, entry.Duration)
 			}
 		}
-		if said != last.Duration {
-			t.Errorf("audio longer by %v: the last segment is listed with %v, its parts with %v", longer, last.Duration, said)
+		if said != last.duration {
+			t.Errorf("audio longer by %v: the last segment is listed with %v, its parts with %v", longer, last.duration, said)
 		}
 	}
 }
@@ -115,8 +115,8 @@ func TestPartsOfIrregularStreams(t *testing.T) {
 							pictures++
 						}
 					}
-					if p.Duration > s.List().PartTarget && pictures > 1 {
-						t.Errorf("part %s of %d pictures lasts %v", p.Name, pictures, p.Duration)
+					if p.duration > s.List().PartTarget && pictures > 1 {
+						t.Errorf("part %s of %d pictures lasts %v", p.name, pictures, p.duration)
 					}
 				}
 			}
@@ -158,13 +158,13 @@ func TestLongGOPsAreCutAtParts(t *testing.T) {
 								if i == len(seg.parts)-1 && !byTime {
 									least = 0
 								}
-								if p.Duration > target || p.Duration < least {
-									t.Errorf("part %s of %s lasts %v, the part target is %v, cut by time: %v", p.Name, seg.Name, p.Duration,
+								if p.duration > target || p.duration < least {
+									t.Errorf("part %s of %s lasts %v, the part target is %v, cut by time: %v", p.name, seg.name, p.duration,
 										target,
 										byTime)
 								}
 								if least > 0 && (!hasKind(p.frames, media.Video) || withAudio && !hasKind(p.frames, media.Audio)) {
-									t.Errorf("part %s has only one of video and audio", p.Name)
+									t.Errorf("part %s has only one of video and audio", p.name)
 								}
 							}
 						}
@@ -179,12 +179,12 @@ func TestLongGOPsAreCutAtParts(t *testing.T) {
 		all := writeAll(t, s, frames)
 		for _, seg := range all[:len(all)-1] {
 			for _, p := range seg.parts {
-				if target := s.List().PartTarget; p.Duration > target || p.Duration < target*85/100 {
-					t.Errorf("part %s lasts %v, the part target is %v", p.Name, p.Duration, target)
+				if target := s.List().PartTarget; p.duration > target || p.duration < target*85/100 {
+					t.Errorf("part %s lasts %v, the part target is %v", p.name, p.duration, target)
 				}
 			}
-			if seg.sequence > 8 && seg.Duration < 1800*ms { // 2 s, up to the end of a part
-				t.Errorf("segment %s lasts %v", seg.Name, seg.Duration)
+			if seg.sequence > 8 && seg.duration < 1800*ms { // 2 s, up to the end of a part
+				t.Errorf("segment %s lasts %v", seg.name, seg.duration)
 			}
 		}
 		checkSegments(t, all, frames)
@@ -240,7 +240,7 @@ func TestLowFrameRateHasNoParts(t *testing.T) {
 				}
 				if l.PartTarget > 0 {
 					for _, p := range l.newest().parts {
-						if p.Duration > l.PartTarget {
+						if p.duration > l.PartTarget {
 							wrong++
 						}
 					}

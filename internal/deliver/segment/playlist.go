@@ -124,7 +124,7 @@ func (l *List) skippedSegments() int {
 	after := l.openDuration() // from the end of the segment to the end of the playlist
 	cur := l.current()
 	for n := len(cur); n > 0; n-- {
-		if after += cur[n-1].Duration; after > skipBoundaryTargets*l.Target {
+		if after += cur[n-1].duration; after > skipBoundaryTargets*l.Target {
 			return n - 1 // the Skip Boundary is inside this one
 		}
 	}
@@ -135,7 +135,7 @@ func (l *List) skippedSegments() int {
 func (l *List) openDuration() time.Duration {
 	var d time.Duration
 	for _, p := range l.parts {
-		d += p.Duration
+		d += p.duration
 	}
 	return d
 }
@@ -163,7 +163,7 @@ func (l *List) render(f Format, delta bool) (*Playlist, error) {
 	}
 	after := l.openDuration()
 	if open != l.open {
-		after = open.Duration
+		after = open.duration
 	}
 	for i := len(cur) - 1; i >= 0; i-- {
 		s := cur[i]
@@ -173,7 +173,7 @@ func (l *List) render(f Format, delta bool) (*Playlist, error) {
 		if low && after < partsListedTargets*l.Target && !p.Segments[i].Gap && !l.Ended {
 			p.Segments[i].Parts = l.partEntries(s.parts)
 		}
-		after += s.Duration
+		after += s.duration
 		s.listed.Store(true)
 	}
 	if low {
@@ -202,7 +202,7 @@ func (l *List) render(f Format, delta bool) (*Playlist, error) {
 
 // etag identifies the state of l.
 func (l *List) etag(f Format, delta bool) string {
-	b := append([]byte(nil), l.newest().Name...)
+	b := append([]byte(nil), l.newest().name...)
 	if f == FMP4 {
 		b = strconv.AppendInt(append(b, '.'), int64(len(l.parts)), 10)
 		if l.open != nil { // the playlist has its preload hint
@@ -219,17 +219,17 @@ func (l *List) etag(f Format, delta bool) string {
 }
 
 // entry returns the playlist entry of s, which is complete.
-func (s *Segment) entry(f Format) m3u8.Segment {
+func (s *segment) entry(f Format) m3u8.Segment {
 	e := s.head(f)
-	e.URI, e.Duration = s.Name+extTS, s.Duration
+	e.URI, e.Duration = s.name+extTS, s.duration
 	if f == FMP4 {
-		e.URI = s.Name + extPart
+		e.URI = s.name + extPart
 	}
 	return e
 }
 
 // head returns the tags that precede s in a playlist.
-func (s *Segment) head(f Format) m3u8.Segment {
+func (s *segment) head(f Format) m3u8.Segment {
 	e := m3u8.Segment{Discontinuity: s.discontinuity, ProgramDateTime: s.date, Gap: s.trackSet.tracks[f].empty()}
 	if f == FMP4 && s.trackSet.init != nil {
 		e.Map = s.trackSet.initName + extInit
@@ -240,10 +240,10 @@ func (s *Segment) head(f Format) m3u8.Segment {
 // partEntries returns the playlist entries of parts. A part that exceeds the part target, such as a
 // single frame of an encoder that paused or the audio at the end of the stream, is listed with the
 // part target as its duration.
-func (l *List) partEntries(parts []*Part) []m3u8.Part {
+func (l *List) partEntries(parts []*part) []m3u8.Part {
 	list := make([]m3u8.Part, len(parts))
 	for i, p := range parts {
-		list[i] = m3u8.Part{URI: p.Name + extPart, Duration: min(p.Duration, l.PartTarget), Independent: p.independent}
+		list[i] = m3u8.Part{URI: p.name + extPart, Duration: min(p.duration, l.PartTarget), Independent: p.independent}
 	}
 	return list
 }

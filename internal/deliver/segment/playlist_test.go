@@ -53,7 +53,7 @@ func TestPlaylistWindow(t *testing.T) {
 			func(f *media.Frame) { setDiscontinuity(f, uint32(i)) })...)
 	}
 	left := map[string]int{} // index of the frame at which a segment left the playlist
-	var first *Segment
+	var first *segment
 	for i, f := range frames {
 		s.Write(f)
 		l := s.List()
@@ -63,7 +63,7 @@ func TestPlaylistWindow(t *testing.T) {
 		}
 		tsPlaylistText(t, l) // a segment in no rendered playlist is dropped at once
 		if first != nil && cur[0] != first {
-			left[first.Name] = i
+			left[first.name] = i
 		}
 		first = cur[0]
 		if n := len(cur); n > 8 || n < 8 && cur[0].sequence > 0 {
@@ -179,7 +179,7 @@ func TestSegmentsStayAvailable(t *testing.T) {
 		g := &generator{rnd: rand.New(rand.NewPCG(seed, 16)), video: h264, audio: aac}
 		p := programmer{trackWait: 2 * time.Second}
 		s := New(7, Options{Part: 200 * ms})
-		longest, until := map[*Segment]time.Duration{}, map[*Segment]time.Duration{}
+		longest, until := map[*segment]time.Duration{}, map[*segment]time.Duration{}
 		var seen *List
 		var end time.Duration // of the media in complete segments
 		var newest uint64     // sequence number of the last of them
@@ -197,24 +197,24 @@ func TestSegmentsStayAvailable(t *testing.T) {
 				left := time.Duration(0) // when segments left the playlist: one call may complete several
 				for _, seg := range l.segments {
 					if seg.sequence > newest {
-						newest, end = seg.sequence, end+seg.Duration
+						newest, end = seg.sequence, end+seg.duration
 						if left == 0 {
 							left = end
 						}
 					}
 				}
 				now, listed := end+l.openDuration(), l.Duration()+l.openDuration()
-				current := map[*Segment]bool{}
+				current := map[*segment]bool{}
 				for _, seg := range l.current() {
 					current[seg], longest[seg] = true, max(longest[seg], listed)
 				}
 				for seg, d := range longest {
 					if !current[seg] && until[seg] == 0 {
-						until[seg] = left + seg.Duration + d
+						until[seg] = left + seg.duration + d
 					}
-					if until[seg] > now && l.segment(seg.Name) != seg {
-						t.Fatalf("stream %d: segment %s of %v, which a playlist of %v listed, was dropped %v too soon", seed, seg.Name,
-							seg.Duration, d, until[seg]-now)
+					if until[seg] > now && l.segment(seg.name) != seg {
+						t.Fatalf("stream %d: segment %s of %v, which a playlist of %v listed, was dropped %v too soon", seed, seg.name,
+							seg.duration, d, until[seg]-now)
 					}
 				}
 			}

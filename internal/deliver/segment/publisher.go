@@ -41,7 +41,7 @@ func (p *publisher) Ready() <-chan struct{} { return p.ready }
 
 // publish stores l, with the complete parts of the open segment, and wakes the requests that wait
 // for it. open is nil when no segment is open; full means that it has no room for another part.
-func (p *publisher) publish(l *List, open *Segment, full bool) {
+func (p *publisher) publish(l *List, open *segment, full bool) {
 	if open != nil {
 		l.open, l.parts, l.full = open, open.parts[:len(open.parts):len(open.parts)], full
 	}
@@ -59,7 +59,7 @@ func (p *publisher) publish(l *List, open *Segment, full bool) {
 }
 
 // hasPartsOf reports whether l has all complete parts of the open segment.
-func (l *List) hasPartsOf(open *Segment) bool {
+func (l *List) hasPartsOf(open *segment) bool {
 	return l.open == open && len(l.parts) == len(open.parts)
 }
 
@@ -73,10 +73,10 @@ func (l *List) next() *List {
 }
 
 // with returns the list after l with another segment.
-func (l *List) with(s *Segment) *List {
+func (l *List) with(s *segment) *List {
 	n := l.next()
 	n.hadLine, n.segmentAdded = false, make(chan struct{})
-	n.segments = append(append(make([]*Segment, 0, len(l.segments)+1), l.segments...), s)
+	n.segments = append(append(make([]*segment, 0, len(l.segments)+1), l.segments...), s)
 	n.listed, n.frameBytes = n.listed+1, n.frameBytes+s.size
 	return n
 }
@@ -87,13 +87,13 @@ func (l *List) completed() *List {
 	n := l.next()
 	if len(l.parts) > 0 {
 		o := l.open
-		s := &Segment{
-			Name: o.Name, sequence: o.sequence, discontinuitySequence: o.discontinuitySequence, discontinuity: o.discontinuity,
+		s := &segment{
+			name: o.name, sequence: o.sequence, discontinuitySequence: o.discontinuitySequence, discontinuity: o.discontinuity,
 			date: o.date, number: o.number, trackSet: o.trackSet, parts: l.parts,
 		}
 		var frames []*media.Frame
 		for _, p := range l.parts {
-			s.Duration += p.Duration
+			s.duration += p.duration
 			frames = append(frames, p.frames...)
 		}
 		s.setFrames(frames)
@@ -111,9 +111,9 @@ func (l *List) trim(targets, bytes int) {
 	for _, s := range l.current() {
 		s.keep = max(s.keep, listed)
 	}
-	for cur := l.current(); l.listed > minListed && (listed-cur[0].Duration >= window || l.listed > most); cur = cur[1:] {
+	for cur := l.current(); l.listed > minListed && (listed-cur[0].duration >= window || l.listed > most); cur = cur[1:] {
 		cur[0].keep += listed
-		listed -= cur[0].Duration
+		listed -= cur[0].duration
 		l.listed--
 	}
 
@@ -124,18 +124,18 @@ func (l *List) trim(targets, bytes int) {
 		if kept >= renderedTargets*l.Target {
 			s.dropRendered() // rendered again for a late player
 		}
-		kept += s.Duration
+		kept += s.duration
 		l.frameBytes += s.size
 		rendered += s.renderedBytes()
 	}
 	// A segment that was in no playlist that was sent is never requested.
 	for len(l.segments) > l.listed {
 		oldest := l.segments[0]
-		if after := kept - oldest.Duration; oldest.listed.Load() && after < oldest.keep && len(l.segments) <= 3*most &&
+		if after := kept - oldest.duration; oldest.listed.Load() && after < oldest.keep && len(l.segments) <= 3*most &&
 			l.frameBytes+rendered <= bytes {
 			break
 		}
-		kept -= oldest.Duration
+		kept -= oldest.duration
 		l.dropOldest()
 	}
 	for _, s := range l.current() {

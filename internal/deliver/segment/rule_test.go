@@ -17,17 +17,17 @@ func TestRuleAlone(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s, programs := New(7, Options{}), programmer{trackWait: 2 * time.Second}
 			r, b := s.rule, new(buffer)
-			var segs []*Segment // only what formatDurations reads
+			var segs []*segment // only what formatDurations reads
 			start := func(end boundary, f *media.Frame) {
 				switch {
 				case end.index > 0:
 					r.endSegment(end.length)
-					segs[len(segs)-1].Duration, r.period.fixed = end.length, true
+					segs[len(segs)-1].duration, r.period.fixed = end.length, true
 				case r.open:
 					segs = segs[:len(segs)-1]
 				}
 				r.startAt(f, end.at, end.discontinuous)
-				segs, b.frames, b.points = append(segs, &Segment{discontinuity: end.discontinuous}), nil, nil
+				segs, b.frames, b.points = append(segs, &segment{discontinuity: end.discontinuous}), nil, nil
 			}
 			add := func(f *media.Frame) {
 				r.add(f)
@@ -70,7 +70,7 @@ func TestRuleAlone(t *testing.T) {
 					}
 				}
 			}
-			segs[len(segs)-1].Duration = r.openDuration()
+			segs[len(segs)-1].duration = r.openDuration()
 			if got := formatDurations(segs); got != tt.want {
 				t.Errorf("segments %s, want %s", got, tt.want)
 			}

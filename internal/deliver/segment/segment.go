@@ -93,10 +93,10 @@ func newTrackSet(video, audio *media.Track) *trackSet {
 	return l
 }
 
-// A Segment is a complete piece of the stream.
-type Segment struct {
-	Name     string // unique over stream sessions and restarts
-	Duration time.Duration
+// A segment is a piece of the stream. It gets its frames when it is complete.
+type segment struct {
+	name     string // unique over stream sessions and restarts
+	duration time.Duration
 
 	sequence              uint64    // media sequence number
 	discontinuitySequence uint64    // discontinuity sequence number
@@ -106,7 +106,7 @@ type Segment struct {
 
 	trackSet *trackSet // set with the first part
 	frames   []*media.Frame
-	parts    []*Part
+	parts    []*part
 	totals   byteTotals
 	size     int         // approximate memory of the frames
 	listed   atomic.Bool // a playlist with it has been rendered
@@ -118,23 +118,23 @@ type Segment struct {
 	rendered [formats]lazyBytes
 }
 
-// A Part is a partial segment. It is complete before the rest of its segment exists.
-type Part struct {
-	Name     string
-	Duration time.Duration
+// A part is a partial segment. It is complete before the rest of its segment exists.
+type part struct {
+	name     string
+	duration time.Duration
 
-	segment     *Segment
+	segment     *segment
 	independent bool // a decoder can start with it
 	number      uint32
 	frames      []*media.Frame
 	ends        []fmp4.TrackEnd
 	totals      byteTotals
 
-	data lazyBytes // as fragmented MP4
+	rendered lazyBytes // as fragmented MP4
 }
 
 // setFrames sets the frames of s.
-func (s *Segment) setFrames(frames []*media.Frame) {
+func (s *segment) setFrames(frames []*media.Frame) {
 	s.frames = frames
 	for _, f := range frames {
 		s.totals.add(f)
@@ -143,7 +143,7 @@ func (s *Segment) setFrames(frames []*media.Frame) {
 }
 
 // partName returns the name of a part of s by its index.
-func (s *Segment) partName(index int) string { return s.Name + "." + strconv.Itoa(index) }
+func (s *segment) partName(index int) string { return s.name + "." + strconv.Itoa(index) }
 
 // byteTotals count the bytes of a segment or part: of its video and of its audio.
 type byteTotals struct {
@@ -179,7 +179,7 @@ const (
 )
 
 // estimate returns the approximate size of s in format f, whether it is rendered or not.
-func (s *Segment) estimate(f Format) (n int) {
+func (s *segment) estimate(f Format) (n int) {
 	t, l := s.trackSet.tracks[f], &s.totals.rendered[f]
 	if t.video != nil {
 		n += l[0]
@@ -193,10 +193,10 @@ func (s *Segment) estimate(f Format) (n int) {
 	return n
 }
 
-// Data returns the segment in format f; nil when the format carries none of its tracks. It is
+// data returns the segment in format f; nil when the format carries none of its tracks. It is
 // rendered on the first call: most segments of a stream without viewers are never requested.
 // Shared: do not modify.
-func (s *Segment) Data(f Format) []byte {
+func (s *segment) data(f Format) []byte {
 	t := s.trackSet.tracks[f]
 	if t.empty() {
 		return nil
@@ -212,7 +212,7 @@ func (s *Segment) Data(f Format) []byte {
 
 // joinParts returns the concatenated parts. From then on the parts are slices of the result, so the
 // memory is held once.
-func (s *Segment) joinParts() []byte {
+func (s *segment) joinParts() []byte {
 	n := 0
 	for _, p := range s.parts {
 		n += p.totals.rendered[FMP4][0] + p.totals.rendered[FMP4][1] + fragmentOverhead + sampleOverhead*len(p.frames)
@@ -220,7 +220,7 @@ func (s *Segment) joinParts() []byte {
 	b := make([]byte, 0, n)
 	ends := make([]int, len(s.parts))
 	for i, p := range s.parts {
-		if data := p.data.cached(); data != nil {
+		if data := p.rendered.cached(); data != nil {
 			b = append(b, data...)
 		} else {
 			b = p.append(b)
@@ -229,43 +229,43 @@ func (s *Segment) joinParts() []byte {
 	}
 	from := 0
 	for i, p := range s.parts {
-		p.data.set(b[from:ends[i]:ends[i]])
+		p.rendered.set(b[from:ends[i]:ends[i]])
 		from = ends[i]
 	}
 	return b
 }
 
 // dropRendered drops the rendered bytes of s, which can be rendered again.
-func (s *Segment) dropRendered() {
+func (s *segment) dropRendered() {
 	for f := range s.rendered {
 		s.rendered[f].drop()
 	}
 	for _, p := range s.parts {
-		p.data.drop()
+		p.rendered.drop()
 	}
 }
 
 // renderedBytes returns the number of rendered bytes of s. The parts of a whole rendered segment
 // are slices of it and do not count.
-func (s *Segment) renderedBytes() int {
+func (s *segment) renderedBytes() int {
 	n := s.rendered[TS].size()
 	if whole := s.rendered[FMP4].size(); whole > 0 {
 		return n + whole
 	}
 	for _, p := range s.parts {
-		n += p.data.size()
+		n += p.rendered.size()
 	}
 	return n
 }
 
-// Data returns the part as fragmented MP4; empty when that carries none of its tracks. Shared: do
+// data returns the part as fragmented MP4; empty when that carries none of its tracks. Shared: do
 // not modify.
-func (p *Part) Data() []byte {
-	return p.data.get(func() []byte { return p.append(nil) })
+func (p *part) data() []byte {
+	return p.rendered.get(func() []byte { return p.append(nil) })
 }
 
 // append appends p as fragmented MP4.
-func (p *Part) append(dst []byte) []byte {
+func (p *part) append(dst []byte) []byte {
 	t, frames := p.segment.trackSet.tracks[FMP4], p.frames
 	for i, f := range frames {
 		if t.contains(f) {

@@ -17,30 +17,30 @@ func TestSegmentData(t *testing.T) {
 			t.Errorf("%d bytes were rendered before the first request", len(b))
 		}
 	}
-	b := s.Data(TS)
+	b := s.data(TS)
 	if len(b) == 0 || len(b)%188 != 0 || b[0] != 0x47 {
 		t.Fatalf("%d bytes are no transport stream", len(b))
 	}
 	if e := s.estimate(TS); e < len(b)*95/100 || e > len(b)*105/100 {
 		t.Errorf("estimated %d bytes of MPEG-TS, there are %d", e, len(b))
 	}
-	early := slices.Clone(s.parts[3].Data()) // before the whole segment
-	whole := s.Data(FMP4)
+	early := slices.Clone(s.parts[3].data()) // before the whole segment
+	whole := s.data(FMP4)
 	var joined []byte
 	for _, p := range s.parts {
-		joined = append(joined, p.Data()...)
+		joined = append(joined, p.data()...)
 	}
-	if !bytes.Equal(whole, joined) || !bytes.Equal(early, s.parts[3].Data()) {
+	if !bytes.Equal(whole, joined) || !bytes.Equal(early, s.parts[3].data()) {
 		t.Error("the segment is not the concatenation of its parts")
 	}
-	if &s.parts[0].Data()[0] != &whole[0] {
+	if &s.parts[0].data()[0] != &whole[0] {
 		t.Error("parts and segment use separate memory")
 	}
 	if e := s.estimate(FMP4); e < len(whole)*95/100 || e > len(whole)*105/100 {
 		t.Errorf("estimated %d bytes of fragmented MP4, there are %d", e, len(whole))
 	}
 	s.dropRendered()
-	if again := s.Data(FMP4); !bytes.Equal(again, whole) {
+	if again := s.data(FMP4); !bytes.Equal(again, whole) {
 		t.Error("rendered again, the segment differs")
 	}
 	if v, a := s.totals.split(1000); v+a != 1000 || v < 900 || a < 20 {

@@ -64,7 +64,7 @@ func (s *Segmenter) Successor(epoch uint64) *Segmenter {
 	n.nextSequence, n.discontinuitySequence = newest.sequence+1, newest.discontinuitySequence
 	n.continues = true
 	for _, old := range last.current() { // their target may be another
-		n.minTarget = max(n.minTarget, old.Duration.Round(time.Second))
+		n.minTarget = max(n.minTarget, old.duration.Round(time.Second))
 	}
 	if epoch == s.epoch {
 		n.minStart = s.start + minSpacing

@@ -28,7 +28,7 @@ func TestSuccessorContinuesPlaylist(t *testing.T) {
 		t.Errorf("playlist of %s, want %s", got, want)
 	}
 	if l.Target != 4*time.Second || l.current()[3].sequence != 13 || l.current()[3].discontinuitySequence != 11 ||
-		l.current()[3].Name != "20-0" {
+		l.current()[3].name != "20-0" {
 		t.Errorf("target %v, first new segment %+v", l.Target, l.current()[3])
 	}
 	select {
@@ -75,10 +75,10 @@ func TestSuccessorAfterPanic(t *testing.T) {
 	checkPlaylist(t, l)
 	names := map[string]bool{}
 	for i, seg := range l.current() {
-		if names[seg.Name] || seg.sequence != 7+uint64(i) {
-			t.Errorf("segment %s has number %d:\n%s", seg.Name, seg.sequence, tsPlaylistText(t, l))
+		if names[seg.name] || seg.sequence != 7+uint64(i) {
+			t.Errorf("segment %s has number %d:\n%s", seg.name, seg.sequence, tsPlaylistText(t, l))
 		}
-		names[seg.Name] = true
+		names[seg.name] = true
 	}
 	if got := formatDurations(l.current()); !strings.HasPrefix(got, "2 2 |") || strings.Count(got, "|") != 1 {
 		t.Errorf("segments %s", got)
@@ -122,7 +122,7 @@ func TestSegmenterFromStateIsIdentical(t *testing.T) {
 		}
 	}})
 	var late []*Segmenter
-	all := func(s *Segmenter, seen []*Segment) []*Segment {
+	all := func(s *Segmenter, seen []*segment) []*segment {
 		for _, seg := range s.List().segments {
 			if len(seen) == 0 || seg.sequence > seen[len(seen)-1].sequence {
 				seen = append(seen, seg)
@@ -130,8 +130,8 @@ func TestSegmenterFromStateIsIdentical(t *testing.T) {
 		}
 		return seen
 	}
-	var want []*Segment
-	var got [][]*Segment
+	var want []*segment
+	var got [][]*segment
 	for _, f := range frames {
 		first.Write(f)
 		first.Flush()
@@ -157,18 +157,18 @@ func TestSegmenterFromStateIsIdentical(t *testing.T) {
 		same := want[len(want)-len(segs):]
 		for i, s := range segs {
 			w := same[i]
-			if s.Name != w.Name || s.sequence != w.sequence || s.discontinuitySequence != w.discontinuitySequence ||
-				s.discontinuity != w.discontinuity || s.Duration != w.Duration || !s.date.Equal(w.date) ||
+			if s.name != w.name || s.sequence != w.sequence || s.discontinuitySequence != w.discontinuitySequence ||
+				s.discontinuity != w.discontinuity || s.duration != w.duration || !s.date.Equal(w.date) ||
 				s.trackSet.initName != w.trackSet.initName {
 				t.Fatalf("segmenter %d from a state: %+v, want %+v", n, s, w)
 			}
-			if !bytes.Equal(s.Data(TS), w.Data(TS)) || !bytes.Equal(s.Data(FMP4), w.Data(FMP4)) || len(s.parts) != len(w.parts) {
-				t.Fatalf("segmenter %d from a state: %s has other bytes", n, s.Name)
+			if !bytes.Equal(s.data(TS), w.data(TS)) || !bytes.Equal(s.data(FMP4), w.data(FMP4)) || len(s.parts) != len(w.parts) {
+				t.Fatalf("segmenter %d from a state: %s has other bytes", n, s.name)
 			}
 			for j, p := range s.parts {
-				if q := w.parts[j]; p.Name != q.Name || p.Duration != q.Duration || p.independent != q.independent ||
-					!bytes.Equal(p.Data(), q.Data()) {
-					t.Fatalf("segmenter %d from a state: part %s differs", n, p.Name)
+				if q := w.parts[j]; p.name != q.name || p.duration != q.duration || p.independent != q.independent ||
+					!bytes.Equal(p.data(), q.data()) {
+					t.Fatalf("segmenter %d from a state: part %s differs", n, p.name)
 				}
 			}
 		}
