@@ -129,28 +129,25 @@ func (m *Media) Encode() (playlist []byte, uriEnds []int, err error) {
 	if err := m.check(); err != nil {
 		return nil, nil, err
 	}
-	b := appendHeader(m.version(), m.Independent)
-	b = fmt.Appendf(b, "#EXT-X-TARGETDURATION:%d\n", m.TargetDuration/time.Second)
+	e := encoder{buf: appendHeader(m.version(), m.Independent)}
+	e.numeric("#EXT-X-TARGETDURATION:", uint64(m.TargetDuration/time.Second))
 	if m.PartTarget > 0 {
-		b = append(b, "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK="...)
-		b = appendSeconds(b, m.PartHoldBack)
+		e.text("#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=")
+		e.seconds(m.PartHoldBack)
 		if m.SkipUntil > 0 {
-			b = append(b, ",CAN-SKIP-UNTIL="...)
-			b = appendSeconds(b, m.SkipUntil)
+			e.text(",CAN-SKIP-UNTIL=")
+			e.seconds(m.SkipUntil)
 		}
-		b = append(b, "\n#EXT-X-PART-INF:PART-TARGET="...)
-		b = appendSeconds(b, m.PartTarget)
-		b = append(b, '\n')
+		e.text("\n#EXT-X-PART-INF:PART-TARGET=")
+		e.seconds(m.PartTarget)
+		e.text("\n")
 	}
-	b = append(b, "#EXT-X-MEDIA-SEQUENCE:"...)
-	b = append(strconv.AppendUint(b, m.MediaSequence, 10), '\n')
+	e.numeric("#EXT-X-MEDIA-SEQUENCE:", m.MediaSequence)
 	if m.DiscontinuitySequence > 0 {
-		b = append(b, "#EXT-X-DISCONTINUITY-SEQUENCE:"...)
-		b = append(strconv.AppendUint(b, m.DiscontinuitySequence, 10), '\n')
+		e.numeric("#EXT-X-DISCONTINUITY-SEQUENCE:", m.DiscontinuitySequence)
 	}
-	e := encoder{buf: b}
 	if m.SkippedSegments > 0 {
-		e.buf = fmt.Appendf(e.buf, "#EXT-X-SKIP:SKIPPED-SEGMENTS=%d\n", m.SkippedSegments)
+		e.numeric("#EXT-X-SKIP:SKIPPED-SEGMENTS=", uint64(m.SkippedSegments))
 		e.initial = m.Segments[m.SkippedSegments-1].Map
 	}
 	for i := m.SkippedSegments; i < len(m.Segments); i++ {
@@ -254,8 +251,17 @@ type encoder struct {
 	initial string // current initialization section
 }
 
-func (e *encoder) text(s string)           { e.buf = append(e.buf, s...) }
-func (e *encoder) seconds(d time.Duration) { e.buf = appendSeconds(e.buf, d) }
+func (e *encoder) text(s string) { e.buf = append(e.buf, s...) }
+
+// seconds appends d in seconds, to the nearest 10 us.
+func (e *encoder) seconds(d time.Duration) {
+	e.buf = strconv.AppendFloat(e.buf, d.Seconds(), 'f', 5, 64)
+}
+
+// numeric appends a tag with a number.
+func (e *encoder) numeric(tag string, n uint64) {
+	e.buf = append(strconv.AppendUint(append(e.buf, tag...), n, 10), '\n')
+}
 
 // uri appends a URI and the text after it.
 func (e *encoder) uri(uri, after string) {
@@ -294,11 +300,6 @@ func (e *encoder) parts(parts []Part) {
 		}
 		e.uri(parts[i].URI, after)
 	}
-}
-
-// appendSeconds appends d in seconds, to the nearest 10 us.
-func appendSeconds(b []byte, d time.Duration) []byte {
-	return strconv.AppendFloat(b, d.Seconds(), 'f', 5, 64)
 }
 
 func appendHeader(version int, independent bool) []byte {
