@@ -39,8 +39,8 @@ const (
 )
 
 // A rule decides where segments and parts end, by the times, kinds and random access points of
-// frames. It does no I/O and allocates nothing, and it changes no frame: it is a value, and a copy
-// of it makes the same decisions about the same frames.
+// frames. It does no I/O, allocates only to set the part target, and changes no frame: it is a
+// value, and a copy of it makes the same decisions about the same frames.
 type rule struct {
 	opt Options
 	state
