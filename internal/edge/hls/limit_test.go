@@ -238,6 +238,7 @@ func TestEndSessions(t *testing.T) {
 		c.status(limited, viewerAddr(2))
 		_, session, _ := strings.Cut(inUse, "?")
 		held := c.getAsync("/live/movie/index.m3u8?" + session + "&_HLS_msn=102")
+		synctest.Wait() // the requests so far have parts made: the hint is for one that no frame completes yet
 		_, hint, _ := strings.Cut(c.get("/live/movie/index.m3u8?"+session), `PRELOAD-HINT:TYPE=PART,URI="`)
 		hint, _, _ = strings.Cut(hint, `"`)
 		part := c.getAsync("/live/movie/" + hint)
