@@ -49,6 +49,23 @@ func (p *Preamble) Append(dst []Tag, f *media.Frame, program *media.Program) []T
 	return dst
 }
 
+// AppendChanges is Append, but appends nothing at the start. It is for frames that many viewers share:
+// each gets the messages of its start from Dialect.Preamble.
+func (p *Preamble) AppendChanges(dst []Tag, f *media.Frame, program *media.Program) []Tag {
+	n, started := len(dst), p.started
+	if dst = p.Append(dst, f, program); !started {
+		return dst[:n]
+	}
+	return dst
+}
+
+// Preamble returns the messages that must precede f for a viewer that starts with it, as
+// Preamble.Append does.
+func (d Dialect) Preamble(f *media.Frame, program *media.Program) []Tag {
+	p := Preamble{Dialect: d}
+	return p.Append(nil, f, program)
+}
+
 // setTrack makes t the current track of its kind and ID, and appends the messages that must precede
 // its frames.
 func (p *Preamble) setTrack(dst []Tag, t *media.Track) []Tag {

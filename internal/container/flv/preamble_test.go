@@ -1,6 +1,7 @@
 package flv
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 
@@ -15,8 +16,8 @@ func TestPreamble(t *testing.T) {
 	data := &media.Track{Kind: media.Data, Codec: media.ScriptData}
 	program := media.NewProgram(v1, a)
 
-	var p Preamble
-	for _, step := range []struct {
+	var p, shared Preamble
+	for i, step := range []struct {
 		name string
 		f    *media.Frame
 		want []uint8 // message types before f
@@ -30,6 +31,13 @@ func TestPreamble(t *testing.T) {
 		{"new metadata only", &media.Frame{Track: a}, []uint8{TypeScriptData}},
 	} {
 		got := p.Append(nil, step.f, program)
+		want := got // viewers that share the first frame have the messages before it already
+		if i == 0 {
+			want = got[:0]
+		}
+		if changes := shared.AppendChanges(nil, step.f, program); !reflect.DeepEqual(changes, want) {
+			t.Errorf("%s: changes %v, want %v", step.name, changes, want)
+		}
 		var types []uint8
 		for _, m := range got {
 			types = append(types, m.Type)

@@ -78,7 +78,6 @@ type encoder struct {
 	format
 	declared media.Kinds // by the file header
 	pre      flv.Preamble
-	primed   bool
 	tags     []flv.Tag
 }
 
@@ -96,8 +95,7 @@ func (e *encoder) ResumeHeader(f *media.Frame, program *media.Program) []byte {
 }
 
 func (e *encoder) preamble(f *media.Frame, program *media.Program) []byte {
-	pre := flv.Preamble{Dialect: e.dialect}
-	return appendTags(nil, pre.Append(nil, f, program))
+	return appendTags(nil, e.dialect.Preamble(f, program))
 }
 
 var errNewTrack = domain.Errorf(domain.Unavailable, "new track is not in the FLV file header")
@@ -112,12 +110,9 @@ func (e *encoder) AppendFrames(parts [][]byte, frames []*media.Frame, program *m
 		if !e.declares(f.Track) {
 			return parts, errNewTrack
 		}
-		if !e.pre.Ready(f) {
-			e.tags = e.pre.Append(e.tags[:0], f, program)
-			if e.primed { // viewers that start here have it from StartHeader
-				parts = append(parts, appendTags(nil, e.tags))
-			}
-			e.primed = true
+		// viewers that start here have the first ones from StartHeader
+		if e.tags = e.pre.AppendChanges(e.tags[:0], f, program); len(e.tags) > 0 {
+			parts = append(parts, appendTags(nil, e.tags))
 		}
 		parts = append(parts, e.dialect.EncodeTag(f)...)
 	}

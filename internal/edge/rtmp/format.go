@@ -75,15 +75,13 @@ func (f format) AllTracks() bool { return f.dialect.Multitrack }
 // An encoder encodes a stream as RTMP chunks.
 type encoder struct {
 	format
-	pre    flv.Preamble
-	primed bool
-	tags   []flv.Tag
+	pre  flv.Preamble
+	tags []flv.Tag
 }
 
 // StartHeader implements fanout.Encoder. It returns onMetaData and the sequence headers.
 func (e *encoder) StartHeader(f *media.Frame, program *media.Program) []byte {
-	pre := flv.Preamble{Dialect: e.dialect}
-	return slices.Concat(e.appendTags(nil, pre.Append(nil, f, program))...)
+	return slices.Concat(e.appendTags(nil, e.dialect.Preamble(f, program))...)
 }
 
 // ResumeHeader implements fanout.Encoder.
@@ -98,11 +96,9 @@ func (e *encoder) AppendFrames(parts [][]byte, frames []*media.Frame, program *m
 			if err := e.check(f.Track); err != nil {
 				return parts, err
 			}
-			e.tags = e.pre.Append(e.tags[:0], f, program)
-			if e.primed { // players that start here have it from StartHeader
-				parts = e.appendTags(parts, e.tags)
-			}
-			e.primed = true
+			// players that start here have the first ones from StartHeader
+			e.tags = e.pre.AppendChanges(e.tags[:0], f, program)
+			parts = e.appendTags(parts, e.tags)
 		}
 		head, payload := e.dialect.TagBody(f)
 		h := rtmp.Header{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f), StreamID: e.streamID}
