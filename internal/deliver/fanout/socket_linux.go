@@ -10,7 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -344,34 +343,11 @@ func (d *sender) sendOne(fd int, p []byte) (int, error) {
 	return d.send(fd, d.one[:])
 }
 
-// send sends parts without blocking and returns how many bytes were sent. It uses raw system calls:
-// they never block, and the scheduler hand-off around blocking ones would cost as much as the call.
+// send sends parts, as many bytes as the kernel accepts at once, and returns how many.
 func (d *sender) send(fd int, parts [][]byte) (int, error) {
-	const flags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
-	for i, p := range parts {
-		d.iov[i].Base = unsafe.SliceData(p)
-		d.iov[i].SetLen(len(p))
+	n, err := netx.SendNow(fd, parts, d.iov[:])
+	if errors.Is(err, unix.EAGAIN) {
+		err = nil
 	}
-	defer clear(d.iov[:len(parts)])
-	for {
-		var n uintptr
-		var errno unix.Errno
-		if len(parts) == 1 {
-			n, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(d.iov[0].Base)),
-				uintptr(len(parts[0])), flags, 0, 0)
-		} else {
-			msg := unix.Msghdr{Iov: &d.iov[0]}
-			msg.SetIovlen(len(parts))
-			n, _, errno = unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), flags)
-		}
-		switch errno {
-		case 0:
-			return int(n), nil
-		case unix.EINTR:
-		case unix.EAGAIN:
-			return 0, nil
-		default:
-			return 0, os.NewSyscallError("send", errno)
-		}
-	}
+	return n, err
 }

@@ -33,6 +33,39 @@ func ReadNow(fd int, p []byte) (int, error) {
 	}
 }
 
+// SendNow sends parts, as many bytes as the kernel accepts at once, and returns how many. The error is
+// unix.EAGAIN if it accepts none. iov is memory for the call, with room for each of the parts.
+func SendNow(fd int, parts [][]byte, iov []unix.Iovec) (int, error) {
+	const flags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
+	iov = iov[:len(parts)]
+	for i, p := range parts {
+		iov[i].Base = unsafe.SliceData(p)
+		iov[i].SetLen(len(p))
+	}
+	defer clear(iov)
+	for {
+		var n uintptr
+		var errno unix.Errno
+		if len(parts) == 1 {
+			n, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(iov[0].Base)),
+				uintptr(len(parts[0])), flags, 0, 0)
+		} else {
+			msg := unix.Msghdr{Iov: unsafe.SliceData(iov)}
+			msg.SetIovlen(len(iov))
+			n, _, errno = unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), flags)
+		}
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return 0, errno
+		default:
+			return 0, os.NewSyscallError("send", errno)
+		}
+	}
+}
+
 // QueuedNow returns how many bytes the kernel holds for a TCP descriptor that the peer has not
 // acknowledged.
 func QueuedNow(fd int) (int, error) {

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -35,8 +34,6 @@ type socket struct {
 
 	out         [2][]byte // head and body that are unsent
 	sent        int
-	iov         [2]unix.Iovec
-	msg         unix.Msghdr
 	lastSent    int       // value of sent at the last wait
 	queued      int       // bytes that the kernel held then
 	deadlineSet bool      // a write deadline is set
@@ -206,12 +203,11 @@ func (s *socket) sendRaw(head, body []byte) (int, error) {
 
 func (s *socket) trySend(fd uintptr) (done bool) {
 	for len(s.out[0])+len(s.out[1]) > 0 {
-		n, errno := s.sendOnce(fd)
-		switch errno {
-		case 0:
+		n, err := s.sendOnce(fd)
+		switch {
+		case err == nil:
 			s.advance(n)
-		case unix.EINTR:
-		case unix.EAGAIN:
+		case errors.Is(err, unix.EAGAIN):
 			if s.sent > s.lastSent { // otherwise the wake-up was spurious
 				s.lastSent, s.deadlineSet = s.sent, true
 				s.queued = netx.Queued(s.tcp)
@@ -219,7 +215,7 @@ func (s *socket) trySend(fd uintptr) (done bool) {
 			}
 			return false
 		default:
-			s.err = os.NewSyscallError("send", errno)
+			s.err = err
 			return true
 		}
 	}
@@ -246,24 +242,13 @@ func (s *socket) progressed() bool {
 }
 
 // sendOnce sends by one system call.
-func (s *socket) sendOnce(fd uintptr) (int, unix.Errno) {
-	const flags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
-	head, body := s.out[0], s.out[1][:min(len(s.out[1]), maxSend)]
-	var n uintptr
-	var errno unix.Errno
-	if len(head) == 0 {
-		n, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(body))),
-			uintptr(len(body)), flags, 0, 0)
-	} else {
-		s.iov[0].Base, s.iov[1].Base = unsafe.SliceData(head), unsafe.SliceData(body)
-		s.iov[0].SetLen(len(head))
-		s.iov[1].SetLen(len(body))
-		s.msg.Iov = &s.iov[0]
-		s.msg.SetIovlen(len(s.iov))
-		n, _, errno = unix.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&s.msg)), flags)
-		s.iov = [2]unix.Iovec{}
+func (s *socket) sendOnce(fd uintptr) (int, error) {
+	parts, iov := s.out, [len(s.out)]unix.Iovec{}
+	parts[1] = parts[1][:min(len(parts[1]), maxSend)]
+	if len(parts[0]) == 0 {
+		return netx.SendNow(int(fd), parts[1:], iov[:])
 	}
-	return int(n), errno
+	return netx.SendNow(int(fd), parts[:], iov[:])
 }
 
 // advance records that n more bytes were written.
