@@ -320,11 +320,15 @@ var (
 
 // receive is p.Receive, but a panic ends only this viewer.
 func (f *Broadcaster) receive(p Protocol, b []byte) (reply []byte, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			f.opt.Log.Error("panic", "panic", r, "proto", f.proto, "stack", string(debug.Stack()))
-			err = errPanic
-		}
-	}()
+	defer f.recoverTo(&err, slog.String("proto", f.proto))
 	return p.Receive(b)
+}
+
+// recoverTo turns a panic into errPanic, and logs it with attr. It must be deferred.
+func (f *Broadcaster) recoverTo(err *error, attr slog.Attr) {
+	if r := recover(); r != nil {
+		f.opt.Log.LogAttrs(context.Background(), slog.LevelError, "panic", slog.Any("panic", r), attr,
+			slog.String("stack", string(debug.Stack())))
+		*err = errPanic
+	}
 }

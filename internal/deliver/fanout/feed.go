@@ -2,8 +2,8 @@ package fanout
 
 import (
 	"context"
+	"log/slog"
 	"math"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -95,12 +95,7 @@ func (fd *feed) run(ctx context.Context, gops int) {
 
 // readSafely is read, but a panic ends only this feed and its viewers.
 func (fd *feed) readSafely(ctx context.Context, gops int) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			fd.broadcaster.opt.Log.Error("panic", "panic", r, "stream", fd.name.String(), "stack", string(debug.Stack()))
-			err = errPanic
-		}
-	}()
+	defer fd.broadcaster.recoverTo(&err, slog.String("stream", fd.name.String()))
 	return fd.read(ctx, gops)
 }
 

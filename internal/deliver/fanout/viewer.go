@@ -2,7 +2,7 @@ package fanout
 
 import (
 	"cmp"
-	"runtime/debug"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -198,13 +198,11 @@ func (v *viewer) refill() {
 	}
 }
 
-// closeMessage is Protocol.Close, but a panic ends only this viewer. The caller holds mu.
+// closeMessage is Protocol.Close, but a panic ends only this viewer, without a message. The caller
+// holds mu.
 func (v *viewer) closeMessage() []byte {
-	defer func() {
-		if r := recover(); r != nil {
-			v.feed.broadcaster.opt.Log.Error("panic", "panic", r, "stream", v.Name.String(), "stack", string(debug.Stack()))
-		}
-	}()
+	var panicked error
+	defer v.feed.broadcaster.recoverTo(&panicked, slog.String("stream", v.Name.String()))
 	return v.Close(v.closeReason)
 }
 
