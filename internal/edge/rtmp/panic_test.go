@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
-	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,14 +13,6 @@ import (
 	"livego/internal/proto/rtmp"
 	"livego/internal/stream"
 )
-
-// openAuthorizer lets everybody publish and play the room that they name.
-type openAuthorizer struct{ domain.ViewerLimiter }
-
-func (openAuthorizer) Authorize(_ context.Context, r domain.AuthRequest) (domain.Grant, error) {
-	name, err := domain.ParseName(r.App, r.Name)
-	return domain.Grant{Name: name}, err
-}
 
 // panicHandler panics in the demuxer, which logs what it skips. It keeps other log lines.
 type panicHandler struct{ slog.Handler }
@@ -44,35 +34,17 @@ func (h panicHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 func TestDemuxerPanicEndsOnlyItsPublisher(t *testing.T) {
 	var log bytes.Buffer // read after the server has stopped
 	hub := stream.NewHub(stream.Options{Hold: time.Minute, TrackWait: 1})
-	s := New(hub, openAuthorizer{}, Options{ReadTimeout: time.Minute,
-		Conn: rtmp.Options{MaxMessage: 1 << 20, LingerTimeout: time.Millisecond},
-		Log:  slog.New(panicHandler{slog.NewTextHandler(&log, nil)})})
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := s.Serve(ctx, ln); err != nil {
-			t.Error(err)
-		}
-	})
-	defer serving.Wait()
-	defer stop()
+	addr, stop := startServer(t, hub, panicHandler{slog.NewTextHandler(&log, nil)},
+		func(r domain.AuthRequest) (domain.Grant, error) {
+			name, err := domain.ParseName(r.App, r.Name)
+			return domain.Grant{Name: name}, err
+		})
 	events, _, stopEvents := hub.Observe(16, false)
 	defer stopEvents()
 
 	publish := func(room string) *rtmp.ClientConn {
 		t.Helper()
-		nc, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := rtmp.NewClientConn(nc, rtmp.Options{MaxMessage: 1 << 20, LingerTimeout: time.Millisecond})
-		if err := c.Connect(t.Context(), "live", "rtmp://localhost/live"); err != nil {
-			t.Fatal(err)
-		}
+		c := connect(t, addr)
 		if err := c.Publish(t.Context(), room); err != nil {
 			t.Fatal(err)
 		}
@@ -96,10 +68,8 @@ func TestDemuxerPanicEndsOnlyItsPublisher(t *testing.T) {
 		}
 	}
 	healthy := publish("healthy")
-	defer healthy.Close()
 	await("healthy", stream.Started)
 	hostile := publish("hostile")
-	defer hostile.Close()
 	await("hostile", stream.Started)
 	mp3 := []byte{0x2f, 0xff, 0xfb, 0x90, 0x00}
 	send(hostile, mp3...)
@@ -108,8 +78,7 @@ func TestDemuxerPanicEndsOnlyItsPublisher(t *testing.T) {
 	for err := error(nil); err == nil; { // until the server closes the connection
 		_, err = hostile.ReadMessage()
 	}
-	back := publish("hostile")
-	defer back.Close()
+	publish("hostile")
 	await("hostile", stream.Resumed)
 	before, _ := hub.Info(domain.Name{App: "live", Room: "healthy"})
 	send(healthy, mp3...)
@@ -121,8 +90,6 @@ func TestDemuxerPanicEndsOnlyItsPublisher(t *testing.T) {
 		t.Errorf("the other stream: %+v", before)
 	}
 	stop()
-	back.Close()
-	serving.Wait()
 	if n := strings.Count(log.String(), "demuxing fails"); n != 1 {
 		t.Errorf("the log has the panic %d times:\n%s", n, log.String())
 	}
