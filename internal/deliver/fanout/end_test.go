@@ -11,6 +11,7 @@ import (
 )
 
 func TestKickedViewer(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
 		r := newHarness(t, Options{})
 		r.frame("k", true)

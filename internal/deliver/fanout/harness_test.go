@@ -193,18 +193,22 @@ func newHarnessTLS(t *testing.T, loops int, config *tls.Config, o Options) *harn
 	return r
 }
 
-// overTransports runs test for each transport.
+// overTransports runs test for each transport, all at a time: some tests wait most of their time.
 func overTransports(t *testing.T, test func(t *testing.T, newHarness func(*testing.T, Options) *harness)) {
 	secure := testTLS(t)
+	var running sync.WaitGroup
+	defer running.Wait()
 	for _, tt := range []struct {
 		name  string
 		loops int
 		tls   *tls.Config
 	}{{"loops", 2, nil}, {"TLS in loops", 2, secure}, {"goroutines", 0, nil}, {"TLS in goroutines", 0, secure}} {
-		t.Run(tt.name, func(t *testing.T) {
-			test(t, func(t *testing.T, o Options) *harness {
-				t.Helper()
-				return newHarnessTLS(t, tt.loops, tt.tls, o)
+		running.Go(func() {
+			t.Run(tt.name, func(t *testing.T) {
+				test(t, func(t *testing.T, o Options) *harness {
+					t.Helper()
+					return newHarnessTLS(t, tt.loops, tt.tls, o)
+				})
 			})
 		})
 	}

@@ -44,6 +44,7 @@ func TestRepliesAreSentBetweenNodes(t *testing.T) {
 // TestFloodingViewerIsDisconnected has a viewer that sends requests and reads no replies: their
 // memory is bounded, and it does not delay another viewer.
 func TestFloodingViewerIsDisconnected(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
 		r := newHarness(t, Options{WriteTimeout: time.Second})
 		r.frame("k", true)

@@ -54,6 +54,7 @@ func TestEncoderBurstMakesNoViewerLate(t *testing.T) {
 }
 
 func TestSlowViewerSkipsToKeyframe(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
 		r := newHarness(t, Options{MaxLatency: time.Second})
 		r.frame("k", true)
@@ -104,6 +105,7 @@ func TestSlowViewerSkipsToKeyframe(t *testing.T) {
 // TestSkippingViewerKeepsNoNodes has a viewer that reads nothing skip: it keeps none of the stream
 // that comes after, however long it takes to read what was sent.
 func TestSkippingViewerKeepsNoNodes(t *testing.T) {
+	t.Parallel()
 	for name, config := range map[string]*tls.Config{"plain": nil, "TLS": testTLS(t)} {
 		t.Run(name, func(t *testing.T) {
 			r := newHarnessTLS(t, 1, config, Options{MaxLatency: time.Second, WriteTimeout: time.Hour})
@@ -160,6 +162,7 @@ func (r *harness) newestNode() weak.Pointer[node] {
 }
 
 func TestStalledViewerIsDisconnected(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
 		r := newHarness(t, Options{WriteTimeout: 100 * time.Millisecond})
 		r.frame("k", true)
@@ -173,6 +176,7 @@ func TestStalledViewerIsDisconnected(t *testing.T) {
 // TestSlowViewerGetsStreamEnd has a viewer that reads slowly, and sends something in between: it
 // gets the end of the stream that the kernel still holds, however short LingerTimeout is.
 func TestSlowViewerGetsStreamEnd(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
 		r := newHarness(t, Options{LingerTimeout: time.Millisecond})
 		r.frame("k", true)
@@ -206,6 +210,7 @@ func TestSlowViewerGetsStreamEnd(t *testing.T) {
 // TestSlowViewerStaysWithoutNewerKeyframe has a viewer fall behind by more than MaxLatency in one
 // GOP: it gets all of it, because a GOP is never split.
 func TestSlowViewerStaysWithoutNewerKeyframe(t *testing.T) {
+	t.Parallel()
 	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
 		r := newHarness(t, Options{MaxLatency: 100 * time.Millisecond})
 		r.frame("k", true)
