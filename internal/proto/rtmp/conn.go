@@ -230,7 +230,11 @@ func (c *conn) sendNow(ms ...Message) error {
 // reply, but what it sent before is still to be read. In that case reply records the error and
 // returns nil; reading finds the end of the stream.
 func (c *conn) reply(ms ...Message) error {
-	err := c.send(ms...)
+	return c.recordReplyError(c.send(ms...))
+}
+
+// recordReplyError returns err, unless it records err because a publisher cannot be sent a reply.
+func (c *conn) recordReplyError(err error) error {
 	if err == nil || !c.publisher || !isDisconnect(err) {
 		return err
 	}

@@ -2,7 +2,6 @@ package rtmp
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -214,10 +213,8 @@ func (c *ServerConn) serveCommand(m Message) error {
 	if err != nil {
 		return err
 	}
-	if _, err = c.handle(cmd); c.publisher && isDisconnect(err) {
-		c.replyErr, err = cmp.Or(c.replyErr, err), nil
-	}
-	return err
+	_, err = c.handle(cmd)
+	return c.recordReplyError(err)
 }
 
 // Unfinished returns how many bytes of unfinished messages have arrived, and how many are missing.
