@@ -165,7 +165,7 @@ func (b *blockingConn) linger() error {
 	if b.shared {
 		return b.closeReason
 	}
-	closeWrite(b.nc)
+	netx.CloseWrite(b.nc)
 	b.startLinger(time.Now())
 	tick := time.NewTicker(b.feed.broadcaster.opt.LingerTimeout / 4)
 	defer tick.Stop()

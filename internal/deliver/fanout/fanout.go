@@ -302,15 +302,8 @@ func (f *Broadcaster) sendLast(nc net.Conn, last []byte) {
 	if _, err := netx.WriteBuffers(nc, &net.Buffers{last}, f.opt.WriteTimeout); err != nil {
 		return
 	}
-	closeWrite(nc)
+	netx.CloseWrite(nc)
 	netx.Linger(nc, f.opt.LingerTimeout, f.opt.WriteTimeout)
-}
-
-// closeWrite closes the sending side of nc, if nc has one.
-func closeWrite(nc net.Conn) {
-	if w, ok := nc.(interface{ CloseWrite() error }); ok {
-		_ = w.CloseWrite() // fails if nc is closed
-	}
 }
 
 var (

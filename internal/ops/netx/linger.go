@@ -48,6 +48,13 @@ func (t *LingerTimer) Expired(now time.Time, held int) bool {
 	return now.Sub(t.empty) >= t.quiet
 }
 
+// CloseWrite closes the sending side of c, if c has one.
+func CloseWrite(c net.Conn) {
+	if w, ok := c.(interface{ CloseWrite() error }); ok {
+		_ = w.CloseWrite() // fails if c is closed
+	}
+}
+
 // Linger reads from c and discards the input until the peer closes its side, or until the
 // LingerTimer with these times expires. The caller then closes c.
 func Linger(c net.Conn, quiet, stall time.Duration) {

@@ -355,9 +355,7 @@ func (c *conn) linger() {
 
 // closeWriteAndLinger closes the sending side, so that the peer closes the other one, and lingers.
 func (c *conn) closeWriteAndLinger() {
-	if w, ok := c.nc.(interface{ CloseWrite() error }); ok {
-		_ = w.CloseWrite()
-	}
+	netx.CloseWrite(c.nc)
 	c.linger()
 }
 
