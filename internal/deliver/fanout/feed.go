@@ -67,7 +67,8 @@ type feedEncoder struct {
 	program       *media.Program
 	meta          *media.Meta
 	config        uint64
-	gop           uint64         // number of starts
+	numbered      uint64         // number of starts, of audio alone too, as in node.gop
+	gop, lastGOP  uint64         // of the newest keyframe that is a start, and of the one before; 0: none
 	trackGOPs     [256]uint64    // the gop of the newest random access point of each video track, by ID
 	parts         [][]byte       // reused
 	others        []*media.Frame // that are not video; reused
@@ -156,7 +157,8 @@ func (fd *feed) encodeAll(frames []*media.Frame) error {
 	for i, fr := range frames {
 		start := fd.isStart(fr)
 		if start {
-			fd.gop++
+			fd.numbered++
+			fd.lastGOP, fd.gop = fd.gop, fd.numbered
 		}
 		can := fd.decodableFor(fr)
 		if i > from && (start || can != forGOPs) {
@@ -183,7 +185,7 @@ func (fd *feed) decodableFor(fr *media.Frame) uint64 {
 	}
 	switch isDefault := fr.IsDefault(fd.program); {
 	case isDefault && fr.Leading:
-		return fd.gop - 1
+		return fd.lastGOP
 	case !isDefault && fd.trackGOPs[fr.Track.ID] < fd.gop:
 		return fd.trackGOPs[fr.Track.ID]
 	}
@@ -210,6 +212,9 @@ func (fd *feed) encode(frames []*media.Frame, forGOPs uint64) error {
 		case media.Audio:
 			nd.audio += len(fr.Payload)
 		}
+	}
+	if !fd.video {
+		fd.numbered++
 	}
 	switch {
 	case !fd.video || fd.isStart(first):

@@ -77,15 +77,7 @@ func TestWaitingViewerStartsAtBeginning(t *testing.T) {
 func TestLeadingPictures(t *testing.T) {
 	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
 		r := newHarness(t, Options{GOPs: 1})
-		leading := func(payload string) {
-			t.Helper()
-			f := &media.Frame{Track: videoTrack, Meta: videoOnly, DTS: r.at, PTS: r.at, Payload: []byte(payload),
-				Arrived: time.Now(), Leading: true}
-			if err := r.pub.Write(f); err != nil {
-				t.Fatal(err)
-			}
-			r.at += 40 * time.Millisecond
-		}
+		leading := r.leadingPicture
 		r.frame("k0", true)
 		r.frame("a0", false)
 		first := r.viewer(conn{})
@@ -109,6 +101,49 @@ func TestLeadingPictures(t *testing.T) {
 		r.frame("b2", false)
 		third.want("F b2")
 	})
+}
+
+// leadingPicture publishes a leading picture 40 ms after the last frame.
+func (r *harness) leadingPicture(payload string) {
+	r.t.Helper()
+	f := &media.Frame{Track: videoTrack, Meta: videoOnly, DTS: r.at, PTS: r.at, Payload: []byte(payload),
+		Arrived: time.Now(), Leading: true}
+	if err := r.pub.Write(f); err != nil {
+		r.t.Fatal(err)
+	}
+	r.at += 40 * time.Millisecond
+}
+
+// TestLeadingPicturesAfterAudioOnly has a stream begin with audio alone: viewers from then on get the
+// leading pictures that they can decode, whether they have started with audio or with a keyframe.
+func TestLeadingPicturesAfterAudioOnly(t *testing.T) {
+	r := newHarness(t, 1, Options{})
+	v := r.viewer(conn{})
+	for i := range 5 {
+		if err := r.pub.Write(&media.Frame{Track: audioTrack, Meta: audioOnly, DTS: r.at, RAP: media.Keyframe,
+			Payload: fmt.Append(nil, i), Arrived: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			v.want("S 0s")
+		}
+		v.want(fmt.Sprint("F ", i))
+		r.at += 40 * time.Millisecond
+	}
+	r.frame("k1", true)
+	r.leadingPicture("l1")
+	v.want("F k1")
+	r.frame("k2", true)
+	r.leadingPicture("l2")
+	r.frame("i2", false)
+	late := r.viewer(conn{})
+	v.want("F k2", "F l2", "F i2")
+	late.want("S 280ms", "F k2", "F i2")
+	r.frame("k3", true)
+	r.leadingPicture("l3")
+	for _, far := range []*client{v, late} {
+		far.want("F k3", "F l3")
+	}
 }
 
 // TestNoStartWithAnotherDefault has another video track become the default: viewers that join then do
