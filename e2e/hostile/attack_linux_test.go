@@ -1,7 +1,6 @@
 package hostile
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -379,21 +378,7 @@ func manyHosts(letters int) func(*testing.T, *target) (string, func()) {
 				return true
 			}
 			defer nc.Close()
-			// The first request gets the multivariant playlist, whose URLs hold the session.
-			// The second is the first one of that session.
-			nc.SetDeadline(time.Now().Add(longTimeout))
-			fmt.Fprintf(nc, "GET /live/bystander.m3u8 HTTP/1.1\r\n%s\r\n\r\n", host)
-			resp, err := http.ReadResponse(bufio.NewReader(nc), nil)
-			if err != nil || resp.StatusCode != http.StatusOK {
-				return true
-			}
-			body, _ := io.ReadAll(resp.Body)
-			for line := range strings.Lines(string(body)) {
-				if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-					return getStatus(nc, "/live/"+line, host) != http.StatusOK
-				}
-			}
-			return true
+			return startHLSSession(nc, host) != http.StatusOK
 		})
 		for range 2 {
 			if ok, err := succeeds(t.Context(), http.DefaultClient, s.API("/stat/livestat")); !ok {
@@ -414,11 +399,7 @@ func idleConnections(t *testing.T, s *target) (string, func()) {
 		}
 		return false
 	})
-	open := s.stillOpen(t, c)
-	if open > 70 {
-		t.Errorf("%d connections of one address stay open, want at most the 64 of conns_per_ip", open)
-	}
-	return fmt.Sprintf("%d of %d connections closed", n-open, n), c.close
+	return c.checkPerAddress(n), c.close
 }
 
 // absentWebSockets opens WebSockets for rooms without a publisher.
@@ -431,67 +412,72 @@ func absentWebSockets(t *testing.T, s *target) (string, func()) {
 		}
 		return false
 	})
-	open := s.stillOpen(t, c)
-	if open > 70 {
-		t.Errorf("%d connections of one address stay open, want at most the 64 of conns_per_ip", open)
-	}
-	return fmt.Sprintf("%d of %d connections closed", n-open, n), c.close
+	return c.checkPerAddress(n), c.close
 }
 
-// stillOpen counts the connections of c that the server leaves open after a moment.
-func (s *target) stillOpen(t *testing.T, c *attackConns) int {
-	t.Helper()
-	open := make(chan struct{}, len(c.conns))
+// checkPerAddress requires that the server, after a moment, leaves open no more of the n connections
+// than conns_per_ip, and returns how many it closed.
+func (c *attackConns) checkPerAddress(n int) string {
+	c.t.Helper()
+	var open atomic.Int64
 	var done sync.WaitGroup
 	for _, nc := range c.conns {
 		done.Go(func() {
 			nc.SetReadDeadline(time.Now().Add(replyTimeout))
 			if _, err := io.Copy(io.Discard, nc); err != nil && os.IsTimeout(err) {
-				open <- struct{}{}
+				open.Add(1)
 			}
 		})
 	}
 	done.Wait()
-	return len(open)
+	left := int(open.Load())
+	if left > 70 {
+		c.t.Errorf("%d connections of one address stay open, want at most the 64 of conns_per_ip", left)
+	}
+	return fmt.Sprintf("%d of %d connections closed", n-left, n)
 }
 
 // slowSegments has connections to a listener request all segments of a playlist and read a kilobyte
 // of the responses.
 func slowSegments(flag string) func(*testing.T, *target) (string, func()) {
-	return func(t *testing.T, s *target) (string, func()) { return readSlowly(t, s, flag) }
-}
-
-func readSlowly(t *testing.T, s *target, flag string) (string, func()) {
-	c := &attackConns{t: t}
-	n := scaled(300)
-	body := string(harness.Get(t, strings.TrimSuffix(s.HLS("bystander"), ".m3u8")+"/index.m3u8"))
-	var segments []string
-	for line := range strings.Lines(body) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-			segments = append(segments, line)
-		}
-	}
-	refused := c.each(n, func(int) bool {
-		nc := c.dial(s.Addr(flag))
-		if nc == nil {
-			return true
-		}
-		if flag == "https_addr" {
-			nc = tls.Client(nc, &tls.Config{InsecureSkipVerify: true})
-		}
-		for range 50 {
-			for _, segment := range segments {
-				nc.SetWriteDeadline(time.Now().Add(time.Second))
-				if _, err := fmt.Fprintf(nc, "GET /live/bystander/%s HTTP/1.1\r\nHost: h\r\n\r\n", segment); err != nil {
-					return true
+	return func(t *testing.T, s *target) (string, func()) {
+		c := &attackConns{t: t}
+		n := scaled(300)
+		segments := s.segments(t)
+		refused := c.each(n, func(int) bool {
+			nc := c.dial(s.Addr(flag))
+			if nc == nil {
+				return true
+			}
+			if flag == "https_addr" {
+				nc = tls.Client(nc, &tls.Config{InsecureSkipVerify: true})
+			}
+			for range 50 {
+				for _, segment := range segments {
+					nc.SetWriteDeadline(time.Now().Add(time.Second))
+					if _, err := fmt.Fprintf(nc, "GET %s HTTP/1.1\r\nHost: h\r\n\r\n", segment); err != nil {
+						return true
+					}
 				}
 			}
-		}
-		nc.SetReadDeadline(time.Now().Add(longTimeout))
-		_, err := io.CopyN(io.Discard, nc, 1024)
-		return err != nil
-	})
-	return fmt.Sprintf("%d of %d connections", refused, n), c.close
+			nc.SetReadDeadline(time.Now().Add(longTimeout))
+			_, err := io.CopyN(io.Discard, nc, 1024)
+			return err != nil
+		})
+		return fmt.Sprintf("%d of %d connections", refused, n), c.close
+	}
+}
+
+// segments returns the paths of the bystander's segments in its playlist, the newest last.
+func (s *target) segments(t *testing.T) (paths []string) {
+	t.Helper()
+	for _, uri := range uris(string(harness.Get(t, strings.TrimSuffix(s.HLS("bystander"), ".m3u8")+"/index.m3u8"))) {
+		paths = append(paths, "/live/bystander/"+uri)
+	}
+	if paths == nil {
+		t.Fatal("no segment in the playlist")
+	}
+	return paths
 }
 
 // pings sends pings over a WebSocket that plays.
@@ -732,26 +718,17 @@ func forgeAddresses(t *testing.T, s *target) (string, func()) {
 		}
 		return false
 	})
-	open := s.stillOpen(t, c)
-	if open > 70 {
-		t.Errorf("%d connections of one address stay open, want at most the 64 of conns_per_ip", open)
-	}
-	return fmt.Sprintf("%d of %d connections closed", n-open, n), c.close
+	return c.checkPerAddress(n), c.close
 }
 
-// readSlowlyByHTTP2 has connections request segments on as many streams as the server allows, with a
+// readSlowlyByHTTP2 has connections request segments on more streams than the server allows, with a
 // window of a kilobyte for each response.
 func readSlowlyByHTTP2(t *testing.T, s *target) (string, func()) {
 	c := &attackConns{t: t}
 	n := scaled(300)
 	const streams, window = 100, 1024
-	body := string(harness.Get(t, strings.TrimSuffix(s.HLS("bystander"), ".m3u8")+"/index.m3u8"))
-	segment := ""
-	for line := range strings.Lines(body) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-			segment = "/live/bystander/" + line // the newest, which stays for a while
-		}
-	}
+	segments := s.segments(t)
+	segment := segments[len(segments)-1] // the newest, which stays for a while
 	refused := c.each(n, func(int) bool {
 		nc := c.dial(s.Addr("https_addr"))
 		if nc == nil {
@@ -777,5 +754,5 @@ func readSlowlyByHTTP2(t *testing.T, s *target) (string, func()) {
 
 // http2Frame returns a frame of RFC 9113 section 4.1.
 func http2Frame(typ, flags byte, stream int, payload []byte) []byte {
-	return slices.Concat(append24(nil, uint32(len(payload))), []byte{typ, flags}, be32(uint32(stream)), payload)
+	return join(append24(nil, uint32(len(payload))), []byte{typ, flags}, be32(uint32(stream)), payload)
 }

@@ -1,6 +1,7 @@
 package hostile
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -176,38 +177,59 @@ func pipelined(t *testing.T, s *target) {
 func mediaPlaylist(t *testing.T, s *target, room, query string) (master, media, base string) {
 	t.Helper()
 	master = string(harness.Get(t, s.HLS(room)+query))
-	for line := range strings.Lines(master) {
+	list := uris(master)
+	if list == nil {
+		t.Fatalf("no media playlist in %q", master)
+	}
+	base = "http://" + s.Addr("hls_addr") + "/live/"
+	return master, string(harness.Get(t, base+list[0])), base + room + "/"
+}
+
+// uris returns the lines of a playlist that are URIs.
+func uris(playlist string) (list []string) {
+	for line := range strings.Lines(playlist) {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-			base = "http://" + s.Addr("hls_addr") + "/live/"
-			return master, string(harness.Get(t, base+line)), base + room + "/"
+			list = append(list, line)
 		}
 	}
-	t.Fatalf("no media playlist in %q", master)
-	return "", "", ""
+	return list
+}
+
+// startHLSSession requests the bystander's multivariant playlist, whose URLs hold the session, and
+// then the first of them. It returns the status of the second response, or 0 if it got no playlist.
+func startHLSSession(nc net.Conn, headers ...string) int {
+	nc.SetDeadline(time.Now().Add(longTimeout))
+	fmt.Fprintf(nc, "GET /live/bystander.m3u8 HTTP/1.1\r\n%s\r\n\r\n", strings.Join(headers, "\r\n"))
+	resp, err := http.ReadResponse(bufio.NewReader(nc), nil)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return 0
+	}
+	body, _ := io.ReadAll(resp.Body)
+	list := uris(string(body))
+	if list == nil {
+		return 0
+	}
+	return getStatus(nc, "/live/"+list[0], headers...)
 }
 
 func segmentsOfOtherRoom(t *testing.T, s *target) {
 	_, media, base := mediaPlaylist(t, s, "bystander", "")
 	other := s.dial(t)
 	other.advance(publishing)
-	for line := range strings.Lines(media) {
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		harness.Get(t, base+line)
-		elsewhere := strings.Replace(base, "bystander", other.room, 1) + line
-		resp, err := harness.Client().Get(elsewhere)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-		if resp.StatusCode != 404 {
-			t.Errorf("%s: HTTP %d, want 404", elsewhere, resp.StatusCode)
-		}
-		return
+	list := uris(media)
+	if list == nil {
+		t.Fatalf("no segment in %q", media)
 	}
-	t.Fatalf("no segment in %q", media)
+	harness.Get(t, base+list[0])
+	elsewhere := strings.Replace(base, "bystander", other.room, 1) + list[0]
+	resp, err := harness.Client().Get(elsewhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 404 {
+		t.Errorf("%s: HTTP %d, want 404", elsewhere, resp.StatusCode)
+	}
 }
 
 func queryInPlaylist(t *testing.T, s *target) {

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -65,13 +64,9 @@ func TestSlowReaders(t *testing.T) {
 	newest := func(t *testing.T) (path string) {
 		t.Helper()
 		harness.Eventually(t, longTimeout, "a segment", func() error {
-			master := string(harness.Get(t, s.HLS("big")))
-			lines := strings.Split(strings.TrimSpace(master), "\n")
-			media := string(harness.Get(t, "http://"+s.Addr("hls_addr")+"/live/"+lines[len(lines)-1]))
-			for line := range strings.Lines(media) {
-				if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-					path = "/live/big/" + line
-				}
+			_, media, _ := mediaPlaylist(t, s, "big", "")
+			for _, uri := range uris(media) {
+				path = "/live/big/" + uri
 			}
 			if path == "" {
 				return errors.New(media)

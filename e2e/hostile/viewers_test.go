@@ -1,7 +1,6 @@
 package hostile
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -221,15 +220,7 @@ func TestViewerHeaders(t *testing.T) {
 		"HLS": func(headers []string) { // whose session stays
 			nc := s.dialRaw(t, "127.0.0.1", "hls_addr", "")
 			defer nc.Close()
-			nc.SetDeadline(time.Now().Add(longTimeout))
-			fmt.Fprintf(nc, "GET /live/bystander.m3u8 HTTP/1.1\r\n%s\r\n\r\n", strings.Join(headers, "\r\n"))
-			resp, err := http.ReadResponse(bufio.NewReader(nc), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			body, _ := io.ReadAll(resp.Body)
-			lines := strings.Split(strings.TrimSpace(string(body)), "\n")
-			if status := getStatus(nc, "/live/"+lines[len(lines)-1], headers...); status != http.StatusOK {
+			if status := startHLSSession(nc, headers...); status != http.StatusOK {
 				t.Fatalf("HTTP %d", status)
 			}
 		},
