@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -17,16 +16,8 @@ import (
 // mountSmallDisk mounts a file system of this size, which needs root.
 func mountSmallDisk(t *testing.T, size string) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("MISSING RIGHTS: only root can mount a file system; this test checks NOTHING here")
-	}
 	dir := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+size, "tmpfs", dir).CombinedOutput(); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("MISSING RIGHTS: mount: %v: %s, and CI=true", err, out)
-		}
-		t.Skipf("MISSING RIGHTS: mount: %v: %s; this test checks NOTHING here", err, out)
-	}
+	harness.NeedRights(t, "mount", "-t", "tmpfs", "-o", "size="+size, "tmpfs", dir)
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
 			t.Error(err)

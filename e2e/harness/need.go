@@ -4,6 +4,7 @@
 package harness
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"testing"
@@ -24,14 +25,33 @@ func Need(t testing.TB, programs ...string) {
 	}
 }
 
+// NeedRights runs a command that only root may run. It skips the test if the user is not root. If
+// the command fails, it skips the test or fails it, as Need does.
+func NeedRights(t testing.TB, name string, args ...string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skipf("MISSING RIGHTS: %s needs root; this test checks NOTHING here", name)
+	}
+	Need(t, name)
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		what := fmt.Sprintf("%s %q: %v: %s", name, args, err, out)
+		if onBuildMachine() {
+			t.Fatalf("MISSING RIGHTS: %s, and CI=true", what)
+		}
+		t.Skipf("MISSING RIGHTS: %s; this test checks NOTHING here", what)
+	}
+}
+
 // skipMissing skips a test that lacks something it needs, or fails it if CI=true.
 func skipMissing(t testing.TB, what string) {
 	t.Helper()
-	if os.Getenv("CI") == "true" {
+	if onBuildMachine() {
 		t.Fatalf("MISSING PEER: %s, and CI=true", what)
 	}
 	t.Skipf("MISSING PEER: %s; this test checks NOTHING here: see scripts/setup", what)
 }
+
+func onBuildMachine() bool { return os.Getenv("CI") == "true" }
 
 // Long reports whether tests may run for minutes (make test-long).
 func Long() bool { return os.Getenv("TEST_LONG") != "" }

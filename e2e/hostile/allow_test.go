@@ -59,10 +59,8 @@ func TestCrossSiteByName(t *testing.T) {
 // test's own. Only if api_allow has it, and the request shows no proxy and no page of another site,
 // is there an answer without a credential.
 func TestAllowedNetwork(t *testing.T) {
-	harness.Need(t, "unshare", "ip", "curl", "bash")
-	if out, err := exec.Command("unshare", "--net", "true").CombinedOutput(); err != nil {
-		t.Skipf("MISSING RIGHTS: unshare --net: %v: %s; this test checks NOTHING here", err, out)
-	}
+	harness.Need(t, "ip", "curl", "bash")
+	harness.NeedRights(t, "unshare", "--net", "true")
 	t.Parallel()
 	for _, c := range []struct {
 		name, setting, curl, want string

@@ -17,10 +17,8 @@ import (
 // by HLS in both forms and by HTTP-FLV at the same time: none is refused. The server has default
 // limits.
 func TestManyViewersFromOneAddress(t *testing.T) {
-	harness.Need(t, "unshare", "ip", "curl", "bash")
-	if out, err := exec.Command("unshare", "--net", "true").CombinedOutput(); err != nil {
-		t.Skipf("MISSING RIGHTS: unshare --net: %v: %s; this test checks NOTHING here", err, out)
-	}
+	harness.Need(t, "ip", "curl", "bash")
+	harness.NeedRights(t, "unshare", "--net", "true")
 	viewers, lasts := 400, 3*time.Second
 	if harness.Long() {
 		viewers, lasts = 2000, 20*time.Second
