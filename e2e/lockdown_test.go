@@ -4,11 +4,8 @@ package e2e
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -203,16 +200,12 @@ func checkStrictJWT(t *testing.T, d *docShell, client *http.Client) {
 		fmt.Sprintf(`{"exp":%d,"role":"read"}`, exp): 200, fmt.Sprintf(`{"exp":%d}`, exp): 401, `{"role":"read"}`: 401,
 		`{}`: 401,
 	} {
-		e := base64.RawURLEncoding
-		token := e.EncodeToString([]byte(`{"alg":"HS256"}`)) + "." + e.EncodeToString([]byte(claims))
-		m := hmac.New(sha256.New, secret[1])
-		m.Write([]byte(token))
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
 			"https://"+d.addr["api_addr"]+"/api/v1/recordings", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Header.Set("Authorization", "Bearer "+token+"."+e.EncodeToString(m.Sum(nil)))
+		r.Header.Set("Authorization", "Bearer "+harness.JWT(string(secret[1]), `{"alg":"HS256"}`, claims))
 		resp, err := client.Do(r)
 		if err != nil {
 			t.Fatal(err)

@@ -153,7 +153,7 @@ func TestJWTSecrets(t *testing.T) {
 		`{"role":"read","exp":4000000000}`: 200, `{"role":"read"}`: 403, `{"exp":4000000000}`: 403, `{}`: 403,
 	} {
 		call := operatorCall{method: "GET", target: "/stat/livestat",
-			headers: []string{"Authorization: Bearer " + jwtOf(operatorSecret, `{"alg":"HS256"}`, claims)}}
+			headers: []string{"Authorization: Bearer " + harness.JWT(operatorSecret, `{"alg":"HS256"}`, claims)}}
 		if resp, body := doRequest(t, strict.API(""), call); resp.StatusCode != want {
 			t.Errorf("%s: HTTP %d %s, want %d", claims, resp.StatusCode, body, want)
 		}

@@ -651,7 +651,7 @@ func shareSession(t *testing.T, s *target) (string, func()) {
 	const addresses = 40
 	s.broadcast(t, "shut")
 	now := time.Now().Unix()
-	token := jwtOf(tokenSecret, `{"alg":"HS256"}`, fmt.Sprintf(
+	token := harness.JWT(tokenSecret, `{"alg":"HS256"}`, fmt.Sprintf(
 		`{"act":"play","app":"live","room":"shut","iat":%d,"exp":%d,"viewers":1}`, now, now+3600))
 	var clients []*hlsClient
 	for n := range addresses {

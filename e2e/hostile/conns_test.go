@@ -331,7 +331,7 @@ func TestProxies(t *testing.T) {
 		shut := s.dial(t)
 		shut.room = "shut"
 		shut.advance(publishing)
-		token := jwtOf(tokenSecret, `{"alg":"HS256"}`,
+		token := harness.JWT(tokenSecret, `{"alg":"HS256"}`,
 			fmt.Sprintf(`{"act":"play","app":"live","room":"shut","ip":"192.0.2.20","iat":%d,"exp":%d}`, time.Now().Unix(),
 				time.Now().Unix()+600))
 		for _, c := range []struct {

@@ -301,16 +301,16 @@ func TestInvalidCredentials(t *testing.T) {
 	}
 	bad := map[string]string{
 		"none": "", "garbage": "x", "another admin token": strings.Repeat("a", 48),
-		"expired":        jwtOf(operatorSecret, `{"alg":"HS256"}`, `{"role":"admin","exp":1}`),
-		"alg none":       jwtOf("", `{"alg":"none"}`, `{"role":"admin"}`),
-		"alg None":       jwtOf("", `{"alg":"None"}`, `{"role":"admin"}`),
-		"another secret": jwtOf("another", `{"alg":"HS256"}`, fmt.Sprintf(`{"role":"admin","exp":%d}`, exp)),
-		"publish token": jwtOf(operatorSecret+"!", `{"alg":"HS256"}`,
+		"expired":        harness.JWT(operatorSecret, `{"alg":"HS256"}`, `{"role":"admin","exp":1}`),
+		"alg none":       harness.JWT("", `{"alg":"none"}`, `{"role":"admin"}`),
+		"alg None":       harness.JWT("", `{"alg":"None"}`, `{"role":"admin"}`),
+		"another secret": harness.JWT("another", `{"alg":"HS256"}`, fmt.Sprintf(`{"role":"admin","exp":%d}`, exp)),
+		"publish token": harness.JWT(operatorSecret+"!", `{"alg":"HS256"}`,
 			fmt.Sprintf(`{"act":"publish","app":"live","room":"movie","exp":%d}`, exp)),
-		"publish token with this secret": jwtOf(operatorSecret, `{"alg":"HS256"}`,
+		"publish token with this secret": harness.JWT(operatorSecret, `{"alg":"HS256"}`,
 			fmt.Sprintf(`{"act":"publish","app":"live","room":"movie","exp":%d}`, exp)),
-		"no such role": jwtOf(operatorSecret, `{"alg":"HS256"}`, `{"role":"root"}`),
-		"crit header":  jwtOf(operatorSecret, `{"alg":"HS256","crit":["x"]}`, `{"role":"admin"}`),
+		"no such role": harness.JWT(operatorSecret, `{"alg":"HS256"}`, `{"role":"root"}`),
+		"crit header":  harness.JWT(operatorSecret, `{"alg":"HS256","crit":["x"]}`, `{"role":"admin"}`),
 		"too long":     strings.Repeat("x", 5000),
 	}
 	inputs := 0
@@ -357,7 +357,7 @@ func TestInvalidCredentials(t *testing.T) {
 		method, target, _ := strings.Cut(route, " ")
 		for n, role := range roles {
 			inputs++
-			token := jwtOf(operatorSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"role":%q,"exp":%d}`, role, exp))
+			token := harness.JWT(operatorSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"role":%q,"exp":%d}`, role, exp))
 			resp, body := doRequest(t, s.API(""),
 				operatorCall{method: method, target: target, headers: []string{"Authorization: Bearer " + token, asJSON}})
 			if refused := resp.StatusCode == 401 || resp.StatusCode == 403; refused != (n < least) {

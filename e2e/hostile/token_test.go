@@ -22,18 +22,6 @@ import (
 
 const tokenSecret, oldSecret = "a secret that signs the tokens of a test", "the secret that was before this one"
 
-// jwtOf signs header and payload as they are, with HS256; without a secret it omits the signature.
-func jwtOf(secret, header, payload string) string {
-	e := base64.RawURLEncoding
-	text := e.EncodeToString([]byte(header)) + "." + e.EncodeToString([]byte(payload))
-	if secret == "" {
-		return text + "."
-	}
-	m := hmac.New(sha256.New, []byte(secret))
-	m.Write([]byte(text))
-	return text + "." + e.EncodeToString(m.Sum(nil))
-}
-
 // signedOf returns the token of a signed URL, as docs/keys.md defines it.
 func signedOf(secret, action, stream string, iat, exp int64) string {
 	times := fmt.Sprintf("%d.%d", iat, exp)
@@ -74,18 +62,19 @@ func tokenRows() []tokenRow {
 	claims := func(format string, args ...any) string { return fmt.Sprintf(`{`+format+`}`, args...) }
 	good := claims(`"act":"play","app":"live","room":"shut","iat":%d,"exp":%d`, now, now+3600)
 	play := func(more string, args ...any) string {
-		return jwtOf(tokenSecret, hs, claims(`"act":"play","app":"live","room":"shut",`+more, args...))
+		return harness.JWT(tokenSecret, hs, claims(`"act":"play","app":"live","room":"shut",`+more, args...))
 	}
 	of := func(act, app, room string) string {
-		return jwtOf(tokenSecret, hs, claims(`"act":%q,"app":%q,"room":%q,"iat":%d,"exp":%d`, act, app, room, now, now+3600))
+		return harness.JWT(tokenSecret, hs,
+			claims(`"act":%q,"app":%q,"room":%q,"iat":%d,"exp":%d`, act, app, room, now, now+3600))
 	}
-	header := func(h string) string { return jwtOf(tokenSecret, h, good) }
+	header := func(h string) string { return harness.JWT(tokenSecret, h, good) }
 	return []tokenRow{
-		{"good", jwtOf(tokenSecret, hs, good), allowed},
+		{"good", harness.JWT(tokenSecret, hs, good), allowed},
 		{"no token", "", missing},
 		{"garbage", "x", malformed},
 		{"more than 4 KiB", strings.Repeat("x", 4097), malformed},
-		{"alg none", jwtOf("", `{"alg":"none"}`, good), invalid},
+		{"alg none", harness.JWT("", `{"alg":"none"}`, good), invalid},
 		{"alg None, signed", header(`{"alg":"None"}`), invalid},
 		{"no alg", header(`{}`), invalid},
 		{"RS256 with the secret", header(`{"alg":"RS256"}`), invalid},
@@ -111,8 +100,8 @@ func tokenRows() []tokenRow {
 		{"path as kid", header(`{"alg":"HS256","kid":"../../dev/null"}`), allowed},
 		{"jku, x5u, jwk", header(`{"alg":"HS256","jku":"http://169.254.169.254/","x5u":"file:///etc/passwd",` +
 			`"jwk":{"kty":"oct","k":"AA"}}`), allowed},
-		{"previous secret", jwtOf(oldSecret, hs, good), allowed},
-		{"unknown secret", jwtOf("some other secret altogether", hs, good), invalid},
+		{"previous secret", harness.JWT(oldSecret, hs, good), allowed},
+		{"unknown secret", harness.JWT("some other secret altogether", hs, good), invalid},
 		{"another address", play(`"exp":%d,"ip":"192.0.2.1"`, now+3600), wrongAddress},
 		{"this address", play(`"exp":%d,"ip":"127.0.0.1"`, now+3600), allowed},
 		{"signed URL", signedOf(tokenSecret, "play", "live/shut", now, now+3600), allowed},
@@ -217,7 +206,7 @@ func TestInvalidTokens(t *testing.T) {
 			t.Parallel()
 			for n, base := range []string{s.FLV("shut"), s.HLS("shut")} {
 				now := time.Now().Unix()
-				token := jwtOf(tokenSecret, `{"alg":"HS256"}`,
+				token := harness.JWT(tokenSecret, `{"alg":"HS256"}`,
 					fmt.Sprintf(`{"act":"play","app":"live","room":"shut","exp":%d,"once":true,"jti":"%d"}`, now+600, n))
 				for _, step := range []struct {
 					method string
@@ -281,7 +270,7 @@ func TestTokenToPublish(t *testing.T) {
 	s := startTokens(t)
 	s.streamKey(t, "movie")
 	token := func(act, room string, iat int64) string {
-		return jwtOf(tokenSecret, `{"alg":"HS256"}`,
+		return harness.JWT(tokenSecret, `{"alg":"HS256"}`,
 			fmt.Sprintf(`{"act":%q,"app":"live","room":%q,"iat":%d,"exp":%d}`, act, room, iat, time.Now().Unix()+600))
 	}
 	publishes := func(token string) bool {

@@ -275,7 +275,7 @@ func TestSharedSession(t *testing.T) {
 	s.broadcast(t, "shut")
 	token := func(claims string, args ...any) string {
 		now := time.Now().Unix()
-		return jwtOf(tokenSecret, `{"alg":"HS256"}`,
+		return harness.JWT(tokenSecret, `{"alg":"HS256"}`,
 			fmt.Sprintf(`{"act":"play","app":"live","room":"shut","iat":%d,"exp":%d,%s}`,
 				now, now+3600, fmt.Sprintf(claims, args...)))
 	}
