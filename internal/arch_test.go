@@ -92,6 +92,7 @@ var mayImport = map[string][]string{
 	"internal/ops/acme":          {"internal/domain"},
 	"internal/ops/admission":     {"internal/domain", "internal/ops/memlimit"},
 	"internal/ops/certfile":      {},
+	"internal/ops/certtest":      {},
 	"internal/ops/memlimit":      {},
 	"internal/ops/acme/acmetest": {},
 	"internal/ops/peeruser":      {},
@@ -171,7 +172,7 @@ var owners = map[string][]string{
 
 // testOnly lists what tests may import and other code may not.
 var testOnly = []string{"github.com/google/go-cmp", "go.uber.org/goleak", "internal/ops/acme/acmetest",
-	"internal/control/store/storetest"}
+	"internal/ops/certtest", "internal/control/store/storetest"}
 
 // TestImports checks the imports of every package against the tables above.
 func TestImports(t *testing.T) {

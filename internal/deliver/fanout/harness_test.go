@@ -5,17 +5,12 @@ package fanout
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"sync"
 	"testing"
@@ -25,6 +20,7 @@ import (
 
 	"livego/internal/domain"
 	"livego/internal/media"
+	"livego/internal/ops/certtest"
 	"livego/internal/ops/netx"
 	"livego/internal/stream"
 )
@@ -277,17 +273,7 @@ func (f *client) startTLS(server *tls.Conn) {
 // testTLS returns the configuration of a server with a new certificate.
 func testTLS(t *testing.T) *tls.Config {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
-		DynamicRecordSizingDisabled: true}
+	return &tls.Config{Certificates: []tls.Certificate{certtest.New(t)}, DynamicRecordSizingDisabled: true}
 }
 
 // read returns the next record as "kind payload", with long payloads truncated.

@@ -2,19 +2,14 @@ package acme
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"math/bits"
 	"slices"
 	"testing"
-	"time"
+
+	"livego/internal/ops/certtest"
 )
 
 // TestStorage checks that storage behaves like a directory, as the library requires.
@@ -64,26 +59,6 @@ func TestStorage(t *testing.T) {
 	}
 }
 
-// certificatePair returns a self-signed certificate and its key in PEM.
-func certificatePair(t *testing.T) (cert, key []byte) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
-}
-
 // TestConcurrentWritersKeepPairsTogether has two servers that both hold the lock store a
 // certificate each, in every possible order of their writes: the stored files always belong to one
 // server.
@@ -92,7 +67,7 @@ func TestConcurrentWritersKeepPairsTogether(t *testing.T) {
 	type write struct{ name, data string }
 	var writes [2][]write
 	for n := range writes {
-		cert, key := certificatePair(t)
+		cert, key := certtest.PEM(t, certtest.New(t))
 		writes[n] = []write{{stem + ".key", string(key)}, {stem + ".crt", string(cert)},
 			{stem + ".json", fmt.Sprintf(`{"server":%d}`, n)}}
 	}
@@ -140,11 +115,11 @@ func TestFailedWriteKeepsStoredCertificate(t *testing.T) {
 		return errors.Join(s.Store(t.Context(), stem+".key", key), s.Store(t.Context(), stem+".crt", cert),
 			s.Store(t.Context(), stem+".json", []byte("{}")))
 	}
-	cert, key := certificatePair(t)
+	cert, key := certtest.PEM(t, certtest.New(t))
 	if err := store(cert, key); err != nil {
 		t.Fatal(err)
 	}
-	cert2, key2 := certificatePair(t)
+	cert2, key2 := certtest.PEM(t, certtest.New(t))
 	for name, try := range map[string]func() error{
 		"storage unavailable": func() error {
 			shared.setDown(true)

@@ -1,41 +1,23 @@
 package certfile
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
+	"crypto/tls"
+	"errors"
 	"log/slog"
-	"math/big"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"livego/internal/ops/certtest"
 )
 
-// writePair writes a certificate with a serial number and its key, with the modification time at.
-func writePair(t *testing.T, cert, key string, serial int64, at time.Time) {
+// writePair writes c and its key, with the modification time at.
+func writePair(t *testing.T, certFile, keyFile string, c tls.Certificate, at time.Time) {
 	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, b := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der},
-		key: {Type: "PRIVATE KEY", Bytes: secret}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(b), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chtimes(path, at, at); err != nil {
+	cert, key := certtest.PEM(t, c)
+	for path, data := range map[string][]byte{certFile: cert, keyFile: key} {
+		if err := errors.Join(os.WriteFile(path, data, 0o600), os.Chtimes(path, at, at)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -47,33 +29,35 @@ func TestReload(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "crt"), filepath.Join(dir, "key")
 	now := time.Now()
-	writePair(t, cert, key, 1, now)
+	first, second, third := certtest.New(t), certtest.New(t), certtest.New(t)
+	writePair(t, cert, key, first, now)
 	c, err := Load(cert, key, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	serves := func(want int64) {
+	serves := func(want tls.Certificate) {
 		t.Helper()
 		c.reloadIfChanged()
 		pair, err := c.Get(nil)
-		if err != nil || pair.Leaf.SerialNumber.Int64() != want {
-			t.Errorf("serving certificate %v, %v; want %d", pair.Leaf.SerialNumber, err, want)
+		if err != nil || !pair.Leaf.Equal(want.Leaf) {
+			t.Errorf("serves another certificate, %v", err)
 		}
 	}
-	serves(1)
-	writePair(t, cert, key, 2, now.Add(time.Second))
-	serves(2)
+	serves(first)
+	writePair(t, cert, key, second, now.Add(time.Second))
+	serves(second)
 	if err := os.WriteFile(cert, []byte("garbage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	serves(2)
+	serves(second)
 	if err := os.Remove(key); err != nil {
 		t.Fatal(err)
 	}
-	serves(2)
-	writePair(t, cert, filepath.Join(dir, "other"), 3, now.Add(2*time.Second)) // a key of another certificate
-	writePair(t, filepath.Join(dir, "another"), key, 4, now.Add(2*time.Second))
-	serves(2)
-	writePair(t, cert, key, 5, now.Add(3*time.Second))
-	serves(5)
+	serves(second)
+	// a key of another certificate
+	writePair(t, cert, filepath.Join(dir, "other"), certtest.New(t), now.Add(2*time.Second))
+	writePair(t, filepath.Join(dir, "another"), key, certtest.New(t), now.Add(2*time.Second))
+	serves(second)
+	writePair(t, cert, key, third, now.Add(3*time.Second))
+	serves(third)
 }

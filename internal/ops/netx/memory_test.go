@@ -4,41 +4,24 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
-)
 
-func testCertificate(t *testing.T) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
+	"livego/internal/ops/certtest"
+)
 
 // testServer returns the server's end of a TLS connection over c.
 func testServer(t *testing.T, c net.Conn) *tls.Conn {
 	t.Helper()
 	return tls.Server(&redirectConn{Conn: Wrap(c.(*net.TCPConn))},
-		&tls.Config{Certificates: []tls.Certificate{testCertificate(t)}})
+		&tls.Config{Certificates: []tls.Certificate{certtest.New(t)}})
 }
 
 // memoryPair returns a client and a Memory that is connected to it by socket.
