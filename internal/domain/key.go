@@ -83,8 +83,9 @@ type KeyStore interface {
 	Page(ctx context.Context, after string, limit int) ([]Key, error)
 	// Dump is List for every room, with secrets, for a copy of the store.
 	Dump(ctx context.Context) ([]Key, error)
-	// Touch records that ref was used at t. A crash may lose that; an unknown ref is no error.
-	Touch(ctx context.Context, ref KeyRef, t time.Time) error
+	// Touch records that k, as the store returned it, was used at t. A crash may lose that; it is no
+	// error if the store no longer has k.
+	Touch(ctx context.Context, k Key, t time.Time) error
 }
 
 // Rotation holds the options of KeyStore.Rotate.

@@ -171,7 +171,7 @@ func (s *StreamAuth) publishByToken(ctx context.Context, r domain.AuthRequest) (
 		if c.Issued.IsZero() || c.Issued.Before(truncateToPrecision(c.Issued, k.Created)) {
 			continue
 		}
-		s.touchKey(ctx, k.Ref())
+		s.touchKey(ctx, k)
 		return domain.Grant{Name: name, Key: k.Ref(), Role: k.Role, Expires: k.Expires,
 			OneTimeUntil: c.oneTimeUntil()}, nil
 	}
@@ -212,10 +212,10 @@ const touchTimeout = time.Second
 
 // touchKey records that a key was used. Errors are ignored: they are no reason to refuse or delay a
 // publisher.
-func (s *StreamAuth) touchKey(ctx context.Context, ref domain.KeyRef) {
+func (s *StreamAuth) touchKey(ctx context.Context, k domain.Key) {
 	ctx, cancel := context.WithTimeout(ctx, touchTimeout)
 	defer cancel()
-	_ = s.keys.Touch(ctx, ref, time.Now())
+	_ = s.keys.Touch(ctx, k, time.Now())
 }
 
 // truncateToPrecision returns t in whole seconds if issued is, so that a token from the second in
@@ -269,6 +269,6 @@ func (s *StreamAuth) publishByKey(ctx context.Context, r domain.AuthRequest) (do
 	if err != nil {
 		return domain.Grant{}, err
 	}
-	s.touchKey(ctx, k.Ref())
+	s.touchKey(ctx, k)
 	return domain.Grant{Name: domain.Name{App: r.App, Room: k.Room}, Key: k.Ref(), Role: k.Role, Expires: k.Expires}, nil
 }

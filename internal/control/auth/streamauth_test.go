@@ -40,10 +40,10 @@ func (f *fakeKeys) Resolve(_ context.Context, app, secret string) (domain.Key, e
 	return f.key, nil
 }
 
-func (f *fakeKeys) Touch(_ context.Context, ref domain.KeyRef, _ time.Time) error {
+func (f *fakeKeys) Touch(_ context.Context, k domain.Key, _ time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.touched = append(f.touched, ref)
+	f.touched = append(f.touched, k.Ref())
 	return errors.New("the disk is full")
 }
 
@@ -252,7 +252,7 @@ func (b *blockingKeys) Resolve(ctx context.Context, _, secret string) (domain.Ke
 	}
 }
 
-func (b *blockingKeys) Touch(context.Context, domain.KeyRef, time.Time) error { return nil }
+func (b *blockingKeys) Touch(context.Context, domain.Key, time.Time) error { return nil }
 
 // TestLookupsPerAddressAreBounded has one address send many keys while the store does not answer:
 // only its share of lookups reaches the store, and another address is served.

@@ -208,17 +208,12 @@ func withoutSecrets(keys []domain.Key, err error) ([]domain.Key, error) {
 func (s *Keys) Dump(ctx context.Context) ([]domain.Key, error) { return s.rooms.Rooms(ctx, "", 0) }
 
 // Touch implements domain.KeyStore. Times are stored to the minute.
-func (s *Keys) Touch(ctx context.Context, ref domain.KeyRef, at time.Time) error {
-	room, err := s.rooms.FindRoom(ctx, ref.ID)
-	if err != nil || room == "" {
-		return err
+func (s *Keys) Touch(ctx context.Context, k domain.Key, at time.Time) error {
+	stale := func(o domain.Key) bool { return o.Ref() == k.Ref() && at.Sub(o.LastUsed) >= touchResolution }
+	if !stale(k) {
+		return nil
 	}
-	stale := func(k domain.Key) bool { return k.Ref() == ref && at.Sub(k.LastUsed) >= touchResolution }
-	keys, err := s.rooms.Room(ctx, room)
-	if err != nil || !slices.ContainsFunc(keys, stale) {
-		return err
-	}
-	return s.update(ctx, room, func(keys []domain.Key) (domain.RoomChange, error) {
+	return s.update(ctx, k.Room, func(keys []domain.Key) (domain.RoomChange, error) {
 		if i := slices.IndexFunc(keys, stale); i >= 0 {
 			keys[i].LastUsed = at.UTC().Round(0)
 		}

@@ -95,7 +95,7 @@ func operations(s keyStore, k domain.Key) map[string]func(context.Context) error
 		"resolve": func(ctx context.Context) error { _, err := s.Resolve(ctx, "live", k.Secret); return err },
 		"delete":  func(ctx context.Context) error { _, err := s.Delete(ctx, "", k.Room); return err },
 		"list":    func(ctx context.Context) error { _, err := s.List(ctx, ""); return err },
-		"touch":   func(ctx context.Context) error { return s.Touch(ctx, k.Ref(), time.Now().Add(time.Hour)) },
+		"touch":   func(ctx context.Context) error { return s.Touch(ctx, k, time.Now().Add(time.Hour)) },
 		"add": func(ctx context.Context) error {
 			_, err := s.Add(ctx, domain.Key{Room: k.Room, Label: "x"})
 			return err

@@ -430,7 +430,7 @@ func list(t *testing.T, s domain.KeyStore) {
 func touch(t *testing.T, s domain.KeyStore) {
 	k := get(t, s, "", "movie")
 	at := time.Now().Add(time.Hour)
-	if err := s.Touch(t.Context(), k.Ref(), at); err != nil {
+	if err := s.Touch(t.Context(), k, at); err != nil {
 		t.Fatal(err)
 	}
 	got := resolves(t, s, "live", k)
@@ -439,9 +439,11 @@ func touch(t *testing.T, s domain.KeyStore) {
 	}
 	got.LastUsed = time.Time{}
 	same(t, "the key after Touch", got, k)
-	for _, ref := range []domain.KeyRef{{}, {ID: "nobody", Generation: 1}, {ID: k.ID, Generation: 7}} {
-		if err := s.Touch(t.Context(), ref, at.Add(time.Hour)); err != nil {
-			t.Errorf("Touch of unknown %v: %v", ref, err)
+	for _, unknown := range []domain.Key{
+		{Room: "nobody"}, {Room: "movie", ID: "nobody", Generation: 1}, {Room: "movie", ID: k.ID, Generation: 7},
+	} {
+		if err := s.Touch(t.Context(), unknown, at.Add(time.Hour)); err != nil {
+			t.Errorf("Touch of unknown %v: %v", unknown.Ref(), err)
 		}
 	}
 	if d := resolves(t, s, "live", k).LastUsed.Sub(at).Abs(); d > time.Minute {
