@@ -33,7 +33,7 @@ type connStats struct {
 	// BatchWindowMS is for publishers: the current batching window in ms, by protocol of the
 	// viewers.
 	BatchWindowMS map[string]int64 `json:"gather_ms,omitzero"`
-	// ArrivalPaced is for publishers: the encoder's timestamps are unusable, and frames are
+	// ArrivalTimestamps is for publishers: the encoder's timestamps are unusable, and frames are
 	// timestamped by arrival.
 	ArrivalTimestamps bool `json:"arrival_paced,omitzero"`
 	// For publishers: frames and messages that reach no viewer, by reason, and the unusable tracks.
@@ -78,11 +78,11 @@ func (s *server) liveStat(_ *http.Request, args url.Values) (any, error) {
 	if !given {
 		return s.liveStats(s.Hub.Names()), nil
 	}
-	in, err := s.findStream(room)
+	name, err := s.findStream(room)
 	if err != nil {
 		return nil, err
 	}
-	return s.liveStats([]domain.Name{in.Name}), nil
+	return s.liveStats([]domain.Name{name}), nil
 }
 
 // statBatch is the number of viewers that are copied at once, which takes 64 KiB.
@@ -244,25 +244,17 @@ func (s *server) viewers(name domain.Name, buf []stream.ConnInfo) iter.Seq[*stre
 	}
 }
 
-// findStream returns the stream "app/room" that the argument room names.
-func (s *server) findStream(room string) (stream.Info, error) {
-	notFound := domain.Errorf(domain.NotFound, "room not found or inactive")
-	app, room, ok := strings.Cut(room, "/")
-	if !ok {
-		if err := domain.CheckRoom(app); err != nil {
-			return stream.Info{}, err
-		}
-		return stream.Info{}, notFound
+// findStream returns the name of the stream "app/room" that the argument room names.
+func (s *server) findStream(room string) (name domain.Name, err error) {
+	if app, room, ok := strings.Cut(room, "/"); ok {
+		name, err = domain.ParseName(app, room)
+	} else {
+		err = domain.CheckRoom(app)
 	}
-	name, err := domain.ParseName(app, room)
-	if err != nil {
-		return stream.Info{}, err
+	if err == nil && !s.Hub.Has(name) {
+		err = domain.Errorf(domain.NotFound, "room not found or inactive")
 	}
-	in, ok := s.Hub.Info(name)
-	if !ok {
-		return stream.Info{}, notFound
-	}
-	return in, nil
+	return name, err
 }
 
 // redactURL returns raw without secrets. The edges leave secrets out already; this is a second
