@@ -52,8 +52,8 @@ func (c tokenStream) print(e *env, action domain.Action) error {
 			return &failure{exitUsage, errors.New("--ip is empty: set an address, or remove the flag")}
 		}
 	}
-	mint := auth.TokenIssuer{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge}
-	token, _, err := mint.Issue(auth.TokenRequest{
+	issuer := auth.TokenIssuer{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge}
+	token, _, err := issuer.Issue(auth.TokenRequest{
 		Action: action, App: app, Room: room, Lifetime: c.For, IP: ip, Viewers: c.Viewers, Once: c.Once, Session: c.Session,
 		Signed: c.Signed,
 	}, time.Now())

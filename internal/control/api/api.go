@@ -40,7 +40,7 @@ type Options struct {
 	// EndSessions ends the viewers' sessions of a room, in one app or for "" in every app. It
 	// returns how many viewers were watching or waiting.
 	EndSessions func(app, room string) int
-	// Mint makes tokens. Without a secret it makes none.
+	// TokenIssuer makes tokens. Without a secret it makes none.
 	TokenIssuer auth.TokenIssuer
 	// Audit lists refused requests: of publishers, viewers and operators.
 	Audit *auth.Audit
