@@ -316,9 +316,7 @@ func (a *App) stop(servers []webServer) {
 	a.hub.Close()
 	a.hls.Drain(drain)
 	a.viewers.WaitIdle(drain)
-	if a.engine != nil {
-		a.engine.Close(drain)
-	}
+	a.engine.Close(drain)
 	for _, srv := range servers {
 		if srv.Shutdown(drain) != nil {
 			_ = srv.Close()
