@@ -41,11 +41,8 @@ func New(auto bool, fixed time.Duration) *Policy { return &Policy{auto: auto, fi
 // Window returns the batching window for so many viewers of one stream by one protocol, and how
 // long audio waits for the next picture.
 func (p *Policy) Window(viewers int) (window, audio time.Duration) {
-	switch {
-	case !p.auto:
+	if !p.auto {
 		return p.fixed, 2 * p.fixed
-	case viewers == 0: // subscribers inside the server, which batch by themselves
-		return 0, 0
 	}
 	busy := float64(p.permille.Load()) / 1000
 	if viewers >= minViewers || busy >= audioLoad {

@@ -24,7 +24,6 @@ func TestWindow(t *testing.T) {
 		{"few on a busy server", New(true, 0), 1, 700, 22 * ms, 90 * ms},
 		{"few on a full server", New(true, 0), 1, 1000, 45 * ms, 90 * ms},
 		{"some on a busy server", New(true, 0), 300, 700, 30 * ms, 90 * ms},
-		{"subscribers inside a busy server", New(true, 0), 0, 1000, 0, 0},
 		{"fixed", New(false, 7*ms), 1000, 1000, 7 * ms, 14 * ms},
 		{"fixed to 0", New(false, 0), 1000, 1000, 0, 0},
 	} {
