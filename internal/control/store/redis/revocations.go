@@ -277,15 +277,15 @@ func (s *Store) reapplyTo(ctx context.Context, rooms []string) error {
 		return err
 	}
 	for i, name := range rooms {
-		old, err := decodeRoom(name, values[i].Val())
-		if err != nil || len(s.revocations.without(old)) == len(old) {
-			continue
-		}
+		old, _ := decodeRoom(name, values[i].Val()) // a foreign value has no keys
 		var back []domain.KeyRef
 		for _, k := range old {
 			if s.revocations.has(k.Ref()) {
 				back = append(back, k.Ref())
 			}
+		}
+		if back == nil {
+			continue
 		}
 		err = s.Update(ctx, name, func(keys []domain.Key) (domain.RoomChange, error) {
 			return domain.RoomChange{Keys: keys, Revoked: back, Due: time.Now()}, nil
