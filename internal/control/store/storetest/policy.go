@@ -85,16 +85,21 @@ func rotate(t *testing.T, s domain.KeyStore) {
 	same(t, "Get after Rotate", get(t, s, "", "movie"), second)
 }
 
+// threeKeys returns the keys of movie: the default key of every app, that of live, and another one.
+func threeKeys(t *testing.T, s domain.KeyStore) []domain.Key {
+	t.Helper()
+	return []domain.Key{get(t, s, "", "movie"), get(t, s, "live", "movie"),
+		put(t, s, domain.Key{Room: "movie", Label: "spare"})}
+}
+
 func rotateAll(t *testing.T, s domain.KeyStore) {
-	def, bound, spare := get(t, s, "", "movie"), get(t, s, "live", "movie"),
-		put(t, s, domain.Key{Room: "movie", Label: "spare"})
-	other := get(t, s, "", "movie2")
+	all, other := threeKeys(t, s), get(t, s, "", "movie2")
 	k, revoked, err := s.Rotate(t.Context(), "", "movie", domain.Rotation{RevokeOthers: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	sameRefs(t, revoked, def, bound, spare)
-	for _, old := range []domain.Key{def, bound, spare} {
+	sameRefs(t, revoked, all...)
+	for _, old := range all {
 		refuses(t, s, "live", old.Secret)
 	}
 	resolves(t, s, "live", k)
@@ -102,22 +107,20 @@ func rotateAll(t *testing.T, s domain.KeyStore) {
 }
 
 func deleteRoom(t *testing.T, s domain.KeyStore) {
-	def, bound, spare := get(t, s, "", "movie"), get(t, s, "live", "movie"),
-		put(t, s, domain.Key{Room: "movie", Label: "spare"})
-	other := get(t, s, "", "movie2") // a name with the same prefix
+	all, other := threeKeys(t, s), get(t, s, "", "movie2") // a name with the same prefix
 	revoked, err := s.Delete(t.Context(), "", "movie")
 	if err != nil {
 		t.Fatal(err)
 	}
-	sameRefs(t, revoked, def, bound, spare)
-	for _, old := range []domain.Key{def, bound, spare} {
+	sameRefs(t, revoked, all...)
+	for _, old := range all {
 		refuses(t, s, "live", old.Secret)
 	}
 	resolves(t, s, "live", other)
 	if _, err := s.Delete(t.Context(), "", "movie"); domain.KindOf(err) != domain.NotFound {
 		t.Errorf("the second Delete: %v, want not found", err)
 	}
-	if k := get(t, s, "", "movie"); k.Secret == def.Secret || k.Ref() == def.Ref() {
+	if k := get(t, s, "", "movie"); k.Secret == all[0].Secret || k.Ref() == all[0].Ref() {
 		t.Error("a key created after Delete is the old one")
 	}
 }
