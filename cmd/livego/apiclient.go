@@ -11,18 +11,14 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
-	"livego/internal/app"
+	"livego/internal/control/auth"
 	"livego/internal/control/keyexport"
 	"livego/internal/domain"
 	"livego/internal/ops/config"
-	"livego/internal/ops/textfile"
 )
 
 const (
@@ -45,10 +41,7 @@ type apiClient struct {
 func newAPIClient(cfg config.Config) *apiClient {
 	token := cfg.AdminToken
 	if token == "" {
-		if data, err := os.ReadFile(filepath.Join(cfg.DataDir, app.AdminTokenFile)); err == nil {
-			data, _ = textfile.Decode(data) // the server reports an invalid file
-			token = strings.TrimSpace(string(data))
-		}
+		token, _ = auth.ReadAdminToken(cfg.DataDir) // the server reports an invalid file
 	}
 	scheme := "http://"
 	var secure *tls.Config

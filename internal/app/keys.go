@@ -6,16 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 
-	"livego/internal/control/auth"
 	"livego/internal/control/keys"
 	"livego/internal/control/store/redis"
 	"livego/internal/domain"
 	"livego/internal/ops/config"
 	"livego/internal/ops/redisurl"
 )
-
-// AdminTokenFile is the name of the admin token's file in the data directory.
-const AdminTokenFile = auth.AdminTokenFile
 
 // Keys is a key store that this command opened itself, without a server.
 type Keys struct {

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -23,11 +21,11 @@ func newAuthFixture(t *testing.T) (*fixture, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := os.ReadFile(filepath.Join(dir, auth.AdminTokenFile))
+	token, err := auth.ReadAdminToken(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newFixture(t, func(o *Options) { o.Auth, o.Pprof = adminAuth, true }), strings.TrimSpace(string(token))
+	return newFixture(t, func(o *Options) { o.Auth, o.Pprof = adminAuth, true }), token
 }
 
 func wantStatus(t *testing.T, w *httptest.ResponseRecorder, want int) {

@@ -5,9 +5,9 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/netip"
-	"path/filepath"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -63,10 +63,13 @@ func NewAdminAuth(dir string, o AdminOptions) (*AdminAuth, error) {
 	token, where := o.AdminToken, "setting admin_token"
 	if token == "" {
 		var err error
-		if token, err = loadAdminToken(filepath.Join(dir, AdminTokenFile)); err != nil {
+		if token, err = ReadAdminToken(dir); errors.Is(err, fs.ErrNotExist) {
+			token, err = createAdminToken(dir)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("admin token: %w", err)
 		}
-		where = "file " + AdminTokenFile + " of the data directory"
+		where = "file " + adminTokenFile + " of the data directory"
 	}
 	if o.PeerUser == nil {
 		o.PeerUser = peeruser.Of

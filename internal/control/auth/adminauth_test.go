@@ -29,11 +29,11 @@ func newAdminAuth(t *testing.T, o AdminOptions) (*AdminAuth, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := os.ReadFile(filepath.Join(dir, AdminTokenFile))
+	token, err := ReadAdminToken(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return d, strings.TrimSpace(string(token))
+	return d, token
 }
 
 // request builds a request with headers given as "Name: value"; "Host" and "Remote" set the fields.
@@ -248,7 +248,7 @@ func TestAdminTokenFromSettings(t *testing.T) {
 		t.Error(err)
 	}
 	err = d.Authorize(request("/", outside), Access{Rights: Read})
-	if err == nil || !strings.Contains(err.Error(), "admin_token") || strings.Contains(err.Error(), AdminTokenFile) {
+	if err == nil || !strings.Contains(err.Error(), "admin_token") || strings.Contains(err.Error(), adminTokenFile) {
 		t.Errorf("error %v", err)
 	}
 	if _, err := os.Stat(dir); err == nil {
@@ -294,7 +294,7 @@ func TestAdminTokenFile(t *testing.T) {
 	if _, err := NewAdminAuth(dir, AdminOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, AdminTokenFile)
+	path := filepath.Join(dir, adminTokenFile)
 	first, err := os.ReadFile(path)
 	if err != nil || !domain.LooksLikeKey(strings.TrimSpace(string(first))) {
 		t.Errorf("%s holds %q, %v", path, first, err)

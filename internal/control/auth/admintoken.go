@@ -3,7 +3,6 @@ package auth
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,14 +11,13 @@ import (
 	"livego/internal/ops/textfile"
 )
 
-// AdminTokenFile is the name of the file in the data directory that holds the admin token.
-const AdminTokenFile = "admin.token"
+// adminTokenFile is the name of the file in the data directory that holds the admin token.
+const adminTokenFile = "admin.token"
 
-func loadAdminToken(path string) (string, error) {
+// ReadAdminToken returns the admin token in the data directory dir.
+func ReadAdminToken(dir string) (string, error) {
+	path := filepath.Join(dir, adminTokenFile)
 	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return createAdminToken(path)
-	}
 	if err != nil {
 		return "", err
 	}
@@ -36,11 +34,11 @@ func loadAdminToken(path string) (string, error) {
 
 // createAdminToken writes a new token to a temporary file and renames it, so that a crash cannot
 // leave a partial token.
-func createAdminToken(path string) (string, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+func createAdminToken(dir string) (string, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), AdminTokenFile+".new-*") // mode 0600
+	f, err := os.CreateTemp(dir, adminTokenFile+".new-*") // mode 0600
 	if err != nil {
 		return "", err
 	}
@@ -50,5 +48,5 @@ func createAdminToken(path string) (string, error) {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return "", err
 	}
-	return token, os.Rename(f.Name(), path)
+	return token, os.Rename(f.Name(), filepath.Join(dir, adminTokenFile))
 }
