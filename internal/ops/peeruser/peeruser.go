@@ -35,8 +35,8 @@ const (
 
 type connKey struct{}
 
-// WithConn returns ctx for the requests on c. The first call of Of looks the user up; the result is
-// kept.
+// WithConn returns ctx for the requests on c, a TCP connection. The first call of Of looks the user
+// up; the result is kept.
 func WithConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, sync.OnceValues(func() (uint32, error) { return lookup(c) }))
 }
@@ -54,9 +54,6 @@ func Of(ctx context.Context) (uint32, error) {
 // lookup returns the user of c's peer. It uses the addresses of the socket, because c.RemoteAddr
 // may return the address that a proxy gave.
 func lookup(c net.Conn) (uint32, error) {
-	if t, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
-		c = t.NetConn()
-	}
 	e, err := endpointsOf(c)
 	switch {
 	case err != nil:
