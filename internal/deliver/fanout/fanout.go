@@ -4,10 +4,10 @@
 // transports only move its bytes. The package knows no protocol: an Encoder encodes frames, and a
 // Protocol handles what a viewer sends.
 //
-// A few goroutines per process write to all plain TCP sockets on Linux, by system calls that never
-// block, for little more than the cost of these calls. They remove the sockets from the runtime's
-// poller, whose write events and scheduler hand-offs cost more than the writes. Any other connection
-// has a goroutine of its own.
+// A few goroutines per process write to all TCP sockets on Linux, plain or with TLS, by system calls
+// that never block, for little more than the cost of these calls. They remove the sockets from the
+// runtime's poller, whose write events and scheduler hand-offs cost more than the writes. Any other
+// connection has a goroutine of its own.
 package fanout
 
 import (
@@ -33,7 +33,7 @@ import (
 type Format interface {
 	// NewEncoder returns an Encoder for one stream.
 	NewEncoder() Encoder
-	// AllTracks reports whether the format carries every track, and not only the first of each kind.
+	// AllTracks reports whether the format carries every track, and not only the default of each kind.
 	AllTracks() bool
 }
 

@@ -173,7 +173,7 @@ func (fd *feed) encodeAll(frames []*media.Frame) error {
 }
 
 // decodableFor returns the newest gop with which a viewer may have started to decode fr. A leading
-// picture refers to pictures before its gop, and a picture of another video track than the first to
+// picture refers to pictures before its gop, and a picture of a video track that is not the default to
 // the newest random access point of that track.
 func (fd *feed) decodableFor(fr *media.Frame) uint64 {
 	if fr.Track.Kind != media.Video || fd.gop == 0 {
