@@ -98,6 +98,7 @@ var mayImport = map[string][]string{
 	"internal/ops/peeruser":      {},
 	"internal/control/auth": {"internal/domain", "internal/ops/httpx", "internal/ops/netx", "internal/ops/peeruser",
 		"internal/ops/textfile"},
+	"internal/control/events":          {"internal/domain", "internal/stream"},
 	"internal/control/webhook":         {"internal/domain", "internal/ops/netx", "internal/stream"},
 	"internal/control/keyexport":       {"internal/domain", "internal/ops/textfile"},
 	"internal/control/store/bolt":      {"internal/domain"},
@@ -120,7 +121,7 @@ var mayImport = map[string][]string{
 
 	// The operator's API. It sees the hub and the keys, not how streams are delivered.
 	"internal/control/api": {"internal/ops/httpx", "internal/control/keyexport", "internal/domain", "internal/media",
-		"internal/ops/logging", "internal/stream", "internal/control/auth"},
+		"internal/ops/logging", "internal/stream", "internal/control/auth", "internal/control/events"},
 
 	// The bench speaks protocols. It measures any server, so it does not know this one.
 	"internal/tools/bench": {"internal/media", "internal/codec/...", "internal/container/...", "internal/proto/rtmp"},

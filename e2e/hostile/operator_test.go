@@ -318,6 +318,7 @@ func TestInvalidCredentials(t *testing.T) {
 		"/", "/control/get?room=x", "/control/reset?room=x", "/control/delete?room=x", "/control/push?x=y",
 		"/control/pull?x=y", "/stat/livestat", "/statics/",
 		"/api/v1/keys", "/api/v1/keys/export", "/api/v1/keys/import", "/api/v1/keys/x", "/api/v1/tokens", "/api/v1/events",
+		"/api/v1/events/stream",
 		"/api/v1/relays", "/api/v1/openapi.json", "/api/v1/x",
 		"/debug/pprof/", "/debug/pprof/heap", "/metrics", "/nothing",
 	} {

@@ -17,6 +17,7 @@ import (
 
 	"livego/internal/control/api"
 	"livego/internal/control/auth"
+	"livego/internal/control/events"
 	"livego/internal/control/keys"
 	"livego/internal/control/webhook"
 	"livego/internal/deliver/batching"
@@ -54,7 +55,7 @@ type App struct {
 	limits    *limiters
 	proxies   netx.Proxies
 	engine    *fanout.Engine
-	audit     auth.Audit
+	events    *events.Log
 	admission *admission.Controller
 	acme      *acme.Manager    // nil if off
 	record    *record.Recorder // nil if off
@@ -126,6 +127,8 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 		RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
 		Epoch: sequences.Epoch,
 	})
+	a.events = events.New()
+	a.background = append(a.background, a.events.Observe(a.hub))
 	memory := memlimit.Find(os.DirFS("/"))
 	a.admission = admission.New(memory, a.hub.Has, a.log)
 	hooks := webhook.NewAuthorizer(webhook.AuthorizerOptions{
@@ -139,7 +142,7 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 	admit := func(_ context.Context, r domain.AuthRequest, grant domain.Grant) (domain.Grant, error) {
 		return grant, a.admission.Admit(r.Action, grant.Name)
 	}
-	authorizer := auth.NewChain(&a.audit,
+	authorizer := auth.NewChain(a.events.Add,
 		streamAuth.Authenticate,
 		hooks.Authorize, // may grant another room
 		admit,
@@ -193,8 +196,7 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 // buildConsumers creates what else reads and writes streams: webhook events, relays and recordings.
 func (a *App) buildConsumers(pulls domain.Authorizer) (err error) {
 	cfg := a.cfg
-	var relayFailed func(domain.RelayStatus)
-	var recordingFinished func(domain.Recording)
+	relayFailed, recordingFinished := a.events.RelayFailed, a.events.RecordingFinished
 	if cfg.Hook.Events != "" {
 		outbox, err := webhook.OpenOutbox(a.hub, webhook.OutboxOptions{
 			URL: cfg.Hook.Events, Secret: cfg.Hook.Secret, Dir: filepath.Join(cfg.DataDir, "outbox"), Viewers: cfg.Hook.Viewers,
@@ -203,7 +205,14 @@ func (a *App) buildConsumers(pulls domain.Authorizer) (err error) {
 		if err != nil {
 			return fmt.Errorf("hook.events: open the webhook outbox: %w", err)
 		}
-		relayFailed, recordingFinished = outbox.RelayFailed, outbox.RecordingFinished
+		relayFailed = func(s domain.RelayStatus) {
+			a.events.RelayFailed(s)
+			outbox.RelayFailed(s)
+		}
+		recordingFinished = func(r domain.Recording) {
+			a.events.RecordingFinished(r)
+			outbox.RecordingFinished(r)
+		}
 		a.background = append(a.background, outbox.Run)
 	}
 	if a.relays, err = relay.New(a.hub, a.relayOptions(pulls, relayFailed)); err != nil {
@@ -225,7 +234,7 @@ func (a *App) buildAPI(adminAuth *auth.AdminAuth) {
 		recordings = a.record.Recordings
 	}
 	a.api = api.New(api.Options{
-		Hub: a.hub, Keys: a.keys, Relays: a.relays, EndSessions: a.endSessions, Auth: adminAuth, Audit: &a.audit, Log: a.log,
+		Hub: a.hub, Keys: a.keys, Relays: a.relays, EndSessions: a.endSessions, Auth: adminAuth, Events: a.events, Log: a.log,
 		Apps:        apiApps(cfg.Apps),
 		TokenIssuer: auth.TokenIssuer{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
 		RTMP:        "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
@@ -317,6 +326,7 @@ func (a *App) stop(servers []webServer) {
 	a.hls.Drain(drain)
 	a.viewers.WaitIdle(drain)
 	a.engine.Close(drain)
+	a.events.Close()
 	for _, srv := range servers {
 		if srv.Shutdown(drain) != nil {
 			_ = srv.Close()

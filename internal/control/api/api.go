@@ -4,6 +4,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"livego/internal/control/auth"
+	"livego/internal/control/events"
 	"livego/internal/domain"
 	"livego/internal/ops/httpx"
 	"livego/internal/ops/logging"
@@ -42,9 +44,12 @@ type Options struct {
 	EndSessions func(app, room string) int
 	// TokenIssuer makes tokens. Without a secret it makes none.
 	TokenIssuer auth.TokenIssuer
-	// Audit lists refused requests: of publishers, viewers and operators.
-	Audit *auth.Audit
-	Log   *slog.Logger
+	// Events gets refused requests, and is listed.
+	Events *events.Log
+	// HeartbeatInterval is how often a stream of events sends a comment, and checks the rights of its
+	// client again. Default 15 s.
+	HeartbeatInterval time.Duration
+	Log               *slog.Logger
 	// Recordings returns the current and the latest recordings; nil if recording is off.
 	Recordings func() []domain.Recording
 
@@ -84,6 +89,7 @@ type App struct {
 // answers in JSON, with problem details (RFC 9457): 401 without a valid credential, 403 with one
 // that lacks rights.
 func New(o Options) http.Handler {
+	o.HeartbeatInterval = cmp.Or(o.HeartbeatInterval, 15*time.Second)
 	s := &server{Options: o, revoker: auth.Revoker{Hub: o.Hub}, mux: http.NewServeMux(), page: newPage(),
 		refusalLimiter: logging.Limiter{Interval: time.Second}}
 	s.mux.Handle("/control/get", s.enveloped(s.getKey))

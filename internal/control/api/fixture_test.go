@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"livego/internal/control/auth"
+	"livego/internal/control/events"
 	"livego/internal/control/store/storetest"
 	"livego/internal/domain"
 	"livego/internal/media"
@@ -47,7 +48,7 @@ func newFixture(t testing.TB, change func(*Options)) *fixture {
 	s := &fixture{t: t, hub: hub, keys: newMemKeys(), log: &bytes.Buffer{}}
 	t.Cleanup(s.hub.Close)
 	s.options = Options{
-		Hub: s.hub, Keys: s.keys, Auth: allowAll{}, Audit: new(auth.Audit),
+		Hub: s.hub, Keys: s.keys, Auth: allowAll{}, Events: events.New(),
 		Log:    slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Relays: &fakeRelays{}, Apps: []App{{Name: "live", FLV: true, HLS: true, Relays: true}, {Name: "quiet"}},
 		RTMP: "rtmp://[::]:1935", FLV: "http://0.0.0.0:7001", HLS: "http://:7002",

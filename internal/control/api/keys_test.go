@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"livego/internal/control/auth"
 	"livego/internal/control/keyexport"
 	"livego/internal/domain"
 )
@@ -224,7 +223,7 @@ func TestDeniedEvents(t *testing.T) {
 	s.get("/control/get?room=movie&jwt=c4n4ry", outside)
 	s.get("/c4n4ry", outside)
 	w := s.get("/api/v1/events?type=denied", outside, "Authorization: Bearer "+token)
-	list := decode[struct{ Events []auth.Refusal }](t, w, 200)
+	list := decode[struct{ Events []domain.Event }](t, w, 200)
 	if len(list.Events) != 2 || list.Events[1].Path != "/control/get" || list.Events[1].Remote != "198.51.100.9:4000" ||
 		strings.Contains(w.Body.String(), "c4n4ry") {
 		t.Errorf("denied: %s", w.Body)

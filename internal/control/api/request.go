@@ -106,10 +106,11 @@ func limitBody(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// logRefusal adds a refused request to the audit and to the log.
+// logRefusal adds a refused request to the events and to the log.
 func (s *server) logRefusal(r *http.Request, err error) {
 	path, reason := loggablePath(r.URL.Path), domain.Reason(err)
-	s.Audit.Add(auth.Refusal{Action: "manage", Path: path, Proto: "http", Remote: r.RemoteAddr, Reason: reason})
+	s.Events.Add(domain.Event{Type: domain.EventDenied, Action: "manage", Path: path, Proto: "http", Remote: r.RemoteAddr,
+		Reason: reason})
 	if suppressed, ok := s.refusalLimiter.Allow(domain.KindOf(err).String()); ok {
 		s.Log.Warn("request refused", "path", path, "remote", r.RemoteAddr, "reason", reason, "suppressed", suppressed)
 	}

@@ -2,7 +2,6 @@ package api
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -42,8 +41,7 @@ func (s *server) routeV1() {
 	huma.Register(api, operation("DELETE", v1+"/sessions", "end-sessions",
 		"End the sessions of a room's viewers: they are disconnected, and need a valid token to watch a private room again",
 		http.StatusNotFound), s.endSessions)
-	huma.Register(api, operation("GET", v1+"/events", "list-events", "List recently refused requests, newest first"),
-		s.listEvents)
+	s.routeEvents(api)
 	huma.Register(api, operation("GET", v1+"/recordings", "list-recordings",
 		"List current recordings and the latest finished files, newest first"), s.listRecordings)
 	s.mux.HandleFunc(v1+"/", func(w http.ResponseWriter, r *http.Request) {
@@ -55,23 +53,6 @@ func (s *server) routeV1() {
 		}
 		mux.ServeHTTP(&problemWriter{ResponseWriter: w, r: r}, r)
 	})
-}
-
-type eventsInput struct {
-	Type  string `query:"type" enum:"denied" default:"denied" doc:"Type of the events."`
-	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-}
-
-type eventList struct {
-	Body struct {
-		Events []auth.Refusal `json:"events"`
-	}
-}
-
-func (s *server) listEvents(_ context.Context, in *eventsInput) (*eventList, error) {
-	out := new(eventList)
-	out.Body.Events = s.Audit.Latest(in.Limit)
-	return out, nil
 }
 
 // operation returns the description of a route.
@@ -107,6 +88,9 @@ func (w *problemWriter) WriteHeader(status int) {
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
+
+// Unwrap is for http.ResponseController.
+func (w *problemWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *problemWriter) Write(b []byte) (int, error) {
 	if w.discardBody {

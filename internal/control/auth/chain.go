@@ -13,22 +13,22 @@ type Step func(ctx context.Context, r domain.AuthRequest, grant domain.Grant) (d
 // A Chain implements domain.Authorizer: a request is granted when all steps, in order, grant it. The
 // viewer limit of a token comes after them, when the viewer joins its stream or starts its session.
 type Chain struct {
-	audit *Audit
-	steps []Step
+	denied func(domain.Event)
+	steps  []Step
 	viewerLimits
 }
 
-// NewChain returns a Chain that adds every refusal to audit, which may be nil.
-func NewChain(audit *Audit, steps ...Step) *Chain {
-	return &Chain{audit: audit, steps: steps, viewerLimits: viewerLimits{used: make(map[domain.ViewerLimit]int)}}
+// NewChain returns a Chain that calls denied, which may be nil, with the event of every refusal.
+func NewChain(denied func(domain.Event), steps ...Step) *Chain {
+	return &Chain{denied: denied, steps: steps, viewerLimits: viewerLimits{used: make(map[domain.ViewerLimit]int)}}
 }
 
 // Authorize implements domain.Authorizer.
 func (c *Chain) Authorize(ctx context.Context, r domain.AuthRequest) (grant domain.Grant, err error) {
 	for _, step := range c.steps {
 		if grant, err = step(ctx, r, grant); err != nil {
-			if c.audit != nil {
-				c.audit.addRefusal(ctx, r, err)
+			if e, ok := refusal(ctx, r, err); ok && c.denied != nil {
+				c.denied(e)
 			}
 			return domain.Grant{}, err
 		}

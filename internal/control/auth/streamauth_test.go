@@ -56,7 +56,7 @@ func newFakeKeys() *fakeKeys {
 // admission control.
 func newTestChain(keys domain.KeyStore, o Options, steps ...Step) *Chain {
 	s := NewStreamAuth(keys, o)
-	return NewChain(new(Audit), slices.Concat([]Step{s.Authenticate}, steps, []Step{s.ConsumeToken})...)
+	return NewChain(nil, slices.Concat([]Step{s.Authenticate}, steps, []Step{s.ConsumeToken})...)
 }
 
 var testApps = map[string]bool{"live": true, "vod": true, "closed": false}
