@@ -108,12 +108,18 @@ func (s *Server) AwaitReady() {
 	})
 }
 
-// Stop sends SIGTERM, and checks that the server exits with code 0 within seconds and has reported
-// no panic and no data race.
+// Stop sends SIGTERM, and checks the end as WaitStopped does.
 func (s *Server) Stop() {
 	s.t.Helper()
-	s.checkAtEnd = false
 	s.Signal(syscall.SIGTERM)
+	s.WaitStopped()
+}
+
+// WaitStopped checks that the server, which was sent SIGTERM, exits with code 0 within seconds and
+// has reported no panic and no data race.
+func (s *Server) WaitStopped() {
+	s.t.Helper()
+	s.checkAtEnd = false
 	code := s.Wait(15 * time.Second)
 	log := s.Stdout() + s.Stderr()
 	for _, bad := range []string{"DATA RACE", "panic:", "goroutine 1 [", "fatal error:"} {

@@ -149,10 +149,17 @@ func unsupportedCodec(p *peer) {
 }
 
 // TestReconnectRequest checks that a server that stops sends ReconnectRequest to the clients that
-// support it.
+// support it, if there is another server to reconnect to.
 func TestReconnectRequest(t *testing.T) {
+	t.Run("with reconnect_url", func(t *testing.T) {
+		testReconnectRequest(t, true, "--reconnect_url=rtmp://other.example.com/", "--shutdown_timeout=2s")
+	})
+	t.Run("without", func(t *testing.T) { testReconnectRequest(t, false) })
+}
+
+func testReconnectRequest(t *testing.T, asks bool, flags ...string) {
 	t.Parallel()
-	s := start(t)
+	s := start(t, flags...)
 	encoder := s.dial(t)
 	encoder.advance(handshaken)
 	encoder.send(connect("live", "capsEx", 1))
@@ -167,9 +174,17 @@ func TestReconnectRequest(t *testing.T) {
 	for n, p := range []*peer{encoder, fanned, alone, old} {
 		asked := false
 		p.ends(func(m message) {
-			asked = asked || bytes.Contains(m.Payload, []byte("NetConnection.Connect.ReconnectRequest"))
+			if bytes.Contains(m.Payload, []byte("NetConnection.Connect.ReconnectRequest")) {
+				asked = true
+				if want := join(short("tcUrl"), amf("rtmp://other.example.com/live")); !bytes.Contains(m.Payload, want) {
+					t.Errorf("the request to peer %d is %q, want it to contain %q", n, m.Payload, want)
+				}
+			}
+			if n == 0 && bytes.Contains(m.Payload, []byte("error")) {
+				t.Errorf("the encoder receives %q: its connection should just be lost", m.Payload)
+			}
 		})
-		if want := n < 3; asked != want {
+		if want := asks && n < 3; asked != want {
 			t.Errorf("peer %d was asked to reconnect: %v, want %v", n, asked, want)
 		}
 	}

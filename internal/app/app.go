@@ -153,6 +153,7 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 		return err
 	}
 	a.engine = engine
+	_, _, drain := shutdownTimes(cfg)
 	fanoutOptions := fanout.Options{
 		WriteTimeout: cfg.WriteTimeout, PingInterval: 15 * time.Second, LingerTimeout: time.Second,
 		MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), GOPs: cfg.GopNum,
@@ -164,8 +165,8 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 			WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage), CheckApp: streamAuth.CheckApp,
 			HTTPReply: rtmpPortReply(a.viewerListeners),
 		},
-		ReadTimeout: cfg.ReadTimeout, PlayWait: cfg.PlayWait, Drain: cfg.ShutdownTimeout,
-		Engine: a.engine, Fanout: fanoutOptions, Log: a.log,
+		ReadTimeout: cfg.ReadTimeout, PlayWait: cfg.PlayWait, Drain: drain,
+		ReconnectURL: cfg.ReconnectURL, Engine: a.engine, Fanout: fanoutOptions, Log: a.log,
 	})
 	a.hls = hls.New(a.hub, authorizer, hls.Options{
 		Segment: cfg.HLSSegment, Part: cfg.HLSPart, TrackWait: cfg.TrackWait, Window: cfg.HLSWindow,
@@ -266,8 +267,7 @@ func (a *App) ready() error {
 	return a.store.Ready()
 }
 
-// Run serves until ctx ends or a listener fails. Viewers then receive the end of their streams, for
-// up to shutdown_timeout.
+// Run serves until ctx ends or a listener fails. A graceful shutdown follows, see stop.
 func (a *App) Run(ctx context.Context) error {
 	defer a.Close()
 	ctx, fail := context.WithCancelCause(ctx)
@@ -280,8 +280,12 @@ func (a *App) Run(ctx context.Context) error {
 			}
 		})
 	}
+	late, stopLate := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLate()
+	accepting, stopAccepting := context.WithCancel(late)
+	defer stopAccepting()
 	for _, l := range a.rtmpListeners {
-		try(l.String(), func() error { return a.rtmp.Serve(ctx, l) })
+		try(l.String(), func() error { return a.rtmp.Serve(accepting, l, false) })
 	}
 	var servers []webServer
 	serveHTTP := func(l listener, srv webServer) {
@@ -297,15 +301,13 @@ func (a *App) Run(ctx context.Context) error {
 	for _, l := range a.acmeListeners {
 		serveHTTP(l, a.acmeServer())
 	}
-	late, stopLate := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopLate()
 	for _, run := range a.background {
 		serving.Go(func() { run(late) })
 	}
 	a.logReady()
 
 	<-ctx.Done()
-	a.stop(servers)
+	a.stop(stopAccepting, servers)
 	stopLate()
 	serving.Wait()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
@@ -315,12 +317,21 @@ func (a *App) Run(ctx context.Context) error {
 	return nil
 }
 
-// stop ends all streams and waits until viewers have received the end, for up to shutdown_timeout.
-func (a *App) stop(servers []webServer) {
+// stop is the graceful shutdown: /readyz answers 503 first, while the server still serves for
+// shutdown_delay. Then encoders move to another server if there is one, no more RTMP connections are
+// accepted, and all streams end. Viewers receive the end, and recordings are closed. All of it takes
+// at most shutdown_timeout.
+func (a *App) stop(stopAccepting func(), servers []webServer) {
 	a.log.Info("stopping")
 	a.stopping.Store(true)
 	drain, cancel := context.WithTimeout(context.Background(), a.cfg.ShutdownTimeout)
 	defer cancel()
+	delay, move, _ := shutdownTimes(a.cfg)
+	<-time.After(delay)
+	moving, cancelMove := context.WithTimeout(drain, move)
+	defer cancelMove()
+	a.rtmp.MovePublishers(moving)
+	stopAccepting()
 	a.relays.Close()
 	a.hub.Close()
 	a.hls.Drain(drain)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"time"
 
 	"livego/internal/control/api"
 	"livego/internal/control/auth"
@@ -109,6 +110,20 @@ func (a *App) relayOptions(pulls domain.Authorizer, failed func(domain.RelayStat
 		}
 	}
 	return o
+}
+
+// maxMove is how long encoders may take to move to reconnect_url.
+const maxMove = 5 * time.Second
+
+// shutdownTimes divides shutdown_timeout into shutdown_delay, the time for encoders to move to
+// reconnect_url, and the time for streams to end.
+func shutdownTimes(cfg config.Config) (delay, move, drain time.Duration) {
+	delay = min(cfg.ShutdownDelay, cfg.ShutdownTimeout)
+	drain = cfg.ShutdownTimeout - delay
+	if cfg.ReconnectURL != "" {
+		move = min(maxMove, drain/2)
+	}
+	return delay, move, drain - move
 }
 
 // displayAddr returns addr as a user of this machine types it.

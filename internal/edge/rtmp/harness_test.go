@@ -40,7 +40,7 @@ func startServer(t *testing.T, hub *stream.Hub, log slog.Handler,
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		if err := s.Serve(ctx, ln); err != nil {
+		if err := s.Serve(ctx, ln, false); err != nil {
 			t.Error(err)
 		}
 	})

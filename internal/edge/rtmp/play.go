@@ -29,6 +29,7 @@ func (ss *session) play(ctx context.Context) {
 	live := ss.hub.Has(grant.Name)
 	// From here on, the broadcaster owns the connection.
 	p := &player{Player: ss.c.Detach(), stopped: ctx.Done(), log: ss.log.With(logging.StreamAttr(grant.Name, live))}
+	p.tcURL, p.canMove = ss.reconnectURL()
 	if !live {
 		p.log.Info("waiting for the stream")
 	}
@@ -83,6 +84,8 @@ func playErrorCode(err error) string {
 type player struct {
 	*rtmp.Player
 	stopped  <-chan struct{} // closed when the server stops
+	tcURL    string          // where it is asked to reconnect then,
+	canMove  bool            // if it is asked
 	log      *slog.Logger
 	viewer   *stream.Viewer
 	accepted bool   // it has been told that it plays
@@ -103,7 +106,9 @@ func (p *player) Close(reason error) []byte {
 	var last []byte
 	select {
 	case <-p.stopped:
-		last = p.RequestReconnect(stopping)
+		if p.canMove {
+			last = p.RequestReconnect(p.tcURL, stopping)
+		}
 	default:
 	}
 	if errors.Is(reason, io.EOF) {

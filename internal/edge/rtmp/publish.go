@@ -39,6 +39,10 @@ func (ss *session) publish(ctx context.Context) {
 		ss.refusePublish(err)
 		return
 	}
+	if ss.req.CapsEx.CanReconnect() {
+		ss.movable.Add(1)
+		defer ss.movable.Add(-1)
+	}
 	if err := ss.c.AcceptPublish(); err != nil {
 		p.End(stream.Lost)
 		log.Debug("encoder left before the reply", "err", err)
@@ -61,19 +65,9 @@ func (ss *session) publish(ctx context.Context) {
 	})
 	defer unwatch()          // also after a panic
 	defer p.End(stream.Lost) // after a panic; otherwise p has ended
-	go func() {              // closes the connection when the hub ends the publisher
+	go func() {
 		defer close(watched)
-		select {
-		case <-p.Done():
-			if err := p.Err(); err != nil {
-				if ctx.Err() != nil {
-					_ = ss.c.RequestReconnect(stopping)
-				}
-				ss.c.StatusError("NetStream.Publish.BadName", domain.Reason(err))
-				ss.c.Close()
-			}
-		case <-ended:
-		}
+		ss.watch(ctx, p, ended)
 	}()
 	last, err := ss.pump(p, skips)
 	reason := stream.Lost
@@ -102,6 +96,35 @@ func (ss *session) publish(ctx context.Context) {
 			lost = append(lost, "discarded_bytes", have, "missing_bytes", missing)
 		}
 		log.Info("publisher lost", lost...)
+	}
+}
+
+// watch closes the connection when the hub ends the publisher. Before, it asks the publisher to
+// reconnect if the server stops. It returns when either has happened, or ended is closed.
+func (ss *session) watch(ctx context.Context, p *stream.Publisher, ended <-chan struct{}) {
+	tcURL, canMove := ss.reconnectURL()
+	moving := ss.moving
+	for {
+		select {
+		case <-moving:
+			_ = ss.c.RequestReconnect(tcURL, stopping) // a publisher that has left needs none
+			moving, canMove = nil, false
+			continue
+		case <-p.Done():
+		case <-ended:
+			return
+		}
+		switch err := p.Err(); {
+		case err == nil:
+			return
+		case ctx.Err() == nil:
+			ss.c.StatusError("NetStream.Publish.BadName", domain.Reason(err))
+		case canMove:
+			_ = ss.c.RequestReconnect(tcURL, stopping)
+		}
+		// Without a status, a server that stops is a lost connection, after which encoders reconnect.
+		ss.c.Close()
+		return
 	}
 }
 

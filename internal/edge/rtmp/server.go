@@ -8,6 +8,8 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,12 +27,16 @@ const proto = "rtmp"
 // Options are the settings of a Server.
 type Options struct {
 	Conn        rtmp.Options
-	ReadTimeout time.Duration  // longest time without a complete media message from a publisher
-	PlayWait    time.Duration  // how long a player waits for a publisher; 0: without limit
-	Drain       time.Duration  // how long connections may take to end when the server stops
-	Engine      *fanout.Engine // nil: each player has a goroutine
-	Fanout      fanout.Options
-	Log         *slog.Logger
+	ReadTimeout time.Duration // longest time without a complete media message from a publisher
+	PlayWait    time.Duration // how long a player waits for a publisher; 0: without limit
+	Drain       time.Duration // how long connections may take to end when the server stops
+	// ReconnectURL is the server that clients are asked to reconnect to when this one stops, to which
+	// a slash and the app are added. "": clients are not asked, unless they can come back to a
+	// listener that stays open.
+	ReconnectURL string
+	Engine       *fanout.Engine // nil: each player has a goroutine
+	Fanout       fanout.Options
+	Log          *slog.Logger
 }
 
 // A Server serves RTMP connections.
@@ -40,23 +46,50 @@ type Server struct {
 	opt         Options
 	broadcaster *fanout.Broadcaster
 	warnLimiter logging.Limiter // limits log lines about faulty peers
+
+	moving  chan struct{} // closed by MovePublishers
+	move    func()
+	movable atomic.Int64 // publishers that can be asked to reconnect
 }
 
 // New returns a Server for the streams of hub. authorizer decides about publish and play.
 func New(hub *stream.Hub, authorizer domain.Authorizer, o Options) *Server {
 	o.Fanout.Log = o.Log
+	moving := make(chan struct{})
 	return &Server{
 		hub: hub, authorizer: authorizer, opt: o, broadcaster: fanout.New(hub, o.Engine, proto, o.Fanout),
 		warnLimiter: logging.Limiter{Interval: time.Second},
+		moving:      moving, move: sync.OnceFunc(func() { close(moving) }),
 	}
 }
 
 // Serve accepts connections on ln, which may use TLS, until ctx ends. Publishers and players then
 // end with their streams, which the owner of the hub ends; after Options.Drain, Serve closes the
-// connections that are left.
-func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	return netx.Serve(ctx, ln, s.opt.Drain, s.serveConn)
+// connections that are left. staysOpen reports that the system accepts connections for the next
+// server when ln is closed: clients are asked to reconnect to the same address.
+func (s *Server) Serve(ctx context.Context, ln net.Listener, staysOpen bool) error {
+	return netx.Serve(ctx, ln, s.opt.Drain, func(ctx context.Context, nc net.Conn) { s.serveConn(ctx, nc, staysOpen) })
 }
+
+// MovePublishers asks publishers to reconnect to Options.ReconnectURL, those that come meanwhile
+// too, and waits until they have left, or ctx ends. It does nothing without that URL.
+func (s *Server) MovePublishers(ctx context.Context) {
+	if s.opt.ReconnectURL == "" {
+		return
+	}
+	s.move()
+	poll := time.NewTicker(movePoll)
+	defer poll.Stop()
+	for s.movable.Load() > 0 {
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+const movePoll = 20 * time.Millisecond
 
 // session is a connection with its request.
 type session struct {
@@ -66,11 +99,12 @@ type session struct {
 	req *rtmp.Request
 	log *slog.Logger
 
-	format  format         // of a player
-	skipped *atomic.Uint64 // number of invalid elements that were skipped
+	staysOpen bool           // its listener, when the server stops
+	format    format         // of a player
+	skipped   *atomic.Uint64 // number of invalid elements that were skipped
 }
 
-func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
+func (s *Server) serveConn(ctx context.Context, nc net.Conn, staysOpen bool) {
 	log := s.opt.Log.With("proto", proto, "remote", nc.RemoteAddr().String())
 	defer logging.Recover(log)
 	skipped := new(atomic.Uint64)
@@ -86,7 +120,8 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 		s.logAcceptError(ctx, log, err)
 		return
 	}
-	ss := &session{Server: s, nc: nc, c: c, req: req, log: log, format: formatOf(req), skipped: skipped}
+	ss := &session{Server: s, nc: nc, c: c, req: req, log: log, staysOpen: staysOpen,
+		format: formatOf(req), skipped: skipped}
 	if req.Publish {
 		ss.publish(ctx)
 	} else {
@@ -100,6 +135,15 @@ func (ss *session) authRequest(a domain.Action) domain.AuthRequest {
 		Action: a, App: ss.req.App, Name: ss.req.Name, Token: ss.req.Token,
 		Proto: proto, Remote: ss.nc.RemoteAddr().String(),
 	}
+}
+
+// reconnectURL returns where the client can be asked to reconnect when the server stops, "" for the
+// same address. ok is false if it would find no server there.
+func (ss *session) reconnectURL() (tcURL string, ok bool) {
+	if base := ss.opt.ReconnectURL; base != "" {
+		return strings.TrimRight(base, "/") + "/" + ss.req.App, true
+	}
+	return "", ss.staysOpen
 }
 
 // url returns the URL for statistics: the public name on the listener that accepted the connection.

@@ -78,8 +78,11 @@ func (c Config) problems() []problem {
 		(len(t) < minSecret || strings.ContainsFunc(t, func(r rune) bool { return r <= ' ' || r > '~' })) {
 		add("admin_token", "must have at least %d characters, all of ASCII, and no spaces", minSecret)
 	}
-	if c.PublicURL != "" && !isBaseURL(c.PublicURL) {
+	if c.PublicURL != "" && !isBaseURL(c.PublicURL, "http", "https") {
 		add("public_url", "must be an http or https URL without a user, a query or a fragment")
+	}
+	if c.ReconnectURL != "" && !isBaseURL(c.ReconnectURL, "rtmp", "rtmps") {
+		add("reconnect_url", "must be an rtmp or rtmps URL without a user, a query or a fragment")
 	}
 	for _, a := range c.APIAllow {
 		if _, err := netx.ParseNetwork(a); err != nil {
@@ -118,10 +121,10 @@ func (c Config) problems() []problem {
 	return all
 }
 
-// isBaseURL reports whether text is a URL to which a path can be appended.
-func isBaseURL(text string) bool {
+// isBaseURL reports whether text is a URL of one of schemes to which a path can be appended.
+func isBaseURL(text string, schemes ...string) bool {
 	u, err := url.Parse(text)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.User == nil &&
+	return err == nil && slices.Contains(schemes, u.Scheme) && u.Hostname() != "" && u.User == nil &&
 		u.RawQuery == "" && !u.ForceQuery &&
 		!strings.Contains(text, "#")
 }

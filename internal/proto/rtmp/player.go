@@ -118,6 +118,6 @@ func (p *Player) StatusError(code, description string) []byte {
 }
 
 // RequestReconnect returns the message that ServerConn.RequestReconnect sends.
-func (p *Player) RequestReconnect(why string) []byte {
-	return p.collect(func() error { return p.c.RequestReconnect(why) })
+func (p *Player) RequestReconnect(tcURL, why string) []byte {
+	return p.collect(func() error { return p.c.RequestReconnect(tcURL, why) })
 }

@@ -45,6 +45,9 @@ const (
 	CapsTimestampOffset                  // supports the modifier with a nanosecond offset
 )
 
+// CanReconnect reports whether a client can be asked to reconnect.
+func (c Caps) CanReconnect() bool { return c&CapsReconnect != 0 }
+
 // Bits of FourCcInfoMask. A client that can only encode a codec cannot play it.
 const (
 	canDecode  = 1

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"livego/internal/container/amf0"
 	"livego/internal/ops/netx"
 )
 
@@ -137,13 +138,17 @@ func (c *ServerConn) StatusError(code, description string) error {
 	return c.sendFinal(onStatus(c.req.StreamID, "error", code, description))
 }
 
-// RequestReconnect asks a client with CapsReconnect to reconnect to the same address (Enhanced RTMP
-// v2, Reconnect Request). It does nothing for other clients.
-func (c *ServerConn) RequestReconnect(why string) error {
-	if c.req.CapsEx&CapsReconnect == 0 {
+// RequestReconnect asks a client with CapsReconnect to reconnect (Enhanced RTMP v2, Reconnect
+// Request): to tcURL, or to the same address if that is "". It does nothing for other clients.
+func (c *ServerConn) RequestReconnect(tcURL, why string) error {
+	if !c.req.CapsEx.CanReconnect() {
 		return nil
 	}
-	return c.sendNow(onStatus(0, "status", "NetConnection.Connect.ReconnectRequest", why))
+	info := status("status", "NetConnection.Connect.ReconnectRequest", why)
+	if tcURL != "" {
+		info = append(info, amf0.Pair{Key: "tcUrl", Value: tcURL})
+	}
+	return c.sendNow(newCommand(0, "onStatus", 0, nil, info))
 }
 
 // EndPlay ends the stream of a player with a status of this code (such as
