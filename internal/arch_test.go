@@ -96,6 +96,7 @@ var mayImport = map[string][]string{
 	"internal/ops/memlimit":      {},
 	"internal/ops/acme/acmetest": {},
 	"internal/ops/peeruser":      {},
+	"internal/ops/systemd":       {},
 	"internal/control/auth": {"internal/domain", "internal/ops/httpx", "internal/ops/netx", "internal/ops/peeruser",
 		"internal/ops/textfile"},
 	"internal/control/events":          {"internal/domain", "internal/stream"},
@@ -152,6 +153,7 @@ var owners = map[string][]string{
 	// reads the MPEG-TS that our code writes, by code that is not ours
 	"github.com/asticode/go-astits":     {"e2e/mediacompare"},
 	"github.com/caddyserver/certmagic":  {"internal/ops/acme"},
+	"github.com/coreos/go-systemd/v22":  {"internal/ops/systemd"},
 	"github.com/danielgtaylor/huma/v2":  {"internal/control/api"},
 	"github.com/goccy/go-yaml":          {"internal/ops/config"},
 	"github.com/golang-jwt/jwt/v5":      {"internal/control/auth"},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -25,6 +26,8 @@ type Options struct {
 	Env          []string // "LIVEGO_X=y"
 	NoWait       bool     // do not wait until it is ready
 	MaxOpenFiles int      // limit of file descriptors; 0 for that of this process
+	// Sockets are passed to the server as systemd does, and stay open: "rtmp_addr" and so on.
+	Sockets map[string]*net.TCPListener
 }
 
 // A Server is a livego process under test.
@@ -56,10 +59,14 @@ func Start(t testing.TB, o Options) *Server {
 		cmd = exec.Command("prlimit", append([]string{fmt.Sprintf("--nofile=%d:%d", o.MaxOpenFiles, o.MaxOpenFiles)},
 			cmd.Args...)...)
 	}
+	if len(o.Sockets) > 0 {
+		cmd = s.passSockets(t, cmd, o.Sockets)
+	}
 	if cmd.Dir = o.Dir; o.Dir == "" {
 		cmd.Dir = t.TempDir()
 	}
-	cmd.Env = append(os.Environ(), o.Env...)
+	cmd.Env = append(cmd.Env, os.Environ()...)
+	cmd.Env = append(cmd.Env, o.Env...)
 	cmd.Env = append(cmd.Env, "GORACE=atexit_sleep_ms=0")
 	s.Process = startCommand(t, cmd)
 	t.Cleanup(func() {
@@ -74,6 +81,25 @@ func Start(t testing.TB, o Options) *Server {
 		s.AwaitReady()
 	}
 	return s
+}
+
+// passSockets returns cmd with the variables and files of sd_listen_fds(3), and sets the addresses of
+// the sockets.
+func (s *Server) passSockets(t testing.TB, cmd *exec.Cmd, sockets map[string]*net.TCPListener) *exec.Cmd {
+	t.Helper()
+	cmd = exec.Command("sh", append([]string{"-c", `LISTEN_PID=$$ exec "$@"`, "sh"}, cmd.Args...)...)
+	var names []string
+	for addr, l := range sockets {
+		f, err := l.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		s.SetAddr(addr, l.Addr().String())
+		names, cmd.ExtraFiles = append(names, strings.TrimSuffix(addr, "_addr")), append(cmd.ExtraFiles, f)
+	}
+	cmd.Env = []string{fmt.Sprint("LISTEN_FDS=", len(names)), "LISTEN_FDNAMES=" + strings.Join(names, ":")}
+	return cmd
 }
 
 // WithT returns the same server for a subtest, which then fails in the place of its parent.

@@ -33,6 +33,7 @@ import (
 	"livego/internal/ops/config"
 	"livego/internal/ops/memlimit"
 	"livego/internal/ops/netx"
+	"livego/internal/ops/systemd"
 	"livego/internal/proto/rtmp"
 	"livego/internal/record"
 	"livego/internal/relay"
@@ -59,6 +60,7 @@ type App struct {
 	admission *admission.Controller
 	acme      *acme.Manager    // nil if off
 	record    *record.Recorder // nil if off
+	systemd   systemd.Notifier
 
 	listeners
 	background []func(context.Context) // run until the viewers have left
@@ -68,7 +70,7 @@ type App struct {
 // New opens the store and binds every listener. It serves nothing yet, so that a server either
 // starts completely or not at all.
 func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
-	a := &App{cfg: cfg, log: log}
+	a := &App{cfg: cfg, log: log, systemd: systemd.Notifier{Log: log}}
 	defer func() {
 		if err != nil {
 			a.Close()
@@ -285,7 +287,7 @@ func (a *App) Run(ctx context.Context) error {
 	accepting, stopAccepting := context.WithCancel(late)
 	defer stopAccepting()
 	for _, l := range a.rtmpListeners {
-		try(l.String(), func() error { return a.rtmp.Serve(accepting, l, false) })
+		try(l.String(), func() error { return a.rtmp.Serve(accepting, l, l.staysOpen) })
 	}
 	var servers []webServer
 	serveHTTP := func(l listener, srv webServer) {
@@ -304,7 +306,9 @@ func (a *App) Run(ctx context.Context) error {
 	for _, run := range a.background {
 		serving.Go(func() { run(late) })
 	}
+	serving.Go(func() { a.systemd.Watchdog(late, a.checkSelf) })
 	a.logReady()
+	a.systemd.Ready()
 
 	<-ctx.Done()
 	a.stop(stopAccepting, servers)
@@ -317,6 +321,10 @@ func (a *App) Run(ctx context.Context) error {
 	return nil
 }
 
+// stopGrace is how much longer than shutdown_timeout the process may take to exit before systemd
+// kills it: for a disk that is slow to close files.
+const stopGrace = 10 * time.Second
+
 // stop is the graceful shutdown: /readyz answers 503 first, while the server still serves for
 // shutdown_delay. Then encoders move to another server if there is one, no more RTMP connections are
 // accepted, and all streams end. Viewers receive the end, and recordings are closed. All of it takes
@@ -324,6 +332,7 @@ func (a *App) Run(ctx context.Context) error {
 func (a *App) stop(stopAccepting func(), servers []webServer) {
 	a.log.Info("stopping")
 	a.stopping.Store(true)
+	a.systemd.Stopping(a.cfg.ShutdownTimeout + stopGrace)
 	drain, cancel := context.WithTimeout(context.Background(), a.cfg.ShutdownTimeout)
 	defer cancel()
 	delay, move, _ := shutdownTimes(a.cfg)

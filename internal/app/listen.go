@@ -9,6 +9,7 @@ import (
 
 	"livego/internal/ops/config"
 	"livego/internal/ops/netx"
+	"livego/internal/ops/systemd"
 )
 
 // A listener is a bound listener and the name of its service.
@@ -16,6 +17,8 @@ type listener struct {
 	net.Listener
 	service string
 	secure  bool // speaks TLS
+	// staysOpen reports that systemd has the socket too: connections wait for the next process.
+	staysOpen bool
 }
 
 func (l listener) String() string { return l.service + " on " + l.Addr().String() }
@@ -35,9 +38,14 @@ func (ls *listeners) close() {
 	}
 }
 
-// bind binds the listeners of cfg; cert is for those that speak TLS. The error names the protocol,
-// the setting and the address.
+// bind binds the listeners of cfg, or takes over their sockets from systemd; cert is for those that
+// speak TLS. The error names the protocol, the setting and the address.
 func (ls *listeners) bind(cfg config.Config, cert *tls.Config, limits *limiters) error {
+	passed, err := systemd.PassedSockets()
+	if err != nil {
+		return err
+	}
+	defer passed.Close()
 	for _, l := range []struct {
 		to        *[]listener
 		on        bool
@@ -62,13 +70,17 @@ func (ls *listeners) bind(cfg config.Config, cert *tls.Config, limits *limiters)
 		if !l.on {
 			continue
 		}
-		ln, err := net.Listen("tcp", l.addr)
-		if err != nil {
-			return fmt.Errorf("%s: %s %s: %w", l.what, l.key, l.addr, err)
+		name := strings.TrimSuffix(l.key, "_addr")
+		ln := passed.Take(name, l.addr)
+		staysOpen := ln != nil
+		if !staysOpen {
+			if ln, err = net.Listen("tcp", l.addr); err != nil {
+				return fmt.Errorf("%s: %s %s: %w", l.what, l.key, l.addr, err)
+			}
 		}
 		ln = l.limiter.Listen(ln, netx.ListenOptions{
 			Use: l.use, HeaderTimeout: cfg.HandshakeTimeout,
-			ProxyProtocol: slices.Contains(cfg.ProxyProtocol, strings.TrimSuffix(l.key, "_addr")),
+			ProxyProtocol: slices.Contains(cfg.ProxyProtocol, name),
 		})
 		if l.tls {
 			c := cert.Clone()
@@ -77,7 +89,7 @@ func (ls *listeners) bind(cfg config.Config, cert *tls.Config, limits *limiters)
 			}
 			ln = netx.ListenTLS(ln, c)
 		}
-		*l.to = append(*l.to, listener{ln, l.what, l.tls})
+		*l.to = append(*l.to, listener{ln, l.what, l.tls, staysOpen})
 	}
-	return nil
+	return passed.CheckTaken()
 }

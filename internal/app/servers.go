@@ -2,10 +2,13 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
+	"fmt"
 	"net"
 	"net/http"
 	"time"
 
+	"livego/internal/domain"
 	"livego/internal/ops/httpx"
 	"livego/internal/ops/netx"
 	"livego/internal/ops/peeruser"
@@ -35,6 +38,30 @@ func (a *App) apiServer() *http.Server {
 	srv.ReadTimeout = 2 * a.cfg.HeaderTimeout // request bodies are small
 	srv.WriteTimeout = 2 * time.Minute        // so are responses, except for profiles, which take as long as requested
 	return srv
+}
+
+// checkSelf reports whether the server works, for the watchdog: the hub responds, and a request to the
+// operator's HTTP is answered. It does not report what other machines cause, as /readyz does.
+func (a *App) checkSelf(ctx context.Context) error {
+	a.hub.Has(domain.Name{})
+	l := a.apiListeners[0]
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme(l.secure)+l.Addr().String()+"/healthz", nil)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // it asks itself
+	}}
+	resp, err := client.Do(r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET /healthz: HTTP %d", resp.StatusCode)
+	}
+	return nil
 }
 
 // acmeServer returns the HTTP server for ACME HTTP-01 challenges. It is public; requests and
