@@ -175,7 +175,7 @@ func (r *Recorder) repairFile(root *os.Root, name domain.Name, path string) {
 	if err != nil || !info.Mode().IsRegular() || tryLock(f) != nil {
 		return
 	}
-	m, err := flv.Repair(f, info.Size())
+	m, err := flv.Repair(f, info.Size(), string(domain.AfterCrash))
 	switch {
 	case errors.Is(err, flv.ErrNotRecording), err == nil && !m.Changed:
 		return

@@ -37,6 +37,8 @@ const (
 // The file is valid at any time, but Flush does not update onMetaData, and the file size in it
 // stays 0 until Finish. Repair updates both after a crash. The zero value is an empty file.
 type FileWriter struct {
+	Mark Mark // written with the file header: by the first Flush, by UpdateHeader and by Finish
+
 	tracks [media.Data + 1]*media.Track // by kind
 	meta   *media.Meta
 	start  time.Duration
@@ -46,6 +48,37 @@ type FileWriter struct {
 
 	size     int64 // bytes written
 	duration time.Duration
+}
+
+// A Mark is what a recorder notes in onMetaData about the file, to recognize it later.
+type Mark struct {
+	File    string    // the path of the file; "" if there is no Mark
+	Started time.Time // with a precision of milliseconds
+	Gaps    int       // how often media is missing
+	Reason  string    // why the file is complete; "" before
+	Error   string    // the error that is the reason, "" if there is none
+}
+
+// maxMarkText limits the file and the error of a Mark, in bytes, so that it fits into onMetaData.
+const maxMarkText = 512
+
+func (m Mark) properties() amf0.Object {
+	return amf0.Object{
+		{Key: "file", Value: m.File[:min(len(m.File), maxMarkText)]},
+		{Key: "started", Value: float64(m.Started.UnixMilli())}, {Key: "gaps", Value: float64(m.Gaps)},
+		{Key: "reason", Value: m.Reason}, {Key: "error", Value: m.Error[:min(len(m.Error), maxMarkText)]},
+	}
+}
+
+// markOf returns the Mark with these properties.
+func markOf(properties amf0.Object) (m Mark) {
+	m.File, _ = properties.Get("file").(string)
+	m.Reason, _ = properties.Get("reason").(string)
+	m.Error, _ = properties.Get("error").(string)
+	gaps, _ := properties.Get("gaps").(float64)
+	started, _ := properties.Get("started").(float64)
+	m.Gaps, m.Started = int(gaps), time.UnixMilli(int64(started)).UTC()
+	return m
 }
 
 // CanAppend reports whether f can continue the file. A file has one configuration for each track.
@@ -146,6 +179,7 @@ func (w *FileWriter) header(size int64, lasts time.Duration, ended bool) []byte 
 	h := fileHead{
 		video: w.tracks[media.Video] != nil, audio: w.tracks[media.Audio] != nil,
 		properties: Dialect{}.metaProperties(w.meta, tracks...), size: size, ended: ended, duration: lasts, index: w.index,
+		mark: w.Mark,
 	}
 	return h.bytes()
 }
@@ -199,6 +233,7 @@ type fileHead struct {
 	size         int64
 	ended        bool // else the file size is 0
 	duration     time.Duration
+	mark         Mark
 	index        index
 }
 
@@ -207,6 +242,7 @@ const (
 	creatorKey = "metadatacreator"
 	creator    = "livego"
 	sizeKey    = "filesize"
+	markKey    = "recording"
 )
 
 // bytes returns the headSize bytes that a file starts with. The first index entry is the position
@@ -226,6 +262,9 @@ func (h *fileHead) bytes() []byte {
 		{Key: creatorKey, Value: creator}, {Key: sizeKey, Value: size}, {Key: "duration", Value: h.duration.Seconds()},
 		{Key: "hasVideo", Value: h.video}, {Key: "hasAudio", Value: h.audio},
 	}
+	if h.mark.File != "" {
+		e = append(e, amf0.Pair{Key: markKey, Value: h.mark.properties()})
+	}
 	e = append(e, h.properties...)
 	e = append(e, amf0.Pair{Key: "hasKeyframes", Value: len(positions) > 1},
 		amf0.Pair{Key: "keyframes", Value: amf0.Object{{Key: "filepositions", Value: positions},
@@ -243,6 +282,39 @@ func (h *fileHead) bytes() []byte {
 // ErrNotRecording is returned for a file that FileWriter has not written.
 var ErrNotRecording = errors.New("flv: not a recording by livego")
 
+// A FileInfo is what the head of a file by FileWriter says.
+type FileInfo struct {
+	Complete bool          // false: it is being written, or was left behind by a crash
+	Duration time.Duration // as of the last update of onMetaData
+	Mark     Mark          // without a File if there is none, or if a crash left half a head
+}
+
+// ReadFileInfo reads the head of a file of size bytes. It returns ErrNotRecording if the file is
+// not by FileWriter.
+func ReadFileInfo(f io.ReaderAt, size int64) (FileInfo, error) {
+	h, err := readHead(f, size)
+	return FileInfo{h.ended, h.duration, h.mark}, err
+}
+
+// readHead reads what a file of size bytes declares.
+func readHead(f io.ReaderAt, size int64) (fileHead, error) {
+	front := make([]byte, min(size, headSize))
+	signature := front[:min(len(front), signatureSize)]
+	if _, err := f.ReadAt(signature, 0); err != nil && !errors.Is(err, io.EOF) {
+		return fileHead{}, err
+	}
+	declared, ok := readSignature(signature)
+	if !ok {
+		return fileHead{}, ErrNotRecording
+	}
+	if _, err := f.ReadAt(front, 0); err != nil && !errors.Is(err, io.EOF) {
+		return fileHead{}, err
+	}
+	h := fileHead{ended: declared == size}
+	h.readProperties(front)
+	return h, nil
+}
+
 // A RepairResult says what Repair did.
 type RepairResult struct {
 	Changed  bool  // false: the file was complete, and the other fields are not set
@@ -251,28 +323,18 @@ type RepairResult struct {
 }
 
 // Repair completes a file of size bytes that a killed FileWriter left behind: it cuts off what
-// follows the last whole tag, and updates onMetaData. Complete files do not change. It reads the
-// tag headers of the file once, and no bodies.
+// follows the last whole tag, and updates onMetaData, with this reason in its Mark. Complete files
+// do not change. It reads the tag headers of the file once, and no bodies.
 func Repair(f interface {
 	io.ReaderAt
 	io.WriterAt
 	Truncate(size int64) error
-}, size int64) (RepairResult, error) {
-	front := make([]byte, min(size, headSize))
-	mark := front[:min(len(front), signatureSize)]
-	if _, err := f.ReadAt(mark, 0); err != nil && !errors.Is(err, io.EOF) {
+}, size int64, reason string) (RepairResult, error) {
+	h, err := readHead(f, size)
+	if err != nil || h.ended {
 		return RepairResult{}, err
 	}
-	if declared, ok := readSignature(mark); !ok {
-		return RepairResult{}, ErrNotRecording
-	} else if declared == size {
-		return RepairResult{}, nil
-	}
-	if _, err := f.ReadAt(front, 0); err != nil && !errors.Is(err, io.EOF) {
-		return RepairResult{}, err
-	}
-	h := fileHead{size: headSize, ended: true}
-	h.readProperties(front)
+	h.size, h.ended, h.duration, h.mark.Reason = headSize, true, 0, reason
 	if err := h.scanTags(f, size); err != nil {
 		return RepairResult{}, err
 	}
@@ -282,7 +344,7 @@ func Repair(f interface {
 	if err := f.Truncate(h.size); err != nil {
 		return RepairResult{}, err
 	}
-	_, err := f.WriteAt(h.bytes(), 0)
+	_, err = f.WriteAt(h.bytes(), 0)
 	return RepairResult{true, h.size, h.duration}, err
 }
 
@@ -307,8 +369,8 @@ func readSignature(b []byte) (size int64, ok bool) {
 	return int64(math.Float64frombits(binary.BigEndian.Uint64(b[fileSizeOffset:]))), ok
 }
 
-// readProperties reads from the head those properties that the tags cannot tell; none if a crash
-// left half a head.
+// readProperties reads the duration, the Mark and those properties that the tags cannot tell from
+// the head; none if a crash left half a head.
 func (h *fileHead) readProperties(front []byte) {
 	if len(front) < headSize {
 		return
@@ -320,7 +382,13 @@ func (h *fileHead) readProperties(front []byte) {
 	declared, _ := values[1].(amf0.ECMAArray)
 	for _, p := range declared {
 		switch p.Key {
-		case creatorKey, sizeKey, "duration", "hasVideo", "hasAudio", "hasKeyframes", "keyframes":
+		case markKey:
+			properties, _ := p.Value.(amf0.Object)
+			h.mark = markOf(properties)
+		case "duration":
+			seconds, _ := p.Value.(float64)
+			h.duration = time.Duration(seconds * float64(time.Second))
+		case creatorKey, sizeKey, "hasVideo", "hasAudio", "hasKeyframes", "keyframes":
 		default:
 			h.properties = append(h.properties, p)
 		}

@@ -65,10 +65,13 @@ func clip(start, lasts time.Duration, gop int) (frames []*media.Frame) {
 	return frames
 }
 
+var testMark = Mark{File: "live/movie_1.flv", Started: time.UnixMilli(1_900_000_000_123).UTC(), Gaps: 2,
+	Error: "write: no space left on device"}
+
 // writeFile writes frames, n with each Flush, and finishes the file if ended is true.
 func writeFile(t testing.TB, to io.WriterAt, frames []*media.Frame, n int, ended bool) *FileWriter {
 	t.Helper()
-	w := new(FileWriter)
+	w := &FileWriter{Mark: testMark}
 	for chunk := range slices.Chunk(frames, n) {
 		for _, f := range chunk {
 			if !w.CanAppend(f) || !w.Append(f) {
@@ -283,7 +286,7 @@ func TestFileWriterDiskFull(t *testing.T) {
 	if err := errors.Join(file.Truncate(w.Size()), w.Finish(file)); err != nil {
 		t.Fatal(err)
 	}
-	m, err := Repair(file, w.Size())
+	m, err := Repair(file, w.Size(), "repaired")
 	if err != nil || m.Changed {
 		t.Errorf("%+v, %v", m, err)
 	}
@@ -337,7 +340,11 @@ func TestRepair(t *testing.T) {
 	for _, c := range unfinishedFiles(t) {
 		t.Run(c.name, func(t *testing.T) {
 			file := &memFile{data: slices.Clone(c.file)}
-			m, err := Repair(file, int64(len(c.file)))
+			info, infoErr := ReadFileInfo(file, int64(len(c.file)))
+			if !errors.Is(infoErr, c.err) || info.Complete != (c.size < 0) {
+				t.Errorf("before the repair: %+v, %v", info, infoErr)
+			}
+			m, err := Repair(file, int64(len(c.file)), "repaired")
 			if !errors.Is(err, c.err) || m.Changed != (c.err == nil && c.size >= 0) {
 				t.Fatalf("%+v, %v", m, err)
 			}
@@ -356,7 +363,12 @@ func TestRepair(t *testing.T) {
 				t.Errorf("properties are lost: %v", meta.properties)
 			}
 			checkIndex(t, file.data, meta, c.keyframes)
-			if m, err := Repair(file, int64(len(file.data))); m.Changed || err != nil {
+			want := FileInfo{Complete: true, Duration: m.Duration, Mark: testMark}
+			want.Mark.Reason = "repaired"
+			if info, err := ReadFileInfo(file, m.Size); err != nil || info != want {
+				t.Errorf("%+v, %v, want %+v", info, err, want)
+			}
+			if m, err := Repair(file, int64(len(file.data)), "repaired"); m.Changed || err != nil {
 				t.Errorf("second repair: %+v, %v", m, err)
 			}
 		})
@@ -379,7 +391,7 @@ func FuzzRepair(f *testing.F) {
 		b := slices.Concat(front, tags)
 		copy(b[min(int(at), headSize):headSize], patch)
 		file := &memFile{data: slices.Clone(b)}
-		m, err := Repair(file, int64(len(b)))
+		m, err := Repair(file, int64(len(b)), "repaired")
 		if err != nil && !errors.Is(err, ErrNotRecording) {
 			t.Fatal(err)
 		}
@@ -389,7 +401,7 @@ func FuzzRepair(f *testing.F) {
 			}
 			return
 		}
-		if m, err := Repair(file, int64(len(file.data))); m.Changed || err != nil {
+		if m, err := Repair(file, int64(len(file.data)), "repaired"); m.Changed || err != nil {
 			t.Fatalf("second repair: %+v, %v", m, err)
 		}
 		r := NewReader(bytes.NewReader(file.data), maxFileTag)
