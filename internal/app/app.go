@@ -58,8 +58,8 @@ type App struct {
 	engine    *fanout.Engine
 	events    *events.Log
 	admission *admission.Controller
-	acme      *acme.Manager    // nil if off
-	record    *record.Recorder // nil if off
+	acme      *acme.Manager // nil if off
+	record    *record.Recorder
 	systemd   systemd.Notifier
 
 	listeners
@@ -199,7 +199,8 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 // buildConsumers creates what else reads and writes streams: webhook events, relays and recordings.
 func (a *App) buildConsumers(pulls domain.Authorizer) (err error) {
 	cfg := a.cfg
-	relayFailed, recordingFinished := a.events.RelayFailed, a.events.RecordingFinished
+	var relayFailed func(domain.RelayStatus)
+	var recordingFinished func(domain.Recording)
 	if cfg.Hook.Events != "" {
 		outbox, err := webhook.OpenOutbox(a.hub, webhook.OutboxOptions{
 			URL: cfg.Hook.Events, Secret: cfg.Hook.Secret, Dir: filepath.Join(cfg.DataDir, "outbox"), Viewers: cfg.Hook.Viewers,
@@ -208,34 +209,25 @@ func (a *App) buildConsumers(pulls domain.Authorizer) (err error) {
 		if err != nil {
 			return fmt.Errorf("hook.events: open the webhook outbox: %w", err)
 		}
-		relayFailed = func(s domain.RelayStatus) {
-			a.events.RelayFailed(s)
-			outbox.RelayFailed(s)
-		}
-		recordingFinished = func(r domain.Recording) {
-			a.events.RecordingFinished(r)
-			outbox.RecordingFinished(r)
-		}
+		relayFailed, recordingFinished = outbox.RelayFailed, outbox.RecordingFinished
 		a.background = append(a.background, outbox.Run)
 	}
 	if a.relays, err = relay.New(a.hub, a.relayOptions(pulls, relayFailed)); err != nil {
 		return err
 	}
-	if cfg.FLVArchive {
-		a.record = record.New(a.hub, record.Options{Dir: cfg.FLVDir, Mode: cfg.RecordMode.Perm(),
-			Finished: recordingFinished, Log: a.log})
-		a.background = append(a.background, a.record.Run)
-	}
+	a.record = record.New(a.hub, record.Options{
+		Dir: cfg.FLVDir, Mode: cfg.RecordMode.Perm(), Off: !cfg.FLVArchive, Keep: cfg.RecordKeep,
+		KeepBytes: int64(cfg.RecordKeepSize),
+		MinFree:   record.Space{Bytes: int64(cfg.RecordMinFree.Size), Percent: cfg.RecordMinFree.Percent},
+		Finished:  recordingFinished, Event: a.events.Add, Log: a.log,
+	})
+	a.background = append(a.background, a.record.Run)
 	return nil
 }
 
 // buildAPI creates the operator's HTTP.
 func (a *App) buildAPI(adminAuth *auth.AdminAuth) {
 	cfg := a.cfg
-	var recordings func() []domain.Recording
-	if a.record != nil {
-		recordings = a.record.Recordings
-	}
 	a.api = api.New(api.Options{
 		Hub: a.hub, Keys: a.keys, Relays: a.relays, EndSessions: a.endSessions, Auth: adminAuth, Events: a.events, Log: a.log,
 		Apps:        apiApps(cfg.Apps),
@@ -244,7 +236,7 @@ func (a *App) buildAPI(adminAuth *auth.AdminAuth) {
 		RTMPS:     baseURL(cfg.EnableRTMPS, "rtmps://", cfg.RTMPSAddr),
 		HTTPS:     baseURL(cfg.EnableHTTPS, "https://", cfg.HTTPSAddr),
 		PublicURL: cfg.PublicURL, StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: Version(),
-		Recordings: recordings,
+		Recordings: a.record,
 	})
 }
 
@@ -352,9 +344,7 @@ func (a *App) stop(stopAccepting func(), servers []webServer) {
 			_ = srv.Close()
 		}
 	}
-	if a.record != nil {
-		a.record.Drain(drain)
-	}
+	a.record.Drain(drain)
 }
 
 // Close closes the listeners and the store.

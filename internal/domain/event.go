@@ -18,15 +18,21 @@ const (
 	EventStreamEnded       EventType = "stream.ended"
 	EventViewerJoined      EventType = "viewer.joined"
 	EventViewerLeft        EventType = "viewer.left"
-	EventRelayFailed       EventType = "relay.failed" // its attempts fail repeatedly
-	EventRecordingFinished EventType = "recording.finished"
+	EventRelayStarted      EventType = "relay.started"   // a relay was created, or started again with the server
+	EventRelayConnected    EventType = "relay.connected" // it sends or receives a stream
+	EventRelayFailed       EventType = "relay.failed"    // its attempts fail repeatedly
+	EventRelayStopped      EventType = "relay.stopped"   // it was deleted, or the stream of a static one has ended
+	EventRecordingStarted  EventType = "recording.started"
+	EventRecordingFinished EventType = "recording.finished" // its file was closed
+	EventRecordingDeleted  EventType = "recording.deleted"
 )
 
 // EventTypes returns all types.
 func EventTypes() []EventType {
 	return []EventType{
 		EventDenied, EventStreamStarted, EventStreamHeld, EventStreamResumed, EventStreamEnded, EventViewerJoined,
-		EventViewerLeft, EventRelayFailed, EventRecordingFinished,
+		EventViewerLeft, EventRelayStarted, EventRelayConnected, EventRelayFailed, EventRelayStopped, EventRecordingStarted,
+		EventRecordingFinished, EventRecordingDeleted,
 	}
 }
 

@@ -29,3 +29,12 @@ type RelayStatus struct {
 	Skips     uint64    `json:"skips,omitempty" doc:"How often a slow push has skipped frames since it connected."`
 	Static    bool      `json:"static,omitempty" doc:"Started by static_push."`
 }
+
+// Event returns an event about the relay.
+func (s RelayStatus) Event(t EventType) Event {
+	fields := map[string]any{"direction": s.Direction, "url": s.URL}
+	if s.Attempts > 0 {
+		fields["attempts"] = s.Attempts
+	}
+	return Event{Type: t, App: s.App, Room: s.Room, Reason: s.Error, Fields: fields}
+}

@@ -1,20 +1,15 @@
 package record
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
-	"strconv"
-	"strings"
 	"time"
 
-	"livego/internal/container/flv"
 	"livego/internal/domain"
-	"livego/internal/ops/logging"
 )
 
 // A disk stores files. Any call may block indefinitely.
@@ -23,7 +18,8 @@ type disk interface {
 	// path, with slashes.
 	create(name domain.Name, now time.Time) (file, string, error)
 	remove(path string)
-	free() (float64, error) // free share of the disk, 0 to 1
+	// free returns the free space and the size of the disk in bytes; size 0 if they are unknown.
+	free() (free, size int64, err error)
 }
 
 // A file is an open recording.
@@ -52,15 +48,12 @@ const (
 // files may list them.
 func DirMode(files fs.FileMode) fs.FileMode { return files | files&0o444>>2 }
 
-func (d directory) openRoot() (*os.Root, error) {
-	if err := os.MkdirAll(d.path, DirMode(d.mode)); err != nil {
-		return nil, err
-	}
-	return os.OpenRoot(d.path)
-}
-
 func (d directory) create(name domain.Name, now time.Time) (file, string, error) {
-	root, err := d.openRoot()
+	err := os.MkdirAll(d.path, DirMode(d.mode))
+	if err != nil {
+		return nil, "", err
+	}
+	root, err := os.OpenRoot(d.path)
 	if err != nil {
 		return nil, "", err
 	}
@@ -87,17 +80,17 @@ func (d directory) create(name domain.Name, now time.Time) (file, string, error)
 }
 
 func (d directory) remove(path string) {
-	if root, err := d.openRoot(); err == nil {
+	if root, err := os.OpenRoot(d.path); err == nil {
 		defer func() { _ = root.Close() }()
 		_ = root.Remove(path)
 	}
 }
 
-func (d directory) free() (float64, error) {
+func (d directory) free() (free, size int64, err error) {
 	if err := os.MkdirAll(d.path, DirMode(d.mode)); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return freeFraction(d.path)
+	return freeSpace(d.path)
 }
 
 // A linkedFile is a file whose Sync fails once it was removed from its directory.
@@ -113,83 +106,4 @@ func (f *linkedFile) Sync() error {
 		return errRemoved
 	}
 	return nil
-}
-
-// repairFiles repairs the files in the directory that a crash left unfinished.
-func (r *Recorder) repairFiles(ctx context.Context) {
-	d, ok := r.disk.(directory)
-	if !ok {
-		return
-	}
-	root, err := d.openRoot()
-	if err != nil {
-		r.opt.Log.Error("cannot open the recordings directory", "err", err)
-		return
-	}
-	defer func() { _ = root.Close() }()
-	apps, err := fs.ReadDir(root.FS(), ".")
-	for _, app := range apps {
-		files, dirErr := []fs.DirEntry(nil), error(nil)
-		if app.IsDir() {
-			files, dirErr = fs.ReadDir(root.FS(), app.Name())
-		}
-		err = errors.Join(err, dirErr)
-		for _, f := range files {
-			name, ok := parseFileName(app.Name(), f.Name())
-			if ctx.Err() != nil {
-				return
-			}
-			if ok && f.Type().IsRegular() {
-				r.repairFile(root, name, path.Join(app.Name(), f.Name()))
-			}
-		}
-	}
-	if err != nil {
-		r.opt.Log.Error("cannot list unfinished recordings", "err", describe(err))
-	}
-}
-
-// parseFileName returns the stream that was recorded in a file of an app, by the file's name.
-func parseFileName(app, file string) (domain.Name, bool) {
-	stem, isFLV := strings.CutSuffix(file, ext)
-	i := strings.LastIndexByte(stem, '_')
-	if !isFLV || i < 0 {
-		return domain.Name{}, false
-	}
-	_, err := strconv.ParseUint(stem[i+1:], 10, 63)
-	name, nameErr := domain.ParseName(app, stem[:i])
-	return name, err == nil && nameErr == nil
-}
-
-// repairFile repairs a file that is unfinished and that no process is writing.
-func (r *Recorder) repairFile(root *os.Root, name domain.Name, path string) {
-	log := r.opt.Log.With("stream", name.String())
-	defer logging.Recover(log) // a damaged file must not stop the server
-	f, err := root.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		log.Error("cannot open a recording", "file", path, "err", describe(err))
-		return
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() || tryLock(f) != nil {
-		return
-	}
-	m, err := flv.Repair(f, info.Size(), string(domain.AfterCrash))
-	switch {
-	case errors.Is(err, flv.ErrNotRecording), err == nil && !m.Changed:
-		return
-	case err != nil:
-		log.Error("cannot repair a recording", "file", path, "err", describe(err))
-		return
-	case m.Size == 0:
-		_ = root.Remove(path)
-		return
-	}
-	i := domain.Recording{
-		Name: name, File: path, Started: info.ModTime().Add(-m.Duration).UTC(), Bytes: m.Size, Duration: m.Duration,
-		State: domain.RecordingFinished, Reason: domain.AfterCrash,
-	}
-	r.reportFinished(i, log)
-	r.addEntry(&entry{Recording: i})
 }

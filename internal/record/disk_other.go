@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// freeFraction returns 1: free space is unknown on this system.
-func freeFraction(string) (float64, error) { return 1, nil }
+// freeSpace returns 0 and 0: free space is unknown on this system.
+func freeSpace(string) (free, size int64, err error) { return 0, 0, nil }
 
 // tryLock always fails on this system: without locks, no file is repaired.
 func tryLock(*os.File) error { return errors.ErrUnsupported }

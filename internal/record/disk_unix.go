@@ -7,16 +7,15 @@ import (
 	"syscall"
 )
 
-// freeFraction returns the share of the disk with path that this process may fill, 0 to 1.
-func freeFraction(path string) (float64, error) {
+// freeSpace returns how many bytes this process may still write to the disk with path, and the
+// size of the disk; 0 and 0 if the file system does not say.
+func freeSpace(path string) (free, size int64, err error) {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(path, &s); err != nil {
-		return 0, &os.PathError{Op: "statfs", Path: path, Err: err}
+		return 0, 0, &os.PathError{Op: "statfs", Path: path, Err: err}
 	}
-	if s.Blocks == 0 { // the file system does not say
-		return 1, nil
-	}
-	return float64(s.Bavail) / float64(s.Blocks), nil
+	block := int64(s.Bsize) //nolint:unconvert // its type depends on the system
+	return int64(s.Bavail) * block, int64(s.Blocks) * block, nil
 }
 
 // tryLock locks f. It fails if another process has locked it.

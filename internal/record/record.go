@@ -19,10 +19,15 @@ import (
 
 // Options of a Recorder.
 type Options struct {
-	Dir      string                 // directory of the files, with a subdirectory for each app; created if missing
-	Mode     fs.FileMode            // mode of new files; 0: DefaultMode
-	Finished func(domain.Recording) // called for each closed file; must not block; may be nil
-	Log      *slog.Logger
+	Dir       string                 // directory of the files, with a subdirectory for each app; created if missing
+	Mode      fs.FileMode            // mode of new files; 0: DefaultMode
+	Off       bool                   // record nothing: only the files of earlier recordings are kept
+	Keep      time.Duration          // how long finished recordings are kept; 0: no limit
+	KeepBytes int64                  // how much space recordings may use together; 0: no limit
+	MinFree   Space                  // the free space that recordings leave on the disk
+	Finished  func(domain.Recording) // called for each closed file; must not block; may be nil
+	Event     func(domain.Event)     // called for each event; must not block; may be nil
+	Log       *slog.Logger
 }
 
 // DefaultMode is the mode of new files. Other users of the machine must not read private streams.
@@ -36,10 +41,6 @@ const (
 	// syncInterval is how often a file's metadata is updated and the file synced to the disk: a
 	// power failure loses no more.
 	syncInterval = 5 * time.Second
-	// minFreeToStart is the free share of the disk needed to start a recording, minFreeToResume
-	// the share needed after it was ended or not started for lack of space.
-	minFreeToStart  = 0.02
-	minFreeToResume = 0.05
 	// retryInterval is how often a failed disk is tried again.
 	retryInterval = 5 * time.Second
 	// maxDiskOps limits concurrent disk operations. Each blocks a thread, and the Go runtime ends
@@ -48,22 +49,23 @@ const (
 	// stalledAfter is how long a disk operation may take before the recording is shown as
 	// stalled.
 	stalledAfter = 2 * time.Second
-	// maxFinished is how many closed files the list keeps.
-	maxFinished = 100
 	// closeTimeout is how long a stopping server waits for a disk that does not respond.
 	closeTimeout = time.Second
 	drainPoll    = 20 * time.Millisecond
 )
 
-// A Recorder records every stream of a hub.
+// A Recorder records every stream of a hub, and manages the files.
 type Recorder struct {
 	hub     *stream.Hub
 	opt     Options
-	disk    disk
+	dir     directory
+	disk    disk          // the directory, except in tests
+	space   spaceBudget   // of the disk
 	diskOps chan struct{} // has an element for each running disk operation
+	closed  chan struct{} // has an element when a file was closed
 
 	mu   sync.Mutex
-	list []*entry // oldest first
+	list []*entry // the current recordings, oldest first
 }
 
 // An entry is a Recording in the list.
@@ -74,23 +76,27 @@ type entry struct {
 
 // New returns a Recorder of the streams of hub. It records nothing until Run is called.
 func New(hub *stream.Hub, o Options) *Recorder {
-	return &Recorder{hub: hub, opt: o, disk: directory{o.Dir, cmp.Or(o.Mode, DefaultMode)},
-		diskOps: make(chan struct{}, maxDiskOps)}
+	dir := directory{o.Dir, cmp.Or(o.Mode, DefaultMode)}
+	return &Recorder{hub: hub, opt: o, dir: dir, disk: dir, diskOps: make(chan struct{}, maxDiskOps),
+		closed: make(chan struct{}, 1)}
 }
 
-// Run repairs the files that a crash left, and records until ctx is done. It waits until its
-// files are closed, but not for a disk that does not respond.
+// Run repairs the files that a crash left, deletes old files, and records until ctx is done. It
+// waits until its files are closed, but not for a disk that does not respond.
 func (r *Recorder) Run(ctx context.Context) {
 	var work sync.WaitGroup
 	work.Go(func() { r.repairFiles(ctx) })
-	work.Go(r.hub.Supervise(ctx, stream.Consumer{Name: "recorder", Run: r.record, Log: r.opt.Log}))
+	work.Go(func() { r.keep(ctx) })
+	if !r.opt.Off {
+		work.Go(r.hub.Supervise(ctx, stream.Consumer{Name: "recorder", Run: r.record, Log: r.opt.Log}))
+	}
 	<-ctx.Done()
 	r.waitForClose(&work)
 }
 
 // record records a session of a stream until it ends.
 func (r *Recorder) record(ctx context.Context, live *stream.Session) error {
-	s := &session{r: r, live: live, log: r.opt.Log.With("stream", live.Name().String()), minFree: minFreeToStart}
+	s := &session{r: r, live: live, log: r.opt.Log.With("stream", live.Name().String()), minFree: r.opt.MinFree}
 	defer s.abandon() // after a panic
 	s.run(ctx)
 	return nil
@@ -117,7 +123,7 @@ func (r *Recorder) Drain(ctx context.Context) {
 	open := func(i domain.Recording) bool {
 		return i.State == domain.RecordingActive || i.State == domain.RecordingStalled
 	}
-	for slices.ContainsFunc(r.Recordings(), open) {
+	for slices.ContainsFunc(r.current(), open) {
 		select {
 		case <-again.C:
 		case <-ctx.Done():
@@ -126,13 +132,13 @@ func (r *Recorder) Drain(ctx context.Context) {
 	}
 }
 
-// Recordings returns the current recordings and the last finished files, newest first.
-func (r *Recorder) Recordings() []domain.Recording {
+// current returns the recordings that are not finished, oldest first.
+func (r *Recorder) current() []domain.Recording {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	list := make([]domain.Recording, 0, len(r.list))
-	for _, e := range slices.Backward(r.list) {
+	for _, e := range r.list {
 		i := e.Recording
 		if i.State == domain.RecordingActive && !e.busySince.IsZero() && now.Sub(e.busySince) >= stalledAfter {
 			i.State = domain.RecordingStalled
@@ -154,19 +160,6 @@ func (r *Recorder) addEntry(e *entry) *entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.list = append(r.list, e)
-	finished := 0
-	for _, e := range r.list {
-		if e.State == domain.RecordingFinished {
-			finished++
-		}
-	}
-	r.list = slices.DeleteFunc(r.list, func(e *entry) bool {
-		old := finished > maxFinished && e.State == domain.RecordingFinished
-		if old {
-			finished--
-		}
-		return old
-	})
 	return e
 }
 
@@ -184,11 +177,28 @@ func (r *Recorder) removeEntry(e *entry) {
 	r.list = slices.DeleteFunc(r.list, func(other *entry) bool { return other == e })
 }
 
-// reportFinished reports a closed file, before the list shows it.
+// reportFinished reports a closed file, while the list still shows it.
 func (r *Recorder) reportFinished(i domain.Recording, log *slog.Logger) {
 	if r.opt.Finished != nil {
 		r.opt.Finished(i)
 	}
+	r.emit(i.Event(domain.EventRecordingFinished, string(i.Reason)))
+	select {
+	case r.closed <- struct{}{}:
+	default:
+	}
 	log.Info("recorded", "file", i.File, "duration", i.Duration.Round(time.Millisecond), "bytes", i.Bytes, "gaps", i.Gaps,
 		"reason", string(i.Reason))
+}
+
+// reportDeleted reports a file that was deleted by request, or because of the setting why.
+func (r *Recorder) reportDeleted(i domain.Recording, why string) {
+	r.emit(i.Event(domain.EventRecordingDeleted, why))
+	r.opt.Log.Info("recording deleted", "stream", i.Name.String(), "file", i.File, "bytes", i.Bytes, "reason", why)
+}
+
+func (r *Recorder) emit(e domain.Event) {
+	if r.opt.Event != nil {
+		r.opt.Event(e)
+	}
 }

@@ -72,10 +72,11 @@ func (d *memDisk) remove(path string) {
 	delete(d.files, path)
 }
 
-func (d *memDisk) free() (float64, error) {
+func (d *memDisk) free() (free, size int64, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.freeFraction, nil
+	const terabyte = 1 << 40
+	return int64(d.freeFraction * terabyte), terabyte, nil
 }
 
 // set changes the disk under its lock.
@@ -167,7 +168,7 @@ func withRecorder(t *testing.T, f func(s *fixture)) {
 		s := &fixture{T: t, hub: stream.NewHub(stream.Options{Hold: 20 * time.Second}), disk: newMemDisk(),
 			log: new(bytes.Buffer), video: avc, audio: lc}
 		var mu sync.Mutex
-		s.rec = New(s.hub, Options{Finished: func(r domain.Recording) {
+		s.rec = New(s.hub, Options{Dir: t.TempDir(), MinFree: Space{Percent: 2}, Finished: func(r domain.Recording) {
 			mu.Lock()
 			defer mu.Unlock()
 			s.finished = append(s.finished, r)
@@ -266,13 +267,13 @@ func (s *fixture) checkPictures(data []byte, from, to int) {
 func (s *fixture) only(state domain.RecordingState) domain.Recording {
 	s.Helper()
 	var found []domain.Recording
-	for _, r := range s.rec.Recordings() {
+	for _, r := range slices.Concat(s.rec.current(), s.finished) {
 		if r.State == state {
 			found = append(found, r)
 		}
 	}
 	if len(found) != 1 {
-		s.Fatalf("%d recordings are %s, want 1: %+v", len(found), state, s.rec.Recordings())
+		s.Fatalf("%d recordings are %s, want 1: %+v, finished %+v", len(found), state, s.rec.current(), s.finished)
 	}
 	return found[0]
 }
@@ -441,7 +442,7 @@ func TestManyStreamsOnStalledDisk(t *testing.T) {
 			s.Errorf("%d disk operations, want %d", s.disk.blocked, maxDiskOps)
 		}
 		stalled := 0
-		for _, r := range s.rec.Recordings() {
+		for _, r := range s.rec.current() {
 			if r.State == domain.RecordingStalled {
 				stalled++
 			}
@@ -539,7 +540,7 @@ func TestDiskFullAndRecovery(t *testing.T) {
 	withRecorder(t, func(s *fixture) {
 		s.send(3 * time.Second)
 		r := s.only(domain.RecordingActive)
-		s.disk.set(func() { s.disk.maxFileSize, s.disk.freeFraction = int(r.Bytes)+100, 0 })
+		s.disk.set(func() { s.disk.maxFileSize = int(r.Bytes) + 100 })
 		s.send(3 * time.Second)
 		full := s.only(domain.RecordingFinished)
 		s.pictures(s.disk.get(s.T, full.File))
@@ -572,6 +573,34 @@ func TestDiskFullAndRecovery(t *testing.T) {
 	})
 }
 
+// TestLowSpaceEndsRecording ends a running recording when the free space falls below the floor: its
+// file is complete, and the next one starts when two and a half times the floor is free.
+func TestLowSpaceEndsRecording(t *testing.T) {
+	withRecorder(t, func(s *fixture) {
+		s.send(10 * time.Second)
+		for _, share := range []float64{0.0199, 0.021, 0.049} {
+			s.disk.set(func() { s.disk.freeFraction = share })
+			s.send(10 * time.Second)
+		}
+		r := s.only(domain.RecordingFinished)
+		if r.Reason != domain.DiskFull || !strings.Contains(r.Error, "2.0 % is free") || r.Duration < 9*time.Second ||
+			r.Duration > 12*time.Second {
+			s.Errorf("%+v", r)
+		}
+		data := s.disk.get(s.T, r.File)
+		if i, err := flv.ReadFileInfo(bytes.NewReader(data), int64(len(data))); err != nil || !i.Complete ||
+			i.Duration != r.Duration || i.Mark.Reason != "full" || i.Mark.Error != r.Error {
+			s.Errorf("the file has %+v, %v", i, err)
+		}
+		s.only(domain.RecordingWaiting)
+		s.disk.set(func() { s.disk.freeFraction = 0.051 })
+		s.send(10 * time.Second)
+		if r := s.only(domain.RecordingActive); r.Duration < 4*time.Second || r.Error != "" {
+			s.Errorf("%+v", r)
+		}
+	})
+}
+
 // TestNearlyFullDiskStartsNoFile starts no file on a disk with less than 2 % free space, and
 // keeps no empty file.
 func TestNearlyFullDiskStartsNoFile(t *testing.T) {
@@ -596,21 +625,10 @@ func TestNearlyFullDiskStartsNoFile(t *testing.T) {
 		s.enc.End(stream.Clean)
 		time.Sleep(retryInterval)
 		synctest.Wait()
-		if list := s.rec.Recordings(); len(list) != 0 {
+		if list := s.rec.current(); len(list) != 0 {
 			s.Errorf("%+v", list)
 		}
 	})
-}
-
-// TestFinishedListIsBounded checks that old finished files leave the list.
-func TestFinishedListIsBounded(t *testing.T) {
-	r := New(stream.NewHub(stream.Options{}), Options{})
-	for i := range 3 * maxFinished {
-		r.addEntry(&entry{Recording: domain.Recording{Bytes: int64(i), State: domain.RecordingFinished}})
-	}
-	if list := r.Recordings(); len(list) != maxFinished || list[0].Bytes != 3*maxFinished-1 {
-		t.Errorf("%d, the first is %+v", len(list), list[0])
-	}
 }
 
 // TestDirectoryCreate creates files, removes them, and does not follow links out of the
@@ -635,8 +653,8 @@ func TestDirectoryCreate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if free, err := d.free(); err != nil || free <= 0 || free > 1 {
-		t.Errorf("%v is free, %v", free, err)
+	if free, size, err := d.free(); err != nil || free <= 0 || free > size {
+		t.Errorf("%d of %d bytes are free, %v", free, size, err)
 	}
 	if err := os.Symlink(elsewhere, filepath.Join(dir, "linked")); err != nil {
 		t.Fatal(err)
@@ -664,9 +682,12 @@ func TestParseFileName(t *testing.T) {
 		{"live", ".._1.flv", ""},
 		{"control", "movie_1.flv", ""},
 	} {
-		name, ok := parseFileName(c.app, c.file)
-		if ok != (c.room != "") || ok && name != (domain.Name{App: c.app, Room: c.room}) {
-			t.Errorf("%s/%s: %v, %v", c.app, c.file, name, ok)
+		n, ok := parseFileName(c.app, c.file)
+		if ok != (c.room != "") || ok && n.stream != (domain.Name{App: c.app, Room: c.room}) {
+			t.Errorf("%s/%s: %v, %v", c.app, c.file, n, ok)
+		}
+		if back, err := parseID(domain.Recording{File: n.path}.ID()); ok && (err != nil || back != n) {
+			t.Errorf("%s/%s: by its ID %v, %v", c.app, c.file, back, err)
 		}
 	}
 }
@@ -711,7 +732,7 @@ func TestRepairAfterCrash(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := new(flv.FileWriter)
+		w := &flv.FileWriter{Mark: flv.Mark{File: path, Started: now}}
 		for i := range 5 { // written in as many pieces: the metadata covers the first only
 			at := time.Duration(i) * time.Second
 			w.Append(&media.Frame{Track: avc, DTS: at, RAP: media.Keyframe, Payload: []byte{0, 0, 0, 1, 0x65}})

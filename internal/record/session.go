@@ -3,7 +3,6 @@ package record
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"math"
@@ -20,8 +19,8 @@ type session struct {
 	r            *Recorder
 	live         *stream.Session
 	log          *slog.Logger
-	minFree      float64 // free share of the disk needed to start a file
-	loggedReason string  // logged reason why the stream is not recorded; "" while it is
+	minFree      Space  // free space of the disk needed to start a file
+	loggedReason string // logged reason why the stream is not recorded; "" while it is
 
 	sub           *stream.Subscriber
 	wakeAt        time.Duration // stream time until which the subscriber need not wake up
@@ -72,7 +71,7 @@ func (s *session) waitForDisk(ctx context.Context, err error) bool {
 		if !s.live.Sleep(ctx, retryInterval) {
 			return false
 		}
-		if err = s.r.withDisk(s.checkSpace); err == nil {
+		if err = s.r.withDisk(func() error { return s.r.checkSpace(s.minFree) }); err == nil {
 			return true
 		}
 	}
@@ -85,18 +84,6 @@ func describe(err error) string {
 		return p.Op + ": " + p.Err.Error()
 	}
 	return err.Error()
-}
-
-var errDiskFull = errors.New("the disk is full")
-
-// checkSpace returns an error if the disk has too little free space to start a file.
-func (s *session) checkSpace() error {
-	free, err := s.r.disk.free()
-	if err == nil && free < s.minFree {
-		s.minFree = minFreeToResume
-		err = fmt.Errorf("%w: %.1f %% is free, %.0f %% is needed to start a file", errDiskFull, 100*free, 100*s.minFree)
-	}
-	return err
 }
 
 // ensureEntry adds an entry for the next file if there is none.
@@ -139,8 +126,12 @@ func (s *session) record(ctx context.Context, gops int) error {
 
 // fail closes the file after err.
 func (s *session) fail(err error) error {
-	s.minFree = minFreeToResume
-	return errors.Join(err, s.close(domain.DiskFailed, err))
+	s.minFree = s.r.opt.MinFree.times(resumeFactor)
+	reason := domain.DiskFailed
+	if errors.Is(err, errDiskFull) {
+		reason = domain.DiskFull
+	}
+	return errors.Join(err, s.close(reason, err))
 }
 
 func (s *session) write(f *media.Frame) error {
@@ -200,29 +191,32 @@ func (s *session) withDisk(now time.Time, f func() error) error {
 func (s *session) writeBuffered(now time.Time) error {
 	fresh := s.file == nil
 	if fresh {
-		if err := s.checkSpace(); err != nil {
+		if err := s.r.checkSpace(s.minFree); err != nil {
 			return err
 		}
 		f, path, err := s.r.disk.create(s.live.Name(), now)
 		if err != nil {
 			return err
 		}
-		s.file, s.syncedAt, s.minFree = f, now, minFreeToStart
+		s.file, s.syncedAt, s.minFree = f, now, s.r.opt.MinFree
+		s.writer.Mark = flv.Mark{File: path, Started: now}
 		s.r.updateEntry(s.entry, func(e *entry) {
 			e.File, e.Started, e.State, e.Error = path, now.UTC(), domain.RecordingActive, ""
 		})
 	}
-	if err := s.writer.Flush(s.file); err != nil {
+	if err := s.r.write(s.writer.Buffered(), func() error { return s.writer.Flush(s.file) }); err != nil {
 		return err
 	}
 	if fresh {
 		s.loggedReason = ""
+		s.r.emit(s.entry.Event(domain.EventRecordingStarted, ""))
 		s.log.Info("recording", "file", s.entry.File)
 	}
 	if now.Sub(s.syncedAt) < syncInterval {
 		return nil
 	}
 	s.syncedAt = now
+	s.writer.Mark.Gaps = s.entry.Gaps
 	if err := s.writer.UpdateHeader(s.file); err != nil {
 		return err
 	}
@@ -245,6 +239,10 @@ func (s *session) close(reason domain.RecordingReason, cause error) error {
 		s.r.updateEntry(s.entry, func(e *entry) { e.File = "" })
 		return nil
 	}
+	out.Mark.Gaps, out.Mark.Reason = s.entry.Gaps, string(reason)
+	if cause != nil {
+		out.Mark.Error = describe(cause)
+	}
 	err := s.withDisk(time.Now(), func() error {
 		return errors.Join(f.Truncate(out.Size()), out.Finish(f), f.Sync(),
 			f.Close())
@@ -258,7 +256,7 @@ func (s *session) close(reason domain.RecordingReason, cause error) error {
 		i.Error = describe(cause)
 	}
 	s.r.reportFinished(i, s.log)
-	s.r.updateEntry(s.entry, func(e *entry) { e.Recording = i })
+	s.r.removeEntry(s.entry)
 	s.entry = nil
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"os"
 	"slices"
 	"time"
 
@@ -50,8 +51,14 @@ type Options struct {
 	// client again. Default 15 s.
 	HeartbeatInterval time.Duration
 	Log               *slog.Logger
-	// Recordings returns the current and the latest recordings; nil if recording is off.
-	Recordings func() []domain.Recording
+	// Recordings are the current recordings and the files of earlier ones.
+	Recordings interface {
+		List(ctx context.Context, f domain.RecordingFilter, cursor string, limit int) (list []domain.Recording, next string,
+			err error)
+		Get(ctx context.Context, id string) (domain.Recording, error)
+		Open(ctx context.Context, id string) (domain.Recording, *os.File, error)
+		Delete(ctx context.Context, id string) error
+	}
 
 	Apps []App // apps that accept publishers, the main app first; may be empty
 

@@ -50,7 +50,8 @@ func newFixture(t testing.TB, change func(*Options)) *fixture {
 	s.options = Options{
 		Hub: s.hub, Keys: s.keys, Auth: allowAll{}, Events: events.New(),
 		Log:    slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Relays: &fakeRelays{}, Apps: []App{{Name: "live", FLV: true, HLS: true, Relays: true}, {Name: "quiet"}},
+		Relays: &fakeRelays{}, Recordings: &fakeRecordings{},
+		Apps: []App{{Name: "live", FLV: true, HLS: true, Relays: true}, {Name: "quiet"}},
 		RTMP: "rtmp://[::]:1935", FLV: "http://0.0.0.0:7001", HLS: "http://:7002",
 		Version: "1.2.3",
 		EndSessions: func(app, room string) int {

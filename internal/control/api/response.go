@@ -23,6 +23,7 @@ func (e *httpError) Error() string { return e.message }
 var (
 	errNoRoute    = &httpError{http.StatusNotFound, "no such route"}
 	errMethod     = &httpError{http.StatusMethodNotAllowed, "method not allowed"}
+	errRange      = &httpError{http.StatusRequestedRangeNotSatisfiable, "the range is outside of the file"}
 	errLongURL    = &httpError{http.StatusRequestURITooLong, "the URL is longer than 4 KiB"}
 	errLongBody   = &httpError{http.StatusRequestEntityTooLarge, "the body is larger than 64 KiB"}
 	errCompressed = &httpError{http.StatusUnsupportedMediaType, "the body must not be compressed (Content-Encoding)"}

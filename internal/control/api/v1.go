@@ -42,8 +42,7 @@ func (s *server) routeV1() {
 		"End the sessions of a room's viewers: they are disconnected, and need a valid token to watch a private room again",
 		http.StatusNotFound), s.endSessions)
 	s.routeEvents(api)
-	huma.Register(api, operation("GET", v1+"/recordings", "list-recordings",
-		"List current recordings and the latest finished files, newest first"), s.listRecordings)
+	s.routeRecordings(api)
 	s.mux.HandleFunc(v1+"/", func(w http.ResponseWriter, r *http.Request) {
 		for name, values := range r.URL.Query() {
 			if len(values) > 1 {
@@ -64,24 +63,28 @@ func operation(method, path, id, summary string, errors ...int) huma.Operation {
 	}
 }
 
-// problemWriter adapts responses of huma and the mux: 422 becomes 400, and the mux's plain-text 404
-// and 405 become problem details.
+// problemWriter adapts responses of huma and net/http: 422 becomes 400, and the plain-text 404, 405
+// and 416 of net/http become problem details.
 type problemWriter struct {
 	http.ResponseWriter
 	r           *http.Request
-	discardBody bool // drop the mux's body
+	discardBody bool // drop the plain text
 }
 
 func (w *problemWriter) WriteHeader(status int) {
-	ofMux := strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain")
+	isText := strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain")
 	switch {
 	case status == http.StatusUnprocessableEntity:
 		status = http.StatusBadRequest
-	case ofMux && status == http.StatusMethodNotAllowed:
+	case isText && status == http.StatusMethodNotAllowed:
 		w.discardBody = true
 		writeError(w.ResponseWriter, w.r, errMethod)
 		return
-	case ofMux && status == http.StatusNotFound:
+	case isText && status == http.StatusRequestedRangeNotSatisfiable:
+		w.discardBody = true
+		writeError(w.ResponseWriter, w.r, errRange)
+		return
+	case isText && status == http.StatusNotFound:
 		w.discardBody = true
 		writeError(w.ResponseWriter, w.r, errNoRoute)
 		return

@@ -65,24 +65,6 @@ func (l *Log) addStreamEvent(e stream.Event) {
 	l.Add(out)
 }
 
-// RelayFailed adds the event that a relay keeps failing.
-func (l *Log) RelayFailed(s domain.RelayStatus) {
-	l.Add(domain.Event{
-		Type: domain.EventRelayFailed, At: s.Since, App: s.App, Room: s.Room, Reason: s.Error,
-		Fields: map[string]any{"direction": s.Direction, "url": s.URL, "attempts": s.Attempts},
-	})
-}
-
-// RecordingFinished adds the event that a recording's file was closed.
-func (l *Log) RecordingFinished(r domain.Recording) {
-	fields := map[string]any{"file": r.File, "bytes": r.Bytes, "duration": r.Duration.Seconds(), "gaps": r.Gaps}
-	if r.Error != "" {
-		fields["error"] = r.Error
-	}
-	l.Add(domain.Event{Type: domain.EventRecordingFinished, App: r.Name.App, Room: r.Name.Room,
-		Reason: string(r.Reason), Fields: fields})
-}
-
 // cut returns the start of s that is valid UTF-8 and at most limit bytes long.
 func cut(s string, limit int) string {
 	return strings.Clone(strings.ToValidUTF8(s[:min(len(s), limit)], ""))

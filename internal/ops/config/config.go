@@ -129,9 +129,12 @@ type Config struct {
 	HeaderTimeout    time.Duration `key:"http_read_header_timeout" default:"5s" min:"100ms" max:"1m" help:"How long a client may take to send the header of an HTTP request."`
 	IdleTimeout      time.Duration `key:"http_idle_timeout" default:"60s" min:"1s" max:"1h" help:"How long an HTTP connection is kept open between requests."`
 
-	FLVArchive bool   `key:"flv_archive" default:"false" group:"Recording" help:"Record every stream to FLV files. See docs/recording.md."`
-	FLVDir     string `key:"flv_dir" default:"tmp" nonempty:"true" help:"The directory of recordings: flv_dir/APP/ROOM_UNIXSECONDS.flv. Created if missing."`
-	RecordMode Mode   `key:"record_mode" default:"0640" help:"The file mode of new recordings, in octal. Users who may read them can list new directories. Existing files and directories keep their mode."`
+	FLVArchive     bool          `key:"flv_archive" default:"false" group:"Recording" help:"Record every stream to FLV files. See docs/recording.md."`
+	FLVDir         string        `key:"flv_dir" default:"tmp" nonempty:"true" help:"The directory of recordings: flv_dir/APP/ROOM_UNIXSECONDS.flv. Created if missing."`
+	RecordKeep     time.Duration `key:"record_keep" default:"0s" min:"0s" help:"How long finished recordings are kept: 720h, or 30d. Older ones are deleted. 0: no limit."`
+	RecordKeepSize Bytes         `key:"record_keep_size" default:"0" min:"0" help:"How much space recordings may use together. The oldest finished ones are deleted beyond it. 0: no limit."`
+	RecordMinFree  FreeSpace     `key:"record_min_free" default:"2%" help:"The free space that recordings leave on the disk, in percent or as a size such as 5GiB. Below it no recording starts and running ones are closed; they continue in a new file when two and a half times as much is free. 0: they end when a write fails."`
+	RecordMode     Mode          `key:"record_mode" default:"0640" help:"The file mode of new recordings, in octal. Users who may read them can list new directories. Existing files and directories keep their mode."`
 
 	// Apps are the entries of server, with unique names; there is at least one.
 	Apps []App
@@ -175,6 +178,19 @@ func (g BatchWindow) String() string {
 		return "auto"
 	}
 	return g.Fixed.String()
+}
+
+// FreeSpace is an amount of disk space: a size, or if that is 0 a percentage of the disk.
+type FreeSpace struct {
+	Size    Bytes
+	Percent float64
+}
+
+func (f FreeSpace) String() string {
+	if f.Size > 0 {
+		return f.Size.String()
+	}
+	return strconv.FormatFloat(f.Percent, 'f', -1, 64) + "%"
 }
 
 // Mode holds the permission bits of new files, as chmod takes them.

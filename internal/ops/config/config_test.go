@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+const freeSpaceValues = "a percentage below 100 such as 2%, or a size such as 5GiB, at least 1MiB"
+
 // yamlCases are settings files with the settings they change, or the errors without the path. They
 // are also seeds of the fuzz test.
 var yamlCases = []struct {
@@ -33,6 +35,20 @@ var yamlCases = []struct {
 		}, nil},
 	{"seconds and bytes", "read_timeout: 15\nmax_message: 70000\nbatch_window: 0\n",
 		func(c *Config) { c.ReadTimeout, c.MaxMessage, c.BatchWindow = 15*time.Second, 70000, BatchWindow{} }, nil},
+	{"recordings", "record_keep: 30d\nrecord_keep_size: 500GiB\nrecord_min_free: 1.5%\n", func(c *Config) {
+		c.RecordKeep, c.RecordKeepSize, c.RecordMinFree = 720*time.Hour, 500<<30, FreeSpace{Percent: 1.5}
+	}, nil},
+	{"free space as a size", "record_min_free: 5GiB\n",
+		func(c *Config) { c.RecordMinFree = FreeSpace{Size: 5 << 30} }, nil},
+	{"no free space", "record_min_free: 0\n", func(c *Config) { c.RecordMinFree = FreeSpace{} }, nil},
+	{"free space without a unit", "record_min_free: 5\n", nil, []string{`1: record_min_free: must be ` + freeSpaceValues +
+		`, not "5"`}},
+	{"free space above the disk", "record_min_free: 100%\n", nil, []string{`1: record_min_free: must be ` +
+		freeSpaceValues + `, not "100%"`}},
+	{"free space that is no number", "record_min_free: NaN%\n", nil, []string{`1: record_min_free: must be ` +
+		freeSpaceValues + `, not "NaN%"`}},
+	{"negative days", "record_keep: -1d\n", nil, []string{
+		`1: record_keep: must be a duration such as 10s or 500ms, not "-1d"`}},
 	{"block", "jwt:\n  secret: sixteen-letters-\n  algorithm: HS512\n",
 		func(c *Config) { c.JWT.Secret, c.JWT.Algorithm = "sixteen-letters-", "HS512" }, nil},
 	{"empty block", "jwt:\n  # secret: x\nlevel: debug\n", func(c *Config) { c.Level = "debug" }, nil},

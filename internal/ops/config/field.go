@@ -64,7 +64,8 @@ func fields() []field {
 			if g := sf.Tag.Get("group"); g != "" {
 				group = g
 			}
-			if sf.Type.Kind() == reflect.Struct && sf.Type != reflect.TypeFor[BatchWindow]() {
+			if sf.Type.Kind() == reflect.Struct && sf.Type != reflect.TypeFor[BatchWindow]() &&
+				sf.Type != reflect.TypeFor[FreeSpace]() {
 				walk(sf.Type, prefix+key+".", at)
 				continue
 			}
@@ -151,6 +152,8 @@ func (f *field) parse(text string) (v any, err error) {
 		return splitList(text), nil
 	case Mode:
 		v, err = parseMode(text)
+	case FreeSpace:
+		v, err = parseFreeSpace(text)
 	case BatchWindow:
 		if text == "auto" {
 			return BatchWindow{Auto: true}, nil
@@ -224,14 +227,21 @@ func (f *field) values() string {
 		return "a mode in octal, from 0600 to 0666"
 	case []string:
 		return "a list"
+	case FreeSpace:
+		return "a percentage below 100 such as 2%, or a size such as 5GiB, at least 1MiB"
 	case BatchWindow:
 		return "auto or a duration such as 50ms"
 	}
 	return "a text"
 }
 
-// parseDuration parses "10s"; a plain number is seconds, as in the earlier server of this name.
+// parseDuration parses "10s", and "30d" for days; a plain number is seconds, as in the earlier server
+// of this name.
 func parseDuration(text string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		return time.Duration(n) * 24 * time.Hour, err
+	}
 	if n, err := strconv.ParseInt(text, 10, 32); err == nil {
 		return time.Duration(n) * time.Second, nil
 	}
@@ -249,6 +259,20 @@ func parseBytes(text string) (Bytes, error) {
 	}
 	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 32) // so that n GiB does not overflow
 	return Bytes(n) * size, err
+}
+
+// parseFreeSpace parses "2%" or "5GiB".
+func parseFreeSpace(text string) (f FreeSpace, err error) {
+	percent, ok := strings.CutSuffix(text, "%")
+	if !ok {
+		f.Size, err = parseBytes(text)
+	} else if f.Percent, err = strconv.ParseFloat(strings.TrimSpace(percent), 64); !(f.Percent < 100) { // not NaN either
+		err = errors.New("out of range")
+	}
+	if f.Percent < 0 || f.Size != 0 && f.Size < 1<<20 { // a number without a unit is a mistake
+		err = errors.New("out of range")
+	}
+	return f, err
 }
 
 // parseMode parses "0640" or "640". The owner must be able to read and write; execute bits are not

@@ -169,7 +169,7 @@ func plainText(n ast.Node, t reflect.Type) (text string, ok bool) {
 		}
 		return strings.Join(parts, ","), true
 	}
-	sized := t == reflect.TypeFor[Bytes]() || t == reflect.TypeFor[Mode]()
+	sized := t == reflect.TypeFor[Bytes]() || t == reflect.TypeFor[Mode]() || t == reflect.TypeFor[FreeSpace]()
 	timed := t == reflect.TypeFor[time.Duration]() || t == reflect.TypeFor[BatchWindow]()
 	switch n := n.(type) {
 	case *ast.StringNode:
