@@ -27,15 +27,19 @@ func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 
 // commands are the subcommands of livego.
 type commands struct {
-	Serve       serveCmd   `cmd:"" default:"1" help:"Run the server. This is the default command."`
-	CheckConfig checkCmd   `cmd:"" name:"check-config" help:"Check the settings and exit."`
-	Keys        keysCmd    `cmd:"" help:"List, create, revoke, export and import stream keys."`
-	Token       tokenCmd   `cmd:"" help:"Make a token for viewers, publishers or operators."`
-	Push        pushCmd    `cmd:"" help:"Play files as a live stream: to a room of this livego, or to any RTMP server."`
-	Probe       probeCmd   `cmd:"" help:"Report the content and the problems of a file or a live stream."`
-	Bench       benchCmd   `cmd:"" help:"Measure a server: publish a stream and play it with many viewers."`
-	Version     versionCmd `cmd:"" help:"Print the version and exit."`
-	Help        helpCmd    `cmd:"" help:"Show the help of a command."`
+	Serve       serveCmd      `cmd:"" default:"1" help:"Run the server. This is the default command."`
+	CheckConfig checkCmd      `cmd:"" name:"check-config" help:"Check the settings and exit."`
+	Keys        keysCmd       `cmd:"" help:"List, create, revoke, export and import stream keys."`
+	Token       tokenCmd      `cmd:"" help:"Make a token for viewers, publishers or operators."`
+	Push        pushCmd       `cmd:"" help:"Play files as a live stream: to a room of this livego, or to any RTMP server."`
+	Probe       probeCmd      `cmd:"" help:"Report the content and the problems of a file or a live stream."`
+	Bench       benchCmd      `cmd:"" help:"Measure a server: publish a stream and play it with many viewers."`
+	Health      healthCmd     `cmd:"" help:"Check whether the server on this machine is ready."`
+	Version     versionCmd    `cmd:"" help:"Print the version and exit."`
+	Completion  completionCmd `cmd:"" help:"Print the completion script of a shell."`
+	Complete    completeCmd   `cmd:"" name:"__complete" hidden:""`
+	Man         manCmd        `cmd:"" hidden:"" help:"Print the manual page."`
+	Help        helpCmd       `cmd:"" help:"Show the help of a command."`
 
 	CheckConfigFlag bool `name:"check-config" help:"Same as the command."`
 	VersionFlag     bool `name:"version" short:"v" help:"Same as the command."`
@@ -44,6 +48,7 @@ type commands struct {
 // An env holds the environment of a command.
 type env struct {
 	flags          map[string]string // settings in flags, by key
+	model          *kong.Application
 	environ        []string
 	stdout, stderr io.Writer
 }
@@ -106,7 +111,7 @@ func parse(args, environ []string, stdout, stderr io.Writer) error {
 	case err != nil:
 		return &failure{exitUsage, fmt.Errorf("%w (see livego --help)", err)}
 	}
-	e := &env{flags: givenFlags(settings), environ: environ, stdout: stdout, stderr: stderr}
+	e := &env{flags: givenFlags(settings), model: parser.Model, environ: environ, stdout: stdout, stderr: stderr}
 	switch {
 	case c.VersionFlag:
 		return c.Version.Run(e)

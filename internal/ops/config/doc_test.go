@@ -144,8 +144,8 @@ func markdown(text string) string { return strings.ReplaceAll(text, "''", "`") }
 // limits returns a sentence with the allowed values of a setting.
 func limits(f field) string {
 	switch {
-	case f.oneof != nil:
-		return " One of `" + strings.Join(f.oneof, "`, `") + "`."
+	case f.OneOf != nil:
+		return " One of `" + strings.Join(f.OneOf, "`, `") + "`."
 	case f.min != "" && f.max != "":
 		return fmt.Sprintf(" `%s` to `%s`.", f.min, f.max)
 	case f.max != "":

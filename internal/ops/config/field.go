@@ -17,10 +17,11 @@ type Setting struct {
 	Old     string // deprecated key, "" for none
 	Env     string // the environment variable
 	Group   string
-	Default string // as in the file, "" for none
-	Help    string // one or two sentences
-	Bool    bool   // a flag without a value means true
-	Values  string // allowed values, such as "a duration" or "idle, always or never"
+	Default string   // as in the file, "" for none
+	Help    string   // one or two sentences
+	Bool    bool     // a flag without a value means true
+	Values  string   // allowed values, such as "a duration" or "idle, always or never"
+	OneOf   []string // all allowed values, nil if there is no list of them
 }
 
 // Settings returns all settings in the order of the table. It does not include the entries of
@@ -39,7 +40,6 @@ type field struct {
 	index    []int
 	typ      reflect.Type
 	min, max string
-	oneof    []string
 	words    map[string]string // that stand for numbers, as values of the deprecated name
 	secret   string            // "" if not secret; secretURL for a URL that may contain a secret
 	nonempty bool
@@ -73,17 +73,19 @@ func fields() []field {
 				index: at, typ: sf.Type, min: sf.Tag.Get("min"), max: sf.Tag.Get("max"),
 				secret: sf.Tag.Get("secret"), nonempty: sf.Tag.Get("nonempty") != "", words: map[string]string{},
 			}
-			if list := sf.Tag.Get("oneof"); list != "" {
-				f.oneof = strings.Split(list, ",")
-			}
 			for _, entry := range splitList(sf.Tag.Get("words")) {
 				word, number, _ := strings.Cut(entry, "=")
 				f.words[word] = number
 			}
+			var oneOf []string
+			if list := sf.Tag.Get("oneof"); list != "" {
+				oneOf = strings.Split(list, ",")
+			}
 			f.Setting = Setting{
 				Key: prefix + key, Old: sf.Tag.Get("old"), Env: envName(prefix + key), Group: group, Default: sf.Tag.Get("default"),
-				Help: sf.Tag.Get("help"), Bool: sf.Type.Kind() == reflect.Bool, Values: f.values(),
+				Help: sf.Tag.Get("help"), Bool: sf.Type.Kind() == reflect.Bool, OneOf: oneOf,
 			}
+			f.Values = f.values()
 			all = append(all, f)
 		}
 	}
@@ -126,7 +128,7 @@ func (f *field) set(c *Config, text string) error {
 	if f.nonempty && text == "" {
 		return errors.New("must not be empty")
 	}
-	if f.oneof != nil && !slices.Contains(f.oneof, text) {
+	if f.OneOf != nil && !slices.Contains(f.OneOf, text) {
 		return fmt.Errorf("must be %s, not %q", f.Values, text)
 	}
 	if err := f.checkRange(v); err != nil {
@@ -210,9 +212,9 @@ func (f *field) bound(text string) int64 {
 
 // values returns the allowed values as text.
 func (f *field) values() string {
-	if f.oneof != nil {
-		last := len(f.oneof) - 1
-		return strings.Join(f.oneof[:last], ", ") + " or " + f.oneof[last]
+	if f.OneOf != nil {
+		last := len(f.OneOf) - 1
+		return strings.Join(f.OneOf[:last], ", ") + " or " + f.OneOf[last]
 	}
 	switch reflect.Zero(f.typ).Interface().(type) {
 	case bool:
