@@ -125,7 +125,7 @@ var mayImport = map[string][]string{
 		"internal/ops/logging", "internal/stream", "internal/control/auth", "internal/control/events"},
 
 	// The bench speaks protocols. It measures any server, so it does not know this one.
-	"internal/tools/bench": {"internal/media", "internal/codec/...", "internal/container/...", "internal/proto/rtmp"},
+	"internal/tools/bench": {"internal/media", "internal/codec/...", "internal/container/...", "internal/proto/rtmp", "internal/ops/netx"},
 	"scripts/testlog":      {},
 	"bench/compare":        {"internal/tools/bench"},
 
@@ -163,7 +163,7 @@ var owners = map[string][]string{
 	"github.com/schollz/progressbar/v3": {"cmd/livego"},
 	"go.etcd.io/bbolt":                  {"internal/control/store/bolt"},
 	"go.uber.org/zap":                   {"internal/ops/acme"},    // to silence certmagic's logger
-	"golang.org/x/net":                  {"internal/tools/bench"}, // HPACK
+	"golang.org/x/net":                  {"internal/tools/bench"}, // HTTP/2 frames
 	"golang.org/x/sys": {"internal/tools/bench", "internal/deliver/fanout", "internal/proto/http1",
 		"internal/ops/netx", "internal/ops/peeruser"},
 	"golang.org/x/time": {"internal/edge/..."},

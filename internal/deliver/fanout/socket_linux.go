@@ -50,7 +50,7 @@ func newSocket(v *viewer, nc net.Conn) (*socket, error) {
 			return nil, errNotTCP
 		}
 	}
-	fd, err := detach(tcp)
+	fd, err := netx.DetachFD(tcp)
 	if err != nil {
 		return nil, err
 	}
@@ -62,27 +62,6 @@ func newSocket(v *viewer, nc net.Conn) (*socket, error) {
 		s.open(nil, make([]byte, 1<<10)) // what was read with the request
 	}
 	return s, nil
-}
-
-// detach returns a descriptor of tcp's socket that the runtime's poller does not know, and closes
-// tcp.
-func detach(tcp *net.TCPConn) (int, error) {
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	fd := -1
-	var dupErr error
-	if err := raw.Control(func(old uintptr) {
-		fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0)
-	}); err != nil {
-		return -1, err
-	}
-	if dupErr != nil {
-		return -1, dupErr
-	}
-	_ = tcp.Close() // the socket stays open
-	return fd, nil
 }
 
 // close closes the socket. dropUnsent has the kernel drop what is unsent, which it would keep for

@@ -77,6 +77,27 @@ func QueuedNow(fd int) (int, error) {
 	return int(n), nil
 }
 
+// DetachFD returns a descriptor of tcp's socket that the runtime's poller does not know, and closes
+// tcp.
+func DetachFD(tcp *net.TCPConn) (int, error) {
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	fd := -1
+	var dupErr error
+	if err := raw.Control(func(old uintptr) {
+		fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0)
+	}); err != nil {
+		return -1, err
+	}
+	if dupErr != nil {
+		return -1, dupErr
+	}
+	_ = tcp.Close() // the socket stays open
+	return fd, nil
+}
+
 // Reader returns the cheapest reader for c: for plain TCP one that uses ReadNow and waits in the
 // runtime's poller, otherwise c. Deadlines of c apply. It is not safe for concurrent use.
 func Reader(c net.Conn) io.Reader {

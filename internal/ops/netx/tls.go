@@ -14,6 +14,14 @@ func ListenTLS(ln net.Listener, c *tls.Config) net.Listener {
 	return tls.NewListener(redirectListener{ln}, c)
 }
 
+// ClientTLS returns the client's side of a TLS connection over c, a TCP connection, for Redirect.
+func ClientTLS(c net.Conn, o *tls.Config) *tls.Conn {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		c = &redirectConn{Conn: Wrap(tcp)}
+	}
+	return tls.Client(c, o)
+}
+
 type redirectListener struct{ net.Listener }
 
 // Accept waits for a connection.

@@ -213,9 +213,7 @@ func (r *run) measure(ctx context.Context, start func(func(context.Context) erro
 	if err := r.openSessions(ctx); err != nil {
 		return err
 	}
-	if err := r.startViewers(start, r.stats, r.Viewers, 0, r.Join); err != nil {
-		return err
-	}
+	r.startViewers(start, r.stats, r.Viewers, 0, r.Join)
 	if err := r.runStage(ctx, joining, r.Join+connectTimeout, r.allJoined); err != nil {
 		return err
 	}
@@ -236,9 +234,7 @@ func (r *run) measure(ctx context.Context, start func(func(context.Context) erro
 		r.poller = &poller{url: r.Poll, interval: r.PollInterval, done: make(chan struct{})}
 		start(func(ctx context.Context) error { r.poller.run(ctx, r.Duration); return nil })
 	}
-	if err := r.startViewers(start, r.storm, r.Storm, r.Viewers, r.StormJoin); err != nil {
-		return err
-	}
+	r.startViewers(start, r.storm, r.Storm, r.Viewers, r.StormJoin)
 	if err := r.runStage(ctx, "measuring", r.Duration, nil); err != nil {
 		return err
 	}
@@ -324,7 +320,7 @@ func openSession(ctx context.Context, t *target, o connOptions) error {
 // startViewers starts viewers in groups, one for each of stats, from now on over the period join.
 // first is the number of the first viewer in the run.
 func (r *run) startViewers(start func(func(context.Context) error), stats []*viewerStats, viewers, first int,
-	join time.Duration) error {
+	join time.Duration) {
 	o := connOptions{buffer: r.buffer(), insecure: r.Insecure, sessions: r.sessions}
 	groups := make([]*viewerGroup, len(stats))
 	for i, t := range stats {
@@ -335,14 +331,11 @@ func (r *run) startViewers(start func(func(context.Context) error), stats []*vie
 		at := startTime.Add(join * time.Duration(i) / time.Duration(viewers))
 		group := i % len(groups)
 		v := newViewer(r.targets[i%len(r.targets)], &r.measurement, stats[group], r.arrivals, r.Check > 0 && i%r.Check == 0)
-		if err := groups[group].add(v, first+i, at); err != nil {
-			return err
-		}
+		groups[group].add(v, first+i, at)
 	}
 	for _, c := range groups {
 		start(c.run)
 	}
-	return nil
 }
 
 // buffer returns the receive buffer size of viewers in bytes. The system's own buffers grow to

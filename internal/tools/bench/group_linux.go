@@ -2,22 +2,27 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"livego/internal/ops/netx"
 )
 
 // Viewers are read here without the runtime's poller: few goroutines, each with one buffer and one
 // epoll instance for thousands of sockets, cost one system call for received data and, with TLS,
-// what its decryption takes. TLS handshakes have a goroutine each.
+// what its decryption takes. A viewer that connects has a goroutine until its handshake is complete.
 
 const (
 	readBuffer = 256 << 10
+	maxRecord  = 16 << 10 // payload of the largest TLS record (RFC 8446 section 5.1)
 	maxEvents  = 512
 	idlePoll   = 20 * time.Millisecond // how soon the end of the run is noticed
 	// viewersPerAddress is how many viewers use one local address: it has about 28,000 ports, and
@@ -34,54 +39,25 @@ type viewerGroup struct {
 	next        int // the first member that is not connected yet
 	paused      int // members that resume by time
 
-	epoll      int
-	events     [maxEvents]unix.EpollEvent
-	buf        []byte
-	plain      []byte         // decrypted
-	handshakes sync.WaitGroup // in progress
+	epoll  int
+	events [maxEvents]unix.EpollEvent
+	buf    []byte
+	plain  []byte         // decrypted
+	dials  sync.WaitGroup // in progress
 }
 
 // A groupViewer is a viewer with its socket.
 type groupViewer struct {
 	*viewer
-	number    int // of the run
-	due       time.Time
-	to, from  unix.Sockaddr // from is nil for any address
-	toTarget  *target       // that to is the address of
-	fd        int           // -1 without a socket
-	connected bool
-	secure    *tlsConn // nil without TLS
+	number int // of the run
+	due    time.Time
+	fd     int          // -1 without a socket
+	tls    *netx.Memory // nil without TLS
 }
 
 // add adds a viewer, number n of the run, that is to connect at a time. Times must not decrease.
-func (c *viewerGroup) add(v *viewer, n int, at time.Time) error {
-	m := &groupViewer{viewer: v, number: n, due: at, fd: -1}
-	c.members = append(c.members, m)
-	return m.resolve()
-}
-
-// resolve sets the addresses for the viewer's target.
-func (m *groupViewer) resolve() error {
-	if m.toTarget == m.target {
-		return nil
-	}
-	addr, err := net.ResolveTCPAddr("tcp", m.target.addr)
-	if err != nil {
-		return err
-	}
-	ip := addr.AddrPort().Addr().Unmap()
-	m.to, m.from, m.toTarget = sockaddr(netip.AddrPortFrom(ip, uint16(addr.Port))), nil, m.target
-	if from := localAddr(ip, m.number); from.IsValid() {
-		m.from = sockaddr(netip.AddrPortFrom(from, 0))
-	}
-	return nil
-}
-
-func sockaddr(a netip.AddrPort) unix.Sockaddr {
-	if a.Addr().Is4() {
-		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
-	}
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+func (c *viewerGroup) add(v *viewer, n int, at time.Time) {
+	c.members = append(c.members, &groupViewer{viewer: v, number: n, due: at, fd: -1})
 }
 
 // run connects the members and reads their sockets until ctx ends.
@@ -97,12 +73,12 @@ func (c *viewerGroup) run(ctx context.Context) error {
 			m.close()
 		}
 		c.stats.mu.Unlock()
-		c.handshakes.Wait()
+		c.dials.Wait()
 		_ = unix.Close(c.epoll) // all sockets are closed
 	}()
 	for ctx.Err() == nil {
 		wait := c.connectDue(ctx, time.Now())
-		c.resumeDue()
+		c.resumeDue(ctx)
 		n, err := unix.EpollWait(c.epoll, c.events[:], int((wait+time.Millisecond-1)/time.Millisecond))
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("epoll: %w", err)
@@ -126,16 +102,14 @@ func (c *viewerGroup) connectDue(ctx context.Context, now time.Time) time.Durati
 		}
 		c.stats.mu.Lock()
 		m.start()
-		if err := c.connect(m, index); err != nil {
-			m.disconnect(err)
-		}
+		c.connect(ctx, m, index)
 		c.stats.mu.Unlock()
 	}
 	return idlePoll
 }
 
 // resumeDue continues the members whose pause is over.
-func (c *viewerGroup) resumeDue() {
+func (c *viewerGroup) resumeDue(ctx context.Context) {
 	if c.paused == 0 {
 		return
 	}
@@ -148,52 +122,86 @@ func (c *viewerGroup) resumeDue() {
 		}
 		m.resumeAt = 0
 		c.paused--
-		var err error
 		if m.fd < 0 {
-			err = c.connect(m, i)
+			c.connect(ctx, m, i)
 		} else {
-			err = m.send(m.client.resume())
+			c.handleError(ctx, m, i, m.send(m.client.resume()))
 		}
-		c.handleError(m, i, err)
 	}
 }
 
-// connect opens a socket for m, which is at an index of members.
-func (c *viewerGroup) connect(m *groupViewer, index int) error {
-	if err := m.resolve(); err != nil {
-		return err
-	}
-	family := unix.AF_INET
-	if _, ok := m.to.(*unix.SockaddrInet6); ok {
-		family = unix.AF_INET6
-	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+// connect connects m, which is at an index of members, in a goroutine.
+func (c *viewerGroup) connect(ctx context.Context, m *groupViewer, index int) {
+	t := m.target
+	c.dials.Go(func() {
+		nc, err := c.dial(ctx, t, m.number)
+		c.stats.mu.Lock()
+		defer c.stats.mu.Unlock()
+		if err == nil && ctx.Err() != nil {
+			nc.Close()
+		}
+		if ctx.Err() != nil { // members are closed
+			return
+		}
+		if err == nil {
+			err = c.attach(m, nc, index)
+		}
+		c.handleError(ctx, m, index, err)
+	})
+}
+
+// dial connects viewer number n of the run to t.
+func (c *viewerGroup) dial(ctx context.Context, t *target, n int) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	to, err := net.ResolveTCPAddr("tcp", t.addr)
 	if err != nil {
+		return nil, err
+	}
+	d := &net.Dialer{Control: c.control}
+	if from := localAddr(to.AddrPort().Addr().Unmap(), n); from.IsValid() {
+		d.LocalAddr = &net.TCPAddr{IP: from.AsSlice()}
+	}
+	return dialTarget(ctx, d, to.String(), t, c.options)
+}
+
+// control sets the options of a socket that must be set before it connects.
+func (c *viewerGroup) control(_, _ string, raw syscall.RawConn) (err error) {
+	cerr := raw.Control(func(fd uintptr) {
+		if c.options.buffer > 0 { // it sets the TCP window
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, c.options.buffer)
+		}
+		if err == nil {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+		}
+	})
+	return errors.Join(err, cerr)
+}
+
+// attach makes nc the connection of m, and sends the first bytes.
+func (c *viewerGroup) attach(m *groupViewer, nc net.Conn, index int) (err error) {
+	tcp, plain := netx.PlainTCP(nc)
+	if !plain {
+		tcp = netx.TCPUnderTLS(nc)
+	}
+	if m.fd, err = netx.DetachFD(tcp); err != nil {
+		m.fd = -1
+		nc.Close()
 		return err
 	}
-	m.fd, m.connected = fd, false
-	// A request must not wait for the acknowledgement of the end of the handshake.
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+	if s, ok := nc.(*tls.Conn); ok {
+		m.handshakeDone(s.ConnectionState().DidResume)
+		m.tls = netx.ToMemory(nc)
+	}
+	if err = m.send(m.client.open()); err != nil {
 		return err
 	}
-	if c.options.buffer > 0 { // before connect, since it sets the TCP window
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, c.options.buffer); err != nil {
+	if m.tls != nil {
+		if err = c.decrypt(m, nil); err != nil { // what came with the end of the handshake
 			return err
 		}
 	}
-	if m.from != nil {
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
-			return err
-		}
-		if err := unix.Bind(fd, m.from); err != nil {
-			return err
-		}
-	}
-	if err := unix.Connect(fd, m.to); err != nil && !errors.Is(err, unix.EINPROGRESS) {
-		return err
-	}
-	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT, Fd: int32(index)}
-	return unix.EpollCtl(c.epoll, unix.EPOLL_CTL_ADD, fd, &e)
+	return unix.EpollCtl(c.epoll, unix.EPOLL_CTL_ADD, m.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(index)})
 }
 
 // handleEvents reads all sockets that have data.
@@ -211,16 +219,11 @@ func (c *viewerGroup) handleEvents(ctx context.Context, events []unix.EpollEvent
 			continue
 		}
 		wasPaused := m.resumeAt > 0
-		var err error
-		if m.connected {
-			err = c.read(m)
-		} else {
-			err = c.onConnect(ctx, m, index)
-		}
+		err := c.read(m)
 		if !wasPaused && m.resumeAt > 0 {
 			c.paused++
 		}
-		c.handleError(m, index, err)
+		c.handleError(ctx, m, index, err)
 	}
 	if c.measurement.measured(start) {
 		c.stats.readDelay.add(time.Duration(c.measurement.now() - start))
@@ -228,55 +231,18 @@ func (c *viewerGroup) handleEvents(ctx context.Context, events []unix.EpollEvent
 }
 
 // handleError ends m, or connects it again, after an error.
-func (c *viewerGroup) handleError(m *groupViewer, index int, err error) {
-	if errors.Is(err, errReconnect) {
+func (c *viewerGroup) handleError(ctx context.Context, m *groupViewer, index int, err error) {
+	switch {
+	case err == nil:
+	case !errors.Is(err, errReconnect):
+		m.end(err)
 		m.close()
-		if err = nil; m.resumeAt == 0 { // otherwise at the end of its pause
-			err = c.connect(m, index)
+	default:
+		m.close()
+		if m.resumeAt == 0 { // otherwise at the end of its pause
+			c.connect(ctx, m, index)
 		}
 	}
-	if err != nil {
-		m.disconnect(err)
-	}
-}
-
-// onConnect starts the TLS handshake on a new connection, or sends the first bytes.
-func (c *viewerGroup) onConnect(ctx context.Context, m *groupViewer, index int) error {
-	code, err := unix.GetsockoptInt(m.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-	if err != nil {
-		return err
-	}
-	if code != 0 {
-		return unix.Errno(code)
-	}
-	m.connected = true
-	if m.target.tls {
-		m.secure = newTLSConn(m.fd, c.options.tlsConfig(m.target))
-		s := m.secure
-		c.handshakes.Go(func() { c.handshake(ctx, m, s, index) })
-	} else if err := m.send(m.client.open()); err != nil {
-		return err
-	}
-	return unix.EpollCtl(c.epoll, unix.EPOLL_CTL_MOD, m.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(index)})
-}
-
-// handshake performs the handshake of s, the connection of m, and sends the first bytes. The group
-// reads the socket.
-func (c *viewerGroup) handshake(ctx context.Context, m *groupViewer, s *tlsConn, index int) {
-	err := s.handshake(ctx)
-	c.stats.mu.Lock()
-	defer c.stats.mu.Unlock()
-	if m.secure != s || m.fd < 0 { // closed
-		return
-	}
-	if err == nil {
-		s.finishHandshake()
-		m.handshakeDone(s.ConnectionState().DidResume)
-		if err = m.send(m.client.open()); err == nil {
-			err = c.decrypt(m, nil) // what came with the end of the handshake
-		}
-	}
-	c.handleError(m, index, err)
 }
 
 func (c *viewerGroup) read(m *groupViewer) error {
@@ -290,7 +256,7 @@ func (c *viewerGroup) read(m *groupViewer) error {
 	if err != nil {
 		return m.client.closed(err)
 	}
-	if m.secure != nil {
+	if m.tls != nil {
 		return c.decrypt(m, c.buf[:n])
 	}
 	return m.process(c.buf[:n])
@@ -298,21 +264,19 @@ func (c *viewerGroup) read(m *groupViewer) error {
 
 // decrypt passes the plain bytes of received ones to the client.
 func (c *viewerGroup) decrypt(m *groupViewer, received []byte) error {
-	if !m.secure.feed(received) {
-		return nil
+	var failed error
+	err := m.tls.Open(received, c.plain, func(p []byte) {
+		if failed == nil {
+			failed = m.process(p)
+		}
+	})
+	if failed != nil {
+		return failed
 	}
-	for {
-		n, err := m.secure.Read(c.plain)
-		if errors.Is(err, errNoInput) {
-			return nil
-		}
-		if err != nil {
-			return m.client.closed(err)
-		}
-		if err := m.process(c.plain[:n]); err != nil {
-			return err
-		}
+	if err != nil {
+		return m.client.closed(err)
 	}
+	return m.send(nil)
 }
 
 // process passes received bytes to the client and sends its reply.
@@ -326,38 +290,28 @@ func (m *groupViewer) process(p []byte) error {
 
 var errSendBufferFull = errors.New("the server does not read what viewers send")
 
-// send writes a few bytes, for which every socket's buffer has room.
-func (m *groupViewer) send(p []byte) error {
-	if m.secure != nil {
-		_, err := m.secure.Write(p)
-		return err
+// send writes a few bytes, for which every socket's buffer has room, with replies of TLS.
+func (m *groupViewer) send(p []byte) (err error) {
+	if m.tls != nil {
+		if p, err = m.tls.Seal(nil, p); err != nil {
+			return err
+		}
 	}
-	return writeAll(m.fd, p)
-}
-
-func writeAll(fd int, p []byte) error {
-	n, err := unix.Write(fd, p)
+	if len(p) == 0 {
+		return nil
+	}
+	n, err := unix.Write(m.fd, p)
 	if err == nil && n < len(p) {
 		err = errSendBufferFull
 	}
 	return err
 }
 
-func (m *groupViewer) disconnect(err error) {
-	m.end(err)
-	m.close()
-}
-
 func (m *groupViewer) close() {
-	if m.fd < 0 {
-		return
+	if m.fd >= 0 {
+		_ = unix.Close(m.fd) // unsent data is of no use now
+		m.fd, m.tls = -1, nil
 	}
-	if m.secure != nil {
-		_ = m.secure.transport.Close() // before the descriptor may be reused
-		m.secure = nil
-	}
-	_ = unix.Close(m.fd) // unsent data is of no use now
-	m.fd = -1
 }
 
 // localAddr returns the local address that viewer n of a run uses to reach to: the IPv4 loopback

@@ -24,9 +24,8 @@ type groupViewer struct {
 	due time.Time
 }
 
-func (c *viewerGroup) add(v *viewer, _ int, at time.Time) error {
+func (c *viewerGroup) add(v *viewer, _ int, at time.Time) {
 	c.members = append(c.members, groupViewer{v, at})
-	return nil
 }
 
 func (c *viewerGroup) run(ctx context.Context) error {

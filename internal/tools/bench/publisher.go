@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"livego/internal/container/flv"
+	"livego/internal/ops/netx"
 	"livego/internal/proto/rtmp"
 )
 
@@ -129,11 +130,21 @@ type connOptions struct {
 
 // dial connects to t.
 func dial(ctx context.Context, t *target, o connOptions) (net.Conn, error) {
-	d := &net.Dialer{}
-	if !t.tls {
-		return d.DialContext(ctx, "tcp", t.addr)
+	return dialTarget(ctx, new(net.Dialer), t.addr, t, o)
+}
+
+// dialTarget connects to t, which is at addr.
+func dialTarget(ctx context.Context, d *net.Dialer, addr string, t *target, o connOptions) (net.Conn, error) {
+	nc, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil || !t.tls {
+		return nc, err
 	}
-	return (&tls.Dialer{NetDialer: d, Config: o.tlsConfig(t)}).DialContext(ctx, "tcp", t.addr)
+	c := netx.ClientTLS(nc, o.tlsConfig(t))
+	if err := c.HandshakeContext(ctx); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return c, nil
 }
 
 var errNoHTTP2 = errors.New("the server does not offer HTTP/2")

@@ -332,9 +332,7 @@ func playHLS(t *testing.T, sc *measurement, form httpForm, url string, viewers i
 		}
 		target.http2 = form.http2
 		c := &viewerGroup{measurement: sc, stats: sum, options: connOptions{insecure: true}}
-		if err := c.add(newViewer(target, sc, sum, arrivals, false), n, time.Now()); err != nil {
-			t.Fatal(err)
-		}
+		c.add(newViewer(target, sc, sum, arrivals, false), n, time.Now())
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- c.run(ctx) }()
