@@ -39,7 +39,7 @@ type Sample struct {
 	VideoChanges uint8 // changes of the decoder configuration
 	AudioChanges uint8
 	Pauses       uint8 // in the arrival of frames
-	Silent       bool  // all audio of the second is silence
+	Silent       bool  // the audio is silence
 	Static       bool  // the picture did not change in the second
 	Skipped      uint8 // damaged frames
 
@@ -73,7 +73,7 @@ type Analyzer struct {
 	skewCount int
 
 	history []Sample // a ring once it is full
-	next    int        // where the next sample goes in the full ring
+	next    int      // where the next sample goes in the full ring
 
 	intervals  intervals
 	reordering reordering
@@ -296,12 +296,12 @@ func (a *Analyzer) finishSample(now time.Time, facts Facts) {
 	if a.hasKey {
 		s.GOP = max(s.GOP, float32(max(a.gop, a.video.end-a.keyAt).Seconds()))
 	}
-	if a.skewCount > 0 {
+	if a.skewCount > 0 && s.audioFrames > 0 {
 		s.SkewMS, s.hasSkew = milliseconds(a.skew/time.Duration(a.skewCount)), true
 	}
 	s.LagMS, s.hasLag = a.lag.finish()
 	s.AudioDrift = milliseconds(a.audio.drift)
-	s.Silent = s.audioFrames > 0 && a.silent == s.audioFrames
+	s.Silent = s.audioFrames > 0 && a.silent*20 >= s.audioFrames*19
 	s.Static = a.motion.finish(s.videoFrames > 0)
 	s.Viewers, s.Behind = int32(facts.Viewers), int32(facts.Behind)
 	if facts.Damaged > a.facts.Damaged {

@@ -11,8 +11,8 @@ import (
 const (
 	intervalWindow = 64 // frame intervals that are compared
 	minIntervals   = 16
-	// An interval is irregular if it differs from the median by more than a quarter and by more than
-	// this: RTMP rounds to milliseconds, and cameras are not exact.
+	// An interval is irregular if it differs from the median by more than a third and by more than
+	// this: RTMP rounds to milliseconds, and the clocks of phones are not exact.
 	minDeviationMS = 3
 )
 
@@ -20,6 +20,8 @@ const (
 type intervals struct {
 	ring [intervalWindow]uint16
 	n    int // intervals so far
+
+	median int // of the last ones; 0 if there are too few
 }
 
 func (v *intervals) add(d time.Duration) {
@@ -36,7 +38,8 @@ func (v *intervals) measure() (jitter, irregular float32) {
 	sorted := v.ring
 	slices.Sort(sorted[:n])
 	median := int(sorted[n/2])
-	limit := max(median/4, minDeviationMS)
+	v.median = median
+	limit := max(median/3, minDeviationMS)
 	sum, count := 0, 0
 	for _, d := range sorted[:n] {
 		deviation := max(int(d)-median, median-int(d))

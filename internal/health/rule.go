@@ -83,8 +83,8 @@ func (a *Analyzer) checkConfiguration() string {
 	for _, t := range a.facts.Unusable {
 		if name := configName(t.Codec); name != "" && t.Cause == media.SkipNoConfig {
 			return fmt.Sprintf("The %s %s cannot be decoded: its %s never arrived, in a sequence header or in the stream. "+
-				"In OBS stop and start the stream; in ffmpeg add -flags +global_header, or -bsf:v dump_extra for a "+
-				"copied stream.", t.Codec, t.Kind, name)
+				"In OBS stop and start the stream; in ffmpeg add -flags +global_header, and encode in place of "+
+				"-c copy.", t.Codec, t.Kind, name)
 		}
 	}
 	return ""
@@ -242,10 +242,10 @@ func (a *Analyzer) checkFrameRate() string {
 		return ""
 	}
 	shortest, longest := a.intervals.span()
-	rate := a.frameRate()
-	return fmt.Sprintf("Frame rate varies: frames are %d to %d ms apart. In OBS set Settings > Video > Common FPS Values "+
-		"to 30, and choose a faster encoder preset if frames are skipped; in ffmpeg add -vsync cfr -r %d.",
-		shortest, longest, rate)
+	rate := (1000 + a.intervals.median/2) / max(a.intervals.median, 1)
+	return fmt.Sprintf("Frame rate varies: frames are %d to %d ms apart. In OBS set Settings > Video > Common FPS Values to "+
+		"%d, and choose a faster encoder preset if frames are skipped; in ffmpeg add -fps_mode cfr -r %d.", shortest, longest,
+		rate, rate)
 }
 
 const (
@@ -474,7 +474,7 @@ func (a *Analyzer) checkSlow() string {
 	}
 	return fmt.Sprintf("Only %.2f s of the stream arrive in a second: players stall. The encoder or the uplink is too slow. In "+
 		"OBS choose a faster preset or lower Video Bitrate in Settings > Output; in ffmpeg add -preset veryfast or lower "+
-		"-b:v, and see that it reports speed=1x.", 1/(1+change/(slowSeconds-change)))
+		"-b:v, and see that it reports speed=1x.", 1-change/slowSeconds)
 }
 
 func (a *Analyzer) checkFast() string {

@@ -1,6 +1,6 @@
 // Package monitor examines every live stream of a hub by a health.Analyzer, and keeps the last ten
 // minutes of each in memory. It reads a stream once a second, so that it wakes no goroutine for a frame.
-// It knows no HTTP and no log format.
+// It knows no HTTP.
 package monitor
 
 import (
@@ -42,9 +42,8 @@ type Monitor struct {
 
 // Options of a Monitor.
 type Options struct {
-	// Report is called when a finding appears, and when it is over. It must not block. It may be nil.
-	Report func(name domain.Name, f health.Finding, over bool)
-	Log    *slog.Logger
+	Emit func(domain.Event) // called when a finding appears and when it is over; must not block; may be nil
+	Log  *slog.Logger
 }
 
 // An examination is that of one session of a stream.
@@ -235,13 +234,22 @@ func (m *Monitor) tick(name domain.Name, e *examination, now time.Time) {
 	e.mu.Lock()
 	appeared, cleared := e.analyzer.Tick(now, facts)
 	e.mu.Unlock()
-	for over, list := range map[bool][]health.Finding{false: appeared, true: cleared} {
-		for _, f := range list {
-			if m.opt.Report != nil {
-				m.opt.Report(name, f, over)
-			}
-		}
+	for _, f := range appeared {
+		m.opt.Log.Warn("stream problem", "stream", name.String(), "finding", f.Code, "problem", f.Text)
+		m.emit(domain.EventFindingAppeared, name, f)
 	}
+	for _, f := range cleared {
+		m.opt.Log.Info("stream problem is over", "stream", name.String(), "finding", f.Code)
+		m.emit(domain.EventFindingCleared, name, f)
+	}
+}
+
+func (m *Monitor) emit(t domain.EventType, name domain.Name, f health.Finding) {
+	if m.opt.Emit == nil {
+		return
+	}
+	m.opt.Emit(domain.Event{Type: t, App: name.App, Room: name.Room, Reason: f.Text,
+		Fields: map[string]any{"finding": f.Code, "severity": string(f.Severity)}})
 }
 
 // countBehind returns how many viewers have skipped to a newer keyframe in the last time. Only if some
