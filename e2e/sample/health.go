@@ -50,8 +50,8 @@ const (
 	// every eight seconds the picture is hard to encode for two
 	restless = "testsrc2=size=640x360:rate=25,noise=alls=8:allf=t,noise=alls=60:allf=t:enable='lt(mod(t,8),2)'"
 	// a camera, then a slide, then the camera again
-	cameraAndSlide = "testsrc2=size=640x360:rate=25,noise=alls=10:allf=t,trim=end=20[a];smptehdbars=size=640x360:rate=25," +
-		"trim=end=40[b];testsrc2=size=640x360:rate=25,noise=alls=10:allf=t,trim=end=20[c];[a][b][c]concat=n=3"
+	cameraAndSlide = "testsrc2=size=640x360:rate=25,noise=alls=10:allf=t,trim=end=20[a];" +
+		"smptehdbars=size=640x360:rate=25,trim=end=40[b];testsrc2=size=640x360:rate=25,noise=alls=10:allf=t,trim=end=20[c];[a][b][c]concat=n=3"
 )
 
 // FaultyStreams returns streams with one fault each.
@@ -81,7 +81,8 @@ func FaultyStreams() []LiveStream {
 			twoSeconds)),
 		once(one("frozen", "frozen_picture", "froze", healthClip("frozen", freezing, healthAudio, twoSeconds, "-t 90"))),
 		one("peaks", "bitrate_peaks", "peaks at", healthClip("peaks", restless, healthAudio, twoSeconds, "-crf 30")),
-		one("yuv444", "pixel_format", "4:4:4", healthClip("yuv444", healthVideo, healthAudio, twoSeconds, "-pix_fmt yuv444p")),
+		one("yuv444", "pixel_format", "4:4:4",
+			healthClip("yuv444", healthVideo, healthAudio, twoSeconds, "-pix_fmt yuv444p")),
 		one("96k", "sample_rate", "96000 Hz", healthClip("96k", healthVideo, healthAudio, twoSeconds, "-ar 96000")),
 		two("rate-change", "audio_change", "from 48000 to 44100 Hz", plain,
 			healthClip("44k", healthVideo, healthAudio, twoSeconds, "-ar 44100")),

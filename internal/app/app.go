@@ -28,6 +28,7 @@ import (
 	edgeflv "livego/internal/edge/httpflv"
 	edgertmp "livego/internal/edge/rtmp"
 	"livego/internal/edge/viewerhttp"
+	"livego/internal/health/monitor"
 	"livego/internal/ops/acme"
 	"livego/internal/ops/admission"
 	"livego/internal/ops/config"
@@ -61,6 +62,7 @@ type App struct {
 	acme      *acme.Manager // nil if off
 	record    *record.Recorder
 	systemd   systemd.Notifier
+	health    *monitor.Monitor
 
 	listeners
 	background []func(context.Context) // run until the viewers have left
@@ -130,7 +132,8 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 		Epoch: sequences.Epoch,
 	})
 	a.events = events.New()
-	a.background = append(a.background, a.events.Observe(a.hub))
+	a.health = monitor.New(a.hub, monitor.Options{Emit: a.events.Add, Log: a.log})
+	a.background = append(a.background, a.events.Observe(a.hub), a.health.Run)
 	memory := memlimit.Find(os.DirFS("/"))
 	a.admission = admission.New(memory, a.hub.Has, a.log)
 	hooks := webhook.NewAuthorizer(webhook.AuthorizerOptions{
@@ -229,7 +232,8 @@ func (a *App) buildConsumers(pulls domain.Authorizer) (err error) {
 func (a *App) buildAPI(adminAuth *auth.AdminAuth) {
 	cfg := a.cfg
 	a.api = api.New(api.Options{
-		Hub: a.hub, Keys: a.keys, Relays: a.relays, EndSessions: a.endSessions, Auth: adminAuth, Events: a.events, Log: a.log,
+		Hub: a.hub, Keys: a.keys, Relays: a.relays, EndSessions: a.endSessions, Auth: adminAuth, Events: a.events,
+		Health: a.health, Log: a.log,
 		Apps:        apiApps(cfg.Apps),
 		TokenIssuer: auth.TokenIssuer{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
 		RTMP:        "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,

@@ -19,18 +19,18 @@ const HistoryLength = 600
 
 // A Sample describes one second of a stream: the default tracks, as they arrived.
 type Sample struct {
-	Time       time.Time // the end of the second
-	VideoKbps  float32
-	AudioKbps  float32
-	FrameRate  float32 // frames of video per second
-	JitterMS   float32 // mean deviation of the last frame intervals from their median, by the encoder's timestamps
-	GOP        float32 // seconds from the last keyframe to the one before, or to now if that is longer
-	SkewMS     int32   // how much later the timestamps of the audio are that arrived with the video
-	LagMS      int32   // how much later frames arrive than at the start of the connection, by their timestamps
-	AudioDrift int32   // ms that the timestamps of audio have gained on its samples since the start
-	ReorderMS  int32   // the longest composition time
-	Viewers    int32
-	Behind     int32 // viewers that skipped to a newer keyframe lately
+	Time      time.Time // the end of the second
+	VideoKbps float32
+	AudioKbps float32
+	FrameRate float32 // frames of video per second
+	JitterMS  float32 // mean deviation of the last frame intervals from their median, by the encoder's timestamps
+	GOP       float32 // seconds from the last keyframe to the one before, or to now if that is longer
+	SkewMS    int32   // how much later the timestamps of the audio are that arrived with the video
+	LagMS     int32   // how much later frames arrive than at the start of the connection, by their timestamps
+	DriftMS   int32   // by how much the timestamps of audio have run ahead of its samples since the start
+	ReorderMS int32   // the longest composition time
+	Viewers   int32
+	Behind    int32 // viewers that skipped to a newer keyframe lately
 
 	Keyframes    uint8
 	BFrames      uint8 // the longest row of B-frames
@@ -41,7 +41,7 @@ type Sample struct {
 	Pauses       uint8 // in the arrival of frames
 	Silent       bool  // the audio is silence
 	Static       bool  // the picture did not change in the second
-	Skipped      uint8 // damaged frames
+	Damaged      uint8 // frames that were skipped
 
 	videoFrames, audioFrames uint16
 	irregular                float32 // share of the last frame intervals that differ from their median
@@ -300,12 +300,12 @@ func (a *Analyzer) finishSample(now time.Time, facts Facts) {
 		s.SkewMS, s.hasSkew = milliseconds(a.skew/time.Duration(a.skewCount)), true
 	}
 	s.LagMS, s.hasLag = a.lag.finish()
-	s.AudioDrift = milliseconds(a.audio.drift)
+	s.DriftMS = milliseconds(a.audio.drift)
 	s.Silent = s.audioFrames > 0 && a.silent*20 >= s.audioFrames*19
 	s.Static = a.motion.finish(s.videoFrames > 0)
 	s.Viewers, s.Behind = int32(facts.Viewers), int32(facts.Behind)
 	if facts.Damaged > a.facts.Damaged {
-		s.Skipped = uint8(min(facts.Damaged-a.facts.Damaged, math.MaxUint8))
+		s.Damaged = uint8(min(facts.Damaged-a.facts.Damaged, math.MaxUint8))
 	}
 	if len(a.history) < HistoryLength {
 		a.history = append(a.history, *s)

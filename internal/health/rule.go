@@ -1,7 +1,6 @@
 package health
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -82,9 +81,9 @@ func (a *Analyzer) checkConfiguration() string {
 	}
 	for _, t := range a.facts.Unusable {
 		if name := configName(t.Codec); name != "" && t.Cause == media.SkipNoConfig {
-			return fmt.Sprintf("The %s %s cannot be decoded: its %s never arrived, in a sequence header or in the stream. "+
-				"In OBS stop and start the stream; in ffmpeg add -flags +global_header, and encode in place of "+
-				"-c copy.", t.Codec, t.Kind, name)
+			return fmt.Sprintf("The %s %s cannot be decoded: its %s never arrived, in a sequence header or "+
+				"in the stream. In OBS stop and start the stream; in ffmpeg add -flags +global_header, and "+
+				"encode in place of -c copy.", t.Codec, t.Kind, name)
 		}
 	}
 	return ""
@@ -111,11 +110,9 @@ func (a *Analyzer) checkUnusable() string {
 		return ""
 	}
 	t := a.facts.Unusable[0]
-	encoder := "x264"
-	option := "-c:v libx264"
-	where := "Video Encoder"
+	where, encoder, option := "Video Encoder", "x264", "-c:v libx264"
 	if t.Kind == media.Audio {
-		encoder, option, where = "AAC", "-c:a aac", "Audio Encoder"
+		where, encoder, option = "Audio Encoder", "AAC", "-c:a aac"
 	}
 	return fmt.Sprintf("No viewer gets the %s (%s): %s. In OBS set Settings > Output > %s to %s; in ffmpeg add %s.",
 		t.Kind, t.Codec, t.Reason, where, encoder, option)
@@ -146,8 +143,9 @@ func (a *Analyzer) checkVideo() string {
 	if d == 0 {
 		return ""
 	}
-	return fmt.Sprintf("There has been no video for %.0f s, although the encoder announced it. In OBS check the video "+
-		"encoder in Settings > Output; in ffmpeg check -map and that the video input still delivers.", d.Seconds())
+	return fmt.Sprintf("There has been no video for %.0f s, although the encoder announced it. In OBS "+
+		"check the video encoder in Settings > Output; in ffmpeg check -map and that the video input still "+
+		"delivers.", d.Seconds())
 }
 
 func (a *Analyzer) checkAudio() string {
@@ -155,17 +153,18 @@ func (a *Analyzer) checkAudio() string {
 	if d == 0 {
 		return ""
 	}
-	return fmt.Sprintf("There has been no audio for %.0f s, although the encoder announced it: players that wait for it "+
-		"stall. In OBS check Settings > Audio > Global Audio Devices; in ffmpeg check -map and that the audio input "+
-		"still delivers, or add -f lavfi -i anullsrc.", d.Seconds())
+	return fmt.Sprintf("There has been no audio for %.0f s, although the encoder announced it: players "+
+		"that wait for it stall. In OBS check Settings > Audio > Global Audio Devices; in ffmpeg check "+
+		"-map and that the audio input still delivers, or add -f lavfi -i anullsrc.", d.Seconds())
 }
 
 func (a *Analyzer) checkFrozen() string {
 	if !a.motion.frozen || a.video.track == nil || a.recent(0).videoFrames == 0 {
 		return ""
 	}
-	return fmt.Sprintf("The picture froze %d s ago: it moved before, and no new scene came. In OBS reactivate the capture "+
-		"source (its properties > Deactivate, then Activate); in ffmpeg restart the input device.", a.motion.still)
+	return fmt.Sprintf("The picture froze %d s ago: it moved before, and no new scene came. In OBS "+
+		"reactivate the capture source (its properties > Deactivate, then Activate); in ffmpeg restart the "+
+		"input device.", a.motion.still)
 }
 
 // silentSeconds is how long audio must be silence to be a problem.
@@ -179,8 +178,9 @@ func (a *Analyzer) checkSilence() string {
 	if silent < silentSeconds {
 		return ""
 	}
-	return fmt.Sprintf("The audio has been digital silence for %d s. In OBS unmute the sources in the Audio Mixer, and "+
-		"select the devices in Settings > Audio; in ffmpeg check the audio input (-i) and -map.", silent)
+	return fmt.Sprintf("The audio has been digital silence for %d s. In OBS unmute the sources in the "+
+		"Audio Mixer, and select the devices in Settings > Audio; in ffmpeg check the audio input (-i) and "+
+		"-map.", silent)
 }
 
 // maxGOP is the longest keyframe interval in seconds that viewers start well with: HLS segments become
@@ -208,9 +208,9 @@ func (a *Analyzer) checkKeyframes() string {
 	if none {
 		is = fmt.Sprintf("is longer than %.0f s", longest)
 	}
-	return fmt.Sprintf("Keyframe interval %s: new viewers wait that long for a picture, and HLS segments become that long. "+
-		"In OBS set Settings > Output > Keyframe Interval to 2 s; in ffmpeg add -g %d -keyint_min %d for %d fps.",
-		is, 2*rate, 2*rate, rate)
+	return fmt.Sprintf("Keyframe interval %s: new viewers wait that long for a picture, and HLS segments "+
+		"become that long. In OBS set Settings > Output > Keyframe Interval to 2 s; in ffmpeg add -g %d "+
+		"-keyint_min %d for %d fps.", is, 2*rate, 2*rate, rate)
 }
 
 // frameRate returns the frame rate of the last seconds, rounded; at least 1.
@@ -243,9 +243,9 @@ func (a *Analyzer) checkFrameRate() string {
 	}
 	shortest, longest := a.intervals.span()
 	rate := (1000 + a.intervals.median/2) / max(a.intervals.median, 1)
-	return fmt.Sprintf("Frame rate varies: frames are %d to %d ms apart. In OBS set Settings > Video > Common FPS Values to "+
-		"%d, and choose a faster encoder preset if frames are skipped; in ffmpeg add -fps_mode cfr -r %d.", shortest, longest,
-		rate, rate)
+	return fmt.Sprintf("Frame rate varies: frames are %d to %d ms apart. In OBS set Settings > Video > "+
+		"Common FPS Values to %d, and choose a faster encoder preset if frames are skipped; in ffmpeg add "+
+		"-fps_mode cfr -r %d.", shortest, longest, rate, rate)
 }
 
 const (
@@ -264,8 +264,9 @@ func (a *Analyzer) checkBFrames() string {
 	if seconds < 3 {
 		return ""
 	}
-	return fmt.Sprintf("There are up to %d B-frames in a row, which delay the stream by %d ms. In OBS set Settings > Output > "+
-		"Max B-frames to 2, or x264 Options to bframes=2; in ffmpeg add -bf 2, or -bf 0 for the lowest delay.", row, delay)
+	return fmt.Sprintf("There are up to %d B-frames in a row, which delay the stream by %d ms. In OBS set "+
+		"Settings > Output > Max B-frames to 2, or x264 Options to bframes=2; in ffmpeg add -bf 2, or -bf "+
+		"0 for the lowest delay.", row, delay)
 }
 
 func (a *Analyzer) checkPeaks() string {
@@ -277,8 +278,9 @@ func (a *Analyzer) checkPeaks() string {
 	if count < 3 {
 		return ""
 	}
-	return fmt.Sprintf("Bitrate peaks at %.1f Mbit/s, %.1f times the usual %.1f Mbit/s, %d times in the last minute: slow "+
-		"lines stall. In OBS set Settings > Output > Rate Control to CBR; in ffmpeg add -b:v %dk -maxrate %dk -bufsize %dk.",
+	return fmt.Sprintf("Bitrate peaks at %.1f Mbit/s, %.1f times the usual %.1f Mbit/s, %d times in the "+
+		"last minute: slow lines stall. In OBS set Settings > Output > Rate Control to CBR; in ffmpeg add "+
+		"-b:v %dk -maxrate %dk -bufsize %dk.",
 		float64(highest)/1000, float64(highest)/float64(usual), float64(usual)/1000, count, usual, usual, 2*usual)
 }
 
@@ -288,8 +290,8 @@ func (a *Analyzer) checkPixels() string {
 		!strings.Contains(t.Profile, "4:4:4") {
 		return ""
 	}
-	return fmt.Sprintf("H.264 profile %s with %d bits plays in few browsers and phones. In OBS set Settings > Advanced > "+
-		"Color Format to NV12; in ffmpeg add -pix_fmt yuv420p.", t.Profile, t.BitDepth)
+	return fmt.Sprintf("H.264 profile %s with %d bits plays in few browsers and phones. In OBS set "+
+		"Settings > Advanced > Color Format to NV12; in ffmpeg add -pix_fmt yuv420p.", t.Profile, t.BitDepth)
 }
 
 func (a *Analyzer) checkSampleRate() string {
@@ -297,8 +299,8 @@ func (a *Analyzer) checkSampleRate() string {
 	if t == nil || t.Codec != media.AAC && t.Codec != media.MP3 || t.SampleRate <= 48000 {
 		return ""
 	}
-	return fmt.Sprintf("The sample rate is %d Hz: phones and many players support at most 48000 Hz. In OBS set Settings > "+
-		"Audio > Sample Rate to 48 kHz; in ffmpeg add -ar 48000.", t.SampleRate)
+	return fmt.Sprintf("The sample rate is %d Hz: phones and many players support at most 48000 Hz. In OBS "+
+		"set Settings > Audio > Sample Rate to 48 kHz; in ffmpeg add -ar 48000.", t.SampleRate)
 }
 
 func (a *Analyzer) checkVideoChange() string {
@@ -306,9 +308,9 @@ func (a *Analyzer) checkVideoChange() string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("The video changed %s in the last minute, %s: players restart their decoder, and some stop. In OBS "+
-		"keep Settings > Video > Output Resolution and the encoder while you stream; in ffmpeg add -s and -r before the "+
-		"output.", times(n), a.videoChange)
+	return fmt.Sprintf("The video changed %s in the last minute, %s: players restart their decoder, and "+
+		"some stop. In OBS keep Settings > Video > Output Resolution and the encoder while you stream; in "+
+		"ffmpeg add -s and -r before the output.", times(n), a.videoChange)
 }
 
 func (a *Analyzer) checkAudioChange() string {
@@ -316,9 +318,9 @@ func (a *Analyzer) checkAudioChange() string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("The audio changed %s in the last minute, %s: players restart their decoder, and some stop. In OBS "+
-		"keep Settings > Audio > Sample Rate and Channels while you stream; in ffmpeg add -ar 48000 -ac 2.", times(n),
-		a.audioChange)
+	return fmt.Sprintf("The audio changed %s in the last minute, %s: players restart their decoder, and "+
+		"some stop. In OBS keep Settings > Audio > Sample Rate and Channels while you stream; in ffmpeg "+
+		"add -ar 48000 -ac 2.", times(n), a.audioChange)
 }
 
 func times(n int) string {
@@ -354,9 +356,9 @@ func (a *Analyzer) checkClock() string {
 	if !a.facts.ArrivalTimestamps {
 		return ""
 	}
-	return "The timestamps stand still or jump all the time, so frames are timestamped when they arrive: playback is " +
-		"uneven. In OBS restart OBS, or use another encoder in Settings > Output; in ffmpeg add " +
-		"-use_wallclock_as_timestamps 1 before -i."
+	return "The timestamps stand still or jump all the time, so frames are timestamped when they arrive: " +
+		"playback is uneven. In OBS restart OBS, or use another encoder in Settings > Output; in ffmpeg " +
+		"add -use_wallclock_as_timestamps 1 before -i."
 }
 
 func (a *Analyzer) checkJumps() string {
@@ -364,9 +366,10 @@ func (a *Analyzer) checkJumps() string {
 	if n == 0 || a.facts.ArrivalTimestamps {
 		return ""
 	}
-	return fmt.Sprintf("Timestamps jumped %s in the last minute, by %+.1f s: playback stalls or skips there. In OBS set "+
-		"Use Device Timestamps off in the properties of audio sources, and do not change the clock of the machine; in ffmpeg "+
-		"add -fflags +genpts -use_wallclock_as_timestamps 1 before -i.", times(n), a.jumpBy.Seconds())
+	return fmt.Sprintf("Timestamps jumped %s in the last minute, by %+.1f s: playback stalls or skips "+
+		"there. In OBS set Use Device Timestamps off in the properties of audio sources, and do not change "+
+		"the clock of the machine; in ffmpeg add -fflags +genpts -use_wallclock_as_timestamps 1 before -i.",
+		times(n), a.jumpBy.Seconds())
 }
 
 const (
@@ -390,14 +393,18 @@ func (a *Analyzer) checkAudioDrift() string {
 	if start == nil || a.facts.ArrivalTimestamps || a.count(func(s *Sample) uint8 { return s.AudioGaps + s.Jumps }) > 0 {
 		return ""
 	}
-	change, first := float64(now.AudioDrift-start.AudioDrift), float64(middle.AudioDrift-start.AudioDrift)
+	change, first := float64(now.DriftMS-start.DriftMS), float64(middle.DriftMS-start.DriftMS)
 	if math.Abs(change) < minDrift || !steady(change, first, minHalfDrift) || now.audioFrames == 0 {
 		return ""
 	}
-	return fmt.Sprintf("Audio drifts: its timestamps run %.1f %% %s than its samples, so sound and picture part by %.1f s in "+
-		"an hour. In OBS set Settings > Audio > Sample Rate to the rate of the audio device; in ffmpeg add "+
-		"-af aresample=async=1.", math.Abs(change)/(driftSeconds*10), cmp.Or(map[bool]string{true: "faster"}[change > 0],
-		"slower"), math.Abs(change)/1000*3600/driftSeconds)
+	pace := "slower"
+	if change > 0 {
+		pace = "faster"
+	}
+	return fmt.Sprintf("Audio drifts: its timestamps run %.1f %% %s than its samples, so sound and picture "+
+		"part by %.1f s in an hour. In OBS set Settings > Audio > Sample Rate to the rate of the audio "+
+		"device; in ffmpeg add -af aresample=async=1.",
+		math.Abs(change)/(driftSeconds*10), pace, math.Abs(change)/1000*3600/driftSeconds)
 }
 
 func (a *Analyzer) checkAudioGaps() string {
@@ -405,9 +412,9 @@ func (a *Analyzer) checkAudioGaps() string {
 	if n < audioGapCount || a.facts.ArrivalTimestamps || a.count(func(s *Sample) uint8 { return s.Jumps }) > 0 {
 		return ""
 	}
-	return fmt.Sprintf("The audio has %d gaps in the last minute, the last of %.0f ms. In OBS close other programs that use "+
-		"the audio device, and set Settings > Audio > Sample Rate to its rate; in ffmpeg add -af aresample=async=1 and "+
-		"-thread_queue_size 1024 before -i.", n, float64(a.gapBy.Milliseconds()))
+	return fmt.Sprintf("The audio has %d gaps in the last minute, the last of %.0f ms. In OBS close other "+
+		"programs that use the audio device, and set Settings > Audio > Sample Rate to its rate; in ffmpeg "+
+		"add -af aresample=async=1 and -thread_queue_size 1024 before -i.", n, float64(a.gapBy.Milliseconds()))
 }
 
 func (a *Analyzer) checkSkew() string {
@@ -426,9 +433,9 @@ func (a *Analyzer) checkSkew() string {
 	if mean > 0 {
 		order = "earlier"
 	}
-	return fmt.Sprintf("Audio arrives %.1f s %s than its video: players with a short buffer stall. In OBS set Sync Offset to 0 "+
-		"in Advanced Audio Properties, and remove Render Delay filters; in ffmpeg add -max_interleave_delta 0 and check "+
-		"-itsoffset.", math.Abs(mean), order)
+	return fmt.Sprintf("Audio arrives %.1f s %s than its video: players with a short buffer stall. In OBS "+
+		"set Sync Offset to 0 in Advanced Audio Properties, and remove Render Delay filters; in ffmpeg add "+
+		"-max_interleave_delta 0 and check -itsoffset.", math.Abs(mean), order)
 }
 
 const (
@@ -472,9 +479,9 @@ func (a *Analyzer) checkSlow() string {
 	if !ok || change < minSlow || !steady(change, first, minHalfSlow) || a.checkPauses() != "" {
 		return ""
 	}
-	return fmt.Sprintf("Only %.2f s of the stream arrive in a second: players stall. The encoder or the uplink is too slow. In "+
-		"OBS choose a faster preset or lower Video Bitrate in Settings > Output; in ffmpeg add -preset veryfast or lower "+
-		"-b:v, and see that it reports speed=1x.", 1-change/slowSeconds)
+	return fmt.Sprintf("Only %.2f s of the stream arrive in a second: players stall. The encoder or the "+
+		"uplink is too slow. In OBS choose a faster preset or lower Video Bitrate in Settings > Output; in "+
+		"ffmpeg add -preset veryfast or lower -b:v, and see that it reports speed=1x.", 1-change/slowSeconds)
 }
 
 func (a *Analyzer) checkFast() string {
@@ -496,8 +503,8 @@ func (a *Analyzer) checkFast() string {
 	if !ok || gain < minFast {
 		return ""
 	}
-	return fmt.Sprintf("The stream comes %.1f times as fast as it plays: viewers skip parts of it. In OBS play the file as a "+
-		"Media Source; in ffmpeg add -re before -i.", 1+gain/fastSeconds)
+	return fmt.Sprintf("The stream comes %.1f times as fast as it plays: viewers skip parts of it. In OBS "+
+		"play the file as a Media Source; in ffmpeg add -re before -i.", 1+gain/fastSeconds)
 }
 
 func (a *Analyzer) checkClockDrift() string {
@@ -510,10 +517,10 @@ func (a *Analyzer) checkClockDrift() string {
 	if change < 0 {
 		pace = "fast"
 	}
-	return fmt.Sprintf("The encoder's clock is %.1f %% %s against the server's: %.0f s in an hour, by which players stall or "+
-		"skip. In OBS set Use Device Timestamps off in the properties of audio sources; in ffmpeg add "+
-		"-use_wallclock_as_timestamps 1 before -i.", math.Abs(change)/clockSeconds*100, pace,
-		math.Abs(change)*3600/clockSeconds)
+	return fmt.Sprintf("The encoder's clock is %.1f %% %s against the server's: %.0f s in an hour, by "+
+		"which players stall or skip. In OBS set Use Device Timestamps off in the properties of audio "+
+		"sources; in ffmpeg add -use_wallclock_as_timestamps 1 before -i.",
+		math.Abs(change)/clockSeconds*100, pace, math.Abs(change)*3600/clockSeconds)
 }
 
 func (a *Analyzer) checkPauses() string {
@@ -521,18 +528,19 @@ func (a *Analyzer) checkPauses() string {
 	if n < 3 {
 		return ""
 	}
-	return fmt.Sprintf("The stream arrived with %d pauses in the last minute: the uplink is unstable or too slow. In OBS lower "+
-		"Settings > Output > Video Bitrate, or turn on Settings > Advanced > Dynamically change bitrate; in ffmpeg lower "+
-		"-b:v and -maxrate.", n)
+	return fmt.Sprintf("The stream arrived with %d pauses in the last minute: the uplink is unstable or "+
+		"too slow. In OBS lower Settings > Output > Video Bitrate, or turn on Settings > Advanced > "+
+		"Dynamically change bitrate; in ffmpeg lower -b:v and -maxrate.", n)
 }
 
 func (a *Analyzer) checkDamage() string {
-	n := a.count(func(s *Sample) uint8 { return s.Skipped })
+	n := a.count(func(s *Sample) uint8 { return s.Damaged })
 	if n < 3 {
 		return ""
 	}
-	return fmt.Sprintf("%d frames in the last minute were damaged. In OBS use another encoder in Settings > Output; in ffmpeg "+
-		"encode again in place of -c copy, or add -err_detect explode to find the damaged input.", n)
+	return fmt.Sprintf("%d frames in the last minute were damaged. In OBS use another encoder in Settings "+
+		"> Output; in ffmpeg encode again in place of -c copy, or add -err_detect explode to find the "+
+		"damaged input.", n)
 }
 
 const (
@@ -549,7 +557,7 @@ func (a *Analyzer) checkViewers() string {
 	sum, seconds := 0.0, a.window(10, func(*Sample) {})
 	a.window(10, func(s *Sample) { sum += float64(s.VideoKbps + s.AudioKbps) })
 	rate := sum / float64(max(seconds, 1))
-	return fmt.Sprintf("%d of %d viewers fell behind and skipped: their lines take less than the %.1f Mbit/s of the stream. In "+
-		"OBS lower Settings > Output > Video Bitrate to %.0f Kbps; in ffmpeg add -b:v %.0fk -maxrate %.0fk.",
-		a.facts.Behind, a.facts.Viewers, rate/1000, rate*0.6, rate*0.6, rate*0.6)
+	return fmt.Sprintf("%d of %d viewers fell behind and skipped: their lines take less than the %.1f "+
+		"Mbit/s of the stream. In OBS lower Settings > Output > Video Bitrate to %.0f Kbps; in ffmpeg add "+
+		"-b:v %.0fk -maxrate %.0fk.", a.facts.Behind, a.facts.Viewers, rate/1000, rate*0.6, rate*0.6, rate*0.6)
 }
