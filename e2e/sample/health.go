@@ -51,7 +51,8 @@ const (
 	restless = "testsrc2=size=640x360:rate=25,noise=alls=8:allf=t,noise=alls=60:allf=t:enable='lt(mod(t,8),2)'"
 	// a camera, then a slide, then the camera again
 	cameraAndSlide = "testsrc2=size=640x360:rate=25,noise=alls=10:allf=t,trim=end=20[a];" +
-		"smptehdbars=size=640x360:rate=25,trim=end=40[b];testsrc2=size=640x360:rate=25,noise=alls=10:allf=t,trim=end=20[c];[a][b][c]concat=n=3"
+		"smptehdbars=size=640x360:rate=25,trim=end=40[b];" +
+		"testsrc2=size=640x360:rate=25,noise=alls=10:allf=t,trim=end=20[c];[a][b][c]concat=n=3"
 )
 
 // FaultyStreams returns streams with one fault each.

@@ -54,9 +54,8 @@ type streamSample struct {
 }
 
 type historyInput struct {
-	App     string `path:"app"`
-	Room    string `path:"room"`
-	Seconds int    `query:"seconds" minimum:"1" maximum:"600" default:"600" doc:"How many of the newest seconds."`
+	StreamInput
+	Seconds int `query:"seconds" minimum:"1" maximum:"600" default:"600" doc:"How many of the newest seconds."`
 }
 
 type streamHistory struct {
@@ -67,9 +66,9 @@ type streamHistory struct {
 }
 
 func (s *server) streamHistory(_ context.Context, in *historyInput) (*streamHistory, error) {
-	name, err := s.findStream(in.App + "/" + in.Room)
-	if err != nil {
-		return nil, humaError(err)
+	name := domain.Name{App: in.App, Room: in.Room}
+	if !s.Hub.Has(name) {
+		return nil, humaError(errNoStream)
 	}
 	out := new(streamHistory)
 	out.Body.Health = s.findings(name)

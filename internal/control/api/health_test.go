@@ -41,6 +41,10 @@ func TestStreamHistory(t *testing.T) {
 	if got := w.Body.String(); !strings.HasPrefix(got, want) || !strings.Contains(got, `"silent":true`) {
 		t.Errorf("%s, want %s...", got, want)
 	}
+	if got := decode[streamInfo](t, s.get("/api/v1/streams/live/movie"), 200).Health; len(got) != 1 ||
+		got[0].Text != "Of live/movie." {
+		t.Errorf("the stream has the problems %+v", got)
+	}
 	for target, n := range map[string]int{"": health.HistoryLength, "?seconds=600": 600, "?seconds=1": 1} {
 		w := s.get("/api/v1/streams/live/movie/history" + target)
 		wantStatus(t, w, 200)
@@ -51,7 +55,7 @@ func TestStreamHistory(t *testing.T) {
 	}
 	for target, status := range map[string]int{
 		"live/movie/history?seconds=0": 400, "live/movie/history?seconds=601": 400, "live/other/history": 404,
-		"live/.../history": 400, "live/movie": 404,
+		"live/.../history": 404,
 	} {
 		wantStatus(t, s.get(fmt.Sprintf("/api/v1/streams/%s", target)), status)
 	}

@@ -42,8 +42,6 @@ func (s *server) routeV1() {
 	s.routeSessions(api)
 	s.routeEvents(api)
 	s.routeRecordings(api)
-	huma.Register(api, operation("GET", v1+"/streams/{app}/{room}/history", "stream-history",
-		"The problems of a stream, and its last ten minutes second by second", http.StatusNotFound), s.streamHistory)
 	s.mux.HandleFunc(v1+"/", func(w http.ResponseWriter, r *http.Request) {
 		for name, values := range r.URL.Query() {
 			if len(values) > 1 {
