@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"runtime/debug"
@@ -53,6 +54,7 @@ type Manager struct {
 	mu      sync.Mutex
 	relays  map[domain.Relay]*relay
 	closed  bool
+	failed  map[string]uint64 // see Failures
 }
 
 // A relay is one push or pull.
@@ -80,7 +82,7 @@ func New(hub *stream.Hub, o Options) (*Manager, error) {
 		}
 	}
 	return &Manager{hub: hub, opt: o, dialer: newDialer(o.Allow, o.OwnListeners, o.VerifyTLS),
-		relays: map[domain.Relay]*relay{}}, nil
+		relays: map[domain.Relay]*relay{}, failed: map[string]uint64{domain.Push: 0, domain.Pull: 0}}, nil
 }
 
 // Start starts relay w and returns its redacted URL. It first connects to the remote server once,
@@ -211,6 +213,13 @@ func (m *Manager) List() []domain.RelayStatus {
 	return list
 }
 
+// Failures returns how many attempts of relays have failed so far, by direction.
+func (m *Manager) Failures() map[string]uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.failed)
+}
+
 // Close stops all relays, ends their streams on the remote servers, and waits for them.
 func (m *Manager) Close() {
 	m.mu.Lock()
@@ -332,6 +341,7 @@ func (m *Manager) recordFailure(r *relay, err error) int {
 	}
 	s.Attempts++
 	s.Error, s.State, s.Since = reason, stateFailed, time.Now()
+	m.failed[r.Direction]++
 	status := *s
 	m.mu.Unlock()
 	if status.Attempts == 1 {

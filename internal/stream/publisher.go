@@ -16,9 +16,6 @@ type PublishOptions struct {
 	Proto  string // "rtmp", "file", ...: where the frames come from
 	Remote string // host:port, "" for a file
 	URL    string // for statistics: without key, token or query
-	Agent  string // name and version of the client, as it says
-	TLS    bool   // the connection is encrypted
-	Relay  bool   // it comes from another server
 	Role   domain.Role
 	// Owner is a comparable value, for EndOwners: in whose name it publishes.
 	Owner    any
@@ -154,9 +151,11 @@ func (r *PublishRequest) attach(p *Publisher, name domain.Name, epoch *uint64) e
 	}
 	if old := s.pubs[role]; old != nil {
 		if !p.mayReplace(old) {
+			h.ended.conflicts++
 			return domain.Errorf(domain.Conflict, "%s is being published by another encoder", name)
 		}
 		h.detach(old, domain.Errorf(domain.Conflict, "another encoder took over"))
+		h.ended.takeovers++
 	}
 	p.s = s
 	if s.holdTimer != nil {
@@ -176,7 +175,7 @@ func (r *PublishRequest) attach(p *Publisher, name domain.Name, epoch *uint64) e
 		s.activate(p)
 	}
 	s.mu.Unlock()
-	h.record(event, s, p, "")
+	h.record(event, name)
 	return nil
 }
 
@@ -205,6 +204,7 @@ func (h *Hub) detach(p *Publisher, reason error) {
 	if s.pubs[p.opt.Role] != p {
 		return
 	}
+	h.ended.addPublisher(p)
 	s.mu.Lock()
 	s.pubs[p.opt.Role] = nil
 	p.detached = true
@@ -212,12 +212,12 @@ func (h *Hub) detach(p *Publisher, reason error) {
 	if s.active.CompareAndSwap(p, nil) {
 		for _, other := range s.pubs {
 			if other != nil {
-				s.activate(other)
+				s.switchTo(other)
 			}
 		}
 	}
 	s.mu.Unlock()
-	p.reason, s.former = reason, p
+	p.reason = reason
 	close(p.done)
 }
 
@@ -252,16 +252,15 @@ const (
 
 // End detaches p from its stream.
 func (p *Publisher) End(how EndReason) {
-	d, why := p.s.hub.opt.Hold, "the publisher was lost"
+	d := p.s.hub.opt.Hold
 	if how == Clean {
-		d, why = p.s.hub.opt.HoldClean, "the publisher ended the stream"
+		d = p.s.hub.opt.HoldClean
 	}
-	p.leave(nil, d, why)
+	p.leave(nil, d)
 }
 
-// leave detaches p from its stream for reason, if it is attached, and holds the stream for d. why is
-// the reason of the event.
-func (p *Publisher) leave(reason error, d time.Duration, why string) {
+// leave detaches p from its stream for reason, if it is attached, and holds the stream for d.
+func (p *Publisher) leave(reason error, d time.Duration) {
 	h, s := p.s.hub, p.s
 	h.mu.Lock()
 	defer h.unlock()
@@ -270,7 +269,7 @@ func (p *Publisher) leave(reason error, d time.Duration, why string) {
 	}
 	h.detach(p, reason)
 	if !s.published() {
-		h.hold(s, d, why)
+		h.hold(s, d)
 	}
 }
 

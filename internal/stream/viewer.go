@@ -13,10 +13,7 @@ type ViewerOptions struct {
 	Proto    string    // "rtmp", "flv", "hls", ...
 	Remote   string    // host:port
 	URL      string    // for statistics: without token or query
-	Agent    string    // name and version of the client, as it says
-	TLS      bool      // the connection is encrypted
 	Internal bool      // part of the server: not counted as a viewer
-	Relay    bool      // Internal, and sends the stream to another server: it has a session
 	Expires  time.Time // when the viewer is kicked; zero: never
 	// Reserve, if set, is called before the viewer joins. It may refuse the viewer. release is called
 	// when the viewer has left.
@@ -41,6 +38,7 @@ type Viewer struct {
 	skips        atomic.Uint64 // how often it skipped to a newer keyframe
 	writtenDTS   atomic.Int64  // DTS of the last frame written to it
 	queued       atomic.Pointer[func() int]
+	hasMedia     bool // was sent media; for the goroutine that observes
 }
 
 // Join adds a viewer to the session of name. It fails with NotFound if there is none, and with the
@@ -60,6 +58,7 @@ func (h *Hub) Join(name domain.Name, o ViewerOptions) (*Viewer, error) {
 	if !o.Internal {
 		v.counter = s.counters.of(o.Proto)
 		v.counter.viewers.Add(1)
+		v.counter.joins.Add(1)
 	}
 	s.viewers.add(v, &h.ids)
 	if !o.Expires.IsZero() {
@@ -90,14 +89,9 @@ func (v *Viewer) Leave() {
 
 // emit sends an event of v to the observers.
 func (v *Viewer) emit(t EventType) {
-	if v.opt.Internal {
-		return
+	if !v.opt.Internal {
+		v.s.hub.observers.send(Event{Type: t, Name: v.s.name, Viewer: v.id})
 	}
-	e := Event{Type: t, Name: v.s.name, Viewer: v.id, Proto: v.opt.Proto, Remote: v.opt.Remote}
-	if reason := v.Reason(); t == Left && reason != nil {
-		e.Reason = domain.Reason(reason)
-	}
-	v.s.hub.observers.send(e)
 }
 
 // ID returns the viewer's number in statistics.
@@ -134,8 +128,13 @@ func (v *Viewer) observeBytes(video, audio int, now time.Time) {
 	if audio > 0 {
 		v.audio.add(audio, at)
 	}
-	if v.counter != nil {
-		v.counter.bytes.Add(uint64(video + audio))
+	if v.counter == nil || video+audio == 0 {
+		return
+	}
+	v.counter.bytes.Add(uint64(video + audio))
+	if !v.hasMedia {
+		v.hasMedia = true
+		v.counter.firstFrame.Observe(at)
 	}
 }
 
@@ -144,6 +143,9 @@ func (v *Viewer) observeBytes(video, audio int, now time.Time) {
 func (v *Viewer) ObserveProgress(video, audio int, dts time.Duration, now time.Time) {
 	v.observeBytes(video, audio, now)
 	v.writtenDTS.Store(int64(dts))
+	if v.counter != nil {
+		v.counter.delay.Observe(time.Duration(v.s.newestDTS.Load()) - dts)
+	}
 }
 
 // Skip records that the viewer had fallen behind and skipped to a newer keyframe.
