@@ -76,6 +76,12 @@ var mayImport = map[string][]string{
 	// How long frames wait for others. It knows no stream.
 	"internal/deliver/batching": {},
 
+	// Problems of streams, from their frames.
+	"internal/health": {"internal/media", "internal/codec"},
+	// The same for every stream of a hub. FLV and the samples of the end-to-end tests in tests only.
+	"internal/health/monitor": {"internal/domain", "internal/health", "internal/media", "internal/stream",
+		"internal/container/flv"},
+
 	// Streams to files. It is a subscriber like any other.
 	"internal/record": {"internal/domain", "internal/media", "internal/ops/logging", "internal/stream",
 		"internal/container/flv"},
@@ -125,7 +131,7 @@ var mayImport = map[string][]string{
 
 	// The operator's API. It sees the hub and the keys, not how streams are delivered.
 	"internal/control/api": {"internal/ops/httpx", "internal/control/keyexport", "internal/domain", "internal/media",
-		"internal/ops/logging", "internal/stream", "internal/control/auth", "internal/control/events"},
+		"internal/ops/logging", "internal/stream", "internal/control/auth", "internal/health", "internal/control/events"},
 
 	// The bench speaks protocols. It measures any server, so it does not know this one.
 	"internal/tools/bench": {"internal/media", "internal/codec/...", "internal/container/...", "internal/proto/rtmp", "internal/ops/netx"},
@@ -185,7 +191,7 @@ var owners = map[string][]string{
 
 // testOnly lists what tests may import and other code may not.
 var testOnly = []string{"github.com/google/go-cmp", "go.uber.org/goleak", "internal/ops/acme/acmetest",
-	"internal/ops/certtest", "internal/control/store/storetest"}
+	"internal/ops/certtest", "internal/control/store/storetest", "e2e/sample"}
 
 // TestImports checks the imports of every package against the tables above.
 func TestImports(t *testing.T) {

@@ -29,6 +29,7 @@ import (
 	edgeflv "livego/internal/edge/httpflv"
 	edgertmp "livego/internal/edge/rtmp"
 	"livego/internal/edge/viewerhttp"
+	"livego/internal/health/monitor"
 	"livego/internal/metrics"
 	"livego/internal/ops/acme"
 	"livego/internal/ops/admission"
@@ -64,6 +65,7 @@ type App struct {
 	acme      *acme.Manager // nil if off
 	record    *record.Recorder
 	systemd   systemd.Notifier
+	health    *monitor.Monitor
 
 	listeners
 	background []func(context.Context) // run until the viewers have left
@@ -135,7 +137,8 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 		Epoch: sequences.Epoch,
 	})
 	a.events = events.New()
-	a.background = append(a.background, a.events.Observe(a.hub))
+	a.health = monitor.New(a.hub, monitor.Options{Emit: a.events.Add, Log: a.log})
+	a.background = append(a.background, a.events.Observe(a.hub), a.health.Run)
 	memory := memlimit.Find(os.DirFS("/"))
 	a.admission = admission.New(memory, a.hub.Has, a.log)
 	hooks := webhook.NewAuthorizer(webhook.AuthorizerOptions{
@@ -245,7 +248,8 @@ func (a *App) buildAPI(adminAuth *auth.AdminAuth) {
 		metricsHandler = metrics.NewHandler(a.metrics)
 	}
 	a.api = api.New(api.Options{
-		Hub: a.hub, Keys: a.keys, Relays: a.relays, EndSessions: a.endSessions, Auth: adminAuth, Events: a.events, Log: a.log,
+		Hub: a.hub, Keys: a.keys, Relays: a.relays, EndSessions: a.endSessions, Auth: adminAuth, Events: a.events,
+		Health: a.health, Log: a.log,
 		Apps:        apiApps(cfg.Apps),
 		TokenIssuer: auth.TokenIssuer{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
 		RTMP:        "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,

@@ -125,7 +125,7 @@ func (m *Manager) publish(ctx context.Context, r *relay, grant domain.Grant, src
 		if p == nil {
 			p, err = m.hub.Publish(ctx, grant.Name, stream.PublishOptions{
 				Proto: protoPull, Remote: src.remote, URL: r.target.redacted, Role: grant.Role, Owner: grant.Owner(),
-				Takeover: grant.Takeover, Skips: skips,
+				Takeover: grant.Takeover, Skips: skips, Relay: true,
 			})
 			if err != nil {
 				return err

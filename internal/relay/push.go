@@ -38,7 +38,8 @@ func (m *Manager) push(ctx context.Context, r *relay) error {
 		func(ctx context.Context) error { return c.Publish(ctx, r.target.rtmp.Name) }); err != nil {
 		return err
 	}
-	sub, err := m.subscribe(ctx, r, stream.SubscribeOptions{GOPs: 1, AllTracks: c.Caps()&rtmp.CapsMultitrack != 0})
+	sub, err := m.subscribe(ctx, r, stream.SubscribeOptions{Viewer: stream.ViewerOptions{Relay: true,
+		Remote: nc.RemoteAddr().String(), URL: r.target.redacted}, GOPs: 1, AllTracks: c.Caps()&rtmp.CapsMultitrack != 0})
 	if err != nil {
 		_ = c.EndStream() // the connection is closed in any case
 		return streamEndError(err)
@@ -56,7 +57,7 @@ func (m *Manager) push(ctx context.Context, r *relay) error {
 // subscribe subscribes to the stream of a push. A relay sends everything that is still in the ring,
 // however late.
 func (m *Manager) subscribe(ctx context.Context, r *relay, o stream.SubscribeOptions) (*stream.Subscriber, error) {
-	o.Viewer = stream.ViewerOptions{Proto: "relay", Internal: true}
+	o.Viewer.Proto, o.Viewer.Internal = domain.Push, true
 	if r.live != nil {
 		return r.live.Subscribe(ctx, o)
 	}

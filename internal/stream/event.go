@@ -32,7 +32,12 @@ type Event struct {
 	Type   EventType
 	Name   domain.Name
 	Viewer uint64 // ID of the viewer, for Joined, Left and Skipped
-	At     time.Time
+	// Publisher is the ID of the publisher that started or resumed the stream, or of the last that it
+	// had; 0 for events of viewers.
+	Publisher     uint64
+	Proto, Remote string // of the publisher or viewer
+	Reason        string // for the client; "" if there is none to know
+	At            time.Time
 }
 
 // ofViewer reports whether e is about a viewer.
@@ -103,8 +108,9 @@ func (h *Hub) Observe(size int, viewers bool) (events <-chan Event, lost func() 
 }
 
 // record adds an event of a stream, which unlock sends. The caller holds h.mu.
-func (h *Hub) record(t EventType, name domain.Name) {
-	h.events = append(h.events, Event{Type: t, Name: name, At: time.Now()})
+func (h *Hub) record(t EventType, s *stream, p *Publisher, why string) {
+	h.events = append(h.events, Event{Type: t, Name: s.name, Publisher: p.id, Proto: p.opt.Proto, Remote: p.opt.Remote,
+		Reason: why, At: time.Now()})
 	h.ended.events[t]++
 }
 

@@ -12,6 +12,7 @@ package stream
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -114,9 +115,9 @@ func (h *Hub) EndOwners(owners []any, end bool, reason error) (streams int) {
 			continue
 		case s.published():
 		case end:
-			h.end(s, errEnded)
+			h.end(s, domain.Reason(reason))
 		default:
-			h.hold(s, h.opt.Hold)
+			h.hold(s, h.opt.Hold, domain.Reason(reason))
 		}
 		streams++
 	}
@@ -128,20 +129,42 @@ func (h *Hub) EndOwners(owners []any, end bool, reason error) (streams int) {
 func (h *Hub) Kick(id uint64, reason error) error {
 	for _, s := range h.sessions() {
 		if v := s.viewers.find(id); v != nil {
+			if !v.hasSession() {
+				break
+			}
 			v.kick(reason)
 			return nil
 		}
-		s.mu.RLock()
-		pubs := s.pubs
-		s.mu.RUnlock()
-		for _, p := range pubs {
-			if p != nil && p.id == id {
-				p.leave(reason, h.opt.Hold)
-				return nil
-			}
+		if p := s.publisher(id); p != nil {
+			p.leave(reason, h.opt.Hold, domain.Reason(reason))
+			return nil
 		}
 	}
 	return domain.Errorf(domain.NotFound, "no publisher or viewer has the id %d", id)
+}
+
+// EndStream disconnects the publishers of name, for reason. With hold, the stream is held as if they
+// were lost, otherwise it ends. It reports whether there was a stream.
+func (h *Hub) EndStream(name domain.Name, hold bool, reason error) bool {
+	h.mu.Lock()
+	defer h.unlock()
+	s := h.streams[name]
+	if s == nil || !s.session {
+		return false
+	}
+	held := !s.published()
+	for _, p := range s.pubs {
+		if p != nil {
+			h.detach(p, reason)
+		}
+	}
+	switch {
+	case !hold:
+		h.end(s, domain.Reason(reason))
+	case !held: // otherwise it is held already
+		h.hold(s, h.opt.Hold, domain.Reason(reason))
+	}
+	return true
 }
 
 // EndViewers disconnects the viewers of a room, and those that wait for it, for reason, in app or
@@ -186,14 +209,14 @@ func (h *Hub) Close() {
 				h.detach(p, reason)
 			}
 		}
-		h.end(s, errEnded)
+		h.end(s, domain.Reason(reason))
 	}
 }
 
-// hold keeps s, which has no publisher, for d. The caller holds h.mu.
-func (h *Hub) hold(s *stream, d time.Duration) {
+// hold keeps s, which has no publisher, for d. why is the reason of the event. The caller holds h.mu.
+func (h *Hub) hold(s *stream, d time.Duration, why string) {
 	if d <= 0 || !s.hasFrames() || h.closed {
-		h.end(s, errEnded)
+		h.end(s, why)
 		return
 	}
 	s.holds++
@@ -202,14 +225,15 @@ func (h *Hub) hold(s *stream, d time.Duration) {
 		h.mu.Lock()
 		defer h.unlock()
 		if s.holds == n && !s.published() && h.streams[s.name] == s {
-			h.end(s, errEnded)
+			h.end(s, fmt.Sprintf("no publisher came back within %v", d))
 		}
 	})
-	h.record(Held, s.name)
+	h.record(Held, s, s.former, why)
 }
 
-// end ends the session of s, which has no publisher. The caller holds h.mu.
-func (h *Hub) end(s *stream, reason error) {
+// end ends the session of s, which has no publisher. why is the reason of the event. The caller holds
+// h.mu.
+func (h *Hub) end(s *stream, why string) {
 	if h.streams[s.name] != s {
 		return
 	}
@@ -217,9 +241,9 @@ func (h *Hub) end(s *stream, reason error) {
 	if s.holdTimer != nil {
 		s.holdTimer.Stop()
 	}
-	s.finish(reason)
+	s.finish(errEnded)
 	if s.session {
 		h.ended.addViewers(s.counters)
-		h.record(Ended, s.name)
+		h.record(Ended, s, s.former, why)
 	}
 }

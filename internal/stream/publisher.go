@@ -16,6 +16,9 @@ type PublishOptions struct {
 	Proto  string // "rtmp", "file", ...: where the frames come from
 	Remote string // host:port, "" for a file
 	URL    string // for statistics: without key, token or query
+	Agent  string // name and version of the client, as it says
+	TLS    bool   // the connection is encrypted
+	Relay  bool   // it comes from another server
 	Role   domain.Role
 	// Owner is a comparable value, for EndOwners: in whose name it publishes.
 	Owner    any
@@ -175,7 +178,7 @@ func (r *PublishRequest) attach(p *Publisher, name domain.Name, epoch *uint64) e
 		s.activate(p)
 	}
 	s.mu.Unlock()
-	h.record(event, name)
+	h.record(event, s, p, "")
 	return nil
 }
 
@@ -217,7 +220,7 @@ func (h *Hub) detach(p *Publisher, reason error) {
 		}
 	}
 	s.mu.Unlock()
-	p.reason = reason
+	p.reason, s.former = reason, p
 	close(p.done)
 }
 
@@ -252,15 +255,16 @@ const (
 
 // End detaches p from its stream.
 func (p *Publisher) End(how EndReason) {
-	d := p.s.hub.opt.Hold
+	d, why := p.s.hub.opt.Hold, "the publisher was lost"
 	if how == Clean {
-		d = p.s.hub.opt.HoldClean
+		d, why = p.s.hub.opt.HoldClean, "the publisher ended the stream"
 	}
-	p.leave(nil, d)
+	p.leave(nil, d, why)
 }
 
-// leave detaches p from its stream for reason, if it is attached, and holds the stream for d.
-func (p *Publisher) leave(reason error, d time.Duration) {
+// leave detaches p from its stream for reason, if it is attached, and holds the stream for d. why is
+// the reason of the event.
+func (p *Publisher) leave(reason error, d time.Duration, why string) {
 	h, s := p.s.hub, p.s
 	h.mu.Lock()
 	defer h.unlock()
@@ -269,7 +273,7 @@ func (p *Publisher) leave(reason error, d time.Duration) {
 	}
 	h.detach(p, reason)
 	if !s.published() {
-		h.hold(s, d)
+		h.hold(s, d, why)
 	}
 }
 

@@ -29,7 +29,12 @@ type ConnInfo struct {
 	Proto      string
 	Remote     string
 	URL        string
-	Active     bool // of a publisher: viewers get its frames
+	Agent      string
+	TLS        bool
+	Relay      bool // to or from another server
+	Since      time.Time
+	Role       domain.Role // of a publisher
+	Active     bool        // of a publisher: viewers get its frames
 	VideoBytes uint64
 	AudioBytes uint64
 	VideoKbps  float64
@@ -97,13 +102,24 @@ func (h *Hub) Info(name domain.Name) (Info, bool) {
 // number of viewers, so the caller reads them in pieces, each after the last ID of the piece
 // before. No lock of the stream is held.
 func (h *Hub) Viewers(name domain.Name, after uint64, dst []ConnInfo) (n int) {
+	return h.viewers(name, after, dst, func(v *Viewer) bool { return !v.opt.Internal })
+}
+
+// Sessions is Viewers with the relays that send name to other servers, and without the viewers that
+// were kicked and have not left yet.
+func (h *Hub) Sessions(name domain.Name, after uint64, dst []ConnInfo) (n int) {
+	return h.viewers(name, after, dst, (*Viewer).hasSession)
+}
+
+// viewers writes the viewers of name for which listed returns true.
+func (h *Hub) viewers(name domain.Name, after uint64, dst []ConnInfo, listed func(*Viewer) bool) (n int) {
 	s := h.session(name)
 	if s == nil || len(dst) == 0 {
 		return 0
 	}
 	now := time.Now()
 	for v := range s.viewers.from(after) {
-		if v.opt.Internal {
+		if !listed(v) {
 			continue
 		}
 		dst[n] = v.info(now)
@@ -113,6 +129,22 @@ func (h *Hub) Viewers(name domain.Name, after uint64, dst []ConnInfo) (n int) {
 	}
 	return n
 }
+
+// Session returns the publisher or viewer with that ID, and its stream; false if there is none.
+func (h *Hub) Session(id uint64) (name domain.Name, c ConnInfo, publisher, ok bool) {
+	for _, s := range h.sessions() {
+		if v := s.viewers.find(id); v != nil {
+			return s.name, v.info(time.Now()), false, v.hasSession()
+		}
+		if p := s.publisher(id); p != nil {
+			return s.name, p.info(time.Now(), p == s.active.Load()), true, true
+		}
+	}
+	return name, c, false, false
+}
+
+// hasSession reports whether v has a session: it is a viewer or a relay, and was not kicked.
+func (v *Viewer) hasSession() bool { return (!v.opt.Internal || v.opt.Relay) && v.Reason() == nil }
 
 // session returns the session of name, nil if there is none.
 func (h *Hub) session(name domain.Name) *stream {
@@ -165,6 +197,7 @@ func (s *stream) info(now time.Time) Info {
 func (p *Publisher) info(now time.Time, active bool) ConnInfo {
 	return ConnInfo{
 		ID: p.id, Proto: p.opt.Proto, Remote: p.opt.Remote, URL: p.opt.URL, Active: active,
+		Agent: p.opt.Agent, TLS: p.opt.TLS, Relay: p.opt.Relay, Since: p.since, Role: p.opt.Role,
 		VideoBytes: p.video.total.Load(), AudioBytes: p.audio.total.Load(),
 		VideoKbps: p.video.kbps(now.Sub(p.since)), AudioKbps: p.audio.kbps(now.Sub(p.since)),
 		Skipped: p.opt.Skips.Stats(),
@@ -182,6 +215,7 @@ func (v *Viewer) info(now time.Time) ConnInfo {
 	at := now.Sub(v.since)
 	in := ConnInfo{
 		ID: v.id, Proto: v.opt.Proto, Remote: v.opt.Remote, URL: v.opt.URL,
+		Agent: v.opt.Agent, TLS: v.opt.TLS, Relay: v.opt.Relay, Since: v.since,
 		VideoBytes: v.video.total.Load(), AudioBytes: v.audio.total.Load(),
 		VideoKbps: v.video.kbps(at), AudioKbps: v.audio.kbps(at),
 		Skips: v.skips.Load(),

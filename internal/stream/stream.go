@@ -29,6 +29,7 @@ type stream struct {
 
 	// Under hub.mu.
 	owner     any          // of the newest publisher
+	former    *Publisher   // the last that was detached
 	waiting   int          // viewers that wait for the session to start
 	waiters   *waiterGroup // those of them that are not part of the server; nil if there are none
 	holds     int
@@ -51,6 +52,9 @@ type stream struct {
 	program         *media.Program // of the newest frame
 	repeated        media.Kinds    // the default track has sent another frame since program changed
 	meta            *media.Meta
+	lastStart       time.Duration // DTS of the newest random access point, if hasStart
+	hasStart        bool
+	gop             time.Duration // between the newest two; 0 before the second
 	readers         []*Subscriber
 	pictureInterval frameInterval // time between pictures
 	deferred        deferredWake  // wakes readers that wait for a stream time
@@ -63,6 +67,18 @@ func newStream(h *Hub, name domain.Name) *stream {
 		readyCh: make(chan struct{}), done: make(chan struct{}),
 		program: &media.Program{Awaited: media.KindsOf(media.Video, media.Audio)},
 	}
+}
+
+// publisher returns the publisher with that ID, nil if there is none.
+func (s *stream) publisher(id uint64) *Publisher {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, p := range s.pubs {
+		if p != nil && p.id == id {
+			return p
+		}
+	}
+	return nil
 }
 
 // published reports whether s has a publisher. The caller holds hub.mu or s.mu.
@@ -116,7 +132,14 @@ func (s *stream) put(f *media.Frame) {
 	s.meta = f.Meta
 	s.ring.push(f, s.limits())
 	s.newestDTS.Store(int64(f.DTS))
-	s.deferred.observe(f, changed || isStartPoint(f))
+	start := isStartPoint(f)
+	if start {
+		if s.hasStart {
+			s.gop = f.DTS - s.lastStart
+		}
+		s.lastStart, s.hasStart = f.DTS, true
+	}
+	s.deferred.observe(f, changed || start)
 	if !s.ready {
 		s.checkReady(f)
 	}

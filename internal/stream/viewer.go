@@ -13,7 +13,10 @@ type ViewerOptions struct {
 	Proto    string    // "rtmp", "flv", "hls", ...
 	Remote   string    // host:port
 	URL      string    // for statistics: without token or query
+	Agent    string    // name and version of the client, as it says
+	TLS      bool      // the connection is encrypted
 	Internal bool      // part of the server: not counted as a viewer
+	Relay    bool      // Internal, and sends the stream to another server: it has a session
 	Expires  time.Time // when the viewer is kicked; zero: never
 	// Reserve, if set, is called before the viewer joins. It may refuse the viewer. release is called
 	// when the viewer has left.
@@ -89,9 +92,14 @@ func (v *Viewer) Leave() {
 
 // emit sends an event of v to the observers.
 func (v *Viewer) emit(t EventType) {
-	if !v.opt.Internal {
-		v.s.hub.observers.send(Event{Type: t, Name: v.s.name, Viewer: v.id})
+	if v.opt.Internal {
+		return
 	}
+	e := Event{Type: t, Name: v.s.name, Viewer: v.id, Proto: v.opt.Proto, Remote: v.opt.Remote}
+	if reason := v.Reason(); t == Left && reason != nil {
+		e.Reason = domain.Reason(reason)
+	}
+	v.s.hub.observers.send(e)
 }
 
 // ID returns the viewer's number in statistics.

@@ -16,6 +16,7 @@ import (
 	"livego/internal/control/auth"
 	"livego/internal/control/events"
 	"livego/internal/domain"
+	"livego/internal/health"
 	"livego/internal/ops/httpx"
 	"livego/internal/ops/logging"
 	"livego/internal/stream"
@@ -58,6 +59,11 @@ type Options struct {
 		Get(ctx context.Context, id string) (domain.Recording, error)
 		Open(ctx context.Context, id string) (domain.Recording, *os.File, error)
 		Delete(ctx context.Context, id string) error
+	}
+	// Health examines the live streams.
+	Health interface {
+		FindingsOf(domain.Name) []health.Finding
+		History(domain.Name) []health.Sample
 	}
 
 	Apps []App // apps that accept publishers, the main app first; may be empty

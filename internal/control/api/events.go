@@ -39,7 +39,7 @@ func (s *server) routeEvents(api huma.API) {
 
 // An EventFilter selects events. It is exported to be embedded in inputs.
 type EventFilter struct {
-	Type []string `query:"type" maxItems:"16" doc:"Only events of these types, separated by commas: denied, stream.started, or stream for all that start with it and a dot."`
+	Type []string `query:"type" maxItems:"16" doc:"Only events of these types: denied, stream.started, stream for all of stream."`
 	App  string   `query:"app" maxLength:"128" doc:"Only events of this app."`
 	Room string   `query:"room" maxLength:"128" doc:"Only events of this room."`
 }
@@ -60,10 +60,9 @@ func (f EventFilter) selects(e domain.Event) bool {
 }
 
 type eventsInput struct {
+	ListInput
 	EventFilter
-	Since  time.Time `query:"since" doc:"Only events at or after this time."`
-	Limit  int       `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-	Cursor string    `query:"cursor" maxLength:"32" doc:"next of the page before."`
+	Since time.Time `query:"since" doc:"Only events at or after this time."`
 }
 
 type eventList struct {
@@ -73,35 +72,31 @@ type eventList struct {
 	}
 }
 
+func eventFields() sortable[domain.Event] {
+	return sortable[domain.Event]{"id": func(e *domain.Event) sortKey { return numberKey(e.ID) }}
+}
+
 func (s *server) listEvents(_ context.Context, in *eventsInput) (*eventList, error) {
-	before := ^uint64(0)
-	err := in.check()
-	if in.Cursor != "" && err == nil {
-		if before, err = strconv.ParseUint(in.Cursor, 10, 64); err != nil {
-			err = domain.Errorf(domain.Invalid, "invalid cursor")
-		}
+	page, err := newPager(in.ListInput, eventFields(), "-id", "id")
+	if err == nil {
+		err = in.check()
 	}
 	if err != nil {
 		return nil, humaError(err)
 	}
-	out := new(eventList)
-	out.Body.Events = []domain.Event{}
-	for _, e := range slices.Backward(s.Events.Since(0)) {
-		if e.ID >= before || e.At.Before(in.Since) || !in.selects(e) {
-			continue
+	for _, e := range s.Events.Since(0) {
+		if !e.At.Before(in.Since) && in.selects(e) {
+			page.add(e)
 		}
-		if n := len(out.Body.Events); n == in.Limit {
-			out.Body.Next = strconv.FormatUint(out.Body.Events[n-1].ID, 10)
-			break
-		}
-		out.Body.Events = append(out.Body.Events, e)
 	}
+	out := new(eventList)
+	out.Body.Events, out.Body.Next = page.page()
 	return out, nil
 }
 
 type eventStreamInput struct {
 	EventFilter
-	LastEventID string `header:"Last-Event-ID" maxLength:"32" doc:"Start after the event with this ID. Absent: send what happens from now on."`
+	LastEventID string `header:"Last-Event-ID" maxLength:"32" doc:"Start after this event. Absent: start now."`
 }
 
 // streamEvents sends events until the client disconnects or loses its rights, or the server stops.

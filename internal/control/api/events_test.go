@@ -59,8 +59,9 @@ func TestListEvents(t *testing.T) {
 		}
 	}
 	for _, query := range []string{
-		"?type=str", "?type=stream.", "?type=all", "?since=yesterday", "?limit=0", "?limit=1001", "?cursor=x", "?cursor=-1",
-		"?type=denied&type=stream", "?unknown=1", "?cursor=" + strings.Repeat("1", 33),
+		"?type=str", "?type=stream.", "?type=all", "?since=yesterday", "?limit=0", "?limit=1001", "?cursor=x", "?sort=at",
+		"?sort=id,",
+		"?type=denied&type=stream", "?unknown=1", "?cursor=" + strings.Repeat("1", 2049),
 	} {
 		if w := s.get("/api/v1/events" + query); w.Code != 400 {
 			t.Errorf("%s: %d %s", query, w.Code, w.Body)
@@ -175,7 +176,8 @@ func TestStreamEvents(t *testing.T) {
 		}
 	}
 	first, ok := strings.CutPrefix(lines[0], "id: ")
-	if !ok || lines[1] != `data: {"id":`+first+`,"at":"2001-09-09T01:46:40Z","type":"stream.started","app":"live","room":"movie"}` ||
+	data := `data: {"id":` + first + `,"at":"2001-09-09T01:46:40Z","type":"stream.started","app":"live","room":"movie"}`
+	if !ok || lines[1] != data ||
 		!strings.Contains(lines[3], `"stream.ended"`) {
 		t.Fatalf("received %q", lines)
 	}

@@ -183,7 +183,7 @@ func (s *server) describeStream(in stream.Info, host string, now time.Time) stre
 	}
 	d.Protos = formatProtocols(in.Viewers)
 	lag := time.Duration(0)
-	for v := range s.viewers(in.Name, make([]stream.ConnInfo, statBatch)) {
+	for v := range viewers(s.Hub.Viewers, in.Name, make([]stream.ConnInfo, statBatch)) {
 		lag = max(lag, v.Delay)
 	}
 	if lag >= time.Second {

@@ -5,12 +5,10 @@ import (
 	"cmp"
 	"encoding/json"
 	"io"
-	"iter"
 	"math"
 	"net/http"
 	"net/url"
 	"path"
-	"runtime"
 	"strings"
 
 	"livego/internal/domain"
@@ -105,7 +103,7 @@ func (s *server) liveStats(names []domain.Name) streamedJSON {
 		l.startList(`,"players":`)
 		buf := make([]stream.ConnInfo, statBatch)
 		for _, name := range names {
-			for c := range s.viewers(name, buf) {
+			for c := range viewers(s.Hub.Viewers, name, buf) {
 				l.add(l.player(name, c))
 			}
 		}
@@ -186,10 +184,16 @@ func (l *statWriter) publisher(in stream.Info, c stream.ConnInfo) connStats {
 	}
 	p.ArrivalTimestamps, p.Skips, p.Off = c.ArrivalTimestamps, &skips, in.Off
 	p.Skipped, p.SilentFrames = c.Skipped.Skipped, c.Skipped.Silent
-	for _, t := range c.Skipped.Unusable {
-		p.Unusable = append(p.Unusable, unusableTrack{t.Kind.String(), t.ID, t.Codec, t.Reason})
-	}
+	p.Unusable = unusableTracks(c)
 	return p
+}
+
+// unusableTracks returns the tracks of a publisher that no viewer gets.
+func unusableTracks(c stream.ConnInfo) (list []unusableTrack) {
+	for _, t := range c.Skipped.Unusable {
+		list = append(list, unusableTrack{t.Kind.String(), t.ID, t.Codec, t.Reason})
+	}
+	return list
 }
 
 func (l *statWriter) player(name domain.Name, c *stream.ConnInfo) connStats {
@@ -224,24 +228,6 @@ func (l *statWriter) redactURL(raw string, name domain.Name) string {
 		l.shown[raw] = shown
 	}
 	return shown
-}
-
-// viewers iterates over the viewers of name. It copies as many as fit into buf at a time; a yielded
-// value is valid until the next one. After each piece it lets other goroutines run first: a list of
-// 10,000 viewers takes longer than a frame may wait.
-func (s *server) viewers(name domain.Name, buf []stream.ConnInfo) iter.Seq[*stream.ConnInfo] {
-	return func(yield func(*stream.ConnInfo) bool) {
-		for after, n := uint64(0), len(buf); n == len(buf); {
-			n = s.Hub.Viewers(name, after, buf)
-			for i := range buf[:n] {
-				if !yield(&buf[i]) {
-					return
-				}
-				after = buf[i].ID
-			}
-			runtime.Gosched()
-		}
-	}
 }
 
 // findStream returns the name of the stream "app/room" that the argument room names.

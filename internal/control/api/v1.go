@@ -38,9 +38,8 @@ func (s *server) routeV1() {
 	make.DefaultStatus = http.StatusCreated
 	huma.Register(api, make, s.makeToken)
 	huma.Register(api, operation("GET", v1+"/relays", "list-relays", "List relays by stream"), s.listRelays)
-	huma.Register(api, operation("DELETE", v1+"/sessions", "end-sessions",
-		"End the sessions of a room's viewers: they are disconnected, and need a valid token to watch a private room again",
-		http.StatusNotFound), s.endSessions)
+	s.routeStreams(api)
+	s.routeSessions(api)
 	s.routeEvents(api)
 	s.routeRecordings(api)
 	s.mux.HandleFunc(v1+"/", func(w http.ResponseWriter, r *http.Request) {

@@ -13,7 +13,8 @@ import (
 func TestRefusalRecordsNoSecrets(t *testing.T) {
 	var got []domain.Event
 	keys := newFakeKeys()
-	g := NewChain(func(e domain.Event) { got = append(got, e) }, NewStreamAuth(keys, Options{Apps: testApps, Private: []string{"live"}}).Authenticate)
+	g := NewChain(func(e domain.Event) { got = append(got, e) },
+		NewStreamAuth(keys, Options{Apps: testApps, Private: []string{"live"}}).Authenticate)
 	wrong := domain.NewSecret()
 	for _, r := range []domain.AuthRequest{
 		{Action: domain.Publish, App: "live", Name: wrong, Token: "t0k3n", Proto: "rtmp", Remote: "192.0.2.1:1"},
@@ -39,9 +40,10 @@ func TestRefusalRecordsNoSecrets(t *testing.T) {
 // those of clients that have disconnected.
 func TestRefusalRecordsUnavailableStore(t *testing.T) {
 	var got []domain.Event
-	g := NewChain(func(e domain.Event) { got = append(got, e) }, func(context.Context, domain.AuthRequest, domain.Grant) (domain.Grant, error) {
-		return domain.Grant{}, domain.Errorf(domain.Unavailable, "store unavailable")
-	})
+	g := NewChain(func(e domain.Event) { got = append(got, e) },
+		func(context.Context, domain.AuthRequest, domain.Grant) (domain.Grant, error) {
+			return domain.Grant{}, domain.Errorf(domain.Unavailable, "store unavailable")
+		})
 	left, leave := context.WithCancel(t.Context())
 	leave()
 	for _, ctx := range []context.Context{t.Context(), left} {

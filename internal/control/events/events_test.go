@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"livego/internal/domain"
 	"livego/internal/media"
@@ -56,9 +58,7 @@ func TestIDsIncreaseOverRestart(t *testing.T) {
 			before.Add(domain.Event{Type: domain.EventDenied})
 		}
 		newest := before.Since(0)[99].ID
-		timer, cancel := context.WithTimeout(t.Context(), 1e6)
-		defer cancel()
-		<-timer.Done()
+		time.Sleep(time.Millisecond)
 		after := New()
 		after.Add(domain.Event{Type: domain.EventDenied})
 		if got := after.Since(0)[0].ID; got <= newest || got > 1<<53 {
@@ -208,10 +208,10 @@ func TestConcurrentUse(t *testing.T) {
 	readers.Wait()
 }
 
-// TestObserve adds the events of a hub, with the sessions of viewers.
+// TestObserve adds the events of a hub, with sessions and reasons.
 func TestObserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hub := stream.NewHub(stream.Options{})
+		hub := stream.NewHub(stream.Options{Hold: 20 * time.Second})
 		l := New()
 		run := l.Observe(hub)
 		ctx, stop := context.WithCancel(t.Context())
@@ -221,7 +221,7 @@ func TestObserve(t *testing.T) {
 			run(ctx)
 		}()
 		name := domain.Name{App: "live", Room: "movie"}
-		p, err := hub.Publish(ctx, name, stream.PublishOptions{Proto: "rtmp"})
+		p, err := hub.Publish(ctx, name, stream.PublishOptions{Proto: "rtmp", Remote: "192.0.2.7:1"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,13 +229,28 @@ func TestObserve(t *testing.T) {
 		if err := p.Write(f); err != nil {
 			t.Fatal(err)
 		}
-		v, err := hub.Join(name, stream.ViewerOptions{Proto: "flv"})
+		v, err := hub.Join(name, stream.ViewerOptions{Proto: "flv", Remote: "192.0.2.8:1"})
 		if err != nil {
 			t.Fatal(err)
 		}
+		inside, err := hub.Join(name, stream.ViewerOptions{Internal: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		inside.Leave()
 		v.Skip()
+		if err := hub.Kick(v.ID(), domain.Errorf(domain.Denied, "enough")); err != nil {
+			t.Fatal(err)
+		}
 		v.Leave()
-		p.End(stream.Clean)
+		p.End(stream.Lost)
+		next, err := hub.Publish(ctx, name, stream.PublishOptions{Proto: "pull"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		hub.EndStream(name, true, domain.Errorf(domain.Denied, "on request"))
+		time.Sleep(time.Minute) // the hold ends
+		hub.EndStream(name, true, domain.Errorf(domain.Denied, "there is none"))
 		stop()
 		<-done
 		hub.Close()
@@ -244,13 +259,20 @@ func TestObserve(t *testing.T) {
 			if e.App != "live" || e.Room != "movie" {
 				t.Errorf("%+v", e)
 			}
-			if e.Type.Is("viewer") && e.Session != fmt.Sprint(v.ID()) {
-				t.Errorf("the session of %+v is not %d", e, v.ID())
-			}
-			got = append(got, string(e.Type))
+			who := map[string]string{fmt.Sprint(p.ID()): "first", fmt.Sprint(next.ID()): "second", fmt.Sprint(v.ID()): "viewer"}
+			got = append(got, fmt.Sprintf("%s: %s by %s from %q: %s", e.Type, who[e.Session], e.Proto, e.Remote, e.Reason))
 		}
-		if want := "stream.started viewer.joined viewer.left stream.ended"; strings.Join(got, " ") != want {
-			t.Errorf("events %q, want %q", got, want)
+		want := []string{
+			`stream.started: first by rtmp from "192.0.2.7:1": `,
+			`viewer.joined: viewer by flv from "192.0.2.8:1": `,
+			`viewer.left: viewer by flv from "192.0.2.8:1": enough`,
+			`stream.held: first by rtmp from "192.0.2.7:1": the publisher was lost`,
+			`stream.resumed: second by pull from "": `,
+			`stream.held: second by pull from "": on request`,
+			`stream.ended: second by pull from "": no publisher came back within 20s`,
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("events\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"strings"
@@ -42,7 +43,8 @@ func (l *Log) Observe(hub *stream.Hub) (run func(ctx context.Context)) {
 
 // addStreamEvent adds an event of the hub, unless it is one that is only counted.
 func (l *Log) addStreamEvent(e stream.Event) {
-	out := domain.Event{At: e.At, App: e.Name.App, Room: e.Name.Room}
+	out := domain.Event{At: e.At, App: e.Name.App, Room: e.Name.Room, Proto: e.Proto, Remote: e.Remote, Reason: e.Reason,
+		Session: strconv.FormatUint(cmp.Or(e.Publisher, e.Viewer), 10)}
 	switch e.Type {
 	case stream.Started:
 		out.Type = domain.EventStreamStarted
@@ -58,9 +60,6 @@ func (l *Log) addStreamEvent(e stream.Event) {
 		out.Type = domain.EventViewerLeft
 	default:
 		return
-	}
-	if e.Viewer != 0 {
-		out.Session = strconv.FormatUint(e.Viewer, 10)
 	}
 	l.Add(out)
 }

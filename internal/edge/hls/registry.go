@@ -39,7 +39,8 @@ const (
 	// maxEndedRooms bounds the rooms whose ended sessions are remembered. When it is exceeded, all
 	// sessions so far end.
 	maxEndedRooms = 100_000
-	// kickRetention is how long after its last request a kicked session is remembered.
+	// kickRetention is how long after its last request a kicked session is remembered at least. One
+	// that expires is remembered until then.
 	kickRetention = time.Hour
 	// endGrace is how long after a viewer has seen the end of the playlist it may fetch the last
 	// segments while the server stops.
@@ -252,7 +253,7 @@ func (reg *sessionRegistry) admit(t *sessionToken, name domain.Name, r *http.Req
 	if vs.kicked = vs.kicked || vs.wasKicked(); vs.kicked {
 		vs.lastSeen = now
 		reg.release(vs)
-		return nil, domain.Errorf(domain.Denied, "disconnected by the operator")
+		return nil, domain.CodeErrorf(domain.Denied, domain.SessionEnded, "disconnected by the operator")
 	}
 	if t.viewerLimit.Max > 0 {
 		if err := reg.countAddress(vs, from, now); err != nil {
@@ -374,6 +375,7 @@ func (reg *sessionRegistry) attachViewer(vs *viewerSession, epoch uint64, r *htt
 	vs.detachViewer() // before Join, so that it counts once
 	v, err := reg.hub.Join(vs.client.name, stream.ViewerOptions{
 		Proto: "hls", Remote: r.RemoteAddr, URL: httpx.DisplayURL(r, "http", "/"+vs.client.name.String()+playlistExt),
+		Agent: r.UserAgent(), TLS: r.TLS != nil,
 	})
 	if err == nil { // else the stream has ended, and has no viewers
 		vs.viewer, vs.epoch = v, v.Epoch()
@@ -409,7 +411,7 @@ func (reg *sessionRegistry) expire(now time.Time) {
 	for _, vs := range reg.sessions {
 		timeout := max(reg.timeout, 3*vs.target)
 		if vs.kicked || vs.wasKicked() {
-			vs.kicked, timeout = true, kickRetention
+			vs.kicked, timeout = true, max(kickRetention, time.Unix(vs.token.expires, 0).Sub(vs.lastSeen))
 			reg.release(vs)
 		}
 		if now.Sub(vs.lastSeen) >= timeout {

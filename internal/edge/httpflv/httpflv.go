@@ -153,7 +153,8 @@ func (s *Server) viewer(r *http.Request, grant domain.Grant) stream.ViewerOption
 	// Escape only what needs it: needless escapes of a client would triple the length.
 	path := (&url.URL{Path: r.URL.Path}).EscapedPath()
 	return stream.ViewerOptions{Proto: proto, Remote: r.RemoteAddr, URL: httpx.DisplayURL(r, scheme, path),
-		Reserve: grant.Reservation(s.authorizer), Expires: grant.Expires}
+		Agent: r.UserAgent(), TLS: r.TLS != nil, Reserve: grant.Reservation(s.authorizer),
+		Expires: grant.Expires}
 }
 
 // dialectOf returns the dialect that a viewer asks for by the query of its URL. The default has no

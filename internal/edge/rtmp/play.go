@@ -67,7 +67,8 @@ func (ss *session) join(p *player, grant domain.Grant) (err error) {
 		}
 	}
 	p.viewer, err = ss.hub.Join(grant.Name, stream.ViewerOptions{Proto: proto, Remote: ss.nc.RemoteAddr().String(),
-		URL: ss.url(grant.Name), Reserve: grant.Reservation(ss.authorizer), Expires: grant.Expires})
+		URL: ss.url(grant.Name), Agent: ss.req.FlashVer, TLS: ss.isTLS(), Reserve: grant.Reservation(ss.authorizer),
+		Expires: grant.Expires})
 	return err
 }
 

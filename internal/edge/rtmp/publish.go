@@ -33,7 +33,7 @@ func (ss *session) publish(ctx context.Context) {
 	skips := media.NewSkips(log)
 	p, err := request.Publish(ctx, grant.Name, stream.PublishOptions{
 		Proto: proto, Remote: ss.nc.RemoteAddr().String(), URL: ss.url(grant.Name), Role: grant.Role, Owner: grant.Owner(),
-		Takeover: grant.Takeover, Skips: skips,
+		Takeover: grant.Takeover, Skips: skips, Agent: ss.req.FlashVer, TLS: ss.isTLS(),
 	})
 	if err != nil {
 		ss.refusePublish(err)

@@ -151,6 +151,12 @@ func (ss *session) url(n domain.Name) string {
 	return "rtmp://" + ss.nc.LocalAddr().String() + "/" + n.String()
 }
 
+// isTLS reports whether the connection is encrypted.
+func (ss *session) isTLS() bool {
+	_, ok := ss.nc.(*tls.Conn)
+	return ok
+}
+
 // logAcceptError logs why a connection has made no request; at the level Debug if the peer just
 // closed it.
 func (s *Server) logAcceptError(ctx context.Context, log *slog.Logger, err error) {

@@ -23,6 +23,7 @@ type Request struct {
 	Query, Token string
 
 	StreamID uint32 // message stream ID; 1 for clients that create one only
+	FlashVer string // name and version of the client, as it says; at most 256 bytes
 
 	// Enhanced RTMP: the codecs of each kind that the client can decode or forward, "*" for any,
 	// nil if it listed none; and its capabilities.
@@ -66,6 +67,7 @@ const (
 	// maxQueryBytes is for the names and values of all parameters; the longest token needs less.
 	maxQueryBytes = 8 << 10
 	fourCCLength  = 4
+	maxFlashVer   = 256
 )
 
 // A connectInfo is the content of a connect command.
@@ -86,6 +88,9 @@ func parseConnect(o amf0.Object) (*connectInfo, error) {
 		VideoCodecs: fourCCs(o, "videoFourCcInfoMap"),
 		AudioCodecs: fourCCs(o, "audioFourCcInfoMap"),
 		CapsEx:      capsOf(o),
+	}
+	if version := text("flashVer"); len(version) <= maxFlashVer {
+		c.req.FlashVer = strings.Clone(version)
 	}
 	if err := c.addQuery(query); err != nil {
 		return nil, err
