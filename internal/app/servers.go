@@ -25,11 +25,11 @@ func (a *App) serverOptions() httpx.ServerOptions {
 	return httpx.ServerOptions{HeaderTimeout: a.cfg.HeaderTimeout, IdleTimeout: a.cfg.IdleTimeout, Log: a.log}
 }
 
-// operatorServer returns an HTTP server for the operator's programs.
-func (a *App) operatorServer(h http.Handler) *http.Server {
+// apiServer returns the HTTP server of the operator.
+func (a *App) apiServer() *http.Server {
 	srv := httpx.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r, _ = a.proxies.WithClientAddr(r)
-		h.ServeHTTP(w, r)
+		a.api.ServeHTTP(w, r)
 	}), a.serverOptions())
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		netx.SetUnsentLimit(c, netx.MaxUnsent)

@@ -25,8 +25,6 @@ const (
 	EventRecordingStarted  EventType = "recording.started"
 	EventRecordingFinished EventType = "recording.finished" // its file was closed
 	EventRecordingDeleted  EventType = "recording.deleted"
-	EventFindingAppeared   EventType = "finding.appeared" // a stream has a problem
-	EventFindingCleared    EventType = "finding.cleared"  // the problem is over
 )
 
 // EventTypes returns all types.
@@ -34,7 +32,7 @@ func EventTypes() []EventType {
 	return []EventType{
 		EventDenied, EventStreamStarted, EventStreamHeld, EventStreamResumed, EventStreamEnded, EventViewerJoined,
 		EventViewerLeft, EventRelayStarted, EventRelayConnected, EventRelayFailed, EventRelayStopped, EventRecordingStarted,
-		EventRecordingFinished, EventRecordingDeleted, EventFindingAppeared, EventFindingCleared,
+		EventRecordingFinished, EventRecordingDeleted,
 	}
 }
 

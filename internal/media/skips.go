@@ -39,7 +39,6 @@ type UnusableTrack struct {
 	Kind   Kind
 	ID     uint8
 	Codec  string // the publisher's name for it
-	Cause  SkipReason
 	Reason string // for people
 }
 

@@ -38,7 +38,7 @@ type Publisher struct {
 	reason error // why done was closed; read after done
 
 	lastFrame    atomic.Int64 // wall clock in ns of the newest frame, 0 before the first
-	video, audio meter
+	video, audio Meter
 
 	// Under s.mu.
 	detached     bool
@@ -154,11 +154,9 @@ func (r *PublishRequest) attach(p *Publisher, name domain.Name, epoch *uint64) e
 	}
 	if old := s.pubs[role]; old != nil {
 		if !p.mayReplace(old) {
-			h.ended.conflicts++
 			return domain.Errorf(domain.Conflict, "%s is being published by another encoder", name)
 		}
 		h.detach(old, domain.Errorf(domain.Conflict, "another encoder took over"))
-		h.ended.takeovers++
 	}
 	p.s = s
 	if s.holdTimer != nil {
@@ -207,7 +205,6 @@ func (h *Hub) detach(p *Publisher, reason error) {
 	if s.pubs[p.opt.Role] != p {
 		return
 	}
-	h.ended.addPublisher(p)
 	s.mu.Lock()
 	s.pubs[p.opt.Role] = nil
 	p.detached = true
@@ -215,7 +212,7 @@ func (h *Hub) detach(p *Publisher, reason error) {
 	if s.active.CompareAndSwap(p, nil) {
 		for _, other := range s.pubs {
 			if other != nil {
-				s.switchTo(other)
+				s.activate(other)
 			}
 		}
 	}
@@ -283,9 +280,9 @@ func (p *Publisher) Write(f *media.Frame) error {
 	now := f.Arrived
 	switch f.Track.Kind {
 	case media.Video:
-		p.video.add(len(f.Payload), now.Sub(p.since))
+		p.video.Add(len(f.Payload), now.Sub(p.since))
 	case media.Audio:
-		p.audio.add(len(f.Payload), now.Sub(p.since))
+		p.audio.Add(len(f.Payload), now.Sub(p.since))
 	}
 	s := p.s
 	s.mu.Lock()

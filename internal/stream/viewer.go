@@ -30,7 +30,7 @@ type Viewer struct {
 	id           uint64
 	opt          ViewerOptions
 	since        time.Time
-	video, audio meter
+	video, audio Meter
 	kicked       chan struct{}
 	reason       error // why kicked was closed; read after kicked
 	kickOnce     sync.Once
@@ -41,7 +41,6 @@ type Viewer struct {
 	skips        atomic.Uint64 // how often it skipped to a newer keyframe
 	writtenDTS   atomic.Int64  // DTS of the last frame written to it
 	queued       atomic.Pointer[func() int]
-	hasMedia     bool // was sent media; for the goroutine that observes
 }
 
 // Join adds a viewer to the session of name. It fails with NotFound if there is none, and with the
@@ -61,7 +60,6 @@ func (h *Hub) Join(name domain.Name, o ViewerOptions) (*Viewer, error) {
 	if !o.Internal {
 		v.counter = s.counters.of(o.Proto)
 		v.counter.viewers.Add(1)
-		v.counter.joins.Add(1)
 	}
 	s.viewers.add(v, &h.ids)
 	if !o.Expires.IsZero() {
@@ -131,18 +129,13 @@ func (v *Viewer) ObserveBytes(video, audio int) { v.observeBytes(video, audio, t
 func (v *Viewer) observeBytes(video, audio int, now time.Time) {
 	at := now.Sub(v.since)
 	if video > 0 {
-		v.video.add(video, at)
+		v.video.Add(video, at)
 	}
 	if audio > 0 {
-		v.audio.add(audio, at)
+		v.audio.Add(audio, at)
 	}
-	if v.counter == nil || video+audio == 0 {
-		return
-	}
-	v.counter.bytes.Add(uint64(video + audio))
-	if !v.hasMedia {
-		v.hasMedia = true
-		v.counter.firstFrame.Observe(at)
+	if v.counter != nil {
+		v.counter.bytes.Add(uint64(video + audio))
 	}
 }
 
@@ -151,9 +144,6 @@ func (v *Viewer) observeBytes(video, audio int, now time.Time) {
 func (v *Viewer) ObserveProgress(video, audio int, dts time.Duration, now time.Time) {
 	v.observeBytes(video, audio, now)
 	v.writtenDTS.Store(int64(dts))
-	if v.counter != nil {
-		v.counter.delay.Observe(time.Duration(v.s.newestDTS.Load()) - dts)
-	}
 }
 
 // Skip records that the viewer had fallen behind and skipped to a newer keyframe.
