@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"internal/ops/netx":       {"internal/domain"},
 	"internal/ops/httpx":      {"internal/domain"},
 	"internal/ops/logging":    {"internal/domain"},
+	"internal/ops/histogram":  {},
 
 	// Codecs turn bytes into facts about media. No codec imports another.
 	"internal/codec/bits": {},
@@ -66,7 +67,7 @@ var mayImport = map[string][]string{
 	"internal/proto/rtmp": {"internal/container/amf0", "internal/ops/netx"},
 
 	// The core. Each import would be a reason for it to change.
-	"internal/stream": {"internal/domain", "internal/media"},
+	"internal/stream": {"internal/domain", "internal/media", "internal/ops/histogram"},
 	// Frames to segments and playlists. It knows no HTTP.
 	"internal/deliver/segment": {"internal/domain", "internal/media", "internal/container/..."},
 
@@ -75,6 +76,12 @@ var mayImport = map[string][]string{
 
 	// How long frames wait for others. It knows no stream.
 	"internal/deliver/batching": {},
+
+	// Problems of streams, from their frames.
+	"internal/health": {"internal/media", "internal/codec"},
+	// The same for every stream of a hub. FLV and the samples of the end-to-end tests in tests only.
+	"internal/health/monitor": {"internal/domain", "internal/health", "internal/media", "internal/stream",
+		"internal/container/flv"},
 
 	// Streams to files. It is a subscriber like any other.
 	"internal/record": {"internal/domain", "internal/media", "internal/ops/logging", "internal/stream",
@@ -100,11 +107,13 @@ var mayImport = map[string][]string{
 	"internal/ops/systemd":       {},
 	"internal/control/auth": {"internal/domain", "internal/ops/httpx", "internal/ops/netx", "internal/ops/peeruser",
 		"internal/ops/textfile"},
-	"internal/control/events":          {"internal/domain", "internal/stream"},
-	"internal/control/webhook":         {"internal/domain", "internal/ops/netx", "internal/stream"},
+	"internal/control/events": {"internal/domain", "internal/stream"},
+	"internal/control/webhook": {"internal/domain", "internal/ops/histogram", "internal/ops/netx",
+		"internal/stream"},
 	"internal/control/keyexport":       {"internal/domain", "internal/ops/textfile"},
 	"internal/control/store/bolt":      {"internal/domain"},
 	"internal/control/store/redis":     {"internal/domain", "internal/ops/redisurl"},
+	"internal/control/store/measured":  {"internal/domain", "internal/ops/histogram"},
 	"internal/control/store/storetest": {"internal/control/keys", "internal/domain"},
 	"internal/control/keys":            {"internal/domain"},
 
@@ -123,12 +132,16 @@ var mayImport = map[string][]string{
 
 	// The operator's API. It sees the hub and the keys, not how streams are delivered.
 	"internal/control/api": {"internal/ops/httpx", "internal/control/keyexport", "internal/domain", "internal/media",
-		"internal/ops/logging", "internal/stream", "internal/control/auth", "internal/control/events"},
+		"internal/ops/logging", "internal/stream", "internal/control/auth", "internal/health", "internal/control/events"},
 
 	// The bench speaks protocols. It measures any server, so it does not know this one.
 	"internal/tools/bench": {"internal/media", "internal/codec/...", "internal/container/...", "internal/proto/rtmp", "internal/ops/netx"},
 	"scripts/testlog":      {},
 	"bench/compare":        {"internal/tools/bench"},
+
+	// Reads the counts of all parts of a server, for Prometheus. No part knows it.
+	"internal/metrics": {"internal/domain", "internal/stream", "internal/control/...", "internal/edge/hls",
+		"internal/ops/histogram", "internal/ops/netx", "internal/record", "internal/relay"},
 
 	// Wiring.
 	"internal/app": {"internal/..."},
@@ -169,6 +182,9 @@ var owners = map[string][]string{
 		"internal/ops/netx", "internal/ops/peeruser"},
 	"golang.org/x/time": {"internal/edge/..."},
 
+	// Metrics.
+	"github.com/prometheus/client_golang": {"internal/metrics"},
+
 	// Tests only.
 	"github.com/google/go-cmp": {},
 	"go.uber.org/goleak":       {},
@@ -176,7 +192,7 @@ var owners = map[string][]string{
 
 // testOnly lists what tests may import and other code may not.
 var testOnly = []string{"github.com/google/go-cmp", "go.uber.org/goleak", "internal/ops/acme/acmetest",
-	"internal/ops/certtest", "internal/control/store/storetest"}
+	"internal/ops/certtest", "internal/control/store/storetest", "e2e/sample"}
 
 // TestImports checks the imports of every package against the tables above.
 func TestImports(t *testing.T) {

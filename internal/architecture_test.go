@@ -1,12 +1,14 @@
 package internal_test
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -70,6 +72,77 @@ func TestPicture(t *testing.T) {
 	if err := os.WriteFile(file, []byte(strings.Replace(string(text), got, want, 1)), 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// maxWayPackages is the most packages that a frame goes through from an encoder to RTMP viewers.
+const maxWayPackages = 6
+
+// TestWayOfFrame holds the tables of a frame's way in docs/ARCHITECTURE.md to the code: each package
+// is entered once, its functions exist, and it imports no package of a later row. The way to RTMP
+// viewers leads through maxWayPackages at most; that to HLS continues it after the steps that both share.
+func TestWayOfFrame(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "docs", "ARCHITECTURE.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ = bytes.Cut(text, []byte("\n## The life of a video frame\n"))
+	section, _, _ := bytes.Cut(text, []byte("\n## "))
+	imports := map[string][]string{}
+	for _, p := range listPackages(t) {
+		imports[p.path] = p.Imports
+	}
+	row := regexp.MustCompile("(?m)^\\| (\\d+) \\| `(internal/[\\w/]+)` \\|.*\\| (`[^|]*`) \\|$")
+	var way []string
+	tables := 0
+	for _, m := range row.FindAllStringSubmatch(string(section), -1) {
+		step, dir := m[1], m[2]
+		n, _ := strconv.Atoi(step)
+		if n == 1 || n <= len(way) {
+			tables++
+			way = way[:min(n-1, len(way))]
+		}
+		if n != len(way)+1 || slices.Contains(way, dir) {
+			t.Fatalf("step %s, %s: the package is entered again, or a step is missing, after %v", step, dir, way)
+		}
+		if tables == 1 && n > maxWayPackages {
+			t.Errorf("step %s, %s: a frame goes through more than %d packages", step, dir, maxWayPackages)
+		}
+		for _, before := range way {
+			if before == "internal/edge/rtmp" || before == "internal/edge/hls" { // edges connect all others
+				continue
+			}
+			if slices.Contains(imports[before], dir) {
+				t.Errorf("step %s: %s imports %s, which comes later", step, before, dir)
+			}
+		}
+		way = append(way, dir)
+		for _, name := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(m[3], -1) {
+			if !declares(t, dir, name[1]) {
+				t.Errorf("step %s: %s has no %s", step, dir, name[1])
+			}
+		}
+	}
+	if tables != 2 {
+		t.Errorf("the section has %d tables with steps, want 2: to RTMP viewers and to HLS", tables)
+	}
+}
+
+// declares reports whether a package has a function, or a method in the form Type.Method.
+func declares(t *testing.T, dir, name string) bool {
+	t.Helper()
+	pattern := `(?m)^func ` + name + `[(\[]`
+	if typ, method, ok := strings.Cut(name, "."); ok {
+		pattern = `(?m)^func \(\w+ \*?` + typ + `\) ` + method + `\(`
+	}
+	declaration := regexp.MustCompile(pattern)
+	files, err := filepath.Glob(filepath.Join(root, dir, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(files, func(file string) bool {
+		text, err := os.ReadFile(file)
+		return err == nil && !strings.HasSuffix(file, "_test.go") && declaration.Match(text)
+	})
 }
 
 // TestNoCyclesBetweenGroups walks along the imports from each group: none leads back.

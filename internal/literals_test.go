@@ -28,11 +28,12 @@ var literals = map[string]*regexp.Regexp{
 	"event":          regexp.MustCompile(`^(?:stream|viewer|recording|relay)\.[a-z_]+$`),
 	"file":           regexp.MustCompile(`^(?:livego\.(?:db|yaml)|admin\.token|index\.m3u8|ts\.m3u8|crossdomain\.xml)$`),
 	"HLS tag":        regexp.MustCompile(`^#EXT[A-Z0-9-]*`),
+	"metric":         regexp.MustCompile(`^livego_[a-z0-9_]+$`),
 	"webhook header": regexp.MustCompile(`^Livego-[A-Za-z-]+$`),
 }
 
 // TestLiterals holds the interfaces that the code spells out as literals to testdata/literals.txt:
-// JSON fields (tags), settings (tags), routes, RTMP codes, events, file names. A line that
+// JSON fields (tags), settings (tags), routes, RTMP codes, events, metrics, file names. A line that
 // disappears breaks somebody's script. New lines are added with -update.
 func TestLiterals(t *testing.T) {
 	found := map[string]bool{}

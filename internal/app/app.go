@@ -19,6 +19,7 @@ import (
 	"livego/internal/control/auth"
 	"livego/internal/control/events"
 	"livego/internal/control/keys"
+	"livego/internal/control/store/measured"
 	"livego/internal/control/webhook"
 	"livego/internal/deliver/batching"
 	"livego/internal/deliver/fanout"
@@ -28,6 +29,8 @@ import (
 	edgeflv "livego/internal/edge/httpflv"
 	edgertmp "livego/internal/edge/rtmp"
 	"livego/internal/edge/viewerhttp"
+	"livego/internal/health/monitor"
+	"livego/internal/metrics"
 	"livego/internal/ops/acme"
 	"livego/internal/ops/admission"
 	"livego/internal/ops/config"
@@ -45,7 +48,7 @@ import (
 type App struct {
 	cfg       config.Config
 	log       *slog.Logger
-	store     domain.Store
+	store     *measured.Store
 	keys      domain.KeyStore
 	hub       *stream.Hub
 	rtmp      *edgertmp.Server
@@ -53,6 +56,7 @@ type App struct {
 	viewers   *viewerhttp.Handler
 	relays    *relay.Manager
 	api       http.Handler
+	metrics   metrics.Options
 	limits    *limiters
 	proxies   netx.Proxies
 	engine    *fanout.Engine
@@ -61,6 +65,7 @@ type App struct {
 	acme      *acme.Manager // nil if off
 	record    *record.Recorder
 	systemd   systemd.Notifier
+	health    *monitor.Monitor
 
 	listeners
 	background []func(context.Context) // run until the viewers have left
@@ -87,9 +92,11 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	if err := a.listeners.bind(cfg, secure, a.limits); err != nil {
 		return nil, err
 	}
-	if a.store, err = openStore(cfg, log); err != nil {
+	store, err := openStore(cfg, log)
+	if err != nil {
 		return nil, err
 	}
+	a.store = measured.New(store)
 	a.keys = keys.New(a.store)
 	adminAuth, err := openAdminAuth(cfg)
 	if err != nil {
@@ -130,7 +137,8 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 		Epoch: sequences.Epoch,
 	})
 	a.events = events.New()
-	a.background = append(a.background, a.events.Observe(a.hub))
+	a.health = monitor.New(a.hub, monitor.Options{Emit: a.events.Add, Log: a.log})
+	a.background = append(a.background, a.events.Observe(a.hub), a.health.Run)
 	memory := memlimit.Find(os.DirFS("/"))
 	a.admission = admission.New(memory, a.hub.Has, a.log)
 	hooks := webhook.NewAuthorizer(webhook.AuthorizerOptions{
@@ -185,6 +193,11 @@ func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err er
 	a.viewers = viewerhttp.New(viewerhttp.Options{
 		Apps: apps, FLV: flv.Serve, HLS: a.hls, Proxies: a.proxies, WriteTimeout: cfg.WriteTimeout,
 	})
+	a.metrics = metrics.Options{
+		Version: Version(), Ready: a.ready, Hub: a.hub, HLS: a.hls, Webhooks: hooks, Store: a.store, Authorizer: authorizer,
+		AdminAuth: adminAuth, Events: a.events, MaxStreams: cfg.MetricsStreams, Log: a.log,
+		Limiters: map[string]*netx.Limiter{"public": a.limits.public, "operator": a.limits.operator},
+	}
 	if err := a.buildConsumers(auth.NewChain(nil, streamAuth.AuthenticateOperator, admit)); err != nil {
 		return err
 	}
@@ -211,6 +224,7 @@ func (a *App) buildConsumers(pulls domain.Authorizer) (err error) {
 		}
 		relayFailed, recordingFinished = outbox.RelayFailed, outbox.RecordingFinished
 		a.background = append(a.background, outbox.Run)
+		a.metrics.Outbox = outbox
 	}
 	if a.relays, err = relay.New(a.hub, a.relayOptions(pulls, relayFailed)); err != nil {
 		return err
@@ -222,14 +236,20 @@ func (a *App) buildConsumers(pulls domain.Authorizer) (err error) {
 		Finished:  recordingFinished, Event: a.events.Add, Log: a.log,
 	})
 	a.background = append(a.background, a.record.Run)
+	a.metrics.Relays, a.metrics.Recorder = a.relays, a.record
 	return nil
 }
 
 // buildAPI creates the operator's HTTP.
 func (a *App) buildAPI(adminAuth *auth.AdminAuth) {
 	cfg := a.cfg
+	var metricsHandler http.Handler
+	if cfg.MetricsAddr == "" {
+		metricsHandler = metrics.NewHandler(a.metrics)
+	}
 	a.api = api.New(api.Options{
-		Hub: a.hub, Keys: a.keys, Relays: a.relays, EndSessions: a.endSessions, Auth: adminAuth, Events: a.events, Log: a.log,
+		Hub: a.hub, Keys: a.keys, Relays: a.relays, EndSessions: a.endSessions, Auth: adminAuth, Events: a.events,
+		Health: a.health, Log: a.log,
 		Apps:        apiApps(cfg.Apps),
 		TokenIssuer: auth.TokenIssuer{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
 		RTMP:        "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
@@ -237,6 +257,7 @@ func (a *App) buildAPI(adminAuth *auth.AdminAuth) {
 		HTTPS:     baseURL(cfg.EnableHTTPS, "https://", cfg.HTTPSAddr),
 		PublicURL: cfg.PublicURL, StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: Version(),
 		Recordings: a.record,
+		Metrics:    metricsHandler,
 	})
 }
 
@@ -290,7 +311,10 @@ func (a *App) Run(ctx context.Context) error {
 		serveHTTP(l, a.viewers.HTTP1Server(a.serverOptions(), a.logWrongProtocol(l)))
 	}
 	for _, l := range a.apiListeners {
-		serveHTTP(l, a.apiServer())
+		serveHTTP(l, a.operatorServer(a.api))
+	}
+	for _, l := range a.metricsListeners {
+		serveHTTP(l, a.operatorServer(api.Monitoring(metrics.NewHandler(a.metrics), a.ready)))
 	}
 	for _, l := range a.acmeListeners {
 		serveHTTP(l, a.acmeServer())

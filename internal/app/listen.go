@@ -25,11 +25,12 @@ func (l listener) String() string { return l.service + " on " + l.Addr().String(
 
 // listeners are all listeners of a server, bound.
 type listeners struct {
-	rtmpListeners, viewerListeners, apiListeners, acmeListeners []listener
+	rtmpListeners, viewerListeners, apiListeners, metricsListeners, acmeListeners []listener
 }
 
 func (ls *listeners) all() []listener {
-	return slices.Concat(ls.rtmpListeners, ls.viewerListeners, ls.apiListeners, ls.acmeListeners)
+	return slices.Concat(ls.rtmpListeners, ls.viewerListeners, ls.apiListeners, ls.metricsListeners,
+		ls.acmeListeners)
 }
 
 func (ls *listeners) close() {
@@ -64,6 +65,8 @@ func (ls *listeners) bind(cfg config.Config, cert *tls.Config, limits *limiters)
 			netx.ForViewers},
 		{&ls.apiListeners, true, "operator's HTTP", "api_addr", cfg.APIAddr, cfg.UseAPIHTTPS, true, limits.operator,
 			netx.ForViewers},
+		{&ls.metricsListeners, cfg.MetricsAddr != "", "metrics", "metrics_addr", cfg.MetricsAddr, false, true,
+			limits.operator, netx.ForViewers},
 		{&ls.acmeListeners, len(cfg.ACME.Domains) > 0, "ACME", "acme.http_port", cfg.ACMEAddr(), false, true, limits.public,
 			netx.ForViewers},
 	} {

@@ -25,11 +25,11 @@ func (a *App) serverOptions() httpx.ServerOptions {
 	return httpx.ServerOptions{HeaderTimeout: a.cfg.HeaderTimeout, IdleTimeout: a.cfg.IdleTimeout, Log: a.log}
 }
 
-// apiServer returns the HTTP server of the operator.
-func (a *App) apiServer() *http.Server {
+// operatorServer returns an HTTP server for the operator's programs.
+func (a *App) operatorServer(h http.Handler) *http.Server {
 	srv := httpx.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r, _ = a.proxies.WithClientAddr(r)
-		a.api.ServeHTTP(w, r)
+		h.ServeHTTP(w, r)
 	}), a.serverOptions())
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		netx.SetUnsentLimit(c, netx.MaxUnsent)

@@ -321,3 +321,25 @@ func TestSamples(t *testing.T) {
 		}
 	}
 }
+
+// TestPictureSize checks that filler data does not count.
+func TestPictureSize(t *testing.T) {
+	const slice, filler = "\x00\x00\x00\x03\x41\x9a\x01", "\x00\x00\x00\x05\x0c\xff\xff\xff\x80"
+	const slice265, filler265 = "\x00\x00\x00\x04\x02\x01\xd0\x80", "\x00\x00\x00\x04\x4c\x01\xff\x80"
+	for _, tt := range []struct {
+		name    string
+		codec   media.Codec
+		payload string
+		want    int
+	}{
+		{"H.264", media.H264, slice, 7},
+		{"H.264 with filler", media.H264, slice + filler, 11},
+		{"HEVC with filler", media.HEVC, slice265 + filler265, 12},
+		{"malformed", media.H264, slice + "\x00\x00\x00\x09x", 12},
+		{"a codec without NAL units", media.AV1, slice + filler, 16},
+	} {
+		if got := PictureSize(&media.Track{Codec: tt.codec}, 4, []byte(tt.payload)); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}

@@ -198,3 +198,25 @@ func configFits(old *media.Track, h vp9.Header, made *vp9.Config) bool {
 	grown := old.Width != 0 && h.Width*h.Height > old.Width*old.Height
 	return err == nil && c.Profile == made.Profile && c.BitDepth == made.BitDepth && (c.Level >= made.Level || !grown)
 }
+
+// PictureSize returns the bytes of payload, a frame of the video track t, without the filler data with
+// which encoders keep a constant bitrate. lengthSize is the result of Describe for t.
+func PictureSize(t *media.Track, lengthSize int, payload []byte) int {
+	var isFiller func([]byte) bool
+	switch t.Codec {
+	case media.H264:
+		isFiller = func(unit []byte) bool { return h264.Type(unit) == h264.TypeFiller }
+	case media.HEVC:
+		isFiller = func(unit []byte) bool { return h265.Type(unit) == h265.TypeFiller }
+	default:
+		return len(payload)
+	}
+	size := len(payload)
+	for unit, rest, err := nal.Next(payload, lengthSize); unit != nil && err == nil; unit, rest, err = nal.Next(rest,
+		lengthSize) {
+		if isFiller(unit) {
+			size -= len(unit)
+		}
+	}
+	return size
+}

@@ -25,6 +25,8 @@ const (
 	EventRecordingStarted  EventType = "recording.started"
 	EventRecordingFinished EventType = "recording.finished" // its file was closed
 	EventRecordingDeleted  EventType = "recording.deleted"
+	EventFindingAppeared   EventType = "finding.appeared" // a stream has a problem
+	EventFindingCleared    EventType = "finding.cleared"  // the problem is over
 )
 
 // EventTypes returns all types.
@@ -32,7 +34,7 @@ func EventTypes() []EventType {
 	return []EventType{
 		EventDenied, EventStreamStarted, EventStreamHeld, EventStreamResumed, EventStreamEnded, EventViewerJoined,
 		EventViewerLeft, EventRelayStarted, EventRelayConnected, EventRelayFailed, EventRelayStopped, EventRecordingStarted,
-		EventRecordingFinished, EventRecordingDeleted,
+		EventRecordingFinished, EventRecordingDeleted, EventFindingAppeared, EventFindingCleared,
 	}
 }
 

@@ -152,6 +152,9 @@ type Frame struct {
 	// Duration of this frame as far as known: exact for audio, the last interval for video.
 	Duration time.Duration
 
+	// EncoderDTS is DTS by the encoder's clock. Publisher.Write sets it.
+	EncoderDTS time.Duration
+
 	// Ticks is DTS in Track.Timescale, sample-exact for audio, for containers whose clock is finer
 	// than a millisecond. Publisher.Write sets it.
 	Ticks int64

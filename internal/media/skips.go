@@ -39,6 +39,7 @@ type UnusableTrack struct {
 	Kind   Kind
 	ID     uint8
 	Codec  string // the publisher's name for it
+	Cause  SkipReason
 	Reason string // for people
 }
 

@@ -66,6 +66,8 @@ type Recorder struct {
 
 	mu   sync.Mutex
 	list []*entry // the current recordings, oldest first
+
+	statistics Statistics // without States; under mu
 }
 
 // An entry is a Recording in the list.
@@ -78,7 +80,7 @@ type entry struct {
 func New(hub *stream.Hub, o Options) *Recorder {
 	dir := directory{o.Dir, cmp.Or(o.Mode, DefaultMode)}
 	return &Recorder{hub: hub, opt: o, dir: dir, disk: dir, diskOps: make(chan struct{}, maxDiskOps),
-		closed: make(chan struct{}, 1)}
+		closed: make(chan struct{}, 1), statistics: Statistics{Files: map[domain.RecordingReason]uint64{}}}
 }
 
 // Run repairs the files that a crash left, deletes old files, and records until ctx is done. It
@@ -179,6 +181,9 @@ func (r *Recorder) removeEntry(e *entry) {
 
 // reportFinished reports a closed file, while the list still shows it.
 func (r *Recorder) reportFinished(i domain.Recording, log *slog.Logger) {
+	r.mu.Lock()
+	r.statistics.Files[i.Reason]++
+	r.mu.Unlock()
 	if r.opt.Finished != nil {
 		r.opt.Finished(i)
 	}

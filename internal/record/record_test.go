@@ -343,6 +343,11 @@ func TestCodecChangeStartsNewFile(t *testing.T) {
 		if len(last) != 50 || last[0] != 125 || first != 600*time.Millisecond || s.finished[2].Gaps != 1 {
 			s.Errorf("the last file has %d pictures from %d, the first at %v: %+v", len(last), last[0], first, s.finished[2])
 		}
+		bytes := s.finished[0].Bytes + s.finished[1].Bytes + s.finished[2].Bytes
+		if n := s.rec.Statistics(); n.Files[domain.CodecChanged] != 2 || n.Files[domain.EndOfStream] != 1 || n.Gaps != 1 ||
+			n.Bytes != bytes || len(n.States) != 0 {
+			s.Errorf("statistics %+v, want %d bytes", n, bytes)
+		}
 	})
 }
 
@@ -558,6 +563,9 @@ func TestDiskFullAndRecovery(t *testing.T) {
 		}
 		if r := s.only(domain.RecordingWaiting); r.File != "" || !strings.Contains(r.Error, "3.0 % is free") {
 			s.Errorf("%+v", r)
+		}
+		if n := s.rec.Statistics(); n.States[domain.RecordingWaiting] != 1 || n.Files[domain.DiskFailed] != 1 {
+			s.Errorf("statistics %+v", n)
 		}
 		s.disk.set(func() { s.disk.freeFraction = 0.05 })
 		s.send(10 * time.Second)

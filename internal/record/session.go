@@ -165,7 +165,10 @@ func (s *session) write(f *media.Frame) error {
 
 // addGap records n gaps.
 func (s *session) addGap(reason string, n uint64) {
-	s.r.updateEntry(s.entry, func(e *entry) { e.Gaps += int(n) })
+	s.r.updateEntry(s.entry, func(e *entry) {
+		e.Gaps += int(n)
+		s.r.statistics.Gaps += n
+	})
 	s.log.Warn("recording has a gap", "reason", reason, "file", s.entry.File)
 }
 
@@ -176,7 +179,10 @@ func (s *session) flush() error {
 	}
 	now := time.Now()
 	err := s.withDisk(now, func() error { return s.writeBuffered(now) })
-	s.r.updateEntry(s.entry, func(e *entry) { e.Bytes, e.Duration = s.writer.Size(), s.writer.Duration() })
+	s.r.updateEntry(s.entry, func(e *entry) {
+		s.r.statistics.Bytes += s.writer.Size() - e.Bytes
+		e.Bytes, e.Duration = s.writer.Size(), s.writer.Duration()
+	})
 	return err
 }
 

@@ -220,6 +220,9 @@ func TestPullFailsWithReason(t *testing.T) {
 			if !strings.Contains(status.Error, tt.want) || strings.Contains(status.Error, "k3y") {
 				t.Errorf("error %q, want %q", status.Error, tt.want)
 			}
+			if n := m.Failures(); n[domain.Pull] == 0 || n[domain.Push] != 0 {
+				t.Errorf("failures %v", n)
+			}
 		})
 	}
 }

@@ -61,8 +61,9 @@ type Manager struct {
 	mu           sync.Mutex
 	relays       map[domain.Relay]*relay
 	closed       bool
-	version      uint64 // counts the changes of persistent relays
-	savedVersion uint64 // of the file
+	version      uint64            // counts the changes of persistent relays
+	savedVersion uint64            // of the file
+	failed       map[string]uint64 // see Failures
 }
 
 // A relay is one push or pull.
@@ -92,7 +93,8 @@ func New(hub *stream.Hub, o Options) (*Manager, error) {
 		}
 	}
 	m := &Manager{hub: hub, opt: o, dialer: newDialer(o.Allow, o.OwnListeners, o.VerifyTLS),
-		relays: map[domain.Relay]*relay{}, saving: make(chan struct{}, 1)}
+		relays: map[domain.Relay]*relay{}, saving: make(chan struct{}, 1),
+		failed: map[string]uint64{domain.Push: 0, domain.Pull: 0}}
 	return m, m.restore()
 }
 
@@ -230,6 +232,13 @@ func (m *Manager) List() []domain.RelayStatus {
 			cmp.Compare(a.URL, b.URL), cmp.Compare(a.ID, b.ID))
 	})
 	return list
+}
+
+// Failures returns how many attempts of relays have failed so far, by direction.
+func (m *Manager) Failures() map[string]uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.failed)
 }
 
 // statusOf returns the status of r.
@@ -397,6 +406,7 @@ func (m *Manager) recordFailure(r *relay, err error) int {
 	}
 	s.Attempts++
 	s.Error, s.State, s.Since = reason, stateFailed, time.Now()
+	m.failed[r.Direction]++
 	status := *s
 	m.mu.Unlock()
 	if status.Attempts == 1 {

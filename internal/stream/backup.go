@@ -45,13 +45,19 @@ func (s *stream) choose(p *Publisher, now time.Time) {
 		}
 	case p.opt.Role == domain.Backup:
 		if active == nil || active.idle(now) >= opt.Idle {
-			s.activate(p)
+			s.switchTo(p)
 		}
 	default: // the primary after a pause: it is healthy again, or the backup is idle too
 		if p.atRAP() && (now.Sub(p.healthySince) >= opt.FailbackDelay || active == nil || active.idle(now) >= opt.Idle) {
-			s.activate(p)
+			s.switchTo(p)
 		}
 	}
+}
+
+// switchTo activates p in the place of the other encoder of s. The caller holds s.mu.
+func (s *stream) switchTo(p *Publisher) {
+	s.hub.switches.Add(1)
+	s.activate(p)
 }
 
 // atRAP reports whether the stream can switch to p without a gap: its newest frame is a random

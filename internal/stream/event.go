@@ -111,6 +111,7 @@ func (h *Hub) Observe(size int, viewers bool) (events <-chan Event, lost func() 
 func (h *Hub) record(t EventType, s *stream, p *Publisher, why string) {
 	h.events = append(h.events, Event{Type: t, Name: s.name, Publisher: p.id, Proto: p.opt.Proto, Remote: p.opt.Remote,
 		Reason: why, At: time.Now()})
+	h.ended.events[t]++
 }
 
 // unlock releases h.mu, and sends the events that were recorded under it in their order.

@@ -74,6 +74,9 @@ type Hub struct {
 	supervisors []*supervisor
 	closed      bool
 	events      []Event // not sent yet
+	ended       endedTotals
+
+	switches atomic.Uint64 // see Totals
 
 	sending   sync.Mutex // held to send events, so that they stay in order
 	observers observers
@@ -240,6 +243,7 @@ func (h *Hub) end(s *stream, why string) {
 	}
 	s.finish(errEnded)
 	if s.session {
+		h.ended.addViewers(s.counters)
 		h.record(Ended, s, s.former, why)
 	}
 }

@@ -154,9 +154,11 @@ func (r *PublishRequest) attach(p *Publisher, name domain.Name, epoch *uint64) e
 	}
 	if old := s.pubs[role]; old != nil {
 		if !p.mayReplace(old) {
+			h.ended.conflicts++
 			return domain.Errorf(domain.Conflict, "%s is being published by another encoder", name)
 		}
 		h.detach(old, domain.Errorf(domain.Conflict, "another encoder took over"))
+		h.ended.takeovers++
 	}
 	p.s = s
 	if s.holdTimer != nil {
@@ -205,6 +207,7 @@ func (h *Hub) detach(p *Publisher, reason error) {
 	if s.pubs[p.opt.Role] != p {
 		return
 	}
+	h.ended.addPublisher(p)
 	s.mu.Lock()
 	s.pubs[p.opt.Role] = nil
 	p.detached = true
@@ -212,7 +215,7 @@ func (h *Hub) detach(p *Publisher, reason error) {
 	if s.active.CompareAndSwap(p, nil) {
 		for _, other := range s.pubs {
 			if other != nil {
-				s.activate(other)
+				s.switchTo(other)
 			}
 		}
 	}

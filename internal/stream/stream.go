@@ -41,7 +41,7 @@ type stream struct {
 	viewers   viewerList
 	active    atomic.Pointer[Publisher] // the publisher whose frames go into the ring; set under mu
 	newestDTS atomic.Int64              // DTS of the newest frame
-	counters  protoCounters
+	counters  *protoCounters
 
 	mu              sync.RWMutex
 	ring            ring
@@ -63,7 +63,7 @@ type stream struct {
 
 func newStream(h *Hub, name domain.Name) *stream {
 	return &stream{
-		name: name, hub: h,
+		name: name, hub: h, counters: new(protoCounters),
 		readyCh: make(chan struct{}), done: make(chan struct{}),
 		program: &media.Program{Awaited: media.KindsOf(media.Video, media.Audio)},
 	}

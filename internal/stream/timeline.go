@@ -61,9 +61,10 @@ func (t *timeline) reconnect() {
 	}
 }
 
-// setTimes replaces the encoder times of f by stream times, and sets Ticks and Duration. disc is
+// setTimes replaces the encoder times of f by stream times, and sets EncoderDTS, Ticks and Duration. disc is
 // then the discontinuity of f.
 func (t *timeline) setTimes(f *media.Frame) {
+	f.EncoderDTS = f.DTS
 	c := t.clock(f.Track)
 	if f.Track.Kind == media.Data {
 		t.setDataTimes(c, f)

@@ -41,6 +41,7 @@ type Viewer struct {
 	skips        atomic.Uint64 // how often it skipped to a newer keyframe
 	writtenDTS   atomic.Int64  // DTS of the last frame written to it
 	queued       atomic.Pointer[func() int]
+	hasMedia     bool // was sent media; for the goroutine that observes
 }
 
 // Join adds a viewer to the session of name. It fails with NotFound if there is none, and with the
@@ -60,6 +61,7 @@ func (h *Hub) Join(name domain.Name, o ViewerOptions) (*Viewer, error) {
 	if !o.Internal {
 		v.counter = s.counters.of(o.Proto)
 		v.counter.viewers.Add(1)
+		v.counter.joins.Add(1)
 	}
 	s.viewers.add(v, &h.ids)
 	if !o.Expires.IsZero() {
@@ -134,8 +136,13 @@ func (v *Viewer) observeBytes(video, audio int, now time.Time) {
 	if audio > 0 {
 		v.audio.Add(audio, at)
 	}
-	if v.counter != nil {
-		v.counter.bytes.Add(uint64(video + audio))
+	if v.counter == nil || video+audio == 0 {
+		return
+	}
+	v.counter.bytes.Add(uint64(video + audio))
+	if !v.hasMedia {
+		v.hasMedia = true
+		v.counter.firstFrame.Observe(at)
 	}
 }
 
@@ -144,6 +151,9 @@ func (v *Viewer) observeBytes(video, audio int, now time.Time) {
 func (v *Viewer) ObserveProgress(video, audio int, dts time.Duration, now time.Time) {
 	v.observeBytes(video, audio, now)
 	v.writtenDTS.Store(int64(dts))
+	if v.counter != nil {
+		v.counter.delay.Observe(time.Duration(v.s.newestDTS.Load()) - dts)
+	}
 }
 
 // Skip records that the viewer had fallen behind and skipped to a newer keyframe.

@@ -152,7 +152,8 @@ func (d *Demuxer) countSkip(k media.Kind, id uint8, err error) {
 	}
 	d.Skips.Add(media.Skip{Kind: k, Reason: e.reason, Err: err})
 	if e.codec != "" {
-		d.Skips.SetUnusable(media.UnusableTrack{Kind: k, ID: id, Codec: e.codec, Reason: "the codec is not supported"})
+		d.Skips.SetUnusable(media.UnusableTrack{Kind: k, ID: id, Codec: e.codec, Cause: e.reason,
+			Reason: "the codec is not supported"})
 	}
 }
 
@@ -217,7 +218,7 @@ func (d *Demuxer) configure(k media.Kind, cur *trackState, p packet, arrived tim
 	t, lengthSize, err := newTrack(k, p)
 	if err != nil {
 		if cur.track == nil && len(p.data) > 0 { // ffmpeg sends an empty one for AV1 before it has one
-			d.markUnusable(k, p, fmt.Sprintf("invalid configuration: %v", err))
+			d.markUnusable(k, p, media.SkipBadConfig, fmt.Sprintf("invalid configuration: %v", err))
 		}
 		return skipFor(media.SkipBadConfig, "invalid %v configuration: %v", p.codec, err)
 	}
@@ -249,8 +250,8 @@ func (d *Demuxer) setTrack(cur *trackState, t *media.Track, id uint8, lengthSize
 }
 
 // markUnusable marks the track of p as unusable until that changes.
-func (d *Demuxer) markUnusable(k media.Kind, p packet, reason string) {
-	d.Skips.SetUnusable(media.UnusableTrack{Kind: k, ID: p.id, Codec: p.codec.String(), Reason: reason})
+func (d *Demuxer) markUnusable(k media.Kind, p packet, cause media.SkipReason, reason string) {
+	d.Skips.SetUnusable(media.UnusableTrack{Kind: k, ID: p.id, Codec: p.codec.String(), Cause: cause, Reason: reason})
 }
 
 // setColorInfo applies color information. It may arrive before the configuration. Repetitions
@@ -352,7 +353,8 @@ func (d *Demuxer) ensureTrack(k media.Kind, cur *trackState, p packet, arrived t
 	case t != nil && t != old && len(t.Config) > maxConfigSize:
 		return skipFor(media.SkipLimit, "%v configuration of %d bytes is too large", p.codec, len(t.Config))
 	case t == nil && codec.NeedsConfig(p.codec):
-		d.markUnusable(k, p, fmt.Sprintf("its configuration (%s) has not arrived", codec.ConfigName(p.codec)))
+		d.markUnusable(k, p, media.SkipNoConfig,
+			fmt.Sprintf("its configuration (%s) has not arrived", codec.ConfigName(p.codec)))
 		return skipFor(media.SkipNoConfig, "%v frame before its configuration", p.codec)
 	case t == nil:
 		return skip("%v", err)

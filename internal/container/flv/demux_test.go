@@ -59,7 +59,7 @@ func TestSkipsAreCounted(t *testing.T) {
 			media.SkipNoPicture: 1,
 		},
 		Silent: 1,
-		Unusable: []media.UnusableTrack{{Kind: media.Audio, Codec: "aac",
+		Unusable: []media.UnusableTrack{{Kind: media.Audio, Codec: "aac", Cause: media.SkipNoConfig,
 			Reason: "its configuration (AudioSpecificConfig) has not arrived"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

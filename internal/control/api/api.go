@@ -16,6 +16,7 @@ import (
 	"livego/internal/control/auth"
 	"livego/internal/control/events"
 	"livego/internal/domain"
+	"livego/internal/health"
 	"livego/internal/ops/httpx"
 	"livego/internal/ops/logging"
 	"livego/internal/stream"
@@ -62,6 +63,11 @@ type Options struct {
 		Open(ctx context.Context, id string) (domain.Recording, *os.File, error)
 		Delete(ctx context.Context, id string) error
 	}
+	// Health examines the live streams.
+	Health interface {
+		FindingsOf(domain.Name) []health.Finding
+		History(domain.Name) []health.Sample
+	}
 
 	Apps []App // apps that accept publishers, the main app first; may be empty
 
@@ -73,6 +79,9 @@ type Options struct {
 	// PublicURL is the URL at which a proxy serves the viewers' and the operator's HTTP. When it is
 	// set, every HTTP link starts with it, and every RTMP link has its host.
 	PublicURL string
+
+	// Metrics serves /metrics. If it is nil, there is no such route.
+	Metrics http.Handler
 
 	// StaticsDir holds the files of /statics/. If the directory does not exist, the files in the
 	// binary are served.
@@ -109,6 +118,9 @@ func New(o Options) http.Handler {
 	s.mux.Handle("/control/pull", s.enveloped(s.relay(domain.Pull)))
 	s.mux.Handle("/stat/livestat", s.enveloped(s.liveStat))
 	s.mux.Handle("/statics/", readOnly(s.serveStatic))
+	if o.Metrics != nil {
+		s.mux.Handle("/metrics", readOnly(o.Metrics.ServeHTTP))
+	}
 	s.routeV1()
 	s.mux.Handle("/{$}", readOnly(s.servePage))
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { writeError(w, r, errNoRoute) })

@@ -49,7 +49,7 @@ func newFixture(t testing.TB, change func(*Options)) *fixture {
 	s := &fixture{t: t, hub: hub, keys: newMemKeys(), log: &bytes.Buffer{}}
 	t.Cleanup(s.hub.Close)
 	s.options = Options{
-		Hub: s.hub, Keys: s.keys, Auth: allowAll{}, Events: events.New(),
+		Hub: s.hub, Keys: s.keys, Auth: allowAll{}, Events: events.New(), Health: fakeHealth{},
 		Log:    slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Relays: &fakeRelays{}, Recordings: &fakeRecordings{},
 		Apps: []App{{Name: "live", FLV: true, HLS: true, Relays: true}, {Name: "quiet"}},

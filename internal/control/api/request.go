@@ -60,7 +60,7 @@ func requiredAccess(r *http.Request) auth.Access {
 func loggablePath(path string) string {
 	for _, p := range []string{
 		"/control/get", "/control/reset", "/control/delete", "/control/push", "/control/pull", "/stat/livestat", "/statics/",
-		"/debug/",
+		"/debug/", "/metrics",
 		"/login", "/logout", v1, "/",
 	} {
 		if path == p || strings.HasSuffix(p, "/") && p != "/" && strings.HasPrefix(path, p) || p == v1 &&

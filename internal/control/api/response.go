@@ -62,8 +62,8 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func isTextRoute(path string) bool {
-	return path == "/" || path == "/healthz" || path == "/readyz" || path == "/login" || path == "/logout" ||
-		strings.HasPrefix(path, "/statics/") || strings.HasPrefix(path, "/debug/")
+	return path == "/" || path == "/healthz" || path == "/readyz" || path == "/metrics" || path == "/login" ||
+		path == "/logout" || strings.HasPrefix(path, "/statics/") || strings.HasPrefix(path, "/debug/")
 }
 
 // writeEnvelope writes the JSON envelope of /control and /stat.

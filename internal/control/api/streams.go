@@ -26,6 +26,8 @@ func (s *server) routeStreams(api huma.API) {
 	huma.Register(api, operation("GET", streamsPath, "list-streams", "List streams"), s.listStreams)
 	huma.Register(api, operation("GET", streamsPath+"/{app}/{room}", "get-stream", "Get a stream", http.StatusNotFound),
 		s.getStream)
+	huma.Register(api, operation("GET", streamsPath+"/{app}/{room}/history", "get-stream-history",
+		"Get the problems of a stream, and its last ten minutes second by second", http.StatusNotFound), s.streamHistory)
 	huma.Register(api, operation("DELETE", streamsPath+"/{app}/{room}", "end-stream",
 		"End a stream and disconnect its publishers, which may reconnect by themselves", http.StatusNotFound), s.endStream)
 }
@@ -40,6 +42,7 @@ type streamInfo struct {
 	Publishers []session `json:"publishers" doc:"The primary encoder and its backup."`
 	Tracks     []track   `json:"tracks"`
 	GOP        float64   `json:"gop,omitempty" doc:"Time between the last two keyframes, in seconds. Absent if unknown."`
+	Health     []finding `json:"health" doc:"The problems that its bytes show, the worst first."`
 
 	Viewers  map[string]int `json:"viewers" doc:"Number of viewers by protocol."`
 	BytesIn  uint64         `json:"bytes_in" doc:"Bytes of media that the current publishers have sent."`
@@ -101,9 +104,11 @@ func newStream(in stream.Info, now time.Time) streamInfo {
 	return d
 }
 
-// measure adds the tracks of the stream and what is measured of them.
+// measure adds the tracks of the stream, what is measured of them, and the problems.
 func (s *server) measure(d *streamInfo, program *media.Program) {
-	m, _ := s.Hub.Measure(domain.Name{App: d.App, Room: d.Room})
+	name := domain.Name{App: d.App, Room: d.Room}
+	d.Health = s.findings(name)
+	m, _ := s.Hub.Measure(name)
 	d.GOP = m.GOP.Seconds()
 	for _, r := range m.Tracks {
 		t := r.Track

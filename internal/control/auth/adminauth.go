@@ -22,11 +22,13 @@ const maxCredential = 4 << 10
 
 // AdminOptions configure an AdminAuth.
 type AdminOptions struct {
-	Hosts        []string // further host names that requests without a credential may be addressed to
-	JWTSecret    string   // "" disables JWTs; with a secret, requests from loopback need a credential too
-	JWTAlgorithm string   // HS256, HS384 or HS512
-	JWTStrict    bool     // a JWT must have exp and role
-	AdminToken   string   // "" uses the token in the data directory
+	Hosts []string // further host names that requests without a credential may be addressed to
+	// JWTSecret enables JWTs. With a secret, requests from loopback need a credential too, except for
+	// monitoring.
+	JWTSecret    string
+	JWTAlgorithm string // HS256, HS384 or HS512
+	JWTStrict    bool   // a JWT must have exp and role
+	AdminToken   string // "" uses the token in the data directory
 
 	// Allow lists the networks from which requests need no credential. Loopback addresses in them
 	// have no effect: AllowUsers decides there.
@@ -55,6 +57,7 @@ type AdminAuth struct {
 	systemMax   uint32 // the highest user ID of system accounts
 	failures    failures
 	sessions    sessions
+	refusalCounts
 }
 
 // NewAdminAuth reads the admin token from dir. It creates the token, the file (mode 0600) and dir
@@ -92,7 +95,9 @@ type Access struct {
 	Safe           bool   // GET changes nothing, whatever rights the route needs
 	CrossSiteLink  bool   // links on pages of other sites may lead to it
 	CrossSiteEmbed bool   // pages of any site may load it, and sandboxed pages may read it
-	Monitoring     bool   // system accounts of this machine need no credential, since metrics collectors run as one
+	// Monitoring is a route for programs that collect metrics: from this machine they need no
+	// credential, although they run as system accounts and even if a JWT secret is set.
+	Monitoring bool
 }
 
 // Authorize returns nil when r may be served by a route that requires need. Otherwise the error is
@@ -103,6 +108,14 @@ type Access struct {
 // The credential is "Authorization: Bearer T", jwt=T in the query, or the cookie of a session that
 // Login opened.
 func (a *AdminAuth) Authorize(r *http.Request, need Access) error {
+	err := a.authorize(r, need)
+	if err != nil {
+		a.count(ActionManage, err)
+	}
+	return err
+}
+
+func (a *AdminAuth) authorize(r *http.Request, need Access) error {
 	if err := checkOrigin(r, need); err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ type Chain struct {
 	denied func(domain.Event)
 	steps  []Step
 	viewerLimits
+	refusalCounts
 }
 
 // NewChain returns a Chain that calls denied, which may be nil, with the event of every refusal.
@@ -27,6 +28,9 @@ func NewChain(denied func(domain.Event), steps ...Step) *Chain {
 func (c *Chain) Authorize(ctx context.Context, r domain.AuthRequest) (grant domain.Grant, err error) {
 	for _, step := range c.steps {
 		if grant, err = step(ctx, r, grant); err != nil {
+			if ctx.Err() == nil { // else the client has left
+				c.count(r.Action.String(), err)
+			}
 			if e, ok := refusal(ctx, r, err); ok && c.denied != nil {
 				c.denied(e)
 			}
@@ -34,4 +38,13 @@ func (c *Chain) Authorize(ctx context.Context, r domain.AuthRequest) (grant doma
 		}
 	}
 	return grant, nil
+}
+
+// ReserveViewers implements domain.ViewerLimiter.
+func (c *Chain) ReserveViewers(l domain.ViewerLimit, n int) error {
+	err := c.viewerLimits.ReserveViewers(l, n)
+	if err != nil {
+		c.count(domain.Play.String(), err)
+	}
+	return err
 }

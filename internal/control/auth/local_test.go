@@ -154,3 +154,33 @@ func TestProxyProtocolAddressRequiresCredential(t *testing.T) {
 		t.Errorf("the address as claimed by a proxy: %v", err)
 	}
 }
+
+// TestMonitoringNeedsNoCredential reads a route for metrics: from this machine, whatever the user and
+// also with a JWT secret, and with a credential from elsewhere.
+func TestMonitoringNeedsNoCredential(t *testing.T) {
+	monitoring := Access{Rights: Read, Monitoring: true}
+	for _, secret := range []string{"", "a secret of the operator"} {
+		d, token := newAdminAuth(t, AdminOptions{JWTSecret: secret, JWTAlgorithm: "HS256",
+			PeerUser: func(context.Context) (uint32, error) { return 33, nil }})
+		d.systemMax = 999
+		for _, c := range []struct {
+			name    string
+			headers []string
+			need    Access
+			want    domain.Kind
+		}{
+			{"this machine", nil, monitoring, noError},
+			{"a proxy", []string{"X-Forwarded-For: 127.0.0.1"}, monitoring, domain.Denied},
+			{"a proxy with a credential", []string{"Via: 1.1 x", "Authorization: Bearer " + token}, monitoring, noError},
+			{"a page of another site", []string{"Sec-Fetch-Site: cross-site"}, monitoring, domain.Denied},
+			{"another name for this machine", []string{"Host: rebound.example"}, monitoring, domain.Denied},
+			{"another machine", []string{outside}, monitoring, domain.Denied},
+			{"another machine with a credential", []string{outside, "Authorization: Bearer " + token}, monitoring, noError},
+			{"another route", nil, Access{Rights: Read}, domain.Denied},
+		} {
+			if err := d.Authorize(request("/metrics", c.headers...), c.need); kind(err) != c.want {
+				t.Errorf("%s, JWT secret %q: %v", c.name, secret, err)
+			}
+		}
+	}
+}

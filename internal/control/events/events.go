@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -52,13 +53,14 @@ type Log struct {
 	changed       chan struct{} // closed and replaced by the next event; nil if no subscription waits
 	subscriptions int
 	closed        bool
+	counts        map[domain.EventType]uint64
 }
 
 // New returns an empty log. IDs start at the time in microseconds, so that they increase over a
 // restart too, and remain exact in JavaScript.
 func New() *Log {
 	first := uint64(max(1, time.Now().UnixMicro()))
-	return &Log{first: first, last: first - 1}
+	return &Log{first: first, last: first - 1, counts: make(map[domain.EventType]uint64)}
 }
 
 // Add adds e with a new ID, and the current time unless it has one. Texts that are too long are cut,
@@ -76,6 +78,7 @@ func (l *Log) Add(e domain.Event) {
 	l.last++
 	e.ID = l.last
 	l.kept[classOf(e.Type)].add(e)
+	l.counts[e.Type]++
 	l.wake()
 }
 
@@ -93,6 +96,13 @@ func (l *Log) wake() {
 		close(l.changed)
 		l.changed = nil
 	}
+}
+
+// Counts returns how many events of each type were added so far.
+func (l *Log) Counts() map[domain.EventType]uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.counts)
 }
 
 // Since returns the kept events with IDs above after, oldest first.

@@ -37,6 +37,9 @@ func TestClassesDoNotDisplaceEachOther(t *testing.T) {
 		list[2].Session != "5" || list[maxKept+1].Session != fmt.Sprint(maxKept+4) {
 		t.Fatalf("%d events, the first %+v", len(list), list[:3])
 	}
+	if n := l.Counts(); n[domain.EventDenied] != 1 || n[domain.EventViewerJoined] != maxKept+5 {
+		t.Errorf("counts %v", n)
+	}
 	for i, e := range list[1:] {
 		if e.ID <= list[i].ID || e.At.IsZero() {
 			t.Fatalf("event %d: %+v after the id %d", i+1, e, list[i].ID)

@@ -26,6 +26,7 @@ type AuthorizerOptions struct {
 type Authorizer struct {
 	opt    AuthorizerOptions
 	client *client
+	asked  map[domain.Action]*requestCounter
 	cache  decisionCache // decisions with Cache-Control
 
 	// Concurrent requests. Those for publishers have their own limit: any client can cause one for
@@ -43,8 +44,12 @@ func NewAuthorizer(o AuthorizerOptions) *Authorizer {
 	return &Authorizer{
 		opt: o, client: newClient(o.Secret, o.Timeout), publishing: netx.NewFairAddressSemaphore(maxRequests),
 		playing: netx.NewFairAddressSemaphore(maxRequests),
+		asked:   map[domain.Action]*requestCounter{domain.Publish: newRequestCounter(), domain.Play: newRequestCounter()},
 	}
 }
+
+// Statistics returns what was counted of the requests about an action.
+func (w *Authorizer) Statistics(a domain.Action) RequestStatistics { return w.asked[a].statistics() }
 
 // decisionRequest is the body of a request. It contains no key and no token.
 type decisionRequest struct {
@@ -90,7 +95,10 @@ func (w *Authorizer) Authorize(ctx context.Context, r domain.AuthRequest, grant 
 		}
 		defer done()
 		if a, ok = w.cached(q, grant.Name); !ok { // it may have arrived during the wait
-			if a, err = w.request(ctx, url, q); err != nil {
+			start := time.Now()
+			a, err = w.request(ctx, url, q)
+			w.asked[r.Action].observe(start, err == nil)
+			if err != nil {
 				return domain.Grant{}, err
 			}
 		}

@@ -52,6 +52,29 @@ type Outbox struct {
 	live      chan domain.Name // streams for which stream.live is due
 	extra     chan Event       // from other parts of the server than the hub
 	extraLost atomic.Uint64
+
+	// For OutboxStatistics.
+	requests                   *requestCounter
+	delivered, lostTotal       atomic.Uint64
+	queueBytes, waitingSinceNS atomic.Int64
+}
+
+// OutboxStatistics describe an Outbox at one moment. Counts are since the start of the server.
+type OutboxStatistics struct {
+	RequestStatistics
+	QueueBytes      int64     // of events that are not delivered
+	WaitingSince    time.Time // when the oldest event that is being delivered happened; zero: there is none
+	Delivered, Lost uint64    // events that the receiver accepted or refused for good, and those lost before
+}
+
+// Statistics returns the current state.
+func (o *Outbox) Statistics() OutboxStatistics {
+	s := OutboxStatistics{RequestStatistics: o.requests.statistics(), QueueBytes: o.queueBytes.Load(),
+		Delivered: o.delivered.Load(), Lost: o.lostTotal.Load()}
+	if ns := o.waitingSinceNS.Load(); ns != 0 {
+		s.WaitingSince = time.Unix(0, ns)
+	}
+	return s
 }
 
 // OpenOutbox opens the queue in o.Dir, which it creates when absent, and starts to observe hub. Run
@@ -63,7 +86,8 @@ func OpenOutbox(hub *stream.Hub, o OutboxOptions) (*Outbox, error) {
 	}
 	o.AliveInterval = cmp.Or(o.AliveInterval, aliveInterval)
 	out := &Outbox{hub: hub, opt: o, client: newClient(o.Secret, o.Timeout), queue: b,
-		live: make(chan domain.Name), extra: make(chan Event, maxExtraEvents)}
+		live: make(chan domain.Name), extra: make(chan Event, maxExtraEvents), requests: newRequestCounter()}
+	out.queueBytes.Store(b.undeliveredSize())
 	out.events, out.lost, out.stop = hub.Observe(maxWaitingEvents, o.Viewers)
 	return out, nil
 }
@@ -118,6 +142,7 @@ func (o *Outbox) Run(ctx context.Context) {
 			}
 			if len(list) > 0 {
 				inFlight, busy = end, true
+				o.waitingSinceNS.Store(list[0].At.UnixNano())
 				send <- batch{newID(), list} // the sender is idle
 			}
 		}
@@ -131,6 +156,7 @@ func (o *Outbox) Run(ctx context.Context) {
 		case ok := <-sent:
 			if busy = false; ok {
 				o.markDelivered(inFlight)
+				o.waitingSinceNS.Store(0)
 			}
 		case name := <-o.live:
 			due := append([]domain.Name{name}, receiveAll(o.live)...)
@@ -174,6 +200,7 @@ func (o *Outbox) markDelivered(p position) {
 		o.opt.Log.Error("cannot write the position of the webhook outbox: events may be delivered again after a restart",
 			"err", err)
 	}
+	o.queueBytes.Store(o.queue.undeliveredSize())
 }
 
 // receiveAll returns what waits in c.
@@ -226,7 +253,9 @@ func (o *Outbox) add(list []Event, lost uint64) {
 	if err := o.queue.add(list); err != nil {
 		o.opt.Log.Error("cannot write to the webhook outbox: events may be lost", "err", err)
 	}
+	o.queueBytes.Store(o.queue.undeliveredSize())
 	if n := uint64(o.queue.resetLost()) + lost; n > 0 {
+		o.lostTotal.Add(n)
 		o.opt.Log.Warn("webhook events lost: the receiver or the disk is unavailable or too slow", "events", n)
 	}
 }
@@ -251,13 +280,17 @@ func (o *Outbox) deliver(ctx context.Context, id string, events []Event) bool {
 	}{events})
 	pause := retryFirst
 	for ctx.Err() == nil {
+		start := time.Now()
 		answer, err := o.client.post(ctx, o.opt.URL, id, body)
 		status := answer.status
+		o.requests.observe(start, err == nil && status/100 == 2)
 		switch {
 		case err == nil && status/100 == 2:
+			o.delivered.Add(uint64(len(events)))
 			return true
 		case err == nil && status/100 == 4 && status != 401 && status != 403 && status != 404 && status != 408 &&
 			status != 429:
+			o.delivered.Add(uint64(len(events)))
 			o.opt.Log.Warn("events refused by the receiver", "status", status, "events", len(events))
 			return true
 		case ctx.Err() == nil:

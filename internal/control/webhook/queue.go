@@ -239,6 +239,19 @@ func (q *diskQueue) totalSize() (n int64) {
 	return n
 }
 
+// undeliveredSize returns how many bytes are not delivered yet.
+func (q *diskQueue) undeliveredSize() (n int64) {
+	for segment, size := range q.size {
+		switch {
+		case segment > q.segment:
+			n += size
+		case segment == q.segment:
+			n += max(0, size-q.offset)
+		}
+	}
+	return n
+}
+
 // undelivered returns the number of events of a segment that are not delivered yet.
 func (q *diskQueue) undelivered(segment int64) int {
 	data, err := os.ReadFile(q.path(segment))

@@ -161,6 +161,11 @@ func TestAuthorizerResponses(t *testing.T) {
 	if _, err := authorize(t, down, domain.AuthRequest{Action: domain.Play, App: "live"}); err != nil {
 		t.Errorf("play without a webhook: %v", err)
 	}
+	for action, want := range map[domain.Action]uint64{domain.Publish: 1, domain.Play: 0} {
+		if s := down.Statistics(action); s.Failed != want || s.Duration.Count() != want {
+			t.Errorf("%v: %+v", action, s)
+		}
+	}
 }
 
 // TestAuthorizerLimitsParallelRequests starts more requests than may run at once: all are answered.
@@ -631,5 +636,40 @@ func TestRecordingFinished(t *testing.T) {
 		Reason: "failed", Error: strings.Repeat("x", 128)}
 	if e.Type != "recording.finished" || e.Stream != "live/movie" || e.Recording == nil || *e.Recording != want {
 		t.Errorf("%+v %+v", e, e.Recording)
+	}
+}
+
+// TestOutboxStatistics has events wait for a receiver, over a restart, and then be delivered.
+func TestOutboxStatistics(t *testing.T) {
+	hub := stream.NewHub(stream.Options{})
+	defer hub.Close()
+	dir, r := t.TempDir(), newReceiver(t)
+	o := openOutbox(t, hub, dir, r.URL)
+	o.RelayFailed(domain.RelayStatus{Direction: domain.Pull, App: "live", Room: "movie", Since: time.Now()})
+	ended, end := context.WithCancel(t.Context())
+	end()
+	o.Run(ended)
+	waiting := o.Statistics()
+	if waiting.QueueBytes == 0 || waiting.Delivered != 0 {
+		t.Errorf("after a run without a receiver: %+v", waiting)
+	}
+	o = openOutbox(t, hub, dir, r.URL)
+	if s := o.Statistics(); s.QueueBytes != waiting.QueueBytes {
+		t.Errorf("after a restart: %+v, want the %d bytes from before", s, waiting.QueueBytes)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		o.Run(ctx)
+	}()
+	for o.Statistics().QueueBytes > 0 {
+		<-time.After(time.Millisecond)
+	}
+	stop()
+	<-done
+	if s := o.Statistics(); s.QueueBytes != 0 || s.Delivered != 1 || s.Failed != 0 || s.Duration.Count() != 1 ||
+		s.Lost != 0 || !s.WaitingSince.IsZero() {
+		t.Errorf("at the end: %+v", s)
 	}
 }

@@ -30,6 +30,7 @@ func (b *builder) openSegment(f *media.Frame, at time.Duration, discontinuous bo
 		discontinuity:         discontinuous,
 		date:                  b.period.arrived.Add(at - b.period.start),
 		number:                uint32(at.Milliseconds()),
+		counters:              b.opt.Counters,
 	}
 	b.frames, b.points = make([]*media.Frame, 0, b.capacity), b.points[:0]
 	if b.allowsPartEnd(f) {
@@ -92,6 +93,7 @@ func (b *builder) completePart(end cutPoint, next *media.Frame) {
 		p.ends = []fmp4.TrackEnd{{Track: next.Track, Ticks: next.Ticks}}
 	}
 	o.parts = append(o.parts, p)
+	b.opt.Counters.addPart()
 	b.endPart(&b.buffer, end)
 }
 
@@ -146,6 +148,7 @@ func (b *builder) complete(n int, length time.Duration, next *media.Frame) *segm
 	}
 	o := b.segment
 	o.duration = end - b.start
+	b.opt.Counters.addSegment()
 	o.setFrames(b.frames)
 	var longer time.Duration
 	for _, p := range o.parts {

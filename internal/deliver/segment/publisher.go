@@ -90,6 +90,7 @@ func (l *List) completed() *List {
 		s := &segment{
 			name: o.name, sequence: o.sequence, discontinuitySequence: o.discontinuitySequence, discontinuity: o.discontinuity,
 			date: o.date, number: o.number, trackSet: o.trackSet, parts: l.parts,
+			counters: o.counters,
 		}
 		var frames []*media.Frame
 		for _, p := range l.parts {

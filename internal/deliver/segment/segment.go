@@ -105,6 +105,7 @@ type segment struct {
 	number                uint32    // fragment sequence number of the first part
 
 	trackSet *trackSet // set with the first part
+	counters *Counters
 	frames   []*media.Frame
 	parts    []*part
 	totals   byteTotals
@@ -202,6 +203,7 @@ func (s *segment) data(f Format) []byte {
 		return nil
 	}
 	return s.rendered[f].get(func() []byte {
+		s.counters.addRenderedSegment()
 		if f == TS {
 			b, _ := ts.AppendSegment(nil, t.video, t.audio, s.frames)
 			return b
@@ -261,7 +263,10 @@ func (s *segment) renderedBytes() int {
 // data returns the part as fragmented MP4; empty when that carries none of its tracks. Shared: do
 // not modify.
 func (p *part) data() []byte {
-	return p.rendered.get(func() []byte { return p.append(nil) })
+	return p.rendered.get(func() []byte {
+		p.segment.counters.addRenderedPart()
+		return p.append(nil)
+	})
 }
 
 // append appends p as fragmented MP4.

@@ -24,6 +24,7 @@ type Options struct {
 	// MarkUsed, when set, receives each media sequence number before it is published: see
 	// SequenceAllocator.
 	MarkUsed func(uint64)
+	Counters *Counters // may be nil
 }
 
 // A Segmenter cuts one stream session into segments: its rule decides where they end, its builder

@@ -78,6 +78,8 @@ type Server struct {
 	authorizer domain.Authorizer
 	opt        Options
 	registry   *sessionRegistry
+	segments   segment.Counters
+	blocked    blockedRequests
 
 	mu             sync.RWMutex
 	streamSessions map[domain.Name]*streamSession // the newest of each name
@@ -143,5 +145,6 @@ func (s *Server) EndSessions(app, room string) int { return s.registry.endSessio
 func (s *Server) segmentOptions() segment.Options {
 	return segment.Options{
 		Segment: s.opt.Segment, Part: s.opt.Part, Window: s.opt.Window, TrackWait: s.opt.TrackWait, MarkUsed: s.opt.MarkUsed,
+		Counters: &s.segments,
 	}
 }

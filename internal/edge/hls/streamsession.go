@@ -16,7 +16,8 @@ import (
 // A streamSession is the HLS side of one session of a stream.
 type streamSession struct {
 	segmenter *segment.Segmenter
-	epoch     uint64 // of the stream
+	blocked   *blockedRequests // of the Server
+	epoch     uint64           // of the stream
 	// subscriber is set while the feed reads the stream. An ended session keeps none: it would keep
 	// the frames of the stream in memory.
 	subscriber atomic.Pointer[stream.Subscriber]
@@ -57,7 +58,7 @@ func (s *streamSession) list() *segment.List { return s.segmenter.List() }
 // startSession starts the session of name that sub reads. It continues the playlist of the one
 // before, if that is kept.
 func (s *Server) startSession(name domain.Name, sub *stream.Subscriber) *streamSession {
-	sess := &streamSession{epoch: sub.Epoch()}
+	sess := &streamSession{epoch: sub.Epoch(), blocked: &s.blocked}
 	sess.subscriber.Store(sub)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -225,6 +226,8 @@ func (s *streamSession) hold(ctx context.Context, l *segment.List, whole bool,
 	if until(l) {
 		return l, nil
 	}
+	s.blocked.start()
+	defer s.blocked.end()
 	timer := time.NewTimer(l.Target)
 	defer timer.Stop()
 	for waited := 0; ; {
@@ -248,6 +251,7 @@ func (s *streamSession) hold(ctx context.Context, l *segment.List, whole bool,
 		case until(l), l.Paused && waited > 0:
 			return l, nil
 		case waited >= maxBlockedTargets:
+			s.blocked.timeouts.Add(1)
 			return nil, domain.Errorf(domain.Unavailable, "no new segment or part for %v", maxBlockedTargets*l.Target)
 		}
 	}

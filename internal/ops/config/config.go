@@ -35,6 +35,7 @@ type Config struct {
 	HTTPFLVAddr string `key:"httpflv_addr" default:":7001" help:"The address for viewers' HTTP, by convention for HTTP-FLV."`
 	HLSAddr     string `key:"hls_addr" default:":7002" help:"The address for viewers' HTTP, by convention for HLS."`
 	APIAddr     string `key:"api_addr" default:"127.0.0.1:8090" help:"The address for the operator's HTTP. Clients from other machines need the admin token or a JWT."`
+	MetricsAddr string `key:"metrics_addr" help:"An address for /metrics, /healthz and /readyz, over HTTP without a credential: any client that reaches it may read them. If set, /metrics is no longer at api_addr. See docs/metrics.md."`
 	PublicURL   string `key:"public_url" help:"The public URL of a proxy for viewers' HTTP and the operator's HTTP: https://live.example.com. All links start with it; RTMP links have its host."`
 	EnableRTMPS bool   `key:"enable_rtmps" default:"false" help:"Serve RTMP over TLS as well."`
 	RTMPSAddr   string `key:"rtmps_addr" default:":1936" help:"The address for RTMP over TLS."`
@@ -63,7 +64,7 @@ type Config struct {
 	APIAllowUsers []string      `key:"api_allow_users" help:"System accounts of this machine, such as www-data, that need no credential for the operator's HTTP. If a proxy runs as one of them, all its clients are operators."`
 	APISession    time.Duration `key:"api_session" default:"12h" min:"1m" max:"720h" help:"How long a browser stays logged in to the operator's page."`
 	JWT           struct {
-		Secret    string `key:"secret" secret:"true" help:"The secret for JWTs of the operator's HTTP, at least 16 characters. If set, every request needs a JWT or the admin token."`
+		Secret    string `key:"secret" secret:"true" help:"The secret for JWTs of the operator's HTTP, at least 16 characters. If set, every request needs a JWT or the admin token, except for /healthz, /readyz and, from this machine, /metrics."`
 		Algorithm string `key:"algorithm" default:"HS256" oneof:"HS256,HS384,HS512" help:"The only accepted algorithm of these JWTs."`
 		Strict    bool   `key:"strict" default:"false" help:"Refuse JWTs without the claims exp and role. Otherwise such a JWT does not expire, and allows everything."`
 	} `key:"jwt"`
@@ -117,6 +118,8 @@ type Config struct {
 	HLSKeepAfterEnd   bool          `key:"hls_keep_after_end" default:"false" help:"Keep the playlist of an ended stream until it is published again."`
 	HLSStartWait      time.Duration `key:"hls_start_wait" default:"10s" min:"0s" max:"1m" help:"How long a request for a playlist waits for the first segment."`
 	HLSSessionTimeout time.Duration `key:"hls_session_timeout" default:"30s" min:"1s" max:"10m" help:"After what time without requests a viewer is gone."`
+
+	MetricsStreams int `key:"metrics_streams" default:"0" min:"0" max:"200" group:"Metrics" help:"How many streams have series of their own in /metrics, with their names: those that started first. 0: none."`
 
 	RelayAllow []string `key:"relay_allow" group:"Relays" help:"Addresses, ranges (10.0.0.0/8) and host names in private networks and on this machine, to which relays of the operator's HTTP may connect. Those of static_push always may."`
 	RelayMax   int      `key:"relay_max" default:"100" min:"0" help:"The maximum number of relays that the operator's HTTP may run at a time."`

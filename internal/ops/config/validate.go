@@ -282,6 +282,9 @@ func (c Config) listeners() []listener {
 	if c.EnableHTTPS {
 		ls = append(ls, listener{"https_addr", c.HTTPSAddr})
 	}
+	if c.MetricsAddr != "" {
+		ls = append(ls, listener{"metrics_addr", c.MetricsAddr})
+	}
 	if len(c.ACME.Domains) > 0 {
 		ls = append(ls, listener{"acme.http_port", c.ACMEAddr()})
 	}

@@ -71,6 +71,30 @@ type Limiter struct {
 	viewers    int
 	publishers int
 	closed     bool
+	limited    map[string]uint64 // by reason
+}
+
+// LimitStatistics describe a Limiter at one moment.
+type LimitStatistics struct {
+	Connections int               // of now
+	Limited     map[string]uint64 // refused or closed so far, by a word for the reason
+}
+
+// limitedNames are the words for the reasons in LimitStatistics.
+var limitedNames = map[string]string{
+	reasonAddress: "address_limit", reasonShare: "address_share", reasonUndecided: "undecided_limit",
+	reasonDescriptors: "descriptors",
+}
+
+// Statistics returns the current state. Limited has every reason.
+func (l *Limiter) Statistics() LimitStatistics {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := LimitStatistics{l.viewers + l.publishers + l.undecided.Len(), make(map[string]uint64, len(limitedNames))}
+	for reason, name := range limitedNames {
+		s.Limited[name] = l.limited[reason]
+	}
+	return s
 }
 
 // An addressConns counts the connections of an address.
@@ -113,7 +137,7 @@ const (
 // NewLimiter returns a Limiter. Close must be called.
 func NewLimiter(o LimitOptions) *Limiter {
 	return &Limiter{opt: o, start: time.Now(), addrs: make(map[netip.Prefix]*addressConns),
-		overLimit: make(map[*addressConns]struct{})}
+		overLimit: make(map[*addressConns]struct{}), limited: make(map[string]uint64)}
 }
 
 // Close stops the timer of the Limiter. Its connections may be removed later.
@@ -183,6 +207,10 @@ func (l *Limiter) decide(remote net.Addr, decide func(*decision)) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		decide(&dec)
+		l.limited[dec.reason] += uint64(len(dec.evicted))
+		if dec.refused != "" {
+			l.limited[dec.refused]++
+		}
 	}()
 	for _, e := range dec.evicted {
 		_ = e.conn.Close()

@@ -273,6 +273,10 @@ func TestLimiterFullRefuses(t *testing.T) {
 	if want := []string{reasonDescriptors, reasonDescriptors}; fmt.Sprint(reasons) != fmt.Sprint(want) {
 		t.Errorf("reported %q, want %q", reasons, want)
 	}
+	// The publisher, and the encoder that has neither published nor played.
+	if s := l.Statistics(); s.Connections != 10+2 || s.Limited["descriptors"] != 2 || len(s.Limited) != 4 {
+		t.Errorf("statistics %+v", s)
+	}
 }
 
 // TestLimiterAssign: a connection of a proxy counts for the client whose request it carries.
@@ -291,6 +295,9 @@ func TestLimiterAssign(t *testing.T) {
 	}
 	if !conns[0].closed || closed(conns) != 1 {
 		t.Errorf("%d closed, want the oldest", closed(conns))
+	}
+	if s := l.Statistics(); s.Connections != 5 || s.Limited["address_limit"] != 1 {
+		t.Errorf("statistics %+v", s)
 	}
 	l.unassign(entries[1])
 	l.assign(entries[3], client)

@@ -102,73 +102,42 @@ const maxHTTPHead = 16 << 10
 // An httpClient requests a stream by HTTP or WebSocket and extracts it from the response.
 type httpClient struct {
 	singleResponse
-	flv     flvParser
-	request []byte
-	ws      bool
-	head    []byte      // of the response, until it is complete
-	decoder bodyDecoder // of the body; nil: the body is the stream
-}
-
-// A bodyDecoder extracts the stream from its framing.
-type bodyDecoder interface {
-	feed(p []byte, stream func([]byte) error) (reply []byte, err error)
+	flv      flvParser
+	request  []byte
+	response responseReader
+	ws       wsDecoder
 }
 
 // newHTTPClient returns the client of a viewer of t.
 func newHTTPClient(t *target, sums bool, deliver onMessage) *httpClient {
-	host, path, ws := t.host, t.path, t.proto == WS
+	host, path, status := t.host, t.path, "200"
 	var b strings.Builder
 	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: livego-bench\r\n", path, host)
-	if ws { // the key is any 16 bytes in base64 (RFC 6455 section 4.1)
+	if t.proto == WS { // the key is any 16 bytes in base64 (RFC 6455 section 4.1)
+		status = "101"
 		b.WriteString("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " +
 			"bGl2ZWdvLWJlbmNoLi4uLg==\r\n")
 	}
 	b.WriteString("\r\n")
-	return &httpClient{flv: flvParser{deliver: deliver, msg: message{sums: sums}}, request: []byte(b.String()), ws: ws}
+	return &httpClient{flv: flvParser{deliver: deliver, msg: message{sums: sums}}, request: []byte(b.String()),
+		response: responseReader{stream: status}}
 }
 
 func (h *httpClient) open() []byte { return h.request }
 
-func (h *httpClient) feed(p []byte) ([]byte, error) {
-	if h.request != nil {
-		h.head = append(h.head, p...)
-		end := bytes.Index(h.head, []byte("\r\n\r\n"))
-		if end < 0 {
-			if len(h.head) > maxHTTPHead {
-				return nil, errors.New("HTTP response head too long")
-			}
-			return nil, nil
-		}
-		if err := h.checkResponse(string(h.head[:end])); err != nil {
-			return nil, err
-		}
-		p = bytes.Clone(h.head[end+4:])
-		h.head, h.request = nil, nil
-	}
-	if h.decoder == nil {
-		return nil, h.flv.feed(p)
-	}
-	return h.decoder.feed(p, h.flv.feed)
-}
-
-// checkResponse checks the head of the response.
-func (h *httpClient) checkResponse(head string) error {
-	line, fields, _ := strings.Cut(head, "\r\n")
-	want := " 200"
-	if h.ws {
-		want = " 101"
-		h.decoder = &wsDecoder{}
-	}
-	if !strings.HasPrefix(line, "HTTP/1.") || !strings.HasPrefix(line[min(8, len(line)):], want) {
-		return fmt.Errorf("HTTP response %q", line)
-	}
-	for field := range strings.SplitSeq(strings.ToLower(fields), "\r\n") {
-		name, value, _ := strings.Cut(field, ":")
-		if name == "transfer-encoding" && strings.TrimSpace(value) == "chunked" {
-			h.decoder = &chunkedDecoder{}
+func (h *httpClient) feed(p []byte) (reply []byte, err error) {
+	body := h.flv.feed
+	if h.response.stream == "101" {
+		body = func(p []byte) (err error) {
+			reply, err = h.ws.feed(p, h.flv.feed)
+			return err
 		}
 	}
-	return nil
+	whole, err := h.response.feed(p, body)
+	if err == nil && whole {
+		err = io.EOF
+	}
+	return reply, err
 }
 
 // A chunkedDecoder decodes the chunked transfer coding (RFC 9112 section 7.1).
@@ -177,14 +146,15 @@ type chunkedDecoder struct {
 	line []byte
 }
 
-func (c *chunkedDecoder) feed(p []byte, stream func([]byte) error) ([]byte, error) {
+// feed decodes p. The error is io.EOF at the end.
+func (c *chunkedDecoder) feed(p []byte, stream func([]byte) error) error {
 	const lineEnd = 2
 	for len(p) > 0 {
 		if c.left > 0 {
 			n := min(c.left, len(p))
 			if data := min(n, c.left-lineEnd); data > 0 {
 				if err := stream(p[:data]); err != nil {
-					return nil, err
+					return err
 				}
 			}
 			c.left -= n
@@ -195,21 +165,21 @@ func (c *chunkedDecoder) feed(p []byte, stream func([]byte) error) ([]byte, erro
 		if n < 0 {
 			c.line = append(c.line, p...)
 			if len(c.line) > maxHTTPHead {
-				return nil, errors.New("invalid chunked coding: no chunk size")
+				return errors.New("invalid chunked coding: no chunk size")
 			}
-			return nil, nil
+			return nil
 		}
 		text, _, _ := strings.Cut(string(append(c.line, p[:n]...)), ";")
 		size, err := strconv.ParseUint(strings.TrimSpace(text), 16, 31)
 		if err != nil {
-			return nil, fmt.Errorf("invalid chunked coding: chunk size %q", text)
+			return fmt.Errorf("invalid chunked coding: chunk size %q", text)
 		}
 		if size == 0 {
-			return nil, io.EOF
+			return io.EOF
 		}
 		c.line, c.left, p = c.line[:0], int(size)+lineEnd, p[n+1:]
 	}
-	return nil, nil
+	return nil
 }
 
 // A wsDecoder decodes WebSocket frames of a server (RFC 6455 section 5.2).

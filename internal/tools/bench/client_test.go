@@ -58,7 +58,7 @@ func exchanges(tb testing.TB) []exchange {
 		{"flv by websocket", ws, append([]byte("HTTP/1.1 101 Switching Protocols\r\n\r\n"), webSocketFrames(file)...), n,
 			io.EOF.Error(),
 			[]string{"Upgrade: websocket", "\x8a\x82\x00\x00\x00\x00hi"}},
-		{"not found", http, []byte("HTTP/1.1 404 Not Found\r\n\r\n"), 0, `HTTP response "HTTP/1.1 404 Not Found"`, nil},
+		{"not found", http, []byte("HTTP/1.1 404 Not Found\r\n\r\n"), 0, `HTTP response "404 Not Found"`, nil},
 		{"no flv", http, []byte(okResponse + "<html><body>"), 0, errNotFLV.Error(), nil},
 		{"bad chunk", http, []byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"), 0,
 			`invalid chunked coding: chunk size "xyz\r"`, nil},

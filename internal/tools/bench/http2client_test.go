@@ -16,6 +16,10 @@ import (
 const (
 	endHeaders = http2.FlagHeadersEndHeaders
 	endStream  = http2.FlagDataEndStream
+	padded     = http2.FlagHeadersPadded
+
+	frameData    = http2.FrameData
+	frameHeaders = http2.FrameHeaders
 )
 
 // h2Frame returns a frame.
@@ -46,45 +50,46 @@ var http2Responses = []struct {
 }{
 	{
 		name: "length", want: "HTTP/1.1 200 OK|Content-Length: 5||hello",
-		bytes: concat(h2Frame(http2.FrameSettings, 0, 0), h2Frame(http2.FrameHeaders, endHeaders, 1, h2Fields(":status", "200",
-			"content-length", "5")...), h2Frame(http2.FrameData, endStream, 1, []byte("hello")...)),
+		bytes: concat(h2Frame(http2.FrameSettings, 0, 0), h2Frame(frameHeaders, endHeaders, 1, h2Fields(":status", "200",
+			"content-length", "5")...), h2Frame(frameData, endStream, 1, []byte("hello")...)),
 		reply: "4",
 	},
 	{
 		name: "no length", want: "HTTP/1.1 200 OK|Transfer-Encoding: chunked||3|hel|2|lo|0||",
-		bytes: concat(h2Frame(http2.FrameHeaders, endHeaders, 1, h2Fields(":status", "200")...),
-			h2Frame(http2.FrameData, 0, 1, []byte("hel")...), h2Frame(http2.FrameData, 0, 1), h2Frame(http2.FrameData, endStream, 1, []byte("lo")...)),
+		bytes: concat(h2Frame(frameHeaders, endHeaders, 1, h2Fields(":status", "200")...),
+			h2Frame(frameData, 0, 1, []byte("hel")...), h2Frame(frameData, 0, 1),
+			h2Frame(frameData, endStream, 1, []byte("lo")...)),
 	},
 	{
 		name: "padding, priority, continuation", want: "HTTP/1.1 200 OK|Content-Length: 2||hi",
-		bytes: concat(h2Frame(http2.FrameHeaders, http2.FlagHeadersPadded|http2.FlagHeadersPriority, 1, append(append([]byte{3, 0, 0, 0, 0, 9},
+		bytes: concat(h2Frame(frameHeaders, padded|http2.FlagHeadersPriority, 1, append(append([]byte{3, 0, 0, 0, 0, 9},
 			h2Fields(":status", "200")...), 0, 0, 0)...),
 			h2Frame(http2.FrameContinuation, endHeaders, 1, h2Fields("content-length", "2")...),
-			h2Frame(http2.FrameData, http2.FlagHeadersPadded|endStream, 1, 4, 'h', 'i', 0, 0, 0, 0)),
+			h2Frame(frameData, padded|endStream, 1, 4, 'h', 'i', 0, 0, 0, 0)),
 	},
 	{
 		name: "informational, trailers", want: "HTTP/1.1 200 OK|Transfer-Encoding: chunked||1|x|0||",
-		bytes: concat(h2Frame(http2.FrameHeaders, endHeaders, 1, h2Fields(":status", "103")...),
-			h2Frame(http2.FrameHeaders, endHeaders, 1, h2Fields(":status", "200")...), h2Frame(http2.FrameData, 0, 1, 'x'),
-			h2Frame(http2.FrameHeaders, endHeaders|endStream, 1, h2Fields("x", "y")...)),
+		bytes: concat(h2Frame(frameHeaders, endHeaders, 1, h2Fields(":status", "103")...),
+			h2Frame(frameHeaders, endHeaders, 1, h2Fields(":status", "200")...), h2Frame(frameData, 0, 1, 'x'),
+			h2Frame(frameHeaders, endHeaders|endStream, 1, h2Fields("x", "y")...)),
 	},
 	{
 		name: "no body", want: "HTTP/1.1 404 Not Found|Content-Length: 0||",
-		bytes: h2Frame(http2.FrameHeaders, endHeaders|endStream, 1, h2Fields(":status", "404")...),
+		bytes: h2Frame(frameHeaders, endHeaders|endStream, 1, h2Fields(":status", "404")...),
 	},
 	{
 		name: "another stream", want: "",
-		bytes: concat(h2Frame(http2.FrameHeaders, endHeaders, 3, h2Fields(":status", "200")...),
-			h2Frame(http2.FrameData, endStream, 3, 'x')),
+		bytes: concat(h2Frame(frameHeaders, endHeaders, 3, h2Fields(":status", "200")...),
+			h2Frame(frameData, endStream, 3, 'x')),
 	},
 	{name: "ping", bytes: h2Frame(http2.FramePing, 0, 0, []byte("12345678")...), reply: "6"},
 	{name: "reset", bytes: h2Frame(http2.FrameRSTStream, 0, 1, 0, 0, 0, 8),
 		err: "the server reset the HTTP/2 stream: CANCEL"},
 	{name: "goaway", bytes: h2Frame(http2.FrameGoAway, 0, 0, make([]byte, 8)...), err: errClosed.Error()},
 	{name: "too long", bytes: []byte{0, 0x40, 1, 0, 0, 0, 0, 0, 1}, err: "invalid HTTP/2 frame: http2: frame too large"},
-	{name: "bad padding", bytes: h2Frame(http2.FrameHeaders, http2.FlagHeadersPadded|endHeaders, 1, 2, 0),
+	{name: "bad padding", bytes: h2Frame(frameHeaders, padded|endHeaders, 1, 2, 0),
 		err: "invalid HTTP/2 frame: stream error: stream ID 1; PROTOCOL_ERROR"},
-	{name: "bad header", bytes: h2Frame(http2.FrameHeaders, endHeaders, 1, 0xff),
+	{name: "bad header", bytes: h2Frame(frameHeaders, endHeaders, 1, 0xff),
 		err: "invalid HTTP/2 frame: connection error: COMPRESSION_ERROR"},
 }
 

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -9,16 +10,18 @@ import (
 	"strings"
 )
 
-// A statusError is a response with another status than 200.
+// A statusError is a response with another status than the expected one.
 type statusError string
 
 func (e statusError) Error() string { return fmt.Sprintf("HTTP response %q", string(e)) }
 
-// A responseReader reads successive responses on a persistent connection.
+// A responseReader reads successive responses on a persistent connection, or one whose body may be
+// endless.
 type responseReader struct {
+	stream  string // the status of an endless response; "" for successive ones
 	head    []byte // a head that arrives in pieces
 	inBody  bool   // reading the body
-	left    int64  // bytes left of a body with a known length
+	left    int64  // bytes left of a body; -1: its length is unknown
 	chunked *chunkedDecoder
 	close   bool // the server closes after this response
 }
@@ -32,11 +35,14 @@ func (a *responseReader) feed(p []byte, body func([]byte) error) (whole bool, er
 		}
 	}
 	if a.chunked != nil {
-		if _, err := a.chunked.feed(p, body); !errors.Is(err, io.EOF) {
+		if err := a.chunked.feed(p, body); !errors.Is(err, io.EOF) {
 			return false, err
 		}
 		a.chunked, a.inBody = nil, false
 		return true, nil
+	}
+	if a.left < 0 {
+		return false, body(p)
 	}
 	if int64(len(p)) > a.left {
 		return false, errors.New("invalid HTTP response: longer than its Content-Length")
@@ -80,7 +86,8 @@ func (a *responseReader) readHead(p []byte) ([]byte, error) {
 // parseHead parses a response head.
 func (a *responseReader) parseHead(head []byte) error {
 	line, fields, _ := bytes.Cut(head, []byte("\r\n"))
-	if status, ok := bytes.CutPrefix(line, []byte("HTTP/1.1 ")); !ok || !bytes.HasPrefix(status, []byte("200")) {
+	status, ok := bytes.CutPrefix(line, []byte("HTTP/1.1 "))
+	if !ok || !bytes.HasPrefix(status, []byte(cmp.Or(a.stream, "200"))) {
 		return statusError(status)
 	}
 	a.left = -1
@@ -102,7 +109,7 @@ func (a *responseReader) parseHead(head []byte) error {
 			a.close = true
 		}
 	}
-	if a.left < 0 && a.chunked == nil {
+	if a.left < 0 && a.chunked == nil && a.stream == "" {
 		return errors.New("invalid HTTP response: unknown length")
 	}
 	return nil
