@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -132,16 +134,23 @@ func TestDocumentedHTTP(t *testing.T) {
 		}
 	}
 	const address = "http://localhost:8090"
-	examples := regexp.MustCompile("(?s)```console\n\\$ curl '"+address+"(.*?)'\n(.*?)```").FindAllStringSubmatch(text, -1)
+	examples := regexp.MustCompile("(?s)```console\n\\$ curl (?:-X ([A-Z]+) )?(?:-H 'Content-Type: application/json' -d '([^']*)' )?'"+
+		address+"(.*?)'\n(.*?)```").FindAllStringSubmatch(text, -1)
 	if want := strings.Count(text, "```console"); len(examples) != want || want == 0 {
 		t.Fatalf("this test can parse %d of %d examples", len(examples), want)
 	}
 	space := regexp.MustCompile(`\s`)
 	for _, m := range examples {
-		_, body := request(t, http.MethodGet, s.API(m[1]), nil)
-		pattern := strings.ReplaceAll(regexp.QuoteMeta(space.ReplaceAllString(m[2], "")), "…", ".+?")
+		method := cmp.Or(m[1], http.MethodGet)
+		_, body := request(t, method, s.API(m[3]), func(r *http.Request) {
+			if m[2] != "" {
+				r.Header.Set("Content-Type", "application/json")
+				r.Body, r.ContentLength = io.NopCloser(strings.NewReader(m[2])), int64(len(m[2]))
+			}
+		})
+		pattern := strings.ReplaceAll(regexp.QuoteMeta(space.ReplaceAllString(m[4], "")), "…", ".+?")
 		if got := space.ReplaceAllString(body, ""); !regexp.MustCompile("^(?:" + pattern + ")$").MatchString(got) {
-			t.Errorf("GET %s: %s\nwant %s", m[1], body, m[2])
+			t.Errorf("%s %s: %s\nwant %s", method, m[3], body, m[4])
 		}
 	}
 	push.Kill()

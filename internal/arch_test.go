@@ -18,15 +18,14 @@ const module = "livego"
 // its entry may import, and the test-only packages.
 var mayImport = map[string][]string{
 	// Terms and helpers that import nothing else, so that every package may import them.
-	"internal/domain":         {},
-	"internal/media":          {},
-	"internal/ops/atomicfile": {},
-	"internal/ops/redisurl":   {},
-	"internal/ops/textfile":   {},
-	"internal/ops/netx":       {"internal/domain"},
-	"internal/ops/httpx":      {"internal/domain"},
-	"internal/ops/logging":    {"internal/domain"},
-	"internal/ops/histogram":  {},
+	"internal/domain":        {},
+	"internal/media":         {},
+	"internal/ops/redisurl":  {},
+	"internal/ops/textfile":  {},
+	"internal/ops/netx":      {"internal/domain"},
+	"internal/ops/httpx":     {"internal/domain"},
+	"internal/ops/logging":   {"internal/domain"},
+	"internal/ops/histogram": {},
 
 	// Codecs turn bytes into facts about media. No codec imports another.
 	"internal/codec/bits": {},
@@ -88,8 +87,8 @@ var mayImport = map[string][]string{
 		"internal/container/flv"},
 
 	// From and to other servers: a subscriber and a publisher like any other.
-	"internal/relay": {"internal/domain", "internal/media", "internal/codec/accessunit", "internal/ops/atomicfile",
-		"internal/ops/netx", "internal/stream", "internal/proto/rtmp", "internal/container/flv"},
+	"internal/relay": {"internal/domain", "internal/media", "internal/codec/accessunit", "internal/ops/netx",
+		"internal/stream", "internal/proto/rtmp", "internal/container/flv"},
 
 	// A fast path in front of net/http. It knows no handler.
 	"internal/proto/http1": {"internal/ops/netx"},
@@ -132,7 +131,8 @@ var mayImport = map[string][]string{
 
 	// The operator's API. It sees the hub and the keys, not how streams are delivered.
 	"internal/control/api": {"internal/ops/httpx", "internal/control/keyexport", "internal/domain", "internal/media",
-		"internal/ops/logging", "internal/stream", "internal/control/auth", "internal/health", "internal/control/events"},
+		"internal/ops/logging", "internal/stream", "internal/control/auth", "internal/health", "internal/control/events",
+		"internal/ops/config"},
 
 	// The bench speaks protocols. It measures any server, so it does not know this one.
 	"internal/tools/bench": {"internal/media", "internal/codec/...", "internal/container/...", "internal/proto/rtmp", "internal/ops/netx"},

@@ -169,7 +169,7 @@ func (e *env) fetchKey(ctx context.Context, api, room string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		o = newAPIClient(cfg)
+		o = newAPIClient(cfg.Config)
 	}
 	var answer struct{ Data string }
 	err := o.call(ctx, http.MethodGet, "/control/get?room="+url.QueryEscape(room), nil, &answer)

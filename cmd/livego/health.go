@@ -26,7 +26,7 @@ func (healthCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	api := newAPIClient(cfg)
+	api := newAPIClient(cfg.Config)
 	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, api.base+"/readyz", nil)

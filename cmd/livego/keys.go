@@ -51,10 +51,10 @@ func (e *env) withKeys(fn func(context.Context, keyManager) error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), keysTimeout)
 	defer cancel()
-	o := newAPIClient(cfg)
+	o := newAPIClient(cfg.Config)
 	k := keyManager(o)
 	if !o.isRunning(ctx) {
-		store, err := app.OpenKeyStore(cfg)
+		store, err := app.OpenKeyStore(cfg.Config)
 		if err != nil {
 			return fmt.Errorf("no server responds at api_addr (%s), and the store cannot be opened: %w", cfg.APIAddr, err)
 		}
@@ -295,7 +295,7 @@ func (c keysImportCmd) keys(e *env) (keys []domain.Key, refused []string, err er
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), keysTimeout)
 	defer cancel()
-	found, halves, err := app.LegacyKeys(ctx, cfg, c.FromRedis)
+	found, halves, err := app.LegacyKeys(ctx, cfg.Config, c.FromRedis)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--from-redis: %w", userError(err))
 	}

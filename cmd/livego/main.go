@@ -155,9 +155,9 @@ func printHelp(o kong.HelpOptions, ctx *kong.Context) error {
 }
 
 // load loads the settings and writes warnings to stderr.
-func (e *env) load() (config.Config, error) {
-	cfg, warnings, err := config.Load(config.Sources{Flags: e.flags, Env: e.environ})
-	for _, w := range warnings {
+func (e *env) load() (*config.Loaded, error) {
+	cfg, err := config.Load(config.Sources{Flags: e.flags, Env: e.environ})
+	for _, w := range cfg.Warnings {
 		_, _ = fmt.Fprintf(e.stderr, "livego: warning: %s\n", w)
 	}
 	if err != nil {

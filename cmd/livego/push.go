@@ -145,7 +145,7 @@ func (c pushCmd) target(ctx context.Context, e *env) (target string, watch []str
 	if err != nil {
 		return "", nil, err
 	}
-	return base + "/" + key, watchURLs(cfg, base, name), nil
+	return base + "/" + key, watchURLs(cfg.Config, base, name), nil
 }
 
 // watchURLs returns the addresses of a room that is published below the RTMP URL base. They are

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -31,23 +32,47 @@ func (serveCmd) Run(e *env) error {
 		defer cancel()
 		_ = sink.Close(ctx) // a blocked log is not an error
 	}()
-	log := logging.New(sink, logging.Options{Level: cfg.Level, Format: cfg.LogFormat, TTY: isTerminal(e.stderr)})
+	level := new(slog.LevelVar)
+	level.Set(logging.ParseLevel(cfg.Level))
+	log := logging.New(sink, logging.Options{Level: level, Format: cfg.LogFormat, TTY: isTerminal(e.stderr)})
 	for _, d := range cfg.Deprecated {
 		log.Warn("setting is deprecated", "old", d.Old, "new", d.New)
 	}
-	return serve(cfg, log)
+	return serve(cfg, log, level)
 }
 
-// serve runs the server until SIGINT or SIGTERM.
-func serve(cfg config.Config, log *slog.Logger) error {
+// serve runs the server until SIGINT or SIGTERM. At SIGHUP it loads the settings again.
+func serve(cfg *config.Loaded, log *slog.Logger, level *slog.LevelVar) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	a, err := app.New(cfg, log)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	a, err := app.New(cfg, log, level)
 	if err != nil {
 		return err
 	}
-	return supervise(a.Run, signals)
+	return supervise(func(ctx context.Context) error {
+		ctx, stop := context.WithCancel(ctx)
+		var reloading sync.WaitGroup
+		defer reloading.Wait()
+		defer stop()
+		reloading.Go(func() { reloadAtSignals(ctx, a, hangups) })
+		return a.Run(ctx)
+	}, signals)
+}
+
+// reloadAtSignals loads the settings again at each signal, until ctx ends.
+func reloadAtSignals(ctx context.Context, a *app.App, hangups <-chan os.Signal) {
+	for {
+		select {
+		case <-hangups:
+			_, _ = a.Reload(ctx) // which logs the problems
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // supervise calls run until it returns. The first signal ends its context, for a graceful shutdown;

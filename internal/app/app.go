@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -20,7 +19,6 @@ import (
 	"livego/internal/control/events"
 	"livego/internal/control/keys"
 	"livego/internal/control/store/measured"
-	"livego/internal/control/webhook"
 	"livego/internal/deliver/batching"
 	"livego/internal/deliver/fanout"
 	"livego/internal/deliver/segment"
@@ -30,14 +28,12 @@ import (
 	edgertmp "livego/internal/edge/rtmp"
 	"livego/internal/edge/viewerhttp"
 	"livego/internal/health/monitor"
-	"livego/internal/metrics"
 	"livego/internal/ops/acme"
 	"livego/internal/ops/admission"
 	"livego/internal/ops/config"
 	"livego/internal/ops/memlimit"
 	"livego/internal/ops/netx"
 	"livego/internal/ops/systemd"
-	"livego/internal/proto/rtmp"
 	"livego/internal/record"
 	"livego/internal/relay"
 	"livego/internal/stream"
@@ -53,19 +49,25 @@ type App struct {
 	hub       *stream.Hub
 	rtmp      *edgertmp.Server
 	hls       *hls.Server
+	flv       *edgeflv.Server
 	viewers   *viewerhttp.Handler
 	relays    *relay.Manager
-	api       http.Handler
-	metrics   metrics.Options
 	limits    *limiters
-	proxies   netx.Proxies
 	engine    *fanout.Engine
 	events    *events.Log
+	fanout    fanout.Options
+	memory    memlimit.Group
+	sequences *segment.SequenceAllocator
 	admission *admission.Controller
 	acme      *acme.Manager // nil if off
 	record    *record.Recorder
 	systemd   systemd.Notifier
 	health    *monitor.Monitor
+
+	authorizer, pulls *auth.Chain // of clients, and of streams that the operator pulls
+
+	settings *settings
+	plan     atomic.Pointer[plan] // what is in use
 
 	listeners
 	background []func(context.Context) // run until the viewers have left
@@ -73,9 +75,10 @@ type App struct {
 }
 
 // New opens the store and binds every listener. It serves nothing yet, so that a server either
-// starts completely or not at all.
-func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
-	a := &App{cfg: cfg, log: log, systemd: systemd.Notifier{Log: log}}
+// starts completely or not at all. Reloads set level, the level of log.
+func New(loaded *config.Loaded, log *slog.Logger, level *slog.LevelVar) (_ *App, err error) {
+	cfg := loaded.Config
+	a := &App{cfg: cfg, log: log, systemd: systemd.Notifier{Log: log}, settings: newSettings(loaded, level)}
 	defer func() {
 		if err != nil {
 			a.Close()
@@ -85,10 +88,11 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.proxies, err = netx.ParseNetworks(cfg.TrustedProxies); err != nil {
+	proxies, err := netx.ParseNetworks(cfg.TrustedProxies)
+	if err != nil {
 		return nil, fmt.Errorf("trusted_proxies: %w", err)
 	}
-	a.limits = newLimiters(cfg, a.proxies, log)
+	a.limits = newLimiters(cfg, proxies, log)
 	if err := a.listeners.bind(cfg, secure, a.limits); err != nil {
 		return nil, err
 	}
@@ -98,20 +102,12 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	}
 	a.store = measured.New(store)
 	a.keys = keys.New(a.store)
-	adminAuth, err := openAdminAuth(cfg)
-	if err != nil {
-		return nil, err
-	}
-	tokens, err := a.tokenOptions()
-	if err != nil {
-		return nil, err
-	}
 	if cfg.FLVArchive { // report a wrong path at start
 		if err := os.MkdirAll(cfg.FLVDir, record.DirMode(cfg.RecordMode.Perm())); err != nil {
 			return nil, fmt.Errorf("flv_dir: %w", err)
 		}
 	}
-	if err := a.build(adminAuth, tokens); err != nil {
+	if err := a.build(); err != nil {
 		return nil, err
 	}
 	if len(cfg.ACME.Domains) > 0 {
@@ -126,139 +122,54 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 const endedStreamsPercent = 10
 
 // build creates the hub, the edges and the handlers, and connects them.
-func (a *App) build(adminAuth *auth.AdminAuth, tokens auth.TokenOptions) (err error) {
-	cfg, apps := a.cfg, viewerApps(a.cfg.Apps)
-	sequences := segment.NewSequenceAllocator(a.store)
+func (a *App) build() (err error) {
+	cfg := a.cfg
+	a.sequences = segment.NewSequenceAllocator(a.store)
 	batches := batching.New(cfg.BatchWindow.Auto, cfg.BatchWindow.Fixed)
 	a.hub = stream.NewHub(stream.Options{
 		Hold: cfg.PublishHold, HoldClean: cfg.PublishHoldClean, Idle: cfg.PublishIdle,
 		FailbackDelay: cfg.BackupReturn, GOPs: cfg.GopNum, KeepTime: cfg.MaxLatency + time.Second,
 		RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
-		Epoch: sequences.Epoch,
+		Epoch: a.sequences.Epoch,
 	})
 	a.events = events.New()
 	a.health = monitor.New(a.hub, monitor.Options{Emit: a.events.Add, Log: a.log})
 	a.background = append(a.background, a.events.Observe(a.hub), a.health.Run)
-	memory := memlimit.Find(os.DirFS("/"))
-	a.admission = admission.New(memory, a.hub.Has, a.log)
-	hooks := webhook.NewAuthorizer(webhook.AuthorizerOptions{
-		OnPublish: cfg.Hook.OnPublish, OnPlay: cfg.Hook.OnPlay, Secret: cfg.Hook.Secret, Timeout: cfg.Hook.Timeout,
-		IsLive: a.hub.Has, Log: a.log,
-	})
-	streamAuth := auth.NewStreamAuth(a.keys, auth.Options{
-		Apps: authApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
-		Takeover: takeover(cfg.Takeover), Tokens: tokens, Private: cfg.Private, OneTimeTokens: a.store,
-	})
-	admit := func(_ context.Context, r domain.AuthRequest, grant domain.Grant) (domain.Grant, error) {
-		return grant, a.admission.Admit(r.Action, grant.Name)
-	}
-	authorizer := auth.NewChain(a.events.Add,
-		streamAuth.Authenticate,
-		hooks.Authorize, // may grant another room
-		admit,
-		streamAuth.ConsumeToken, // and when a viewer joins, the limit of its token
-	)
-	engine, err := fanout.NewEngine(runtime.GOMAXPROCS(0))
-	if err != nil {
+	a.memory = memlimit.Find(os.DirFS("/"))
+	a.admission = admission.New(a.memory, a.hub.Has, a.log)
+	a.authorizer, a.pulls = auth.NewChain(a.events.Add), auth.NewChain(nil)
+	if a.engine, err = fanout.NewEngine(runtime.GOMAXPROCS(0)); err != nil {
 		return err
 	}
-	a.engine = engine
-	_, _, drain := shutdownTimes(cfg)
-	fanoutOptions := fanout.Options{
+	a.fanout = fanout.Options{
 		WriteTimeout: cfg.WriteTimeout, PingInterval: 15 * time.Second, LingerTimeout: time.Second,
 		MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), GOPs: cfg.GopNum,
 		BatchWindow: batches.Window,
-	}
-	a.rtmp = edgertmp.New(a.hub, authorizer, edgertmp.Options{
-		Conn: rtmp.Options{
-			HandshakeTimeout: cfg.HandshakeTimeout, CommandTimeout: cfg.CommandTimeout,
-			WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage), CheckApp: streamAuth.CheckApp,
-			HTTPReply: rtmpPortReply(a.viewerListeners),
-		},
-		ReadTimeout: cfg.ReadTimeout, PlayWait: cfg.PlayWait, Drain: drain,
-		ReconnectURL: cfg.ReconnectURL, Engine: a.engine, Fanout: fanoutOptions, Log: a.log,
-	})
-	a.hls = hls.New(a.hub, authorizer, hls.Options{
-		Segment: cfg.HLSSegment, Part: cfg.HLSPart, TrackWait: cfg.TrackWait, Window: cfg.HLSWindow,
-		KeepAfterEnd: cfg.HLSKeepAfterEnd, FirstWait: cfg.HLSStartWait,
-		KeepBytes:      int(min(memory.Share(endedStreamsPercent), 256<<20)),
-		SessionTimeout: cfg.HLSSessionTimeout, AnswerTimeout: cfg.AnswerTimeout, LimitLoopback: cfg.LimitLoopback,
-		Apps:     func(app string) bool { return apps[app].HLS },
-		Private:  func(name domain.Name) bool { return cfg.Hook.OnPlay != "" || streamAuth.Private(name) },
-		MarkUsed: sequences.MarkUsed, Log: a.log,
-	})
-	flv := edgeflv.New(a.hub, authorizer, edgeflv.Options{
-		PlayWait: cfg.PlayWait, Engine: a.engine, Fanout: fanoutOptions, Log: a.log,
-	})
-	a.viewers = viewerhttp.New(viewerhttp.Options{
-		Apps: apps, FLV: flv.Serve, HLS: a.hls, Proxies: a.proxies, WriteTimeout: cfg.WriteTimeout,
-	})
-	a.metrics = metrics.Options{
-		Version: Version(), Ready: a.ready, Hub: a.hub, HLS: a.hls, Webhooks: hooks, Store: a.store, Authorizer: authorizer,
-		AdminAuth: adminAuth, Events: a.events, MaxStreams: cfg.MetricsStreams, Log: a.log,
-		Limiters: map[string]*netx.Limiter{"public": a.limits.public, "operator": a.limits.operator},
-	}
-	if err := a.buildConsumers(auth.NewChain(nil, streamAuth.AuthenticateOperator, admit)); err != nil {
-		return err
-	}
-	a.buildAPI(adminAuth)
-	a.background = append(a.background, a.hls.Run, a.relays.Run, sequences.Run, batches.Run, memory.TuneGC,
-		func(ctx context.Context) {
-			a.store.Run(ctx, auth.Revoker{Hub: a.hub}.Revoke, func(app, room string) { a.endSessions(app, room) })
-		})
-	return nil
-}
-
-// buildConsumers creates what else reads and writes streams: webhook events, relays and recordings.
-func (a *App) buildConsumers(pulls domain.Authorizer) (err error) {
-	cfg := a.cfg
-	var relayFailed func(domain.RelayStatus)
-	var recordingFinished func(domain.Recording)
-	if cfg.Hook.Events != "" {
-		outbox, err := webhook.OpenOutbox(a.hub, webhook.OutboxOptions{
-			URL: cfg.Hook.Events, Secret: cfg.Hook.Secret, Dir: filepath.Join(cfg.DataDir, "outbox"), Viewers: cfg.Hook.Viewers,
-			Timeout: cfg.Hook.Timeout, Log: a.log,
-		})
-		if err != nil {
-			return fmt.Errorf("hook.events: open the webhook outbox: %w", err)
-		}
-		relayFailed, recordingFinished = outbox.RelayFailed, outbox.RecordingFinished
-		a.background = append(a.background, outbox.Run)
-		a.metrics.Outbox = outbox
-	}
-	if a.relays, err = relay.New(a.hub, a.relayOptions(pulls, relayFailed)); err != nil {
-		return err
 	}
 	a.record = record.New(a.hub, record.Options{
 		Dir: cfg.FLVDir, Mode: cfg.RecordMode.Perm(), Off: !cfg.FLVArchive, Keep: cfg.RecordKeep,
 		KeepBytes: int64(cfg.RecordKeepSize),
 		MinFree:   record.Space{Bytes: int64(cfg.RecordMinFree.Size), Percent: cfg.RecordMinFree.Percent},
-		Finished:  recordingFinished, Event: a.events.Add, Log: a.log,
+		Finished:  a.recordingFinished, Event: a.events.Add, Log: a.log,
 	})
 	a.background = append(a.background, a.record.Run)
-	a.metrics.Relays, a.metrics.Recorder = a.relays, a.record
-	return nil
-}
-
-// buildAPI creates the operator's HTTP.
-func (a *App) buildAPI(adminAuth *auth.AdminAuth) {
-	cfg := a.cfg
-	var metricsHandler http.Handler
-	if cfg.MetricsAddr == "" {
-		metricsHandler = metrics.NewHandler(a.metrics)
+	if a.relays, err = relay.New(a.hub, a.relayOptions(cfg)); err != nil {
+		return err
 	}
-	a.api = api.New(api.Options{
-		Hub: a.hub, Keys: a.keys, Relays: a.relays, EndSessions: a.endSessions, Auth: adminAuth, Events: a.events,
-		Health: a.health, Log: a.log,
-		Apps:        apiApps(cfg.Apps),
-		TokenIssuer: auth.TokenIssuer{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
-		RTMP:        "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
-		RTMPS:     baseURL(cfg.EnableRTMPS, "rtmps://", cfg.RTMPSAddr),
-		HTTPS:     baseURL(cfg.EnableHTTPS, "https://", cfg.HTTPSAddr),
-		PublicURL: cfg.PublicURL, StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: Version(),
-		Recordings: a.record,
-		Metrics:    metricsHandler,
-	})
+	p, err := a.prepare(cfg)
+	if err != nil {
+		return err
+	}
+	a.rtmp = edgertmp.New(a.hub, a.authorizer, a.rtmpOptions(p))
+	a.hls = hls.New(a.hub, a.authorizer, a.hlsOptions(p))
+	a.flv = edgeflv.New(a.hub, a.authorizer, a.flvOptions(p))
+	a.viewers = viewerhttp.New(a.viewerOptions(p))
+	a.apply(p)
+	a.background = append(a.background, a.hls.Run, a.relays.Run, a.sequences.Run, batches.Run, a.memory.TuneGC,
+		func(ctx context.Context) {
+			a.store.Run(ctx, auth.Revoker{Hub: a.hub}.Revoke, func(app, room string) { a.endSessions(app, room) })
+		}, a.runReloads)
+	return nil
 }
 
 // endSessions ends the viewers' sessions of a room on every protocol. It returns how many viewers
@@ -311,10 +222,10 @@ func (a *App) Run(ctx context.Context) error {
 		serveHTTP(l, a.viewers.HTTP1Server(a.serverOptions(), a.logWrongProtocol(l)))
 	}
 	for _, l := range a.apiListeners {
-		serveHTTP(l, a.operatorServer(a.api))
+		serveHTTP(l, a.operatorServer(http.HandlerFunc(a.serveAPI)))
 	}
 	for _, l := range a.metricsListeners {
-		serveHTTP(l, a.operatorServer(api.Monitoring(metrics.NewHandler(a.metrics), a.ready)))
+		serveHTTP(l, a.operatorServer(api.Monitoring(http.HandlerFunc(a.serveMetrics), a.ready)))
 	}
 	for _, l := range a.acmeListeners {
 		serveHTTP(l, a.acmeServer())

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"livego/internal/control/api"
@@ -51,9 +50,10 @@ func (a *App) newACME() *acme.Manager {
 	})
 }
 
-// tokenOptions returns how tokens are verified. It reads the key files.
-func (a *App) tokenOptions() (auth.TokenOptions, error) {
-	t := a.cfg.Token
+// tokenOptions returns how tokens are verified. It reads the key files. before is the JWKS in use, nil
+// for none.
+func (a *App) tokenOptions(cfg config.Config, before *auth.JWKS) (auth.TokenOptions, error) {
+	t := cfg.Token
 	o := auth.TokenOptions{
 		Secret: t.Secret, Previous: t.Previous, Issuer: t.Issuer, Audience: t.Audience, MaxAge: t.MaxAge, Viewers: t.Viewers,
 		Session: t.Session,
@@ -65,15 +65,19 @@ func (a *App) tokenOptions() (auth.TokenOptions, error) {
 		}
 		o.Public = key
 	}
-	if t.JWKSURL != "" {
+	switch {
+	case t.JWKSURL == "":
+	case before != nil && before.URL() == t.JWKSURL:
+		o.JWKS = before
+	default:
 		o.JWKS = auth.NewJWKS(t.JWKSURL, a.log)
-		a.background = append(a.background, o.JWKS.Run)
 	}
 	return o, nil
 }
 
-// openAdminAuth returns the authenticator of the operator's HTTP.
-func openAdminAuth(cfg config.Config) (_ *auth.AdminAuth, err error) {
+// openAdminAuth returns the authenticator of the operator's HTTP. It has the state of before, unless
+// that is nil.
+func openAdminAuth(cfg config.Config, before *auth.AdminAuth) (_ *auth.AdminAuth, err error) {
 	o := auth.AdminOptions{
 		Hosts: cfg.APIHosts, JWTSecret: cfg.JWT.Secret, JWTAlgorithm: cfg.JWT.Algorithm, JWTStrict: cfg.JWT.Strict,
 		AdminToken: cfg.AdminToken, SessionTime: cfg.APISession, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
@@ -88,20 +92,21 @@ func openAdminAuth(cfg config.Config) (_ *auth.AdminAuth, err error) {
 		}
 		o.AllowUsers = append(o.AllowUsers, uid)
 	}
+	if before != nil {
+		return before.With(cfg.DataDir, o)
+	}
 	return auth.NewAdminAuth(cfg.DataDir, o)
 }
 
 // relayOptions returns the options of the relay manager.
-func (a *App) relayOptions(pulls domain.Authorizer, failed func(domain.RelayStatus)) relay.Options {
-	cfg := a.cfg
+func (a *App) relayOptions(cfg config.Config) relay.Options {
 	o := relay.Options{
 		Max: cfg.RelayMax, Allow: cfg.RelayAllow, VerifyTLS: cfg.EnableTLSVerify, ReadTimeout: cfg.ReadTimeout,
 		Static: map[string][]string{}, Log: a.log,
-		Authorizer: pulls,
+		Authorizer: a.pulls,
 		Conn: rtmp.Options{HandshakeTimeout: cfg.HandshakeTimeout, WriteTimeout: cfg.WriteTimeout,
 			MaxMessage: int(cfg.MaxMessage)},
-		File: filepath.Join(cfg.DataDir, "relays.json"), CheckApp: relayCheck(apiApps(cfg.Apps)),
-		Failed: failed, Event: a.events.Add,
+		Failed: a.relayFailed,
 	}
 	for _, l := range a.all() {
 		o.OwnListeners = append(o.OwnListeners, l.Addr())
@@ -126,20 +131,6 @@ func shutdownTimes(cfg config.Config) (delay, move, drain time.Duration) {
 		move = min(maxMove, drain/2)
 	}
 	return delay, move, drain - move
-}
-
-// relayCheck returns a function that returns why an app may have no relays.
-func relayCheck(apps []api.App) func(string) error {
-	return func(name string) error {
-		i := slices.IndexFunc(apps, func(a api.App) bool { return a.Name == name })
-		switch {
-		case i < 0:
-			return domain.Errorf(domain.NotFound, "app %q is not configured", name)
-		case !apps[i].Relays:
-			return domain.Errorf(domain.Denied, "relays are disabled for app %q (api: false)", name)
-		}
-		return nil
-	}
 }
 
 // displayAddr returns addr as a user of this machine types it.

@@ -28,7 +28,7 @@ func (a *App) serverOptions() httpx.ServerOptions {
 // operatorServer returns an HTTP server for the operator's programs.
 func (a *App) operatorServer(h http.Handler) *http.Server {
 	srv := httpx.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r, _ = a.proxies.WithClientAddr(r)
+		r, _ = a.plan.Load().proxies.WithClientAddr(r)
 		h.ServeHTTP(w, r)
 	}), a.serverOptions())
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {

@@ -27,7 +27,7 @@ import (
 func TestHTTP2Streams(t *testing.T) {
 	a := &App{log: slog.New(slog.DiscardHandler), viewers: viewerhttp.New(viewerhttp.Options{})}
 	for name, own := range map[string]*http.Server{
-		"viewers": a.viewers.Server(a.serverOptions()), "operator": a.operatorServer(a.api),
+		"viewers": a.viewers.Server(a.serverOptions()), "operator": a.operatorServer(nil),
 	} {
 		srv := httptest.NewUnstartedServer(nil)
 		srv.Config, srv.EnableHTTP2 = own, true

@@ -27,6 +27,8 @@ const (
 	EventRecordingDeleted  EventType = "recording.deleted"
 	EventFindingAppeared   EventType = "finding.appeared" // a stream has a problem
 	EventFindingCleared    EventType = "finding.cleared"  // the problem is over
+	EventConfigReloaded    EventType = "config.reloaded"  // the settings were loaded again
+	EventConfigFailed      EventType = "config.failed"    // they are invalid, and nothing is changed
 )
 
 // EventTypes returns all types.
@@ -34,7 +36,8 @@ func EventTypes() []EventType {
 	return []EventType{
 		EventDenied, EventStreamStarted, EventStreamHeld, EventStreamResumed, EventStreamEnded, EventViewerJoined,
 		EventViewerLeft, EventRelayStarted, EventRelayConnected, EventRelayFailed, EventRelayStopped, EventRecordingStarted,
-		EventRecordingFinished, EventRecordingDeleted, EventFindingAppeared, EventFindingCleared,
+		EventRecordingFinished, EventRecordingDeleted, EventFindingAppeared, EventFindingCleared, EventConfigReloaded,
+		EventConfigFailed,
 	}
 }
 

@@ -50,7 +50,7 @@ type messageSource struct {
 // after a lost publisher, because a server that restarts cannot be told from one whose stream has
 // ended.
 func (m *Manager) pull(ctx context.Context, r *relay) error {
-	grant, err := m.opt.Authorizer.Authorize(ctx, domain.AuthRequest{Action: domain.Publish, App: r.Name.App,
+	grant, err := m.options().Authorizer.Authorize(ctx, domain.AuthRequest{Action: domain.Publish, App: r.Name.App,
 		Name: r.Name.Room, Proto: protoPull})
 	if err != nil {
 		return err
@@ -67,7 +67,7 @@ func (m *Manager) pull(ctx context.Context, r *relay) error {
 	src, err := open(pullCtx, r)
 	if err == nil {
 		defer src.close()
-		err = m.publish(pullCtx, r, grant, src, func() { silence.Reset(m.opt.ReadTimeout) })
+		err = m.publish(pullCtx, r, grant, src, func() { silence.Reset(m.options().ReadTimeout) })
 	}
 	if pullCtx.Err() != nil {
 		err = context.Cause(pullCtx)
@@ -104,7 +104,6 @@ func (m *Manager) publish(ctx context.Context, r *relay, grant domain.Grant, src
 		if err != nil {
 			return err
 		}
-		r.observeBytes(len(body))
 		frames, bad := demux.Message(typ, timestamp, body, time.Now())
 		if bad != nil && !errors.Is(bad, flv.ErrSkip) {
 			return bad
@@ -201,13 +200,14 @@ func (m *Manager) openHTTP(ctx context.Context, r *relay) (*messageSource, error
 	client := http.Client{
 		Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
-				nc, err := m.dialer.dial(ctx, address, false, r.target.trusted)
+				nc, err := m.options().dialer.dial(ctx, address, false, r.target.trusted)
 				if err == nil {
 					remote = nc.RemoteAddr().String()
 				}
 				return nc, err
 			},
-			TLSClientConfig: m.dialer.tlsConfig(""), TLSHandshakeTimeout: tlsTimeout, ResponseHeaderTimeout: firstFrameTimeout,
+			TLSClientConfig: m.options().dialer.tlsConfig(""), TLSHandshakeTimeout: tlsTimeout,
+			ResponseHeaderTimeout:  firstFrameTimeout,
 			MaxResponseHeaderBytes: maxHeader, DisableKeepAlives: true, DisableCompression: true,
 		},
 		CheckRedirect: checkRedirect,
@@ -225,7 +225,7 @@ func (m *Manager) openHTTP(ctx context.Context, r *relay) (*messageSource, error
 		resp.Body.Close()
 		return nil, fmt.Errorf("unexpected HTTP status %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	}
-	tags := flv.NewReader(bufio.NewReaderSize(resp.Body, readBuffer), m.opt.Conn.MaxMessage)
+	tags := flv.NewReader(bufio.NewReaderSize(resp.Body, readBuffer), m.options().Conn.MaxMessage)
 	warned := false
 	return &messageSource{
 		next: func() (uint8, uint32, []byte, error) {

@@ -274,7 +274,7 @@ func TestRealtimeLead(t *testing.T) {
 func TestPullObeysAdmissionControl(t *testing.T) {
 	short := errors.New("short of memory")
 	_, m := newManager(t, func(o *Options) { o.Authorizer = admit{err: short} })
-	m.dialer.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
+	m.options().dialer.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
 		t.Error("the relay connects")
 		return nil, errors.ErrUnsupported
 	}

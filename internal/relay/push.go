@@ -108,11 +108,11 @@ func (m *Manager) connect(ctx context.Context, r *relay) (*rtmp.ClientConn, net.
 // connectWithQuery connects with query appended to the app.
 func (m *Manager) connectWithQuery(ctx context.Context, r *relay, query string) (*rtmp.ClientConn, net.Conn, error) {
 	a := r.target.rtmp
-	nc, err := m.dialer.dial(ctx, a.Host, a.TLS, r.target.trusted)
+	nc, err := m.options().dialer.dial(ctx, a.Host, a.TLS, r.target.trusted)
 	if err != nil {
 		return nil, nil, err
 	}
-	c := rtmp.NewClientConn(nc, m.opt.Conn)
+	c := rtmp.NewClientConn(nc, m.options().Conn)
 	if err := withHandshakeTimeout(ctx,
 		func(ctx context.Context) error { return c.Connect(ctx, a.App+query, a.TCURL+query) }); err != nil {
 		c.Close()
@@ -157,7 +157,7 @@ func pump(ctx context.Context, r *relay, sub *stream.Subscriber, c *rtmp.ClientC
 			}
 		}
 	}()
-	err := sendFrames(pumpCtx, r, sub, c)
+	err := sendFrames(pumpCtx, sub, c)
 	if err == io.EOF || ctx.Err() != nil {
 		_ = c.EndStream() // the server notices the closed connection in any case
 		err = streamEndError(err)
@@ -178,7 +178,7 @@ func pump(ctx context.Context, r *relay, sub *stream.Subscriber, c *rtmp.ClientC
 }
 
 // sendFrames writes frames until an error. io.EOF is the end of the stream.
-func sendFrames(ctx context.Context, r *relay, sub *stream.Subscriber, c *rtmp.ClientConn) error {
+func sendFrames(ctx context.Context, sub *stream.Subscriber, c *rtmp.ClientConn) error {
 	var (
 		pre   = flv.Preamble{Dialect: flv.Dialect{Multitrack: c.Caps()&rtmp.CapsMultitrack != 0}}
 		tags  []flv.Tag
@@ -201,9 +201,7 @@ func sendFrames(ctx context.Context, r *relay, sub *stream.Subscriber, c *rtmp.C
 			parts = rtmp.AppendMessage(parts, h, head, payload)
 		}
 		bufs := net.Buffers(parts)
-		n64, err := c.WriteMedia(&bufs)
-		r.observeBytes(int(n64))
-		if err != nil {
+		if _, err := c.WriteMedia(&bufs); err != nil {
 			return err
 		}
 		sub.ObserveWritten(buf[:n])

@@ -11,12 +11,12 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math"
 	"math/rand/v2"
 	"net"
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"livego/internal/domain"
@@ -33,45 +33,41 @@ const (
 
 // Options of a Manager. Fields are required unless their comment says otherwise.
 type Options struct {
-	File         string                   // where persistent relays are stored; "": nowhere, and none persist
-	Max          int                      // limit of relays from Start and Create
-	Allow        []string                 // private addresses, ranges and names that they may connect to
+	Max          int                      // limit of relays from Start
+	Allow        []string                 // private addresses, ranges and names that Start may connect to
 	OwnListeners []net.Addr               // addresses of this server's listeners, to which no relay may connect
 	VerifyTLS    bool                     // verify TLS certificates
 	Conn         rtmp.Options             // options of RTMP connections
 	ReadTimeout  time.Duration            // longest time without a frame on a pull
 	Static       map[string][]string      // push URLs by app, without the room
 	Authorizer   domain.Authorizer        // authorizes pulls to publish
-	CheckApp     func(app string) error   // returns why an app may have no relays from Start and Create; may be nil
 	Failed       func(domain.RelayStatus) // called once for a relay that keeps failing; may be nil
-	Event        func(domain.Event)       // called for each event; must not block; may be nil
 	Log          *slog.Logger
 }
 
 // A Manager runs the relays of a server.
 type Manager struct {
-	hub    *stream.Hub
-	opt    Options
+	hub *stream.Hub
+	opt atomic.Pointer[options]
+
+	running   sync.WaitGroup
+	setStatic chan struct{} // has an element if Options.Static may have changed
+	mu        sync.Mutex
+	relays    map[domain.Relay]*relay
+	closed    bool
+	failed    map[string]uint64 // see Failures
+}
+
+// options are the Options in use, and what is made from them.
+type options struct {
+	Options
 	dialer *dialer
-
-	running  sync.WaitGroup
-	saving   chan struct{} // has an element while the file is written
-	restored []*relay      // relays of the file that wait for Run
-
-	mu           sync.Mutex
-	relays       map[domain.Relay]*relay
-	closed       bool
-	version      uint64            // counts the changes of persistent relays
-	savedVersion uint64            // of the file
-	failed       map[string]uint64 // see Failures
 }
 
 // A relay is one push or pull.
 type relay struct {
 	domain.Relay
 	target   *target
-	created  time.Time
-	meter    stream.Meter    // of the media sent or received; its time counts from created
 	live     *stream.Session // what a relay from Options.Static pushes; nil for others
 	cancel   context.CancelFunc
 	log      *slog.Logger
@@ -82,21 +78,42 @@ type relay struct {
 	sub    *stream.Subscriber // the pushed stream, nil if none
 }
 
-// New returns a Manager with the relays of Options.File. The caller must call Run, which starts them,
-// and Close in any case. The error describes an invalid entry of Options.Static, or an invalid file.
+// New returns a Manager without relays. The caller must call Run if Options.Static is not empty,
+// and Close in any case. The error describes an invalid entry of Options.Static.
 func New(hub *stream.Hub, o Options) (*Manager, error) {
+	if err := o.Check(); err != nil {
+		return nil, err
+	}
+	m := &Manager{hub: hub, relays: map[domain.Relay]*relay{}, setStatic: make(chan struct{}, 1),
+		failed: map[string]uint64{domain.Push: 0, domain.Pull: 0}}
+	m.SetOptions(o)
+	return m, nil
+}
+
+// Check returns an error that describes an invalid entry of Static, if there is one.
+func (o *Options) Check() error {
 	for app, bases := range o.Static {
 		for i, base := range bases {
 			if _, err := staticTarget(base, "room"); err != nil {
-				return nil, fmt.Errorf("static_push of %s, entry %d: %w", app, i+1, err)
+				return fmt.Errorf("static_push of %s, entry %d: %w", app, i+1, err)
 			}
 		}
 	}
-	m := &Manager{hub: hub, opt: o, dialer: newDialer(o.Allow, o.OwnListeners, o.VerifyTLS),
-		relays: map[domain.Relay]*relay{}, saving: make(chan struct{}, 1),
-		failed: map[string]uint64{domain.Push: 0, domain.Pull: 0}}
-	return m, m.restore()
+	return nil
 }
+
+// SetOptions replaces the options, which Check has accepted. Relays that run stay connected, except
+// those of Options.Static that are no longer there; others start with their next attempt to use the
+// new options.
+func (m *Manager) SetOptions(o Options) {
+	m.opt.Store(&options{o, newDialer(o.Allow, o.OwnListeners, o.VerifyTLS)})
+	select {
+	case m.setStatic <- struct{}{}:
+	default:
+	}
+}
+
+func (m *Manager) options() *options { return m.opt.Load() }
 
 // Start starts relay w and returns its redacted URL. It first connects to the remote server once,
 // for some seconds at most. Errors have kind Invalid, Denied (the address is forbidden), Conflict
@@ -112,12 +129,15 @@ func (m *Manager) Start(ctx context.Context, w domain.Relay) (shown string, err 
 	if err != nil {
 		return "", err
 	}
-	err = m.probe(ctx, to)
+	nc, err := m.options().dialer.dial(ctx, to.address(), to.rtmp.TLS, false)
+	if err == nil {
+		nc.Close()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
 	case m.relays[w] != r || m.closed:
-		return "", errStopped
+		return "", domain.Errorf(domain.Conflict, "the relay was stopped while it started")
 	case err == nil:
 		m.launch(r)
 		return to.redacted, nil
@@ -125,60 +145,39 @@ func (m *Manager) Start(ctx context.Context, w domain.Relay) (shown string, err 
 	r.cancel()
 	delete(m.relays, w)
 	if domain.KindOf(err) == domain.Internal {
-		err = domain.Errorf(domain.Unavailable, "cannot connect to the remote server: %s", to.redactError(err))
+		err = domain.Errorf(domain.Unavailable, "cannot connect to the remote server: %s", to.redactError(describeEOF(err)))
 	}
 	return "", err
-}
-
-var (
-	errStopped = domain.Errorf(domain.Conflict, "the relay was stopped while it started")
-	errNoRelay = domain.Errorf(domain.NotFound, "there is no such relay")
-)
-
-// probe connects to the remote server and closes the connection.
-func (m *Manager) probe(ctx context.Context, to *target) error {
-	nc, err := m.dialer.dial(ctx, to.address(), to.rtmp.TLS, false)
-	if err == nil {
-		nc.Close()
-	}
-	return describeEOF(err)
-}
-
-// newRelay returns a relay that is not registered.
-func (m *Manager) newRelay(ctx context.Context, w domain.Relay, to *target, live *stream.Session) (*relay,
-	context.Context) {
-	ctx, cancel := context.WithCancel(ctx)
-	now := time.Now()
-	return &relay{Relay: w, target: to, created: now, live: live, cancel: cancel,
-		log: m.opt.Log.With("relay", w.Direction, "stream", w.Name.String(), "url", to.redacted),
-		status: domain.RelayStatus{
-			ID: newID(), Direction: w.Direction, App: w.Name.App, Room: w.Name.Room, URL: to.redacted, Static: live != nil,
-			State: stateConnecting, Since: now,
-		}}, ctx
 }
 
 // add registers a relay. The returned context ends with ctx and when the relay is stopped; launch
 // replaces it with one that is independent of ctx. The caller holds m.mu.
 func (m *Manager) add(ctx context.Context, w domain.Relay, to *target, live *stream.Session) (*relay, context.Context,
 	error) {
-	r, ctx := m.newRelay(ctx, w, to, live)
+	ctx, cancel := context.WithCancel(ctx)
+	r := &relay{Relay: w, target: to, live: live, cancel: cancel,
+		log: m.options().Log.With("relay", w.Direction, "stream", w.Name.String(), "url", to.redacted)}
+	r.status = domain.RelayStatus{
+		Direction: w.Direction, App: w.Name.App, Room: w.Name.Room, URL: to.redacted, Static: live != nil,
+		State: stateConnecting, Since: time.Now(),
+	}
 	var err error
 	switch {
 	case m.closed:
 		err = domain.Errorf(domain.Unavailable, "the server is stopping")
 	case m.relays[w] != nil:
 		err = domain.Errorf(domain.Conflict, "the relay already exists")
-	case live == nil && m.count() >= m.opt.Max:
-		err = domain.Errorf(domain.Limit, "relay limit reached (relay_max: %d)", m.opt.Max)
+	case live == nil && m.count() >= m.options().Max:
+		err = domain.Errorf(domain.Limit, "relay limit reached (relay_max: %d)", m.options().Max)
 	default:
 		m.relays[w] = r
 		return r, ctx, nil
 	}
-	r.cancel()
+	cancel()
 	return nil, nil, err
 }
 
-// count returns the number of relays that are not from Options.Static. The caller holds m.mu.
+// count returns the number of relays from Start. The caller holds m.mu.
 func (m *Manager) count() (n int) {
 	for _, r := range m.relays {
 		if r.live == nil {
@@ -210,26 +209,36 @@ func (m *Manager) remove(r *relay) {
 // returns NotFound if there is no such relay.
 func (m *Manager) Stop(w domain.Relay) (shown string, err error) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	r := m.relays[w]
-	m.mu.Unlock()
 	if r == nil {
-		return "", errNoRelay
+		return "", domain.Errorf(domain.NotFound, "there is no such relay")
 	}
-	return r.target.redacted, m.discard(r)
+	r.cancel()
+	delete(m.relays, w)
+	return r.target.redacted, nil
 }
 
 // List returns the status of all relays, ordered by stream, direction and URL.
 func (m *Manager) List() []domain.RelayStatus {
 	m.mu.Lock()
-	relays := slices.Collect(maps.Values(m.relays))
+	list, subs := make([]domain.RelayStatus, 0, len(m.relays)), make([]*stream.Subscriber, 0, len(m.relays))
+	for _, r := range m.relays {
+		list, subs = append(list, r.status), append(subs, r.sub)
+	}
 	m.mu.Unlock()
-	list := make([]domain.RelayStatus, len(relays))
-	for i, r := range relays {
-		list[i] = m.statusOf(r)
+	for i := range list {
+		s := &list[i]
+		if isStable(*s) {
+			s.Attempts, s.Error = 0, ""
+		}
+		if sub := subs[i]; sub != nil {
+			s.DelayMS, s.Skips = sub.Delay().Milliseconds(), sub.Skips()
+		}
 	}
 	slices.SortFunc(list, func(a, b domain.RelayStatus) int {
 		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Room, b.Room), cmp.Compare(a.Direction, b.Direction),
-			cmp.Compare(a.URL, b.URL), cmp.Compare(a.ID, b.ID))
+			cmp.Compare(a.URL, b.URL))
 	})
 	return list
 }
@@ -240,25 +249,6 @@ func (m *Manager) Failures() map[string]uint64 {
 	defer m.mu.Unlock()
 	return maps.Clone(m.failed)
 }
-
-// statusOf returns the status of r.
-func (m *Manager) statusOf(r *relay) domain.RelayStatus {
-	m.mu.Lock()
-	s, sub := r.status, r.sub
-	m.mu.Unlock()
-	if isStable(s) {
-		s.Attempts, s.Error = 0, ""
-	}
-	if sub != nil {
-		s.DelayMS, s.Skips = sub.Delay().Milliseconds(), sub.Skips()
-	}
-	s.Since, s.Bytes = s.Since.UTC(), r.meter.Total()
-	s.Bitrate = uint64(math.Round(r.meter.Kbps(time.Since(r.created))))
-	return s
-}
-
-// observeBytes counts bytes of media that were sent or received. One goroutine at a time may call it.
-func (r *relay) observeBytes(n int) { r.meter.Add(n, time.Since(r.created)) }
 
 // Close stops all relays, ends their streams on the remote servers, and waits for them.
 func (m *Manager) Close() {
@@ -271,22 +261,57 @@ func (m *Manager) Close() {
 	m.running.Wait()
 }
 
-// Run starts the relays of Options.File. It pushes each stream of Options.Static while it is live,
-// until ctx ends.
+// A staticPush is an entry of Options.Static.
+type staticPush struct{ app, base string }
+
+// Run pushes each stream of Options.Static while it is live, until ctx ends.
 func (m *Manager) Run(ctx context.Context) {
-	m.startRestored()
-	for app, bases := range m.opt.Static {
-		for _, base := range bases {
-			run := func(ctx context.Context, live *stream.Session) error {
-				if live.Name().App != app {
-					return nil
-				}
-				return m.pushStatic(ctx, live, base)
+	running := map[staticPush]func(){} // the functions stop a push and wait for it
+	defer func() {
+		for _, stop := range running {
+			stop()
+		}
+	}()
+	for {
+		wanted := map[staticPush]bool{}
+		for app, bases := range m.options().Static {
+			for _, base := range bases {
+				wanted[staticPush{app, base}] = true
 			}
-			defer m.hub.Supervise(ctx, stream.Consumer{Name: "static push", Run: run, Log: m.opt.Log})()
+		}
+		for p, stop := range running {
+			if !wanted[p] {
+				stop()
+				delete(running, p)
+			}
+		}
+		for p := range wanted {
+			if running[p] == nil {
+				running[p] = m.startStatic(ctx, p)
+			}
+		}
+		select {
+		case <-m.setStatic:
+		case <-ctx.Done():
+			return
 		}
 	}
-	<-ctx.Done()
+}
+
+// startStatic starts to push the streams of an app. stop ends that and waits.
+func (m *Manager) startStatic(ctx context.Context, p staticPush) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	run := func(ctx context.Context, live *stream.Session) error {
+		if live.Name().App != p.app {
+			return nil
+		}
+		return m.pushStatic(ctx, live, p.base)
+	}
+	wait := m.hub.Supervise(ctx, stream.Consumer{Name: "static push", Run: run, Log: m.options().Log})
+	return func() {
+		cancel()
+		wait()
+	}
 }
 
 // pushStatic pushes a session of a stream to a URL of Options.Static.
@@ -321,14 +346,14 @@ var errStreamEnded = errors.New("the stream has ended")
 
 // run makes attempts until ctx ends or, for a static relay, its stream.
 func (m *Manager) run(ctx context.Context, r *relay) {
-	m.emit(r, domain.EventRelayStarted)
-	defer func() {
-		m.remove(r)
-		m.emit(r, domain.EventRelayStopped)
-	}()
+	defer m.remove(r)
+	attempt := m.push
+	if r.Direction == domain.Pull {
+		attempt = m.pull
+	}
 	pause := minBackoff
 	for ctx.Err() == nil {
-		err := r.runAttempt(ctx, m.attempt)
+		err := r.runAttempt(ctx, attempt)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -343,29 +368,6 @@ func (m *Manager) run(ctx context.Context, r *relay) {
 		}
 		r.sleep(ctx, pause/2+rand.N(pause/2)) //nolint:forbidigo // jitter, no secret
 		pause = min(2*pause, maxBackoff)
-	}
-}
-
-// attempt connects r once, and relays the stream until it ends or the connection is lost.
-func (m *Manager) attempt(ctx context.Context, r *relay) error {
-	if r.target.invalid != nil {
-		return r.target.invalid
-	}
-	if r.live == nil && m.opt.CheckApp != nil {
-		if err := m.opt.CheckApp(r.Name.App); err != nil {
-			return err
-		}
-	}
-	if r.Direction == domain.Pull {
-		return m.pull(ctx, r)
-	}
-	return m.push(ctx, r)
-}
-
-// emit reports an event of r.
-func (m *Manager) emit(r *relay, t domain.EventType) {
-	if m.opt.Event != nil {
-		m.opt.Event(m.statusOf(r).Event(t))
 	}
 }
 
@@ -414,9 +416,8 @@ func (m *Manager) recordFailure(r *relay, err error) int {
 	}
 	if status.Attempts == reportAfter {
 		r.log.Warn("relay keeps failing", "attempts", status.Attempts, "reason", reason)
-		m.emit(r, domain.EventRelayFailed)
-		if m.opt.Failed != nil {
-			m.opt.Failed(status)
+		if failed := m.options().Failed; failed != nil {
+			failed(status)
 		}
 	}
 	return status.Attempts
@@ -434,7 +435,6 @@ func (m *Manager) setState(r *relay, state string) {
 	m.mu.Unlock()
 	if state == stateRunning {
 		r.log.Info("relay running")
-		m.emit(r, domain.EventRelayConnected)
 	}
 }
 

@@ -27,7 +27,7 @@ func TestBackoffAndFailureEvent(t *testing.T) {
 			o.Failed = func(s domain.RelayStatus) { told = append(told, s) }
 		})
 		var at []time.Time
-		m.dialer.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
+		m.options().dialer.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
 			at = append(at, time.Now())
 			return nil, errors.New("s3cret is down")
 		}
@@ -122,7 +122,7 @@ func TestStartErrors(t *testing.T) {
 func TestStopWhileConnecting(t *testing.T) {
 	_, m := newManager(t, nil)
 	tried := make(chan struct{})
-	m.dialer.lookup = func(ctx context.Context, _, _ string) ([]netip.Addr, error) {
+	m.options().dialer.lookup = func(ctx context.Context, _, _ string) ([]netip.Addr, error) {
 		close(tried)
 		<-ctx.Done()
 		return nil, ctx.Err()

@@ -17,6 +17,7 @@ import (
 	"livego/internal/control/events"
 	"livego/internal/domain"
 	"livego/internal/health"
+	"livego/internal/ops/config"
 	"livego/internal/ops/httpx"
 	"livego/internal/ops/logging"
 	"livego/internal/stream"
@@ -32,9 +33,6 @@ type Options struct {
 		Start(context.Context, domain.Relay) (shown string, err error)
 		Stop(domain.Relay) (shown string, err error)
 		List() []domain.RelayStatus
-		Create(ctx context.Context, r domain.Relay, persist bool) (s domain.RelayStatus, created bool, err error)
-		Get(id string) (domain.RelayStatus, error)
-		Delete(id string) error
 	}
 	// Auth authenticates and authorizes requests: all except /healthz and /readyz, which reveal
 	// nothing.
@@ -49,6 +47,16 @@ type Options struct {
 	EndSessions func(app, room string) int
 	// TokenIssuer makes tokens. Without a secret it makes none.
 	TokenIssuer auth.TokenIssuer
+	// Settings are those of the running server. Errors have a line for each mistake; then nothing has
+	// changed.
+	Settings interface {
+		SettingStates() []config.State
+		Reload(context.Context) (config.Report, error)
+		// CheckSettings returns the result of ChangeSettings, without the change.
+		CheckSettings(changes map[string]*string) (config.Report, error)
+		// ChangeSettings sets settings by key, and removes those that are nil from the settings of the API.
+		ChangeSettings(ctx context.Context, changes map[string]*string) (config.Report, error)
+	}
 	// Events gets refused requests, and is listed.
 	Events *events.Log
 	// HeartbeatInterval is how often a stream of events sends a comment, and checks the rights of its

@@ -44,6 +44,8 @@ func requiredAccess(r *http.Request) auth.Access {
 		return auth.Access{Rights: auth.Admin, Credential: true} // all secrets at once
 	case is("/debug/"):
 		return auth.Access{Rights: auth.Admin, Safe: true}
+	case is(settingsPath): // they show how the server is protected
+		return auth.Access{Rights: auth.Operate, Safe: true}
 	case is("/control/"), is(v1) && r.Method != http.MethodGet && r.Method != http.MethodHead:
 		return auth.Access{Rights: auth.Operate}
 	}

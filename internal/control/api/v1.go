@@ -37,11 +37,12 @@ func (s *server) routeV1() {
 		http.StatusNotFound, http.StatusConflict)
 	make.DefaultStatus = http.StatusCreated
 	huma.Register(api, make, s.makeToken)
-	s.routeRelays(api)
+	huma.Register(api, operation("GET", v1+"/relays", "list-relays", "List relays by stream"), s.listRelays)
 	s.routeStreams(api)
 	s.routeSessions(api)
 	s.routeEvents(api)
 	s.routeRecordings(api)
+	s.routeSettings(api)
 	s.mux.HandleFunc(v1+"/", func(w http.ResponseWriter, r *http.Request) {
 		for name, values := range r.URL.Query() {
 			if len(values) > 1 {

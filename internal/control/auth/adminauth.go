@@ -56,8 +56,8 @@ type AdminAuth struct {
 	parser      *jwt.Parser
 	systemMax   uint32 // the highest user ID of system accounts
 	failures    failures
-	sessions    sessions
-	refusalCounts
+	sessions    *sessions
+	*refusalCounts
 }
 
 // NewAdminAuth reads the admin token from dir. It creates the token, the file (mode 0600) and dir
@@ -84,8 +84,27 @@ func NewAdminAuth(dir string, o AdminOptions) (*AdminAuth, error) {
 		// The algorithm is fixed here: a token must not choose how it is verified (RFC 8725, 3.1).
 		parser:    jwt.NewParser(jwt.WithValidMethods([]string{o.JWTAlgorithm}), jwt.WithLeeway(30*time.Second)),
 		systemMax: peeruser.ReadSystemUIDMax(),
-		failures:  failures{limit: o.Failures, loopback: o.LimitLoopback},
+		failures:  newFailures(o.Failures, o.LimitLoopback, nil),
+		sessions:  new(sessions),
+
+		refusalCounts: new(refusalCounts),
 	}, nil
+}
+
+// With returns an AdminAuth with other options, which reads the admin token from dir as NewAdminAuth
+// does. It shares the state of a: failures and refusals are counted together, and browsers stay logged in unless
+// the admin token or the JWT secret has changed.
+func (a *AdminAuth) With(dir string, o AdminOptions) (*AdminAuth, error) {
+	next, err := NewAdminAuth(dir, o)
+	if err != nil {
+		return nil, err
+	}
+	next.refusalCounts = a.refusalCounts
+	next.failures = newFailures(o.Failures, o.LimitLoopback, a.failures.failureCounts)
+	if next.token == a.token && o.JWTSecret == a.opt.JWTSecret {
+		next.sessions = a.sessions
+	}
+	return next, nil
 }
 
 // Access is what a route requires of a request.

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"sync/atomic"
 
 	"livego/internal/domain"
 )
@@ -14,19 +15,24 @@ type Step func(ctx context.Context, r domain.AuthRequest, grant domain.Grant) (d
 // viewer limit of a token comes after them, when the viewer joins its stream or starts its session.
 type Chain struct {
 	denied func(domain.Event)
-	steps  []Step
+	steps  atomic.Pointer[[]Step]
 	viewerLimits
 	refusalCounts
 }
 
 // NewChain returns a Chain that calls denied, which may be nil, with the event of every refusal.
 func NewChain(denied func(domain.Event), steps ...Step) *Chain {
-	return &Chain{denied: denied, steps: steps, viewerLimits: viewerLimits{used: make(map[domain.ViewerLimit]int)}}
+	c := &Chain{denied: denied, viewerLimits: viewerLimits{used: make(map[domain.ViewerLimit]int)}}
+	c.SetSteps(steps...)
+	return c
 }
+
+// SetSteps replaces the steps for requests that are made from now on. Viewers stay counted.
+func (c *Chain) SetSteps(steps ...Step) { c.steps.Store(&steps) }
 
 // Authorize implements domain.Authorizer.
 func (c *Chain) Authorize(ctx context.Context, r domain.AuthRequest) (grant domain.Grant, err error) {
-	for _, step := range c.steps {
+	for _, step := range *c.steps.Load() {
 		if grant, err = step(ctx, r, grant); err != nil {
 			if ctx.Err() == nil { // else the client has left
 				c.count(r.Action.String(), err)

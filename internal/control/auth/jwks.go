@@ -60,6 +60,9 @@ func NewJWKS(url string, log *slog.Logger) *JWKS {
 	}
 }
 
+// URL returns the URL of the keys.
+func (j *JWKS) URL() string { return j.url }
+
 // Run keeps the keys up to date until ctx ends. While a fetch fails the known keys stay valid.
 func (j *JWKS) Run(ctx context.Context) {
 	for ctx.Err() == nil {

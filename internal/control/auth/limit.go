@@ -26,9 +26,21 @@ const (
 type failures struct {
 	limit    int // per minute; 0: no limit
 	loopback bool
+	*failureCounts
+}
 
+// failureCounts are the failures of all addresses.
+type failureCounts struct {
 	mu     sync.Mutex
 	counts map[netip.Addr]*failureCount
+}
+
+// newFailures returns failures with other limits and the counts of before; nil for new counts.
+func newFailures(limit int, loopback bool, before *failureCounts) failures {
+	if before == nil {
+		before = &failureCounts{}
+	}
+	return failures{limit, loopback, before}
 }
 
 type failureCount struct {
@@ -51,7 +63,7 @@ func (f *failures) over(addr netip.Addr) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	t := f.counts[addr]
-	return t != nil && t.n >= f.limit && time.Since(t.since) < failureWindow
+	return t != nil && f.limit > 0 && t.n >= f.limit && time.Since(t.since) < failureWindow
 }
 
 // add counts a failure of addr.

@@ -54,8 +54,17 @@ func NewStreamAuth(keys domain.KeyStore, o Options) *StreamAuth {
 		opt:      o,
 		keys:     keys,
 		tokens:   newTokenVerifier(o.Tokens),
-		failures: failures{limit: o.Failures, loopback: o.LimitLoopback},
+		failures: newFailures(o.Failures, o.LimitLoopback, nil),
 		lookups:  netx.NewAddressSemaphore(maxLookups),
+	}
+}
+
+// With returns a StreamAuth with other options that shares the state of s: failures are counted
+// together.
+func (s *StreamAuth) With(o Options) *StreamAuth {
+	return &StreamAuth{
+		opt: o, keys: s.keys, tokens: newTokenVerifier(o.Tokens),
+		failures: newFailures(o.Failures, o.LimitLoopback, s.failures.failureCounts), lookups: s.lookups,
 	}
 }
 

@@ -201,7 +201,7 @@ func TestWrongKeysAreDelayed(t *testing.T) {
 }
 
 func TestFailuresAreBounded(t *testing.T) {
-	f := failures{limit: 1}
+	f := newFailures(1, false, nil)
 	addr := netip.MustParseAddr("10.0.0.0")
 	for range maxTracked + 100 {
 		f.add(addr)

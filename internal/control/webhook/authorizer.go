@@ -48,6 +48,13 @@ func NewAuthorizer(o AuthorizerOptions) *Authorizer {
 	}
 }
 
+// With returns an Authorizer with other options and empty caches. It counts requests together with w.
+func (w *Authorizer) With(o AuthorizerOptions) *Authorizer {
+	next := NewAuthorizer(o)
+	next.asked = w.asked
+	return next
+}
+
 // Statistics returns what was counted of the requests about an action.
 func (w *Authorizer) Statistics(a domain.Action) RequestStatistics { return w.asked[a].statistics() }
 

@@ -41,10 +41,9 @@ type OutboxOptions struct {
 
 // An Outbox delivers the events of a hub to a URL: in order, at least once, from a queue on disk.
 type Outbox struct {
-	hub    *stream.Hub
-	opt    OutboxOptions
-	client *client
-	queue  *diskQueue
+	hub   *stream.Hub
+	opt   atomic.Pointer[outboxOptions]
+	queue *diskQueue
 
 	events    <-chan stream.Event
 	lost      func() uint64
@@ -77,6 +76,30 @@ func (o *Outbox) Statistics() OutboxStatistics {
 	return s
 }
 
+// outboxOptions are the OutboxOptions in use, and what is made from them.
+type outboxOptions struct {
+	OutboxOptions
+	client *client
+}
+
+// SetOptions replaces the options from the next request on, except Dir, Viewers and AliveInterval.
+func (o *Outbox) SetOptions(opt OutboxOptions) {
+	opt.AliveInterval = cmp.Or(opt.AliveInterval, aliveInterval)
+	next := &outboxOptions{OutboxOptions: opt}
+	old := o.options()
+	if old != nil && old.Secret == opt.Secret && old.Timeout == opt.Timeout {
+		next.client = old.client
+	} else {
+		next.client = newClient(opt.Secret, opt.Timeout)
+	}
+	o.opt.Store(next)
+	if old != nil && old.client != next.client {
+		old.client.http.CloseIdleConnections()
+	}
+}
+
+func (o *Outbox) options() *outboxOptions { return o.opt.Load() }
+
 // OpenOutbox opens the queue in o.Dir, which it creates when absent, and starts to observe hub. Run
 // must be called.
 func OpenOutbox(hub *stream.Hub, o OutboxOptions) (*Outbox, error) {
@@ -84,9 +107,9 @@ func OpenOutbox(hub *stream.Hub, o OutboxOptions) (*Outbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.AliveInterval = cmp.Or(o.AliveInterval, aliveInterval)
-	out := &Outbox{hub: hub, opt: o, client: newClient(o.Secret, o.Timeout), queue: b,
-		live: make(chan domain.Name), extra: make(chan Event, maxExtraEvents), requests: newRequestCounter()}
+	out := &Outbox{hub: hub, queue: b, live: make(chan domain.Name), extra: make(chan Event, maxExtraEvents),
+		requests: newRequestCounter()}
+	out.SetOptions(o)
 	out.queueBytes.Store(b.undeliveredSize())
 	out.events, out.lost, out.stop = hub.Observe(maxWaitingEvents, o.Viewers)
 	return out, nil
@@ -104,9 +127,9 @@ func (o *Outbox) Run(ctx context.Context) {
 			o.add([]Event{<-o.extra}, 0)
 		}
 		if err := o.queue.close(); err != nil {
-			o.opt.Log.Error("cannot close the webhook outbox", "err", err)
+			o.options().Log.Error("cannot close the webhook outbox", "err", err)
 		}
-		o.client.http.CloseIdleConnections()
+		o.options().client.http.CloseIdleConnections()
 	}()
 	// The queue belongs to this goroutine; the sender has one batch at a time.
 	type batch struct {
@@ -130,12 +153,12 @@ func (o *Outbox) Run(ctx context.Context) {
 			o.markDelivered(inFlight)
 		}
 	}()
-	defer o.hub.Supervise(ctx, stream.Consumer{Name: "webhook", Run: o.requestLive, Log: o.opt.Log})()
+	defer o.hub.Supervise(ctx, stream.Consumer{Name: "webhook", Run: o.requestLive, Log: o.options().Log})()
 	for {
 		if !busy {
 			list, end, err := o.queue.next(maxBatch, time.Now())
 			if err != nil {
-				o.opt.Log.Error("cannot read the webhook outbox: event delivery is delayed", "err", err)
+				o.options().Log.Error("cannot read the webhook outbox: event delivery is delayed", "err", err)
 			}
 			if len(list) == 0 && end != o.queue.position() { // only expired events
 				o.markDelivered(end)
@@ -197,8 +220,8 @@ func (o *Outbox) addExtra(e Event) {
 
 func (o *Outbox) markDelivered(p position) {
 	if err := o.queue.markDelivered(p); err != nil {
-		o.opt.Log.Error("cannot write the position of the webhook outbox: events may be delivered again after a restart",
-			"err", err)
+		o.options().Log.Error(
+			"cannot write the position of the webhook outbox: events may be delivered again after a restart", "err", err)
 	}
 	o.queueBytes.Store(o.queue.undeliveredSize())
 }
@@ -229,7 +252,7 @@ func (o *Outbox) addStreamEvents(events []stream.Event, lost uint64) {
 
 // requestLive requests stream.live for a session at each AliveInterval.
 func (o *Outbox) requestLive(ctx context.Context, s *stream.Session) error {
-	for s.Sleep(ctx, o.opt.AliveInterval) {
+	for s.Sleep(ctx, o.options().AliveInterval) {
 		select {
 		case o.live <- s.Name():
 		case <-ctx.Done():
@@ -251,12 +274,12 @@ func (o *Outbox) liveEvents(due []domain.Name) (list []Event) {
 // add adds events to the queue; lost is how many were lost before.
 func (o *Outbox) add(list []Event, lost uint64) {
 	if err := o.queue.add(list); err != nil {
-		o.opt.Log.Error("cannot write to the webhook outbox: events may be lost", "err", err)
+		o.options().Log.Error("cannot write to the webhook outbox: events may be lost", "err", err)
 	}
 	o.queueBytes.Store(o.queue.undeliveredSize())
 	if n := uint64(o.queue.resetLost()) + lost; n > 0 {
 		o.lostTotal.Add(n)
-		o.opt.Log.Warn("webhook events lost: the receiver or the disk is unavailable or too slow", "events", n)
+		o.options().Log.Warn("webhook events lost: the receiver or the disk is unavailable or too slow", "events", n)
 	}
 }
 
@@ -281,7 +304,8 @@ func (o *Outbox) deliver(ctx context.Context, id string, events []Event) bool {
 	pause := retryFirst
 	for ctx.Err() == nil {
 		start := time.Now()
-		answer, err := o.client.post(ctx, o.opt.URL, id, body)
+		opt := o.options()
+		answer, err := opt.client.post(ctx, opt.URL, id, body)
 		status := answer.status
 		o.requests.observe(start, err == nil && status/100 == 2)
 		switch {
@@ -291,10 +315,10 @@ func (o *Outbox) deliver(ctx context.Context, id string, events []Event) bool {
 		case err == nil && status/100 == 4 && status != 401 && status != 403 && status != 404 && status != 408 &&
 			status != 429:
 			o.delivered.Add(uint64(len(events)))
-			o.opt.Log.Warn("events refused by the receiver", "status", status, "events", len(events))
+			o.options().Log.Warn("events refused by the receiver", "status", status, "events", len(events))
 			return true
 		case ctx.Err() == nil:
-			o.opt.Log.Warn("cannot deliver events", "status", status, "err", err, "retry_in", pause)
+			o.options().Log.Warn("cannot deliver events", "status", status, "err", err, "retry_in", pause)
 		}
 		select {
 		case <-time.After(pause/2 + rand.N(pause/2)): //nolint:forbidigo // jitter, no secret

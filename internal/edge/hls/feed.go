@@ -56,7 +56,7 @@ func (s *Server) feed(ctx context.Context, live *stream.Session) error {
 	}
 	defer sub.Leave()
 	fd := &feed{srv: s, name: live.Name(), session: s.startSession(live.Name(), sub),
-		log: s.opt.Log.With("proto", "hls", "stream", live.Name().String()), carries: carriesCached()}
+		log: s.options().Log.With("proto", "hls", "stream", live.Name().String()), carries: carriesCached()}
 	defer fd.session.subscriber.Store(nil)
 	return fd.run(ctx, sub)
 }

@@ -134,7 +134,7 @@ func TestSegmentingThatKeepsFailingIsOff(t *testing.T) {
 func TestRequestBeforeFeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTestServer(t, Options{}, stream.Options{})
-		late := New(c.hub, newFakeAuthorizer(), c.srv.opt)
+		late := New(c.hub, newFakeAuthorizer(), *c.srv.options())
 		p := c.publish(movie)
 		c.write(p, 5*time.Second)
 		synctest.Wait()

@@ -25,6 +25,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"livego/internal/deliver/segment"
@@ -76,7 +77,7 @@ const (
 type Server struct {
 	hub        *stream.Hub
 	authorizer domain.Authorizer
-	opt        Options
+	opt        atomic.Pointer[Options]
 	registry   *sessionRegistry
 	segments   segment.Counters
 	blocked    blockedRequests
@@ -89,21 +90,32 @@ type Server struct {
 // New returns a Server of the streams of hub for viewers that authorizer grants access. It segments
 // nothing until Run.
 func New(hub *stream.Hub, authorizer domain.Authorizer, o Options) *Server {
-	o.SessionTimeout = cmp.Or(o.SessionTimeout, 30*time.Second)
-	o.AnswerTimeout = cmp.Or(o.AnswerTimeout, 30*time.Second)
-	o.KeepBytes = cmp.Or(o.KeepBytes, 256<<20)
-	return &Server{
-		hub: hub, authorizer: authorizer, opt: o,
+	s := &Server{
+		hub: hub, authorizer: authorizer,
 		registry:       newSessionRegistry(hub, authorizer, o.SessionTimeout, o.LimitLoopback),
 		streamSessions: make(map[domain.Name]*streamSession),
 		changed:        make(chan struct{}),
 	}
+	s.SetOptions(o)
+	return s
 }
+
+// SetOptions replaces the options, except LimitLoopback. Those of segments and playlists hold for
+// stream sessions that start later, the others at once.
+func (s *Server) SetOptions(o Options) {
+	o.SessionTimeout = cmp.Or(o.SessionTimeout, 30*time.Second)
+	o.AnswerTimeout = cmp.Or(o.AnswerTimeout, 30*time.Second)
+	o.KeepBytes = cmp.Or(o.KeepBytes, 256<<20)
+	s.opt.Store(&o)
+	s.registry.setTimeout(o.SessionTimeout)
+}
+
+func (s *Server) options() *Options { return s.opt.Load() }
 
 // Run segments every stream of the hub until ctx is done.
 func (s *Server) Run(ctx context.Context) {
 	defer s.registry.close()
-	defer s.hub.Supervise(ctx, stream.Consumer{Name: consumer, Run: s.feed, Ended: s.endSession, Log: s.opt.Log})()
+	defer s.hub.Supervise(ctx, stream.Consumer{Name: consumer, Run: s.feed, Ended: s.endSession, Log: s.options().Log})()
 	sweep := time.NewTicker(sweepInterval)
 	defer sweep.Stop()
 	for {
@@ -131,11 +143,17 @@ func (s *Server) Drain(ctx context.Context) {
 	}
 }
 
-func (s *Server) servesApp(app string) bool { return s.opt.Apps == nil || s.opt.Apps(app) }
+func (s *Server) servesApp(app string) bool {
+	o := s.options()
+	return o.Apps == nil || o.Apps(app)
+}
 
 // isPrivate reports whether every request for name requires a session, which a viewer gets at the
 // multivariant playlist.
-func (s *Server) isPrivate(name domain.Name) bool { return s.opt.Private != nil && s.opt.Private(name) }
+func (s *Server) isPrivate(name domain.Name) bool {
+	o := s.options()
+	return o.Private != nil && o.Private(name)
+}
 
 // EndSessions ends all sessions of a room so far, in app or in every app if that is "", and returns
 // how many were in use. A viewer of a private room then needs a valid token to start again.
@@ -143,8 +161,9 @@ func (s *Server) EndSessions(app, room string) int { return s.registry.endSessio
 
 // segmentOptions returns the options of a stream's Segmenter.
 func (s *Server) segmentOptions() segment.Options {
+	o := s.options()
 	return segment.Options{
-		Segment: s.opt.Segment, Part: s.opt.Part, Window: s.opt.Window, TrackWait: s.opt.TrackWait, MarkUsed: s.opt.MarkUsed,
+		Segment: o.Segment, Part: o.Part, Window: o.Window, TrackWait: o.TrackWait, MarkUsed: o.MarkUsed,
 		Counters: &s.segments,
 	}
 }

@@ -157,7 +157,7 @@ func (s *Server) setResponseDeadline(w http.ResponseWriter, r *http.Request, l *
 	}
 	if w, ok := w.(interface{ SetWriteDeadline(time.Time) error }); ok {
 		// An error means that the connection is failing anyway.
-		_ = w.SetWriteDeadline(time.Now().Add(max(s.opt.AnswerTimeout, maxSlowdown*plays)))
+		_ = w.SetWriteDeadline(time.Now().Add(max(s.options().AnswerTimeout, maxSlowdown*plays)))
 	}
 }
 

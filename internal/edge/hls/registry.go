@@ -58,11 +58,11 @@ type sessionRegistry struct {
 	*signer
 	hub      *stream.Hub
 	limiter  domain.ViewerLimiter
-	timeout  time.Duration
 	loopback bool // limits per address hold for loopback too
 	seed     maphash.Seed
 
 	mu       sync.Mutex // locked before the hub's locks
+	timeout  time.Duration
 	sessions map[sessionID]*viewerSession
 	byClient map[client]*viewerSession // the session that requested a playlist last
 	// unfetched are the unlimited sessions without media, by address; the oldest first.
@@ -115,6 +115,13 @@ func newSessionRegistry(hub *stream.Hub, limiter domain.ViewerLimiter, timeout t
 		unfetched: make(map[netip.Addr]*list.List), limited: make(map[netip.Addr]int),
 		unlimited: make(map[netip.Addr]int), ended: make(map[domain.Name]uint32),
 	}
+}
+
+// setTimeout sets the time without a request after which a session ends.
+func (reg *sessionRegistry) setTimeout(d time.Duration) {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	reg.timeout = d
 }
 
 // issueToken returns a new signed session token for grant, for a URL. The registry stores nothing

@@ -136,7 +136,7 @@ func (s *Server) awaitSession(ctx context.Context, name domain.Name) (*streamSes
 
 // awaitReady returns the session of name when it has a playlist.
 func (s *Server) awaitReady(ctx context.Context, name domain.Name) (*streamSession, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.opt.FirstWait,
+	ctx, cancel := context.WithTimeoutCause(ctx, s.options().FirstWait,
 		domain.Errorf(domain.Unavailable, "%s has no segment yet", name))
 	defer cancel()
 	sess, err := s.currentSession(ctx, name)
@@ -268,6 +268,7 @@ func (s *streamSession) blockReload(ctx context.Context, l *segment.List, f segm
 
 // expire removes ended sessions after a while, or when all of them use too much memory.
 func (s *Server) expire(now time.Time) {
+	o := s.options()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var names []domain.Name // of ended sessions
@@ -278,7 +279,7 @@ func (s *Server) expire(now time.Time) {
 			continue
 		}
 		l := sess.list()
-		if !s.opt.KeepAfterEnd && now.Sub(sess.ended) >= l.Duration()+keepEnded {
+		if !o.KeepAfterEnd && now.Sub(sess.ended) >= l.Duration()+keepEnded {
 			delete(s.streamSessions, name)
 			continue
 		}
@@ -286,14 +287,14 @@ func (s *Server) expire(now time.Time) {
 		held[name] = max(l.MemoryBytes(), minKeptBytes)
 		bytes += held[name]
 	}
-	if bytes <= s.opt.KeepBytes {
+	if bytes <= o.KeepBytes {
 		return
 	}
 	slices.SortFunc(names, func(a, b domain.Name) int {
 		return s.streamSessions[a].ended.Compare(s.streamSessions[b].ended)
 	})
 	for _, name := range names { // first drop what can be rendered again
-		if bytes <= s.opt.KeepBytes {
+		if bytes <= o.KeepBytes {
 			return
 		}
 		l := s.streamSessions[name].list()
@@ -303,7 +304,7 @@ func (s *Server) expire(now time.Time) {
 		held[name] = left
 	}
 	for _, name := range names {
-		if bytes <= s.opt.KeepBytes {
+		if bytes <= o.KeepBytes {
 			return
 		}
 		bytes -= held[name]

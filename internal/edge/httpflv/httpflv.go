@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -36,7 +37,7 @@ type Options struct {
 type Server struct {
 	hub        *stream.Hub
 	authorizer domain.Authorizer
-	opt        Options
+	opt        atomic.Pointer[Options]
 	http       *fanout.Broadcaster
 	webSocket  *fanout.Broadcaster
 	upgrader   *websocket.Upgrader
@@ -46,11 +47,16 @@ type Server struct {
 // New returns a Server for the streams of hub. authorizer decides about play.
 func New(hub *stream.Hub, authorizer domain.Authorizer, o Options) *Server {
 	o.Fanout.Log = o.Log
-	return &Server{hub: hub, authorizer: authorizer, opt: o, upgrader: newUpgrader(),
+	s := &Server{hub: hub, authorizer: authorizer, upgrader: newUpgrader(),
 		pieces:    sync.Pool{New: func() any { return new([pieceSize]byte) }},
 		http:      fanout.New(hub, o.Engine, protoHTTP, o.Fanout),
 		webSocket: fanout.New(hub, o.Engine, protoWebSocket, o.Fanout)}
+	s.opt.Store(&o)
+	return s
 }
+
+// SetOptions replaces the options for requests from now on, except Engine and Fanout.
+func (s *Server) SetOptions(o Options) { s.opt.Store(&o) }
 
 // Serve answers a GET or HEAD for the stream of app and room. An HTTP/1 viewer gets the connection to
 // itself, and may watch after Serve has returned. A WebSocket request is upgraded.
@@ -72,7 +78,7 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 		httpx.WriteError(w, err)
 		return
 	}
-	log := s.opt.Log.With("proto", proto, "remote", r.RemoteAddr).
+	log := s.opt.Load().Log.With("proto", proto, "remote", r.RemoteAddr).
 		With(logging.StreamAttr(grant.Name, s.hub.Has(grant.Name)))
 	w.Header().Set("Cache-Control", "no-store")
 	if proto == protoWebSocket {
@@ -206,7 +212,7 @@ const pieceSize = 32 << 10
 func (s *Server) flushed(w http.ResponseWriter) func(net.Buffers) error {
 	rc := http.NewResponseController(w)
 	write := func(piece []byte) error {
-		if err := rc.SetWriteDeadline(time.Now().Add(s.opt.Fanout.WriteTimeout)); err != nil {
+		if err := rc.SetWriteDeadline(time.Now().Add(s.opt.Load().Fanout.WriteTimeout)); err != nil {
 			return err
 		}
 		_, err := w.Write(piece)

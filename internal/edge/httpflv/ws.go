@@ -91,7 +91,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, grant do
 	if !s.hub.Has(grant.Name) {
 		log.Info("waiting for the stream")
 	}
-	waited, err := s.webSocket.Await(r.Context(), grant.Name, cmp.Or(s.opt.PlayWait, -1), nc, p)
+	waited, err := s.webSocket.Await(r.Context(), grant.Name, cmp.Or(s.opt.Load().PlayWait, -1), nc, p)
 	if err == nil {
 		if p.viewer, err = s.hub.Join(grant.Name, s.viewer(r, grant)); err != nil {
 			s.webSocket.Refuse(nc, p, err)

@@ -43,7 +43,7 @@ type Options struct {
 type Server struct {
 	hub         *stream.Hub
 	authorizer  domain.Authorizer
-	opt         Options
+	opt         atomic.Pointer[Options]
 	broadcaster *fanout.Broadcaster
 	warnLimiter logging.Limiter // limits log lines about faulty peers
 
@@ -56,25 +56,33 @@ type Server struct {
 func New(hub *stream.Hub, authorizer domain.Authorizer, o Options) *Server {
 	o.Fanout.Log = o.Log
 	moving := make(chan struct{})
-	return &Server{
-		hub: hub, authorizer: authorizer, opt: o, broadcaster: fanout.New(hub, o.Engine, proto, o.Fanout),
+	s := &Server{
+		hub: hub, authorizer: authorizer, broadcaster: fanout.New(hub, o.Engine, proto, o.Fanout),
 		warnLimiter: logging.Limiter{Interval: time.Second},
 		moving:      moving, move: sync.OnceFunc(func() { close(moving) }),
 	}
+	s.opt.Store(&o)
+	return s
 }
+
+// SetOptions replaces the options for connections that are accepted from now on, except Drain,
+// Engine and Fanout.
+func (s *Server) SetOptions(o Options) { s.opt.Store(&o) }
 
 // Serve accepts connections on ln, which may use TLS, until ctx ends. Publishers and players then
 // end with their streams, which the owner of the hub ends; after Options.Drain, Serve closes the
 // connections that are left. staysOpen reports that the system accepts connections for the next
 // server when ln is closed: clients are asked to reconnect to the same address.
 func (s *Server) Serve(ctx context.Context, ln net.Listener, staysOpen bool) error {
-	return netx.Serve(ctx, ln, s.opt.Drain, func(ctx context.Context, nc net.Conn) { s.serveConn(ctx, nc, staysOpen) })
+	return netx.Serve(ctx, ln, s.opt.Load().Drain, func(ctx context.Context, nc net.Conn) {
+		s.serveConn(ctx, nc, staysOpen)
+	})
 }
 
 // MovePublishers asks publishers to reconnect to Options.ReconnectURL, those that come meanwhile
 // too, and waits until they have left, or ctx ends. It does nothing without that URL.
 func (s *Server) MovePublishers(ctx context.Context) {
-	if s.opt.ReconnectURL == "" {
+	if s.opt.Load().ReconnectURL == "" {
 		return
 	}
 	s.move()
@@ -94,6 +102,7 @@ const movePoll = 20 * time.Millisecond
 // session is a connection with its request.
 type session struct {
 	*Server
+	opt *Options // when the connection was accepted
 	nc  net.Conn
 	c   *rtmp.ServerConn
 	req *rtmp.Request
@@ -105,10 +114,11 @@ type session struct {
 }
 
 func (s *Server) serveConn(ctx context.Context, nc net.Conn, staysOpen bool) {
-	log := s.opt.Log.With("proto", proto, "remote", nc.RemoteAddr().String())
+	options := s.opt.Load()
+	log := options.Log.With("proto", proto, "remote", nc.RemoteAddr().String())
 	defer logging.Recover(log)
 	skipped := new(atomic.Uint64)
-	opt := s.opt.Conn
+	opt := options.Conn
 	opt.SkipCount = func(string) { skipped.Add(1) }
 	c := rtmp.NewServerConn(nc, opt)
 	defer c.Close()
@@ -120,7 +130,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn, staysOpen bool) {
 		s.logAcceptError(ctx, log, err)
 		return
 	}
-	ss := &session{Server: s, nc: nc, c: c, req: req, log: log, staysOpen: staysOpen,
+	ss := &session{Server: s, opt: options, nc: nc, c: c, req: req, log: log, staysOpen: staysOpen,
 		format: formatOf(req), skipped: skipped}
 	if req.Publish {
 		ss.publish(ctx)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"livego/internal/ops/httpx"
@@ -39,7 +40,7 @@ type Options struct {
 
 // A Handler is the HTTP handler of all viewers' listeners.
 type Handler struct {
-	opt Options
+	opt atomic.Pointer[Options]
 
 	// There is no WaitGroup: viewers whose stream ended return at once, and WaitGroup.Add
 	// concurrent with Wait panics when the counter is zero.
@@ -49,7 +50,14 @@ type Handler struct {
 }
 
 // New returns a Handler.
-func New(o Options) *Handler { return &Handler{opt: o} }
+func New(o Options) *Handler {
+	h := new(Handler)
+	h.opt.Store(&o)
+	return h
+}
+
+// SetOptions replaces the options for requests from now on. WriteTimeout keeps its value for HTTP/1.1.
+func (h *Handler) SetOptions(o Options) { h.opt.Store(&o) }
 
 func (h *Handler) streamStarted() {
 	h.mu.Lock()
@@ -90,13 +98,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.serve(w, r)
 		return
 	}
-	p := &progressWriter{ResponseWriter: w, rc: http.NewResponseController(w), timeout: h.opt.WriteTimeout}
+	p := &progressWriter{ResponseWriter: w, rc: http.NewResponseController(w), timeout: h.opt.Load().WriteTimeout}
 	h.serve(p, r)
 	p.finish()
 }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
-	if client, claimed := h.opt.Proxies.WithClientAddr(r); claimed {
+	if client, claimed := h.opt.Load().Proxies.WithClientAddr(r); claimed {
 		done, err := h.assignConn(client)
 		if err != nil {
 			httpx.WriteError(w, err)
@@ -207,7 +215,8 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name, rest, within := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-	app, known := h.opt.Apps[name]
+	opt := h.opt.Load()
+	app, known := opt.Apps[name]
 	slashes := strings.Count(rest, "/")
 	switch {
 	case !known && within:
@@ -218,9 +227,9 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 1 {
 			w = tcpHijacker{w}
 		}
-		h.opt.FLV(w, r, name, strings.TrimSuffix(rest, ".flv"))
+		opt.FLV(w, r, name, strings.TrimSuffix(rest, ".flv"))
 	case slashes == 0 && strings.HasSuffix(rest, ".m3u8") && app.HLS, slashes == 1 && app.HLS:
-		h.opt.HLS.ServeHTTP(w, r)
+		opt.HLS.ServeHTTP(w, r)
 	default:
 		http.Error(w, "not found: streams are at /APP/ROOM.flv and /APP/ROOM.m3u8", http.StatusNotFound)
 	}
@@ -237,7 +246,7 @@ const crossdomain = `<?xml version="1.0"?>
 func (h *Handler) Server(o httpx.ServerOptions) *http.Server {
 	srv := httpx.NewServer(h, o)
 	srv.DisableGeneralOptionsHandler = true
-	srv.HTTP2.WriteByteTimeout = h.opt.WriteTimeout
+	srv.HTTP2.WriteByteTimeout = h.opt.Load().WriteTimeout
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		netx.SetUnsentLimit(c, netx.MaxUnsent)
 		return netx.WithConn(ctx, c)
@@ -250,6 +259,6 @@ func (h *Handler) Server(o httpx.ServerOptions) *http.Server {
 func (h *Handler) HTTP1Server(o httpx.ServerOptions,
 	otherProtocol func(protocol string, client net.Addr)) *http1.Server {
 	return http1.New(h.Server(o), http1.Options{
-		StallTimeout: h.opt.WriteTimeout, OtherProtocol: otherProtocol,
+		StallTimeout: h.opt.Load().WriteTimeout, OtherProtocol: otherProtocol,
 	})
 }

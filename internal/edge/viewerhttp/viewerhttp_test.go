@@ -35,7 +35,7 @@ func TestInvalidViewerRequests(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
-			new(Handler).ServeHTTP(w, httptest.NewRequest(c.method, c.target, c.body))
+			New(Options{}).ServeHTTP(w, httptest.NewRequest(c.method, c.target, c.body))
 			if w.Code != c.status {
 				t.Errorf("HTTP %d, want %d: %s", w.Code, c.status, w.Body)
 			}
@@ -104,7 +104,7 @@ func TestCORSPreflight(t *testing.T) {
 		r := httptest.NewRequest("OPTIONS", "/live/movie/index.m3u8", nil)
 		r.Header["Access-Control-Request-Headers"] = tt.asked
 		w := httptest.NewRecorder()
-		new(Handler).ServeHTTP(w, r)
+		New(Options{}).ServeHTTP(w, r)
 		h := w.Header()
 		if got := h.Get("Access-Control-Allow-Headers"); w.Code != 204 || got != tt.want {
 			t.Errorf("%s: HTTP %d, allowed %q, want %q", tt.name, w.Code, got, tt.want)
@@ -115,7 +115,7 @@ func TestCORSPreflight(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	new(Handler).ServeHTTP(w, httptest.NewRequest("GET", "/nowhere/movie.m3u8", nil))
+	New(Options{}).ServeHTTP(w, httptest.NewRequest("GET", "/nowhere/movie.m3u8", nil))
 	for _, name := range []string{"Date", "ETag", "Content-Range"} {
 		if exposed := w.Header().Get("Access-Control-Expose-Headers"); !strings.Contains(exposed, name) {
 			t.Errorf("exposed are %s", exposed)
@@ -189,7 +189,7 @@ func TestViewersThatReadNothing(t *testing.T) {
 // TestViewersArriveDuringWaitIdle starts and ends viewers while WaitIdle waits, as happens when a
 // stream ends.
 func TestViewersArriveDuringWaitIdle(t *testing.T) {
-	h := new(Handler)
+	h := New(Options{})
 	h.streamStarted()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -43,7 +43,7 @@ func TestWeakSecrets(t *testing.T) {
 		{"admin token of another alphabet", []string{"LIVEGO_ADMIN_TOKEN=ääääääääääääääää"},
 			"LIVEGO_ADMIN_TOKEN: must", nil},
 	} {
-		_, warnings, err := Load(Sources{Env: c.env})
+		_, warnings, err := loadConfig(Sources{Env: c.env})
 		if (err == nil) != (c.err == "") || err != nil && !strings.HasPrefix(err.Error(), c.err) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.err)
 		}
@@ -89,12 +89,14 @@ func TestAccessSettings(t *testing.T) {
 		{"LIVEGO_PUBLIC_URL=javascript:alert(1)", "LIVEGO_PUBLIC_URL: must"},
 		{"LIVEGO_API_SESSION=10s", "LIVEGO_API_SESSION: must be at least 1m"},
 	} {
-		_, _, err := Load(Sources{Env: strings.Split(c.env, "\n")})
+		_, _, err := loadConfig(Sources{Env: strings.Split(c.env, "\n")})
 		if (err == nil) != (c.err == "") || err != nil && !strings.HasPrefix(err.Error(), c.err) {
 			t.Errorf("%s: %v, want %q", c.env, err, c.err)
 		}
 	}
-	_, _, err := Load(Sources{Env: []string{"LIVEGO_API_ALLOW=10.0.0.0/8", "LIVEGO_JWT_SECRET=a secret of the operator"}})
+	_, _, err := loadConfig(Sources{Env: []string{
+		"LIVEGO_API_ALLOW=10.0.0.0/8", "LIVEGO_JWT_SECRET=a secret of the operator",
+	}})
 	if err == nil || !strings.Contains(err.Error(), "remove one of them") {
 		t.Errorf("api_allow beside jwt.secret: %v", err)
 	}

@@ -20,124 +20,126 @@ import (
 // deprecated name of the setting; default is written as in the file; min and max limit numbers,
 // durations and sizes; oneof lists the allowed values; group starts a group, which includes the
 // fields that follow; secret keeps the value out of all output and lets it come from a file ("url":
-// a URL that may contain a password); nonempty forbids "".
+// a URL that may contain a password); nonempty forbids ""; reload is when a changed value takes effect
+// in a running server; write is the role that may change it through the API, by default admin.
 type Config struct {
-	ConfigFile string `key:"config_file" default:"livego.yaml" group:"General" help:"The settings file. It may be missing unless it is named here."`
-	DataDir    string `key:"data_dir" default:"./livego-data" nonempty:"true" help:"The directory for stream keys, the admin token and other data that must last. Created if missing."`
-	Level      string `key:"level" default:"info" oneof:"trace,debug,info,warn,warning,error" help:"The minimum level of log messages."`
-	LogFormat  string `key:"log_format" default:"auto" oneof:"auto,text,json" help:"The format of log messages: auto is colored text on a terminal and plain text elsewhere."`
+	ConfigFile  string `key:"config_file" default:"livego.yaml" group:"General" reload:"restart" write:"no" help:"The settings file. It may be missing unless it is named here."`
+	ConfigWatch bool   `key:"config_watch" default:"false" reload:"live" write:"operate" help:"Reload the settings when the settings file changes."`
+	DataDir     string `key:"data_dir" default:"./livego-data" nonempty:"true" reload:"restart" write:"no" help:"The directory for stream keys, the admin token and other data that must last. Created if missing."`
+	Level       string `key:"level" default:"info" oneof:"trace,debug,info,warn,warning,error" reload:"live" write:"operate" help:"The minimum level of log messages."`
+	LogFormat   string `key:"log_format" default:"auto" oneof:"auto,text,json" reload:"restart" write:"operate" help:"The format of log messages: auto is colored text on a terminal and plain text elsewhere."`
 
-	ShutdownTimeout time.Duration `key:"shutdown_timeout" default:"30s" min:"0s" max:"10m" help:"How long a graceful shutdown may take: viewers receive the rest, recordings are closed."`
-	ShutdownDelay   time.Duration `key:"shutdown_delay" default:"0s" min:"0s" max:"5m" help:"How long a graceful shutdown goes on serving while /readyz answers 503, so that load balancers send no new clients. Part of shutdown_timeout."`
-	ReconnectURL    string        `key:"reconnect_url" help:"The server that encoders and players are asked to reconnect to in a graceful shutdown, without the app: rtmp://live2.example.com. Only clients with the Reconnect Request of Enhanced RTMP are asked."`
+	ShutdownTimeout time.Duration `key:"shutdown_timeout" default:"30s" min:"0s" max:"10m" reload:"restart" write:"operate" help:"How long a graceful shutdown may take: viewers receive the rest, recordings are closed."`
+	ShutdownDelay   time.Duration `key:"shutdown_delay" default:"0s" min:"0s" max:"5m" reload:"restart" write:"operate" help:"How long a graceful shutdown goes on serving while /readyz answers 503, so that load balancers send no new clients. Part of shutdown_timeout."`
+	ReconnectURL    string        `key:"reconnect_url" reload:"new connections" help:"The server that encoders and players are asked to reconnect to in a graceful shutdown, without the app: rtmp://live2.example.com. Only clients with the Reconnect Request of Enhanced RTMP are asked."`
 
-	RTMPAddr    string `key:"rtmp_addr" default:":1935" group:"Listeners" help:"The address for RTMP: encoders and players."`
-	HTTPFLVAddr string `key:"httpflv_addr" default:":7001" help:"The address for viewers' HTTP, by convention for HTTP-FLV."`
-	HLSAddr     string `key:"hls_addr" default:":7002" help:"The address for viewers' HTTP, by convention for HLS."`
-	APIAddr     string `key:"api_addr" default:"127.0.0.1:8090" help:"The address for the operator's HTTP. Clients from other machines need the admin token or a JWT."`
-	MetricsAddr string `key:"metrics_addr" help:"An address for /metrics, /healthz and /readyz, over HTTP without a credential: any client that reaches it may read them. If set, /metrics is no longer at api_addr. See docs/metrics.md."`
-	PublicURL   string `key:"public_url" help:"The public URL of a proxy for viewers' HTTP and the operator's HTTP: https://live.example.com. All links start with it; RTMP links have its host."`
-	EnableRTMPS bool   `key:"enable_rtmps" default:"false" help:"Serve RTMP over TLS as well."`
-	RTMPSAddr   string `key:"rtmps_addr" default:":1936" help:"The address for RTMP over TLS."`
-	EnableHTTPS bool   `key:"enable_https" default:"false" help:"Serve viewers over HTTPS and HTTP/2 as well."`
-	HTTPSAddr   string `key:"https_addr" default:":7443" help:"The address for viewers' HTTPS."`
-	UseHLSHTTPS bool   `key:"use_hls_https" default:"false" help:"Serve HTTPS instead of HTTP on hls_addr."`
-	UseAPIHTTPS bool   `key:"use_api_https" default:"false" help:"Serve HTTPS instead of HTTP on api_addr."`
-	RTMPSCert   string `key:"rtmps_cert" default:"server.crt" help:"The certificate chain in PEM, for all TLS listeners."`
-	RTMPSKey    string `key:"rtmps_key" default:"server.key" help:"The private key of rtmps_cert in PEM."`
+	RTMPAddr    string `key:"rtmp_addr" default:":1935" group:"Listeners" reload:"restart" help:"The address for RTMP: encoders and players."`
+	HTTPFLVAddr string `key:"httpflv_addr" default:":7001" reload:"restart" help:"The address for viewers' HTTP, by convention for HTTP-FLV."`
+	HLSAddr     string `key:"hls_addr" default:":7002" reload:"restart" help:"The address for viewers' HTTP, by convention for HLS."`
+	APIAddr     string `key:"api_addr" default:"127.0.0.1:8090" reload:"restart" help:"The address for the operator's HTTP. Clients from other machines need the admin token or a JWT."`
+	MetricsAddr string `key:"metrics_addr" reload:"restart" help:"An address for /metrics, /healthz and /readyz, over HTTP without a credential: any client that reaches it may read them. If set, /metrics is no longer at api_addr. See docs/metrics.md."`
+	PublicURL   string `key:"public_url" reload:"live" help:"The public URL of a proxy for viewers' HTTP and the operator's HTTP: https://live.example.com. All links start with it; RTMP links have its host."`
+	EnableRTMPS bool   `key:"enable_rtmps" default:"false" reload:"restart" help:"Serve RTMP over TLS as well."`
+	RTMPSAddr   string `key:"rtmps_addr" default:":1936" reload:"restart" help:"The address for RTMP over TLS."`
+	EnableHTTPS bool   `key:"enable_https" default:"false" reload:"restart" help:"Serve viewers over HTTPS and HTTP/2 as well."`
+	HTTPSAddr   string `key:"https_addr" default:":7443" reload:"restart" help:"The address for viewers' HTTPS."`
+	UseHLSHTTPS bool   `key:"use_hls_https" default:"false" reload:"restart" help:"Serve HTTPS instead of HTTP on hls_addr."`
+	UseAPIHTTPS bool   `key:"use_api_https" default:"false" reload:"restart" help:"Serve HTTPS instead of HTTP on api_addr."`
+	RTMPSCert   string `key:"rtmps_cert" default:"server.crt" reload:"restart" help:"The certificate chain in PEM, for all TLS listeners."`
+	RTMPSKey    string `key:"rtmps_key" default:"server.key" reload:"restart" help:"The private key of rtmps_cert in PEM."`
 	ACME        struct {
-		Domains  []string `key:"domains" help:"Get certificates for these domain names by ACME, instead of rtmps_cert. This accepts the terms of the authority. Port 80 of each name must lead to this server."`
-		Email    string   `key:"email" help:"The contact address for problems with the certificates."`
-		CA       string   `key:"ca" default:"https://acme-v02.api.letsencrypt.org/directory" help:"The directory URL of the certificate authority."`
-		HTTPPort int      `key:"http_port" default:"80" min:"1" max:"65535" help:"The port for HTTP-01 challenges, to which port 80 of the domains leads."`
+		Domains  []string `key:"domains" reload:"restart" help:"Get certificates for these domain names by ACME, instead of rtmps_cert. This accepts the terms of the authority. Port 80 of each name must lead to this server."`
+		Email    string   `key:"email" reload:"restart" help:"The contact address for problems with the certificates."`
+		CA       string   `key:"ca" default:"https://acme-v02.api.letsencrypt.org/directory" reload:"restart" help:"The directory URL of the certificate authority."`
+		HTTPPort int      `key:"http_port" default:"80" min:"1" max:"65535" reload:"restart" help:"The port for HTTP-01 challenges, to which port 80 of the domains leads."`
 	} `key:"acme"`
-	EnableTLSVerify bool `key:"enable_tls_verify" default:"true" help:"Verify the certificates of servers that this server connects to."`
+	EnableTLSVerify bool `key:"enable_tls_verify" default:"true" reload:"restart" help:"Verify the certificates of servers that this server connects to."`
 
-	RedisAddr  string        `key:"redis_addr" secret:"url" group:"Key store" help:"A Redis or Valkey (6.2 or newer) for rooms and keys that several servers share, instead of a file in data_dir: host:port, or a URL. See docs/keys.md."`
-	RedisPwd   string        `key:"redis_pwd" secret:"true" help:"The password of Redis, if the URL has none."`
-	RedisCache time.Duration `key:"redis_cache" default:"0s" min:"0s" max:"1m" help:"How long a used key stays valid for publishing while Redis is unavailable. 0: not at all. A key that another server revoked meanwhile stays valid for that long."`
+	RedisAddr  string        `key:"redis_addr" secret:"url" group:"Key store" reload:"restart" help:"A Redis or Valkey (6.2 or newer) for rooms and keys that several servers share, instead of a file in data_dir: host:port, or a URL. See docs/keys.md."`
+	RedisPwd   string        `key:"redis_pwd" secret:"true" reload:"restart" help:"The password of Redis, if the URL has none."`
+	RedisCache time.Duration `key:"redis_cache" default:"0s" min:"0s" max:"1m" reload:"restart" help:"How long a used key stays valid for publishing while Redis is unavailable. 0: not at all. A key that another server revoked meanwhile stays valid for that long."`
 
-	RTMPNoAuth    bool          `key:"rtmp_noauth" default:"false" group:"Access" help:"Allow publishing by room name, without a key."`
-	APIHosts      []string      `key:"api_hosts" help:"Host names, besides localhost, at which this machine may use the operator's HTTP without a credential."`
-	AdminToken    string        `key:"admin_token" secret:"true" help:"The admin token, which allows everything at the operator's HTTP, instead of the one in data_dir. At least 16 characters."`
-	APIAllow      []string      `key:"api_allow" help:"Addresses and ranges (192.168.1.0/24) that may use the operator's HTTP without a credential, including keys. Their browsers can only read over plain HTTP. Not with jwt.secret."`
-	APIAllowUsers []string      `key:"api_allow_users" help:"System accounts of this machine, such as www-data, that need no credential for the operator's HTTP. If a proxy runs as one of them, all its clients are operators."`
-	APISession    time.Duration `key:"api_session" default:"12h" min:"1m" max:"720h" help:"How long a browser stays logged in to the operator's page."`
+	RTMPNoAuth    bool          `key:"rtmp_noauth" default:"false" group:"Access" reload:"live" help:"Allow publishing by room name, without a key."`
+	APIHosts      []string      `key:"api_hosts" reload:"live" help:"Host names, besides localhost, at which this machine may use the operator's HTTP without a credential."`
+	AdminToken    string        `key:"admin_token" secret:"true" reload:"live" help:"The admin token, which allows everything at the operator's HTTP, instead of the one in data_dir. At least 16 characters."`
+	APIAllow      []string      `key:"api_allow" reload:"live" help:"Addresses and ranges (192.168.1.0/24) that may use the operator's HTTP without a credential, including keys. Their browsers can only read over plain HTTP. Not with jwt.secret."`
+	APIAllowUsers []string      `key:"api_allow_users" reload:"live" help:"System accounts of this machine, such as www-data, that need no credential for the operator's HTTP. If a proxy runs as one of them, all its clients are operators."`
+	APISession    time.Duration `key:"api_session" default:"12h" min:"1m" max:"720h" reload:"live" help:"How long a browser stays logged in to the operator's page."`
 	JWT           struct {
-		Secret    string `key:"secret" secret:"true" help:"The secret for JWTs of the operator's HTTP, at least 16 characters. If set, every request needs a JWT or the admin token, except for /healthz, /readyz and, from this machine, /metrics."`
-		Algorithm string `key:"algorithm" default:"HS256" oneof:"HS256,HS384,HS512" help:"The only accepted algorithm of these JWTs."`
-		Strict    bool   `key:"strict" default:"false" help:"Refuse JWTs without the claims exp and role. Otherwise such a JWT does not expire, and allows everything."`
+		Secret    string `key:"secret" secret:"true" reload:"live" help:"The secret for JWTs of the operator's HTTP, at least 16 characters. If set, every request needs a JWT or the admin token, except for /healthz, /readyz and, from this machine, /metrics."`
+		Algorithm string `key:"algorithm" default:"HS256" oneof:"HS256,HS384,HS512" reload:"live" help:"The only accepted algorithm of these JWTs."`
+		Strict    bool   `key:"strict" default:"false" reload:"live" help:"Refuse JWTs without the claims exp and role. Otherwise such a JWT does not expire, and allows everything."`
 	} `key:"jwt"`
-	Private []string `key:"private" help:"Streams that need a token to watch: apps (live), rooms (live/movie), or * for all."`
+	Private []string `key:"private" reload:"live" write:"operate" help:"Streams that need a token to watch: apps (live), rooms (live/movie), or * for all."`
 	Token   struct {
-		Secret    string        `key:"secret" secret:"true" help:"The secret for publish and play tokens: JWTs with HS256, and signed URLs. At least 16 characters; livego token makes tokens with it."`
-		Previous  string        `key:"previous" secret:"true" help:"The previous secret. Its tokens stay valid while it is set."`
-		PublicKey string        `key:"public_key" help:"A file with an Ed25519 public key, in PEM, for tokens with EdDSA."`
-		JWKSURL   string        `key:"jwks_url" help:"The https URL of the RSA keys (JWKS, RFC 7517) for tokens with RS256."`
-		Issuer    string        `key:"issuer" help:"The required value of the claim iss."`
-		Audience  string        `key:"audience" help:"The required value of the claim aud."`
-		MaxAge    time.Duration `key:"max_age" default:"24h" min:"1m" max:"8760h" help:"The maximum time until a token expires."`
-		Viewers   int           `key:"viewers" default:"0" min:"0" help:"How many viewers may use a token at a time, if the token sets no limit. 0: no limit."`
-		Session   time.Duration `key:"session" default:"24h" min:"1s" max:"8760h" help:"The maximum duration of a session that starts with a token; the claim session of the token can shorten it. The expiry of the token only limits when a session may start."`
+		Secret    string        `key:"secret" secret:"true" reload:"live" help:"The secret for publish and play tokens: JWTs with HS256, and signed URLs. At least 16 characters; livego token makes tokens with it."`
+		Previous  string        `key:"previous" secret:"true" reload:"live" help:"The previous secret. Its tokens stay valid while it is set."`
+		PublicKey string        `key:"public_key" reload:"live" help:"A file with an Ed25519 public key, in PEM, for tokens with EdDSA."`
+		JWKSURL   string        `key:"jwks_url" reload:"live" help:"The https URL of the RSA keys (JWKS, RFC 7517) for tokens with RS256."`
+		Issuer    string        `key:"issuer" reload:"live" help:"The required value of the claim iss."`
+		Audience  string        `key:"audience" reload:"live" help:"The required value of the claim aud."`
+		MaxAge    time.Duration `key:"max_age" default:"24h" min:"1m" max:"8760h" reload:"live" help:"The maximum time until a token expires."`
+		Viewers   int           `key:"viewers" default:"0" min:"0" reload:"live" write:"operate" help:"How many viewers may use a token at a time, if the token sets no limit. 0: no limit."`
+		Session   time.Duration `key:"session" default:"24h" min:"1s" max:"8760h" reload:"live" write:"operate" help:"The maximum duration of a session that starts with a token; the claim session of the token can shorten it. The expiry of the token only limits when a session may start."`
 	} `key:"token"`
 	Hook struct {
-		OnPublish string        `key:"on_publish" secret:"url" help:"A webhook URL that must allow each publisher. See docs/keys.md."`
-		OnPlay    string        `key:"on_play" secret:"url" help:"A webhook URL that must allow each viewer."`
-		Events    string        `key:"events" secret:"url" help:"A webhook URL for events: streams that start, are held, resume and end, and recordings."`
-		Viewers   bool          `key:"viewers" default:"false" help:"Also send events when viewers come and go."`
-		Secret    string        `key:"secret" secret:"true" help:"The secret that signs requests to webhooks. At least 16 characters."`
-		Timeout   time.Duration `key:"timeout" default:"3s" min:"100ms" max:"30s" help:"How long a webhook may take to respond."`
+		OnPublish string        `key:"on_publish" secret:"url" reload:"live" help:"A webhook URL that must allow each publisher. See docs/keys.md."`
+		OnPlay    string        `key:"on_play" secret:"url" reload:"live" help:"A webhook URL that must allow each viewer."`
+		Events    string        `key:"events" secret:"url" reload:"live" help:"A webhook URL for events: streams that start, are held, resume and end, and recordings."`
+		Viewers   bool          `key:"viewers" default:"false" reload:"restart" help:"Also send events when viewers come and go."`
+		Secret    string        `key:"secret" secret:"true" reload:"live" help:"The secret that signs requests to webhooks. At least 16 characters."`
+		Timeout   time.Duration `key:"timeout" default:"3s" min:"100ms" max:"30s" reload:"live" help:"How long a webhook may take to respond."`
 	} `key:"hook"`
-	AuthFailures   int           `key:"auth_failures" default:"10" min:"0" help:"How many wrong keys or credentials per minute from one address are accepted without delay. 0: no limit."`
-	ConnsPerIP     int           `key:"conns_per_ip" default:"64" min:"0" help:"The maximum number of idle connections per address, over RTMP or to viewers' HTTP: those that delivered no media for conn_idle, or none yet; and of connections to the operator's HTTP. At the limit the oldest is closed. 0: no limit."`
-	ConnIdle       time.Duration `key:"conn_idle" default:"1m" min:"1s" max:"1h" help:"After what time without media, or three segments if that is longer, a connection counts as idle."`
-	ConnBurst      time.Duration `key:"conn_burst" default:"1s" min:"0s" max:"1m" help:"How long new connections beyond conns_per_ip are kept, up to 16 times as many: for many viewers at one address that arrive at the same time."`
-	TrustedProxies []string      `key:"trusted_proxies" help:"Addresses and ranges (10.0.0.0/8) of proxies whose X-Forwarded-For or PROXY protocol header names the client. Limits, address-bound tokens, logs and webhooks use that address. It never makes a request local."`
-	ProxyProtocol  []string      `key:"proxy_protocol" help:"Listeners that expect a PROXY protocol header (version 1 or 2) from trusted_proxies: rtmp, rtmps, httpflv, hls, https, api. Connections from other addresses have none."`
-	LimitLoopback  bool          `key:"limit_loopback" default:"false" help:"Apply the limits per address to this machine too."`
+	AuthFailures   int           `key:"auth_failures" default:"10" min:"0" reload:"live" write:"operate" help:"How many wrong keys or credentials per minute from one address are accepted without delay. 0: no limit."`
+	ConnsPerIP     int           `key:"conns_per_ip" default:"64" min:"0" reload:"live" write:"operate" help:"The maximum number of idle connections per address, over RTMP or to viewers' HTTP: those that delivered no media for conn_idle, or none yet; and of connections to the operator's HTTP. At the limit the oldest is closed. 0: no limit."`
+	ConnIdle       time.Duration `key:"conn_idle" default:"1m" min:"1s" max:"1h" reload:"live" write:"operate" help:"After what time without media, or three segments if that is longer, a connection counts as idle."`
+	ConnBurst      time.Duration `key:"conn_burst" default:"1s" min:"0s" max:"1m" reload:"live" write:"operate" help:"How long new connections beyond conns_per_ip are kept, up to 16 times as many: for many viewers at one address that arrive at the same time."`
+	TrustedProxies []string      `key:"trusted_proxies" reload:"live" help:"Addresses and ranges (10.0.0.0/8) of proxies whose X-Forwarded-For or PROXY protocol header names the client. Limits, address-bound tokens, logs and webhooks use that address. It never makes a request local."`
+	ProxyProtocol  []string      `key:"proxy_protocol" reload:"restart" help:"Listeners that expect a PROXY protocol header (version 1 or 2) from trusted_proxies: rtmp, rtmps, httpflv, hls, https, api. Connections from other addresses have none."`
+	LimitLoopback  bool          `key:"limit_loopback" default:"false" reload:"restart" write:"operate" help:"Apply the limits per address to this machine too."`
 
-	PublishHold      time.Duration `key:"publish_hold" default:"20s" min:"0s" max:"2m" group:"Publishing" help:"How long a stream and its viewers are held after its encoder was lost."`
-	PublishHoldClean time.Duration `key:"publish_hold_clean" default:"0s" min:"0s" max:"2m" help:"How long a stream is held after its encoder ended it."`
-	Takeover         string        `key:"takeover" default:"idle" oneof:"idle,always,never" help:"When a second encoder with the key of a live stream takes over: if the first is idle, always or never."`
-	PublishIdle      time.Duration `key:"publish_idle" default:"2s" min:"100ms" max:"1m" help:"After what time without data an encoder is idle."`
-	BackupReturn     time.Duration `key:"backup_return" default:"10s" min:"100ms" max:"10m" help:"How long the primary encoder must be healthy before it takes over from its backup."`
-	RAPWait          time.Duration `key:"rap_wait" default:"10s" min:"100ms" max:"1m" help:"After what time without a keyframe a video starts at the frames that the encoder marks as keyframes."`
-	TrackWait        time.Duration `key:"track_wait" default:"2s" min:"0s" max:"30s" help:"How long the start of a stream waits for announced tracks."`
-	MaxMessage       Bytes         `key:"max_message" default:"8MiB" min:"64KiB" max:"1GiB" help:"The maximum size of an audio or video message."`
+	PublishHold      time.Duration `key:"publish_hold" default:"20s" min:"0s" max:"2m" group:"Publishing" reload:"restart" write:"operate" help:"How long a stream and its viewers are held after its encoder was lost."`
+	PublishHoldClean time.Duration `key:"publish_hold_clean" default:"0s" min:"0s" max:"2m" reload:"restart" write:"operate" help:"How long a stream is held after its encoder ended it."`
+	Takeover         string        `key:"takeover" default:"idle" oneof:"idle,always,never" reload:"live" write:"operate" help:"When a second encoder with the key of a live stream takes over: if the first is idle, always or never."`
+	PublishIdle      time.Duration `key:"publish_idle" default:"2s" min:"100ms" max:"1m" reload:"restart" write:"operate" help:"After what time without data an encoder is idle."`
+	BackupReturn     time.Duration `key:"backup_return" default:"10s" min:"100ms" max:"10m" reload:"restart" write:"operate" help:"How long the primary encoder must be healthy before it takes over from its backup."`
+	RAPWait          time.Duration `key:"rap_wait" default:"10s" min:"100ms" max:"1m" reload:"restart" write:"operate" help:"After what time without a keyframe a video starts at the frames that the encoder marks as keyframes."`
+	TrackWait        time.Duration `key:"track_wait" default:"2s" min:"0s" max:"30s" reload:"restart" write:"operate" help:"How long the start of a stream waits for announced tracks."`
+	MaxMessage       Bytes         `key:"max_message" default:"8MiB" min:"64KiB" max:"1GiB" reload:"new connections" write:"operate" help:"The maximum size of an audio or video message."`
 
-	GopNum      int           `key:"gop_num" old:"latency" words:"live-edge=0,gop=1" default:"1" min:"0" group:"Viewing" help:"The keyframe at which viewers start, counted back from the newest, with an immediate picture. 0: at the live edge, with audio now and video at the next keyframe."`
-	PlayWait    time.Duration `key:"play_wait" default:"30s" min:"0s" max:"24h" help:"How long a player waits for a stream that is not live. 0: no limit."`
-	MaxLatency  time.Duration `key:"max_latency" default:"4s" min:"500ms" max:"5m" help:"How far a viewer may fall behind before it skips to a newer keyframe."`
-	BatchWindow BatchWindow   `key:"batch_window" old:"gather" default:"auto" max:"200ms" help:"The batching window: how long frames are collected at most before they are written to viewers. A longer window needs less processor time. A window ends early if the next picture would come after its end; audio waits for the next picture, at most twice as long. auto: the more viewers and the higher the load, the longer."`
-	RingTime    time.Duration `key:"ring_time" default:"30s" min:"1s" max:"10m" help:"The maximum duration of a stream that is held in memory for viewers."`
-	RingSize    Bytes         `key:"ring_size" default:"64MiB" min:"1MiB" max:"64GiB" help:"The maximum size of a stream that is held in memory for viewers."`
+	GopNum      int           `key:"gop_num" old:"latency" words:"live-edge=0,gop=1" default:"1" min:"0" group:"Viewing" reload:"restart" write:"operate" help:"The keyframe at which viewers start, counted back from the newest, with an immediate picture. 0: at the live edge, with audio now and video at the next keyframe."`
+	PlayWait    time.Duration `key:"play_wait" default:"30s" min:"0s" max:"24h" reload:"new connections" write:"operate" help:"How long a player waits for a stream that is not live. 0: no limit."`
+	MaxLatency  time.Duration `key:"max_latency" default:"4s" min:"500ms" max:"5m" reload:"restart" write:"operate" help:"How far a viewer may fall behind before it skips to a newer keyframe."`
+	BatchWindow BatchWindow   `key:"batch_window" old:"gather" default:"auto" max:"200ms" reload:"restart" write:"operate" help:"The batching window: how long frames are collected at most before they are written to viewers. A longer window needs less processor time. A window ends early if the next picture would come after its end; audio waits for the next picture, at most twice as long. auto: the more viewers and the higher the load, the longer."`
+	RingTime    time.Duration `key:"ring_time" default:"30s" min:"1s" max:"10m" reload:"restart" write:"operate" help:"The maximum duration of a stream that is held in memory for viewers."`
+	RingSize    Bytes         `key:"ring_size" default:"64MiB" min:"1MiB" max:"64GiB" reload:"restart" write:"operate" help:"The maximum size of a stream that is held in memory for viewers."`
 
-	HLSSegment        time.Duration `key:"hls_segment" default:"2s" min:"500ms" max:"6s" group:"HLS" help:"The intended duration of a segment; it ends at the next keyframe."`
-	HLSPart           time.Duration `key:"hls_part" default:"200ms" min:"0s" max:"1s" help:"The intended duration of a part for low-latency HLS; a part is a whole number of frames. 0: no parts."`
-	HLSWindow         int           `key:"hls_window" default:"8" min:"8" max:"1000" help:"The length of a playlist, in segments."`
-	HLSKeepAfterEnd   bool          `key:"hls_keep_after_end" default:"false" help:"Keep the playlist of an ended stream until it is published again."`
-	HLSStartWait      time.Duration `key:"hls_start_wait" default:"10s" min:"0s" max:"1m" help:"How long a request for a playlist waits for the first segment."`
-	HLSSessionTimeout time.Duration `key:"hls_session_timeout" default:"30s" min:"1s" max:"10m" help:"After what time without requests a viewer is gone."`
+	HLSSegment        time.Duration `key:"hls_segment" default:"2s" min:"500ms" max:"6s" group:"HLS" reload:"new streams" write:"operate" help:"The intended duration of a segment; it ends at the next keyframe."`
+	HLSPart           time.Duration `key:"hls_part" default:"200ms" min:"0s" max:"1s" reload:"new streams" write:"operate" help:"The intended duration of a part for low-latency HLS; a part is a whole number of frames. 0: no parts."`
+	HLSWindow         int           `key:"hls_window" default:"8" min:"8" max:"1000" reload:"new streams" write:"operate" help:"The length of a playlist, in segments."`
+	HLSKeepAfterEnd   bool          `key:"hls_keep_after_end" default:"false" reload:"live" write:"operate" help:"Keep the playlist of an ended stream until it is published again."`
+	HLSStartWait      time.Duration `key:"hls_start_wait" default:"10s" min:"0s" max:"1m" reload:"live" write:"operate" help:"How long a request for a playlist waits for the first segment."`
+	HLSSessionTimeout time.Duration `key:"hls_session_timeout" default:"30s" min:"1s" max:"10m" reload:"live" write:"operate" help:"After what time without requests a viewer is gone."`
 
-	MetricsStreams int `key:"metrics_streams" default:"0" min:"0" max:"200" group:"Metrics" help:"How many streams have series of their own in /metrics, with their names: those that started first. 0: none."`
+	MetricsStreams int `key:"metrics_streams" default:"0" min:"0" max:"200" group:"Metrics" reload:"live" write:"operate" help:"How many streams have series of their own in /metrics, with their names: those that started first. 0: none."`
 
-	RelayAllow []string `key:"relay_allow" group:"Relays" help:"Addresses, ranges (10.0.0.0/8) and host names in private networks and on this machine, to which relays of the operator's HTTP may connect. Those of static_push always may."`
-	RelayMax   int      `key:"relay_max" default:"100" min:"0" help:"The maximum number of relays that the operator's HTTP may run at a time."`
+	RelayAllow []string `key:"relay_allow" group:"Relays" reload:"live" help:"Addresses, ranges (10.0.0.0/8) and host names in private networks and on this machine, to which relays of the operator's HTTP may connect. Those of static_push always may."`
+	RelayMax   int      `key:"relay_max" default:"100" min:"0" reload:"live" write:"operate" help:"The maximum number of relays that the operator's HTTP may run at a time."`
 
-	ReadTimeout      time.Duration `key:"read_timeout" default:"10s" min:"1s" max:"2m" group:"Connections" help:"After what time without a complete message an encoder is lost."`
-	WriteTimeout     time.Duration `key:"write_timeout" default:"10s" min:"100ms" max:"2m" help:"After what time without progress a viewer is disconnected."`
-	AnswerTimeout    time.Duration `key:"answer_timeout" default:"30s" min:"1s" max:"1h" help:"How long a viewer may take to read a playlist, a segment or a part of HLS, or four times its duration if that is longer."`
-	HandshakeTimeout time.Duration `key:"handshake_timeout" default:"5s" min:"100ms" max:"1m" help:"How long a handshake may take, including TLS."`
-	CommandTimeout   time.Duration `key:"command_timeout" default:"10s" min:"100ms" max:"2m" help:"How long an RTMP connection may take to publish or play, including the handshake."`
-	HeaderTimeout    time.Duration `key:"http_read_header_timeout" default:"5s" min:"100ms" max:"1m" help:"How long a client may take to send the header of an HTTP request."`
-	IdleTimeout      time.Duration `key:"http_idle_timeout" default:"60s" min:"1s" max:"1h" help:"How long an HTTP connection is kept open between requests."`
+	ReadTimeout      time.Duration `key:"read_timeout" default:"10s" min:"1s" max:"2m" group:"Connections" reload:"new connections" write:"operate" help:"After what time without a complete message an encoder is lost."`
+	WriteTimeout     time.Duration `key:"write_timeout" default:"10s" min:"100ms" max:"2m" reload:"restart" write:"operate" help:"After what time without progress a viewer is disconnected."`
+	AnswerTimeout    time.Duration `key:"answer_timeout" default:"30s" min:"1s" max:"1h" reload:"live" write:"operate" help:"How long a viewer may take to read a playlist, a segment or a part of HLS, or four times its duration if that is longer."`
+	HandshakeTimeout time.Duration `key:"handshake_timeout" default:"5s" min:"100ms" max:"1m" reload:"restart" write:"operate" help:"How long a handshake may take, including TLS."`
+	CommandTimeout   time.Duration `key:"command_timeout" default:"10s" min:"100ms" max:"2m" reload:"new connections" write:"operate" help:"How long an RTMP connection may take to publish or play, including the handshake."`
+	HeaderTimeout    time.Duration `key:"http_read_header_timeout" default:"5s" min:"100ms" max:"1m" reload:"restart" write:"operate" help:"How long a client may take to send the header of an HTTP request."`
+	IdleTimeout      time.Duration `key:"http_idle_timeout" default:"60s" min:"1s" max:"1h" reload:"restart" write:"operate" help:"How long an HTTP connection is kept open between requests."`
 
-	FLVArchive     bool          `key:"flv_archive" default:"false" group:"Recording" help:"Record every stream to FLV files. See docs/recording.md."`
-	FLVDir         string        `key:"flv_dir" default:"tmp" nonempty:"true" help:"The directory of recordings: flv_dir/APP/ROOM_UNIXSECONDS.flv. Created if missing."`
-	RecordKeep     time.Duration `key:"record_keep" default:"0s" min:"0s" help:"How long finished recordings are kept: 720h, or 30d. Older ones are deleted. 0: no limit."`
-	RecordKeepSize Bytes         `key:"record_keep_size" default:"0" min:"0" help:"How much space recordings may use together. The oldest finished ones are deleted beyond it. 0: no limit."`
-	RecordMinFree  FreeSpace     `key:"record_min_free" default:"2%" help:"The free space that recordings leave on the disk, in percent or as a size such as 5GiB. Below it no recording starts and running ones are closed; they continue in a new file when two and a half times as much is free. 0: they end when a write fails."`
-	RecordMode     Mode          `key:"record_mode" default:"0640" help:"The file mode of new recordings, in octal. Users who may read them can list new directories. Existing files and directories keep their mode."`
+	FLVArchive     bool          `key:"flv_archive" default:"false" group:"Recording" reload:"restart" help:"Record every stream to FLV files. See docs/recording.md."`
+	FLVDir         string        `key:"flv_dir" default:"tmp" nonempty:"true" reload:"restart" help:"The directory of recordings: flv_dir/APP/ROOM_UNIXSECONDS.flv. Created if missing."`
+	RecordKeep     time.Duration `key:"record_keep" default:"0s" min:"0s" reload:"restart" help:"How long finished recordings are kept: 720h, or 30d. Older ones are deleted. 0: no limit."`
+	RecordKeepSize Bytes         `key:"record_keep_size" default:"0" min:"0" reload:"restart" help:"How much space recordings may use together. The oldest finished ones are deleted beyond it. 0: no limit."`
+	RecordMinFree  FreeSpace     `key:"record_min_free" default:"2%" reload:"restart" help:"The free space that recordings leave on the disk, in percent or as a size such as 5GiB. Below it no recording starts and running ones are closed; they continue in a new file when two and a half times as much is free. 0: they end when a write fails."`
+	RecordMode     Mode          `key:"record_mode" default:"0640" reload:"restart" help:"The file mode of new recordings, in octal. Users who may read them can list new directories. Existing files and directories keep their mode."`
 
 	// Apps are the entries of server, with unique names; there is at least one.
 	Apps []App

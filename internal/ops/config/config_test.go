@@ -200,7 +200,7 @@ func TestFileSettings(t *testing.T) {
 	for _, c := range yamlCases {
 		t.Run(c.name, func(t *testing.T) {
 			path := writeSettings(t, c.file)
-			got, warnings, err := Load(Sources{Flags: map[string]string{"config_file": path}})
+			got, warnings, err := loadConfig(Sources{Flags: map[string]string{"config_file": path}})
 			if len(warnings) > 0 {
 				t.Errorf("warnings: %q", warnings)
 			}
@@ -230,7 +230,7 @@ func TestFileSettings(t *testing.T) {
 func TestSyntaxError(t *testing.T) {
 	for _, text := range []string{"level: [\n", "level: 'x\n", "\tlevel: x\n", "a: b: c\n"} {
 		path := writeSettings(t, "# line 1\n"+text)
-		_, _, err := Load(Sources{Flags: map[string]string{"config_file": path}})
+		_, _, err := loadConfig(Sources{Flags: map[string]string{"config_file": path}})
 		if err == nil || !strings.HasPrefix(err.Error(), path+":2: ") || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v", text, err)
 		}
@@ -241,7 +241,7 @@ func TestPrecedence(t *testing.T) {
 	path := writeSettings(t, "level: debug\ntakeover: never\nlog_format: json\n")
 	env := []string{"LIVEGO_CONFIG_FILE=" + path, "LIVEGO_LEVEL=warn", "LIVEGO_TAKEOVER=always",
 		"LIVEGO_JWT_SECRET=sixteen-letters-", "HOME=/x"}
-	c, warnings, err := Load(Sources{Env: env, Flags: map[string]string{"level": "error", "api_hosts": "a, b"}})
+	c, warnings, err := loadConfig(Sources{Env: env, Flags: map[string]string{"level": "error", "api_hosts": "a, b"}})
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
 	}
@@ -273,7 +273,7 @@ func TestOtherSources(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Chdir(t.TempDir())
-			_, _, err := Load(c.s)
+			_, _, err := loadConfig(c.s)
 			if err == nil || !strings.HasPrefix(err.Error(), c.want) {
 				t.Errorf("got %v, want %s", err, c.want)
 			}
@@ -300,7 +300,7 @@ func TestDeprecatedNames(t *testing.T) {
 		s := Sources{Flags: map[string]string{}}
 		add(&s, &file)
 		s.Flags["config_file"] = writeSettings(t, file)
-		return Load(s)
+		return loadConfig(s)
 	}
 	for name, old := range sources {
 		c, warnings, err := load(func(s *Sources, file *string) { old.add(s, file, "gather", "50ms") })
@@ -342,21 +342,21 @@ func TestDeprecatedNames(t *testing.T) {
 
 func TestDefaultFile(t *testing.T) {
 	t.Chdir(t.TempDir())
-	c, _, err := Load(Sources{})
+	c, _, err := loadConfig(Sources{})
 	if err != nil || c.Level != "info" {
 		t.Errorf("without a file: %v, %v", c.Level, err)
 	}
 	if err := os.WriteFile("livego.yaml", []byte("level: debug"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if c, _, err := Load(Sources{}); err != nil || c.Level != "debug" {
+	if c, _, err := loadConfig(Sources{}); err != nil || c.Level != "debug" {
 		t.Errorf("with livego.yaml: %v, %v", c.Level, err)
 	}
 }
 
 func TestUnknownVariables(t *testing.T) {
 	t.Chdir(t.TempDir())
-	_, warnings, err := Load(Sources{Env: []string{
+	_, warnings, err := loadConfig(Sources{Env: []string{
 		"LIVEGO_SERVICE_HOST=10.0.0.1", "LIVEGO_SERVICE_PORT=1935", "LIVEGO_SERVICE_PORT_RTMP=1935",
 		"LIVEGO_PORT=tcp://10.0.0.1:1935",
 		"LIVEGO_PORT_1935_TCP=tcp://10.0.0.1:1935", "LIVEGO_PORT_1935_TCP_PROTO=tcp", "LIVEGO_PORT_1935_TCP_PORT=1935",
@@ -435,7 +435,7 @@ func FuzzYAML(f *testing.F) {
 		f.Add([]byte(c.file))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		l := loader{cfg: Default(), fields: fields(), places: map[string]string{}}
+		l := newLoader()
 		l.readYAML("livego.yaml", data)
 		for _, err := range l.errs {
 			if !strings.HasPrefix(err.Error(), "livego.yaml:") {
@@ -446,4 +446,10 @@ func FuzzYAML(f *testing.F) {
 			l.cfg.problems()
 		}
 	})
+}
+
+// loadConfig returns the parts of Load's result that most tests check.
+func loadConfig(s Sources) (Config, []string, error) {
+	l, err := Load(s)
+	return l.Config, l.Warnings, err
 }

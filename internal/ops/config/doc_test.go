@@ -40,7 +40,7 @@ func TestExample(t *testing.T) {
 		all = strings.Replace(all, "# "+block+":", block+":", 1)
 	}
 	for _, text := range []string{exampleFile(), all} {
-		c, _, err := Load(Sources{Flags: map[string]string{"config_file": writeSettings(t, text)}})
+		c, _, err := loadConfig(Sources{Flags: map[string]string{"config_file": writeSettings(t, text)}})
 		if err != nil {
 			t.Fatalf("%v\n%s", err, text)
 		}
@@ -59,13 +59,14 @@ func settingsDoc() string {
 	var b strings.Builder
 	b.WriteString(markdown(`# Settings
 
-This page lists every setting of livego with its default. All settings are optional. livego reads them from three
+This page lists every setting of livego with its default. All settings are optional. livego reads them from four
 sources; the first that has a setting wins:
 
 1. A flag: ''livego --rtmp_addr :1940''.
 2. An environment variable, which is ''LIVEGO_'' and the key in capitals, with an underscore for each dot:
    ''LIVEGO_RTMP_ADDR=:1940'', ''LIVEGO_JWT_SECRET=…''.
-3. A line of the file ''livego.yaml'', or of the file that ''config_file'' names: ''rtmp_addr: :1940''. A dot in a key
+3. A change through the API, which is stored in ''data_dir'': see [operating](operating.md#settings-through-the-api).
+4. A line of the file ''livego.yaml'', or of the file that ''config_file'' names: ''rtmp_addr: :1940''. A dot in a key
    stands for a block, as in the [example](livego.example.yaml), which has every setting with its default.
 
 A duration is written as ''10s'', ''500ms'' or ''2m''; a plain number is seconds. A size is written as ''8MiB''; a plain
@@ -73,16 +74,17 @@ number is bytes. A list is a YAML list in the file, and separated by commas else
 wrong type or an invalid address stops the start with an error that names its place. ''livego check-config'' checks the
 settings without starting the server.
 
-A deprecated name of a setting still works in all three sources, and livego logs ''setting is deprecated'' at the start.
-It is an error to set both names.
+A deprecated name of a setting still works in flags, variables and the file, and livego logs ''setting is deprecated''
+at the start. It is an error to set both names.
 `))
 	b.WriteString(secretsDoc())
+	b.WriteString(reloadDoc())
 	group := ""
 	for _, f := range fields() {
 		if f.Group != group {
 			group = f.Group
 			fmt.Fprintf(&b, "\n## %s\n\n", group)
-			b.WriteString("| key | default | description |\n|---|---|---|\n")
+			b.WriteString("| key | default | reload | description |\n|---|---|---|---|\n")
 		}
 		def := ""
 		if f.Default != "" {
@@ -92,13 +94,13 @@ It is an error to set both names.
 		if f.Old != "" {
 			old = " Deprecated name: `" + f.Old + "`."
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s%s%s |\n", f.Key, def, f.Help, limits(f), old)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s%s%s |\n", f.Key, def, f.Reload, f.Help, limits(f), old)
 	}
 	b.WriteString(markdown(`
 ## Apps
 
 ''server'' is a list of apps, in the file only. An app is the first part of a stream's address. Without the list there
-is one app, ''live''.
+is one app, ''live''. A changed list takes effect when the settings are reloaded.
 
 | key | default | description |
 |---|---|---|
@@ -135,6 +137,33 @@ a file instead. There are two ways to name the file:
 The file has one line, with or without a line break at its end. Both ways count as environment variables: a flag takes
 precedence over them, and they take precedence over ''livego.yaml''. These settings can be read from a file:
 ` + strings.Join(keys, ", ") + `.
+`)
+}
+
+// reloadDoc returns the section on changes in a running server.
+func reloadDoc() string {
+	var keys []string
+	for _, f := range fields() {
+		if f.Writer == WriterOperate {
+			keys = append(keys, "`"+f.Key+"`")
+		}
+	}
+	return markdown(`
+## Changes in a running server
+
+A running server loads its settings again by ''SIGHUP'', ''POST /api/v1/config/reload'' or a changed file:
+[operating](operating.md#reload) says how. The column "reload" says when a changed value takes effect:
+
+| reload | takes effect |
+|---|---|
+| ''live'' | At once. |
+| ''new connections'' | For connections that are opened later. |
+| ''new streams'' | For streams that start later, and those whose encoder comes back after their end. |
+| ''restart'' | After a restart of the server. Until then the old value stays, and the answer and the log name it. |
+
+Through the API, the role ''operate'' may change these settings: ` + strings.Join(keys, ", ") + `.
+
+All others need the role ''admin''. ''config_file'' and ''data_dir'' cannot be changed through the API.
 `)
 }
 

@@ -22,7 +22,31 @@ type Setting struct {
 	Bool    bool     // a flag without a value means true
 	Values  string   // allowed values, such as "a duration" or "idle, always or never"
 	OneOf   []string // all allowed values, nil if there is no list of them
+	Secret  bool     // no output shows the value
+	Reload  Reload   // when a changed value takes effect
+	Writer  Writer   // who may change it through the API
 }
+
+// A Reload is when a changed value of a setting takes effect in a running server.
+type Reload string
+
+// Values of Reload.
+const (
+	ReloadLive        Reload = "live"            // at once
+	ReloadStreams     Reload = "new streams"     // for streams that start later
+	ReloadConnections Reload = "new connections" // for connections that are opened later
+	ReloadRestart     Reload = "restart"         // after a restart of the server
+)
+
+// A Writer is the role that an operator needs to change a setting through the API.
+type Writer string
+
+// Values of Writer.
+const (
+	WriterOperate Writer = "operate"
+	WriterAdmin   Writer = "admin"
+	WriterNone    Writer = "no" // it cannot be changed through the API
+)
 
 // Settings returns all settings in the order of the table. It does not include the entries of
 // server, which have no flags and no environment variables.
@@ -84,6 +108,8 @@ func fields() []field {
 			f.Setting = Setting{
 				Key: prefix + key, Old: sf.Tag.Get("old"), Env: envName(prefix + key), Group: group, Default: sf.Tag.Get("default"),
 				Help: sf.Tag.Get("help"), Bool: sf.Type.Kind() == reflect.Bool, OneOf: oneOf,
+				Secret: f.secret != "", Reload: Reload(sf.Tag.Get("reload")),
+				Writer: cmp.Or(Writer(sf.Tag.Get("write")), WriterAdmin),
 			}
 			f.Values = f.values()
 			all = append(all, f)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,30 +11,89 @@ import (
 	"strings"
 )
 
-// Sources are the sources of settings besides the file.
+// Sources are the sources of settings besides the file and the API.
 type Sources struct {
 	Flags map[string]string // by key, as written
 	Env   []string          // as os.Environ returns it
 }
 
-// Load returns the settings from flags, environment, file and defaults, in this order of
-// precedence, and warnings. The error has a line for each mistake, which starts with its place:
+// An Origin is where the value of a setting comes from.
+type Origin string
+
+// Origins, in order of precedence.
+const (
+	FromFlag        Origin = "flag"
+	FromEnvironment Origin = "environment"
+	FromAPI         Origin = "api"
+	FromFile        Origin = "file"
+	FromDefault     Origin = "default"
+)
+
+// A Loaded holds the result of Load: the settings, and where each comes from. It is immutable.
+type Loaded struct {
+	Config
+	Warnings []string
+
+	sources   Sources
+	overrides map[string]string // settings of the API, by key, as written
+	origins   map[string]Origin // of the settings that are not defaults, by key
+	file      settingsFile      // as it was read
+	base      Config            // the settings of the file and the defaults alone
+}
+
+// A settingsFile is the content of the settings file.
+type settingsFile struct {
+	path string
+	info fs.FileInfo // before it was read; nil if there is no file
+	data []byte      // nil if there is no file
+}
+
+// Load returns the settings from flags, environment, API, file and defaults, in this order of
+// precedence. The error has a line for each mistake, which starts with its place:
 // "livego.yaml:3: rtmp_adr: unknown key", "LIVEGO_RTMP_ADDR: ...", "--rtmp_addr: ...". No error
-// contains the value of a secret.
-func Load(s Sources) (Config, []string, error) {
-	l := loader{cfg: Default(), fields: fields(), places: map[string]string{}}
+// contains the value of a secret. The warnings are returned with an error too.
+func Load(s Sources) (*Loaded, error) { return load(s, "", nil, nil) }
+
+// Reload loads the settings again from the same sources. The data directory stays the same, since it
+// is in use.
+func (l *Loaded) Reload() (*Loaded, error) { return load(l.sources, l.DataDir, nil, nil) }
+
+// FileInfo returns the state of the settings file when it was read; nil if there was none.
+func (l *Loaded) FileInfo() fs.FileInfo { return l.file.info }
+
+// load loads the settings. dataDir holds the settings of the API; "" means data_dir. overrides and
+// file replace what is on the disk, nil for none.
+func load(s Sources, dataDir string, overrides map[string]string, file *settingsFile) (*Loaded, error) {
+	l := newLoader()
 	env, warnings := l.readEnv(s.Env)
-	l.readFile(s.Flags, env)
+	out := &Loaded{Warnings: warnings, sources: s, origins: l.origins}
+	l.origin = FromFile
+	if file == nil {
+		file = l.readFile(s.Flags, env)
+	}
+	out.file = *file
+	if out.file.data != nil {
+		l.readYAML(out.file.path, out.file.data)
+		l.cfg.ConfigFile = out.file.path // the key in the file has no effect
+	}
+	out.base = l.cfg
+	if overrides == nil {
+		overrides = l.readOverrides(out, cmp.Or(dataDir, s.Flags["data_dir"], env["data_dir"].text, l.cfg.DataDir))
+	}
+	out.overrides = overrides
+	l.setOverrides(out)
 	for i := range l.fields {
 		f := &l.fields[i]
 		for _, key := range f.keys() {
+			l.origin = FromEnvironment
 			if v, ok := env[key]; ok {
 				l.set(key, v.text, v.place)
 			}
+			l.origin = FromFlag
 			if text, ok := s.Flags[key]; ok {
 				l.set(key, text, "--"+key+": ")
 				if f.exposesSecret(text) {
-					warnings = append(warnings, fmt.Sprintf(
+					out.Warnings = append(out.Warnings, fmt.Sprintf(
 						"--%s is visible to every user of this machine in the list of processes: use %s", key, f.fileEnv()))
 				}
 			}
@@ -47,9 +107,11 @@ func Load(s Sources) (Config, []string, error) {
 		}
 	}
 	if len(l.errs) > 0 {
-		return Config{}, warnings, errors.Join(l.errs...)
+		return out, errors.Join(l.errs...)
 	}
-	return l.cfg, append(warnings, l.cfg.warnings()...), nil
+	out.Config = l.cfg
+	out.Warnings = append(out.Warnings, l.cfg.warnings()...)
+	return out, nil
 }
 
 // loader builds a Config and records where each value came from.
@@ -58,6 +120,13 @@ type loader struct {
 	fields []field
 	places map[string]string // by key: the place, as the prefix of an error
 	errs   []error
+
+	origin  Origin            // of the values that are set now
+	origins map[string]Origin // by current key
+}
+
+func newLoader() *loader {
+	return &loader{cfg: Default(), fields: fields(), places: map[string]string{}, origins: map[string]Origin{}}
 }
 
 // field returns the field with that key, current or deprecated, nil for none.
@@ -73,6 +142,7 @@ func (l *loader) field(key string) *field {
 func (l *loader) set(key, text, place string) {
 	l.places[key] = place
 	f := l.field(key)
+	l.origins[f.Key] = l.origin
 	if err := f.set(&l.cfg, text); err != nil {
 		l.fail(place, "%w", err)
 	}
@@ -86,10 +156,11 @@ func (l *loader) checkDeprecated() {
 		if f.Old == "" || !used {
 			continue
 		}
-		if _, both := l.places[f.Key]; both {
+		if other, both := l.places[f.Key]; !both {
+			l.places[f.Key] = place
+		} else if other != overridePlace(f.Key) { // the API knows the current name only
 			l.fail(place, "deprecated name of %s, which is set too: remove %s", f.Key, f.Old)
 		}
-		l.places[f.Key] = place
 		l.cfg.Deprecated = append(l.cfg.Deprecated, DeprecatedName{Old: f.Old, New: f.Key})
 	}
 }
@@ -105,9 +176,9 @@ func (l *loader) place(key string) string {
 	return key + ": "
 }
 
-// readFile reads the settings file of the flag, the environment variable or the default. A missing
+// readFile returns the settings file of the flag, the environment variable or the default. A missing
 // file is an error only if it was named.
-func (l *loader) readFile(flags map[string]string, env map[string]value) {
+func (l *loader) readFile(flags map[string]string, env map[string]value) *settingsFile {
 	const key = "config_file"
 	path, named := flags[key]
 	if !named {
@@ -120,21 +191,20 @@ func (l *loader) readFile(flags map[string]string, env map[string]value) {
 	}
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) && !named {
-		return
+		return &settingsFile{path: path}
 	}
 	if err == nil && info.Size() > maxFile {
 		err = fmt.Errorf("%s is larger than %v", path, Bytes(maxFile))
 	}
-	var data []byte
+	data := []byte{}
 	if err == nil {
 		data, err = os.ReadFile(path)
 	}
 	if err != nil {
 		l.fail(key+": ", "%w", err)
-		return
+		return &settingsFile{path: path}
 	}
-	l.readYAML(path, data)
-	l.cfg.ConfigFile = path // the key in the file has no effect
+	return &settingsFile{path, info, data}
 }
 
 // A value is a setting as written, and the prefix of errors about it.

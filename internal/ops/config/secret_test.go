@@ -38,7 +38,7 @@ func TestSecretFromFile(t *testing.T) {
 				"LIVEGO_JWT_SECRET_FILE": "LIVEGO_JWT_SECRET_FILE=" + path,
 				path:                     "CREDENTIALS_DIRECTORY=" + dir,
 			} {
-				got, warnings, err := Load(Sources{Env: []string{env}})
+				got, warnings, err := loadConfig(Sources{Env: []string{env}})
 				if len(warnings) > 0 {
 					t.Errorf("%s: warnings %q", env, warnings)
 				}
@@ -106,7 +106,7 @@ func TestSecretPrecedence(t *testing.T) {
 		{"directory without ours", []string{"CREDENTIALS_DIRECTORY=" + t.TempDir()}, nil, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, _, err := Load(Sources{Env: c.env, Flags: c.flags})
+			got, _, err := loadConfig(Sources{Env: c.env, Flags: c.flags})
 			if c.err != "" {
 				if err == nil || err.Error() != c.err {
 					t.Errorf("got the error %v, want %s", err, c.err)
@@ -134,7 +134,7 @@ func TestSecretInFlag(t *testing.T) {
 		{map[string]string{"redis_addr": "redis://:canary@localhost"},
 			[]string{"--redis_addr" + text + "LIVEGO_REDIS_ADDR_FILE"}},
 	} {
-		_, warnings, err := Load(Sources{Flags: c.flags})
+		_, warnings, err := loadConfig(Sources{Flags: c.flags})
 		if err != nil || !slices.Equal(warnings, c.want) {
 			t.Errorf("%v: warnings %q, %v; want %q", c.flags, warnings, err, c.want)
 		}

@@ -19,15 +19,15 @@ import (
 
 // Options configure New.
 type Options struct {
-	Level  string // "trace", "debug", "info", "warn" or "warning", "error"; anything else is info
-	Format string // "text", "json", or "auto": colours on a terminal, text elsewhere
-	TTY    bool   // w is a terminal
+	Level  slog.Leveler // nil means slog.LevelInfo
+	Format string       // "text", "json", or "auto": colours on a terminal, text elsewhere
+	TTY    bool         // w is a terminal
 }
 
 // New returns a logger that writes to w. It masks stream keys, and removes the queries of URLs in
 // attributes.
 func New(w io.Writer, o Options) *slog.Logger {
-	opt := &slog.HandlerOptions{Level: level(o.Level), ReplaceAttr: redactAttr}
+	opt := &slog.HandlerOptions{Level: o.Level, ReplaceAttr: redactAttr}
 	switch {
 	case o.Format == "json":
 		opt.ReplaceAttr = jsonAttr
@@ -39,7 +39,9 @@ func New(w io.Writer, o Options) *slog.Logger {
 		&tint.Options{Level: opt.Level, ReplaceAttr: terminalAttr, TimeFormat: time.TimeOnly}))
 }
 
-func level(name string) slog.Level {
+// ParseLevel returns the level of that name: "trace", "debug", "info", "warn" or "warning", "error";
+// anything else is info.
+func ParseLevel(name string) slog.Level {
 	switch name {
 	case "trace", "debug":
 		return slog.LevelDebug

@@ -131,7 +131,7 @@ func TestLevels(t *testing.T) {
 		"warn": "warn error", "warning": "warn error", "error": "error",
 	} {
 		var b strings.Builder
-		log := New(&b, Options{Level: name, Format: "json"})
+		log := New(&b, Options{Level: ParseLevel(name), Format: "json"})
 		log.Debug("debug")
 		log.Info("info")
 		log.Warn("warn")

@@ -58,7 +58,7 @@ const (
 // address is closed. Those that send media are not, because an office behind one address may watch
 // together. All connections are limited by the file descriptors of the process.
 type Limiter struct {
-	opt   LimitOptions
+	opt   atomic.Pointer[LimitOptions]
 	start time.Time
 
 	mu         sync.Mutex
@@ -136,9 +136,18 @@ const (
 
 // NewLimiter returns a Limiter. Close must be called.
 func NewLimiter(o LimitOptions) *Limiter {
-	return &Limiter{opt: o, start: time.Now(), addrs: make(map[netip.Prefix]*addressConns),
+	l := &Limiter{start: time.Now(), addrs: make(map[netip.Prefix]*addressConns),
 		overLimit: make(map[*addressConns]struct{}), limited: make(map[string]uint64)}
+	l.SetOptions(o)
+	return l
 }
+
+func (l *Limiter) options() *LimitOptions { return l.opt.Load() }
+
+// SetOptions replaces the limits for connections that arrive from now on. Open connections stay,
+// also those beyond the new limits, until another of their address arrives. They are counted for the
+// address for which they were admitted.
+func (l *Limiter) SetOptions(o LimitOptions) { l.opt.Store(&o) }
 
 // Close stops the timer of the Limiter. Its connections may be removed later.
 func (l *Limiter) Close() {
@@ -162,8 +171,8 @@ type decision struct {
 }
 
 func (l *Limiter) report(remote net.Addr, reason string) {
-	if l.opt.Report != nil {
-		l.opt.Report(remote, reason)
+	if l.options().Report != nil {
+		l.options().Report(remote, reason)
 	}
 }
 
@@ -177,7 +186,7 @@ func (l *Limiter) admit(conn io.Closer, remote net.Addr, claimed bool, use Use) 
 		ac := l.addressOf(ParseClient(remote.String()), claimed)
 		if use != ForEncoders {
 			l.makeRoomForViewer(dec, ac)
-		} else if most := l.opt.Descriptors.Undecided; most > 0 && l.undecided.Len() >= most {
+		} else if most := l.options().Descriptors.Undecided; most > 0 && l.undecided.Len() >= most {
 			l.evict(dec, l.undecided.Front(), reasonUndecided)
 		}
 		if dec.refused != "" {
@@ -225,7 +234,7 @@ func (l *Limiter) decide(remote net.Addr, decide func(*decision)) error {
 
 // makeRoomForViewer makes room for another viewer at ac, or sets the reason why there is none.
 func (l *Limiter) makeRoomForViewer(dec *decision, ac *addressConns) {
-	most := l.opt.Descriptors.Viewers
+	most := l.options().Descriptors.Viewers
 	if most == 0 {
 		return
 	}
@@ -242,37 +251,38 @@ func (l *Limiter) makeRoomForViewer(dec *decision, ac *addressConns) {
 
 // inUse returns how many descriptors for viewers are in use. The caller holds l.mu.
 func (l *Limiter) inUse() int {
-	return l.viewers + max(0, l.publishers-l.opt.Descriptors.Publishers)
+	return l.viewers + max(0, l.publishers-l.options().Descriptors.Publishers)
 }
 
 // hasShare reports whether descriptors are scarce and ac has its share of them. The caller holds
 // l.mu.
 func (l *Limiter) hasShare(ac *addressConns) bool {
-	most := l.opt.Descriptors.Viewers
+	most := l.options().Descriptors.Viewers
 	return most > 0 && ac != nil && l.inUse()*100 > most*nearlyFullPercent && ac.conns*maxShareDivisor >= most
 }
 
 // makeRoomForAddress makes room for another idle connection of ac.
 func (l *Limiter) makeRoomForAddress(dec *decision, ac *addressConns, now time.Duration) {
-	if ac == nil || l.opt.PerAddress == 0 || ac.idle.Len() < l.opt.PerAddress {
+	most := l.options().PerAddress
+	if ac == nil || most == 0 || ac.idle.Len() < most {
 		return
 	}
-	for ac.idle.Len() >= l.opt.PerAddress && (l.isPastBurst(ac, now) || ac.idle.Len() >= burstFactor*l.opt.PerAddress) {
+	for ac.idle.Len() >= most && (l.isPastBurst(ac, now) || ac.idle.Len() >= burstFactor*most) {
 		l.evict(dec, ac.idle.Front(), reasonAddress)
 	}
-	if ac.idle.Len() < l.opt.PerAddress {
+	if ac.idle.Len() < most {
 		return
 	}
 	l.overLimit[ac] = struct{}{}
 	if l.trimTimer == nil && !l.closed {
-		l.trimTimer = time.AfterFunc(l.opt.Burst, l.trimAll)
+		l.trimTimer = time.AfterFunc(l.options().Burst, l.trimAll)
 	}
 }
 
 // isPastBurst reports whether the oldest idle connection of ac, which has one, is older than Burst.
 // The caller holds l.mu.
 func (l *Limiter) isPastBurst(ac *addressConns, now time.Duration) bool {
-	return now-ac.idle.Front().Value.(*entry).since >= l.opt.Burst
+	return now-ac.idle.Front().Value.(*entry).since >= l.options().Burst
 }
 
 // trimAll closes idle connections of the addresses that exceed the limit after a burst.
@@ -280,17 +290,18 @@ func (l *Limiter) trimAll() {
 	_ = l.decide(nil, func(dec *decision) { // nothing is refused
 		now := l.now()
 		l.expire(now)
+		most := l.options().PerAddress
 		for ac := range l.overLimit {
-			for ac.idle.Len() > l.opt.PerAddress && l.isPastBurst(ac, now) {
+			for most > 0 && ac.idle.Len() > most && l.isPastBurst(ac, now) {
 				l.evict(dec, ac.idle.Front(), reasonAddress)
 			}
-			if ac.idle.Len() <= l.opt.PerAddress {
+			if most == 0 || ac.idle.Len() <= most {
 				delete(l.overLimit, ac)
 			}
 		}
 		l.trimTimer = nil
 		if len(l.overLimit) > 0 && !l.closed {
-			l.trimTimer = time.AfterFunc(l.opt.Burst, l.trimAll)
+			l.trimTimer = time.AfterFunc(l.options().Burst, l.trimAll)
 		}
 	})
 }
@@ -304,7 +315,7 @@ func (l *Limiter) evict(dec *decision, at *list.Element, reason string) {
 
 // addressOf returns the addressConns of addr; nil if addr is not limited. The caller holds l.mu.
 func (l *Limiter) addressOf(addr netip.Addr, claimed bool) *addressConns {
-	if !addr.IsValid() || !claimed && (addr.IsLoopback() && !l.opt.Loopback || l.opt.Proxies.Trust(addr)) {
+	if !addr.IsValid() || !claimed && (addr.IsLoopback() && !l.options().Loopback || l.options().Proxies.Trust(addr)) {
 		return nil
 	}
 	from := AddressPrefix(addr)
@@ -401,7 +412,7 @@ func (l *Limiter) remove(e *entry) {
 
 // markDelivered records that media was sent on e.
 func (l *Limiter) markDelivered(e *entry, keep time.Duration) {
-	until := l.now() + max(keep, l.opt.Idle)
+	until := l.now() + max(keep, l.options().Idle)
 	e.idleAt.Store(int64(until))
 	if !e.isIdle.Load() {
 		return
@@ -417,7 +428,7 @@ func (l *Limiter) markDelivered(e *entry, keep time.Duration) {
 // setActive makes e active. The caller holds l.mu, and e is in no list.
 func (l *Limiter) setActive(e *entry) {
 	e.state = stateActive
-	e.recheckAt = l.now() + l.opt.Idle/rechecks
+	e.recheckAt = l.now() + l.options().Idle/rechecks
 	e.inAll = l.active.PushBack(e)
 }
 
@@ -472,7 +483,7 @@ func (l *Limiter) endStream(e *entry) {
 		return
 	}
 	if e.streams--; e.streams == 0 {
-		e.idleAt.Store(int64(l.now() + l.opt.Idle))
+		e.idleAt.Store(int64(l.now() + l.options().Idle))
 		l.setActive(e)
 	}
 }
@@ -483,7 +494,7 @@ func (l *Limiter) becomePublisher(e *entry) error {
 		if e.state == stateClosed {
 			return
 		}
-		if l.publishers >= l.opt.Descriptors.Publishers {
+		if l.publishers >= l.options().Descriptors.Publishers {
 			l.makeRoomForViewer(dec, nil)
 		}
 		if dec.refused == "" {

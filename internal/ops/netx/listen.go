@@ -22,7 +22,7 @@ type ListenOptions struct {
 // TCP connections.
 func (l *Limiter) Listen(ln net.Listener, o ListenOptions) net.Listener {
 	a := &limitedListener{Listener: ln, limiter: l, use: o.Use}
-	if o.ProxyProtocol && len(l.opt.Proxies) > 0 {
+	if o.ProxyProtocol && len(l.options().Proxies) > 0 {
 		return newProxyListener(a, o.HeaderTimeout)
 	}
 	return a
@@ -145,7 +145,7 @@ func (p *proxyListener) run() {
 			case <-p.closed:
 				return
 			}
-		case p.limiter.opt.Proxies.Trust(ConnClientAddr(c)):
+		case p.limiter.options().Proxies.Trust(ConnClientAddr(c)):
 			p.startHeader(c)
 		default:
 			p.deliver(c)

@@ -1,0 +1,251 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"path/filepath"
+
+	"livego/internal/control/api"
+	"livego/internal/control/auth"
+	"livego/internal/control/webhook"
+	"livego/internal/domain"
+	"livego/internal/edge/hls"
+	edgeflv "livego/internal/edge/httpflv"
+	edgertmp "livego/internal/edge/rtmp"
+	"livego/internal/edge/viewerhttp"
+	"livego/internal/metrics"
+	"livego/internal/ops/config"
+	"livego/internal/ops/netx"
+	"livego/internal/proto/rtmp"
+)
+
+// A plan is what the server makes of a Config and can replace while it runs. To make one may fail; to
+// apply it cannot. It is immutable once it is applied.
+type plan struct {
+	cfg        config.Config
+	proxies    netx.Proxies
+	jwks       *auth.JWKS // nil for none
+	streamAuth *auth.StreamAuth
+	adminAuth  *auth.AdminAuth
+	hooks      *webhook.Authorizer
+	outbox     *webhook.Outbox // nil for none
+
+	api, metrics http.Handler // set by apply
+}
+
+// prepare makes the plan for cfg. Parts that have state share it with the plan in use.
+func (a *App) prepare(cfg config.Config) (*plan, error) {
+	old := a.plan.Load()
+	if old == nil {
+		old = new(plan)
+	}
+	p := &plan{cfg: cfg, outbox: old.outbox}
+	var err error
+	if p.proxies, err = netx.ParseNetworks(cfg.TrustedProxies); err != nil {
+		return nil, fmt.Errorf("trusted_proxies: %w", err)
+	}
+	if p.adminAuth, err = openAdminAuth(cfg, old.adminAuth); err != nil {
+		return nil, err
+	}
+	tokens, err := a.tokenOptions(cfg, old.jwks)
+	if err != nil {
+		return nil, err
+	}
+	p.jwks = tokens.JWKS
+	o := auth.Options{
+		Apps: authApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
+		Takeover: takeover(cfg.Takeover), Tokens: tokens, Private: cfg.Private, OneTimeTokens: a.store,
+	}
+	if old.streamAuth == nil {
+		p.streamAuth = auth.NewStreamAuth(a.keys, o)
+	} else {
+		p.streamAuth = old.streamAuth.With(o)
+	}
+	if p.hooks = old.hooks; p.hooks == nil || cfg.Hook != old.cfg.Hook { // forgets the decisions of other webhooks
+		o := webhook.AuthorizerOptions{
+			OnPublish: cfg.Hook.OnPublish, OnPlay: cfg.Hook.OnPlay, Secret: cfg.Hook.Secret, Timeout: cfg.Hook.Timeout,
+			IsLive: a.hub.Has, Log: a.log,
+		}
+		if p.hooks == nil {
+			p.hooks = webhook.NewAuthorizer(o)
+		} else {
+			p.hooks = p.hooks.With(o)
+		}
+	}
+	relays := a.relayOptions(cfg)
+	if err := relays.Check(); err != nil {
+		return nil, err
+	}
+	// The outbox is opened last, so that no error leaves it open.
+	switch {
+	case cfg.Hook.Events == "":
+		p.outbox = nil
+	case p.outbox == nil:
+		if p.outbox, err = webhook.OpenOutbox(a.hub, a.outboxOptions(cfg)); err != nil {
+			return nil, fmt.Errorf("hook.events: open the webhook outbox: %w", err)
+		}
+	}
+	return p, nil
+}
+
+// discard closes what p, which is not applied, does not share with the plan in use.
+func (p *plan) discard(inUse *plan) {
+	if p.outbox != nil && p.outbox != inUse.outbox {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		p.outbox.Run(ctx) // stores what has happened since, and closes
+	}
+}
+
+// apply makes p the plan in use. No connection is closed.
+func (a *App) apply(p *plan) {
+	admit := func(_ context.Context, r domain.AuthRequest, grant domain.Grant) (domain.Grant, error) {
+		return grant, a.admission.Admit(r.Action, grant.Name)
+	}
+	a.authorizer.SetSteps(
+		p.streamAuth.Authenticate,
+		p.hooks.Authorize, // may grant another room
+		admit,
+		p.streamAuth.ConsumeToken, // and when a viewer joins, the limit of its token
+	)
+	a.pulls.SetSteps(p.streamAuth.AuthenticateOperator, admit)
+	a.limits.set(p.cfg, p.proxies)
+	a.rtmp.SetOptions(a.rtmpOptions(p))
+	a.hls.SetOptions(a.hlsOptions(p))
+	a.flv.SetOptions(a.flvOptions(p))
+	a.viewers.SetOptions(a.viewerOptions(p))
+	a.relays.SetOptions(a.relayOptions(p.cfg))
+	if p.outbox != nil {
+		p.outbox.SetOptions(a.outboxOptions(p.cfg))
+	}
+	a.settings.setLevel(p.cfg.Level)
+	p.metrics = metrics.NewHandler(a.metricsOptions(p))
+	p.api = a.newAPI(p)
+	a.plan.Store(p)
+}
+
+// A runner is a part of a plan that has a goroutine while the plan is in use.
+type runner interface{ Run(context.Context) }
+
+func (p *plan) runners() []runner {
+	var list []runner
+	if p.jwks != nil {
+		list = append(list, p.jwks)
+	}
+	if p.outbox != nil {
+		list = append(list, p.outbox)
+	}
+	return list
+}
+
+func (a *App) rtmpOptions(p *plan) edgertmp.Options {
+	cfg := p.cfg
+	_, _, drain := shutdownTimes(cfg)
+	return edgertmp.Options{
+		Conn: rtmp.Options{
+			HandshakeTimeout: cfg.HandshakeTimeout, CommandTimeout: cfg.CommandTimeout,
+			WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage), CheckApp: p.streamAuth.CheckApp,
+			HTTPReply: rtmpPortReply(a.viewerListeners),
+		},
+		ReadTimeout: cfg.ReadTimeout, PlayWait: cfg.PlayWait, Drain: drain, ReconnectURL: cfg.ReconnectURL,
+		Engine: a.engine, Fanout: a.fanout, Log: a.log,
+	}
+}
+
+func (a *App) hlsOptions(p *plan) hls.Options {
+	cfg, apps := p.cfg, viewerApps(p.cfg.Apps)
+	return hls.Options{
+		Segment: cfg.HLSSegment, Part: cfg.HLSPart, TrackWait: cfg.TrackWait, Window: cfg.HLSWindow,
+		KeepAfterEnd: cfg.HLSKeepAfterEnd, FirstWait: cfg.HLSStartWait,
+		KeepBytes:      int(min(a.memory.Share(endedStreamsPercent), 256<<20)),
+		SessionTimeout: cfg.HLSSessionTimeout, AnswerTimeout: cfg.AnswerTimeout, LimitLoopback: cfg.LimitLoopback,
+		Apps:     func(app string) bool { return apps[app].HLS },
+		Private:  func(name domain.Name) bool { return cfg.Hook.OnPlay != "" || p.streamAuth.Private(name) },
+		MarkUsed: a.sequences.MarkUsed, Log: a.log,
+	}
+}
+
+func (a *App) flvOptions(p *plan) edgeflv.Options {
+	return edgeflv.Options{PlayWait: p.cfg.PlayWait, Engine: a.engine, Fanout: a.fanout, Log: a.log}
+}
+
+func (a *App) viewerOptions(p *plan) viewerhttp.Options {
+	return viewerhttp.Options{
+		Apps: viewerApps(p.cfg.Apps), FLV: a.flv.Serve, HLS: a.hls, Proxies: p.proxies, WriteTimeout: p.cfg.WriteTimeout,
+	}
+}
+
+func (a *App) outboxOptions(cfg config.Config) webhook.OutboxOptions {
+	return webhook.OutboxOptions{
+		URL: cfg.Hook.Events, Secret: cfg.Hook.Secret, Dir: filepath.Join(cfg.DataDir, "outbox"), Viewers: cfg.Hook.Viewers,
+		Timeout: cfg.Hook.Timeout, Log: a.log,
+	}
+}
+
+// relayFailed sends the event that a relay keeps failing to the webhook.
+func (a *App) relayFailed(s domain.RelayStatus) {
+	if o := a.plan.Load().outbox; o != nil {
+		o.RelayFailed(s)
+	}
+}
+
+// recordingFinished sends the event that a recording's file was closed to the webhook.
+func (a *App) recordingFinished(r domain.Recording) {
+	if o := a.plan.Load().outbox; o != nil {
+		o.RecordingFinished(r)
+	}
+}
+
+// operatorAuth is the AdminAuth of the plan in use: requests that last, such as streams of events, get
+// the rights of the current settings.
+type operatorAuth struct{ a *App }
+
+func (o operatorAuth) Authorize(r *http.Request, need auth.Access) error {
+	return o.a.plan.Load().adminAuth.Authorize(r, need)
+}
+
+func (o operatorAuth) Login(r *http.Request, credential string) (auth.Session, error) {
+	return o.a.plan.Load().adminAuth.Login(r, credential)
+}
+
+func (o operatorAuth) Logout(r *http.Request, csrf string) error {
+	return o.a.plan.Load().adminAuth.Logout(r, csrf)
+}
+
+func (o operatorAuth) Session(r *http.Request) (auth.Session, bool) {
+	return o.a.plan.Load().adminAuth.Session(r)
+}
+
+func (a *App) metricsOptions(p *plan) metrics.Options {
+	return metrics.Options{
+		Version: Version(), Ready: a.ready, Hub: a.hub, HLS: a.hls, Relays: a.relays, Recorder: a.record, Webhooks: p.hooks,
+		Outbox: p.outbox, Store: a.store, Authorizer: a.authorizer, AdminAuth: p.adminAuth, Events: a.events,
+		Limiters:   map[string]*netx.Limiter{"public": a.limits.public, "operator": a.limits.operator},
+		MaxStreams: p.cfg.MetricsStreams, Log: a.log,
+	}
+}
+
+func (a *App) serveAPI(w http.ResponseWriter, r *http.Request) { a.plan.Load().api.ServeHTTP(w, r) }
+func (a *App) serveMetrics(w http.ResponseWriter, r *http.Request) {
+	a.plan.Load().metrics.ServeHTTP(w, r)
+}
+
+// newAPI returns the operator's HTTP for p.
+func (a *App) newAPI(p *plan) http.Handler {
+	cfg := p.cfg
+	var metrics http.Handler
+	if cfg.MetricsAddr == "" {
+		metrics = p.metrics
+	}
+	return api.New(api.Options{
+		Hub: a.hub, Keys: a.keys, Relays: a.relays, EndSessions: a.endSessions, Auth: operatorAuth{a}, Events: a.events,
+		Health: a.health, Log: a.log, Settings: a, Apps: apiApps(cfg.Apps),
+		TokenIssuer: auth.TokenIssuer{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
+		RTMP:        "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
+		RTMPS:     baseURL(cfg.EnableRTMPS, "rtmps://", cfg.RTMPSAddr),
+		HTTPS:     baseURL(cfg.EnableHTTPS, "https://", cfg.HTTPSAddr),
+		PublicURL: cfg.PublicURL, StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: Version(),
+		Recordings: a.record, Metrics: metrics,
+	})
+}

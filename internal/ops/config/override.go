@@ -1,0 +1,138 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// overridesFile is the name of the file in the data directory that holds the settings of the API: a
+// JSON object with the values by key, as in flags.
+const overridesFile = "settings.json"
+
+// overridePlace returns the prefix of an error about a setting of the API.
+func overridePlace(key string) string { return key + " (of the API): " }
+
+// readOverrides returns the settings of the API in dir. A file that this user may not read is a
+// warning: commands other than the server may run as another user.
+func (l *loader) readOverrides(out *Loaded, dir string) map[string]string {
+	path := filepath.Join(dir, overridesFile)
+	overrides := map[string]string{}
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return overrides
+	}
+	if err == nil && info.Size() > maxFile {
+		err = fmt.Errorf("it is larger than %v", Bytes(maxFile))
+	}
+	var data []byte
+	if err == nil {
+		data, err = os.ReadFile(path)
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		out.Warnings = append(out.Warnings, fmt.Sprintf("the settings of the API are unknown: %v", err))
+	case err != nil:
+		l.fail(path+": ", "%w", err)
+	default:
+		if err := json.Unmarshal(data, &overrides); err != nil {
+			l.fail(path+": ", "must be a JSON object with text values: %w", err)
+		}
+	}
+	return overrides
+}
+
+// setOverrides sets the settings of the API, and warns of values in the file that they replace.
+func (l *loader) setOverrides(out *Loaded) {
+	l.origin = FromAPI
+	for _, key := range slices.Sorted(maps.Keys(out.overrides)) {
+		i := slices.IndexFunc(l.fields, func(f field) bool { return f.Key == key })
+		if i < 0 {
+			l.fail(fmt.Sprintf("%.64q", key)+": ", "unknown setting%s", suggest(key, l.settingKeys()))
+			continue
+		}
+		f := &l.fields[i]
+		if f.Writer == WriterNone {
+			l.fail(overridePlace(key), "cannot be set through the API")
+			continue
+		}
+		inFile := l.origins[key] == FromFile
+		place := l.place(key)
+		if old, ok := l.places[f.Old]; ok && f.Old != "" {
+			place = old
+		}
+		l.set(key, out.overrides[key], overridePlace(key))
+		if inFile && f.text(&out.base) != f.text(&l.cfg) {
+			out.Warnings = append(out.Warnings,
+				place+"the value has no effect, because another was set through the API (see GET /api/v1/settings/diff)")
+		}
+	}
+}
+
+// settingKeys returns the keys of all settings.
+func (l *loader) settingKeys() []string {
+	var keys []string
+	for _, f := range l.fields {
+		keys = append(keys, f.Key)
+	}
+	return keys
+}
+
+// WithChanges loads the settings with changed settings of the API, by key; nil removes one. It uses
+// the file as it was read: a file that is being edited has no effect yet.
+func (l *Loaded) WithChanges(changes map[string]*string) (*Loaded, error) {
+	overrides := maps.Clone(l.overrides)
+	for key, text := range changes {
+		if text == nil {
+			delete(overrides, key)
+		} else {
+			overrides[key] = *text
+		}
+	}
+	return load(l.sources, l.DataDir, overrides, &l.file)
+}
+
+// SaveOverrides writes the settings of the API to the data directory. When it returns they are on
+// the disk; a crash leaves either the old ones or the new ones.
+func (l *Loaded) SaveOverrides() error {
+	path := filepath.Join(l.DataDir, overridesFile)
+	data, err := json.MarshalIndent(l.overrides, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(l.DataDir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(l.DataDir, overridesFile+".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(f.Name()) }() // a no-op after the rename
+	_, err = f.Write(append(data, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(l.DataDir)
+}
+
+// syncDir writes the entries of a directory to the disk, where the system supports it.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, fs.ErrInvalid) &&
+		!errors.Is(err, fs.ErrPermission) { // Windows refuses to sync a directory
+		return err
+	}
+	return nil
+}
