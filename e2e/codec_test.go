@@ -238,6 +238,16 @@ func pushTags(addr, key string, tags []mediacompare.FLVTag) error {
 
 // pushTagsThen is pushTags that calls then before it ends the stream.
 func pushTagsThen(addr, key string, tags []mediacompare.FLVTag, then func() error) error {
+	timed := make([]sample.TimedTag, len(tags))
+	for i, tag := range tags {
+		timed[i] = sample.TimedTag{FLVTag: tag, At: time.Duration(tag.Time) * time.Millisecond}
+	}
+	return pushTimed(addr, key, timed, then)
+}
+
+// pushTimed publishes tags with a stream key, each when it is due, and calls then before it ends the
+// stream.
+func pushTimed(addr, key string, tags []sample.TimedTag, then func() error) error {
 	c, err := rtmp.Dial(net.Dialer{}, addr, "live", patience)
 	if err != nil {
 		return err
@@ -251,16 +261,19 @@ func pushTagsThen(addr, key string, tags []mediacompare.FLVTag, then func() erro
 	}
 	began := time.Now()
 	for len(tags) > 0 {
-		at, wire := tags[0].Time, []byte(nil)
-		for ; len(tags) > 0 && tags[0].Time == at; tags = tags[1:] { // the parts of a picture are sent together
+		at, wire := tags[0].At, []byte(nil)
+		for ; len(tags) > 0 && tags[0].At == at; tags = tags[1:] { // the parts of a picture are sent together
 			tag := tags[0]
 			m := rtmp.Message{CSID: 4 + int(tag.Type)%2, Type: tag.Type, StreamID: c.StreamID, Time: tag.Time, Payload: tag.Body}
 			wire = append(wire, m.Chunks(c.ChunkSize)...)
 		}
-		<-time.After(time.Until(began.Add(time.Duration(at) * time.Millisecond)))
+		<-time.After(time.Until(began.Add(at)))
 		if _, err := c.NetConn.Write(wire); err != nil {
 			return err
 		}
+	}
+	if err := then(); err != nil {
+		return err
 	}
 	return c.Unpublish(key)
 }

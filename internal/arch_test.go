@@ -60,7 +60,8 @@ var mayImport = map[string][]string{
 		"internal/proto/rtmp", "internal/ops/textfile"},
 	"internal/playout": {"internal/media", "internal/container/flv", "internal/proto/rtmp", "internal/source",
 		"internal/ops/textfile"},
-	"internal/tools/probe": {"internal/media", "internal/container/fmp4", "internal/container/ts", "internal/source"},
+	"internal/tools/probe": {"internal/media", "internal/container/fmp4", "internal/container/ts", "internal/health",
+		"internal/source"},
 
 	// The protocol knows no rooms, keys or frames: the bench and the relay use it as the edge does.
 	"internal/proto/rtmp": {"internal/container/amf0", "internal/ops/netx"},

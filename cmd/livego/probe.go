@@ -29,9 +29,10 @@ var errReported = errors.New("")
 type probeCmd struct {
 	Sources []string `arg:"" name:"source" help:"Files, URLs of live streams (rtmp://, http://….flv, http://….m3u8), or rooms of the livego on this machine."`
 
-	JSON bool   `name:"json" help:"Write the report as JSON: an array with an object for each source."`
-	All  bool   `help:"Inspect the whole file. Otherwise only the first minute of a file above 256 MB is inspected."`
-	RTMP string `name:"rtmp" default:"rtmp://127.0.0.1:1935/live" placeholder:"URL" help:"The base URL at which rooms of the livego on this machine are played."`
+	JSON bool          `name:"json" help:"Write the report as JSON: an array with an object for each source."`
+	All  bool          `help:"Inspect the whole file. Otherwise only the first minute of a file above 256 MB is inspected."`
+	For  time.Duration `name:"for" default:"6s" placeholder:"TIME" help:"How long to examine a live stream. Some problems show after a minute."`
+	RTMP string        `name:"rtmp" default:"rtmp://127.0.0.1:1935/live" placeholder:"URL" help:"The base URL at which rooms of the livego on this machine are played."`
 }
 
 // Help is shown by livego probe --help.
@@ -42,6 +43,7 @@ notice; and for each problem the ffmpeg command that repairs it. Examples:
   livego probe film.mp4
   livego probe --json *.mp4
   livego probe movie                          # the room, live on this machine
+  livego probe --for 2m movie                 # the same for two minutes
 
 The exit code is 0 if there are no remarks, 3 if something is playable with remarks, 4 if something is not
 playable as it is.`
@@ -51,6 +53,9 @@ playable as it is.`
 func (c probeCmd) Run(e *env) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if c.For <= 0 {
+		return &failure{exitUsage, errors.New("--for must be positive")}
+	}
 	reports, worst := []*probe.Report{}, exitOK
 	for _, name := range c.Sources {
 		r, err := c.probe(ctx, name)
@@ -122,7 +127,7 @@ func exitCodeOf(verdict string) int {
 // probe inspects one source. Live streams have a time limit: some servers send nothing while no
 // publisher is connected.
 func (c probeCmd) probe(ctx context.Context, name string) (*probe.Report, error) {
-	const patience = 30 * time.Second
+	patience := 30*time.Second + c.For
 	address := c.address(name)
 	whole := ctx
 	if source.IsAddress(address) {
@@ -138,7 +143,7 @@ func (c probeCmd) probe(ctx context.Context, name string) (*probe.Report, error)
 		return nil, err
 	}
 	defer s.Close()
-	r, err := probe.Inspect(ctx, s, probe.Options{All: c.All})
+	r, err := probe.Inspect(ctx, s, probe.Options{All: c.All, Live: c.For})
 	if err != nil && ctx.Err() != nil && whole.Err() == nil {
 		err = fmt.Errorf("%s: no data for %v: is the stream live?", s.Name, patience)
 	}

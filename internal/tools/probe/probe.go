@@ -4,6 +4,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -40,7 +41,8 @@ type Report struct {
 	Verdict       string   `json:"verdict"`
 	RepairCommand string   `json:"mend,omitempty"` // the command that repairs everything that can be
 
-	readErr error // why the rest could not be read, nil if it was
+	readErr  error // why the rest could not be read, nil if it was
+	examined examination
 }
 
 // A Track is the part of a Report about one track.
@@ -105,14 +107,17 @@ type frameStats struct {
 // Options of an inspection.
 type Options struct {
 	All  bool          // read large files to the end
-	Live time.Duration // how long to examine a live stream; 0: 6 s
+	Live time.Duration // how long to examine a live stream; 0: defaultLive
 	Part time.Duration // how much of a file to read; 0: depends on All
 }
+
+// defaultLive is how long a live stream is examined.
+const defaultLive = 6 * time.Second
 
 const (
 	largeFile   = 256 << 20        // a file of this many bytes is not read to the end,
 	firstPart   = 60 * time.Second // but up to this time
-	maxLiveWait = 20 * time.Second // limit for a live stream, including the wait for the first frame
+	maxLiveWait = 14 * time.Second // how much longer than it lasts the examination of a live stream may take
 )
 
 // Inspect examines s. It returns an error if ctx ends or if nothing could be read. A truncated
@@ -126,9 +131,7 @@ func Inspect(ctx context.Context, s *source.Source, o Options) (*Report, error) 
 	limit := time.Duration(math.MaxInt64)
 	switch {
 	case s.Live:
-		if limit = o.Live; limit == 0 {
-			limit = 6 * time.Second
-		}
+		limit = cmp.Or(o.Live, defaultLive)
 	case o.Part > 0:
 		limit = o.Part
 	case s.Size > largeFile && !o.All:
@@ -184,7 +187,8 @@ func (r *Report) read(ctx context.Context, s *source.Source, limit time.Duration
 			continue
 		}
 		r.trackOf(f).observe(f)
-		if at := f.DTS - begin; at > limit || s.Live && time.Since(started) > maxLiveWait {
+		r.examined.observe(f, s.Live)
+		if at := f.DTS - begin; at > limit || s.Live && time.Since(started) > limit+maxLiveWait {
 			return nil
 		}
 	}

@@ -62,6 +62,7 @@ func (r *Report) addRemarks(s *source.Source, cut *source.TruncatedError) {
 		}
 	}
 	r.checkFile(s, cut)
+	r.addFindings()
 	r.setVerdict()
 }
 
