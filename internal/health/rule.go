@@ -308,7 +308,7 @@ func (a *Analyzer) checkVideoChange() string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("The video changed %s in the last minute, %s: players restart their decoder, and "+
+	return fmt.Sprintf("The video changed %s %s: players restart their decoder, and "+
 		"some stop. In OBS keep Settings > Video > Output Resolution and the encoder while you stream; in "+
 		"ffmpeg add -s and -r before the output.", times(n), a.videoChange)
 }
@@ -318,16 +318,17 @@ func (a *Analyzer) checkAudioChange() string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("The audio changed %s in the last minute, %s: players restart their decoder, and "+
+	return fmt.Sprintf("The audio changed %s %s: players restart their decoder, and "+
 		"some stop. In OBS keep Settings > Audio > Sample Rate and Channels while you stream; in ffmpeg "+
 		"add -ar 48000 -ac 2.", times(n), a.audioChange)
 }
 
+// times says how often an event happened, before what the last one was.
 func times(n int) string {
 	if n == 1 {
-		return "once"
+		return "once in the last minute"
 	}
-	return fmt.Sprintf("%d times", n)
+	return fmt.Sprintf("%d times in the last minute, the last time", n)
 }
 
 func describeVideoChange(old, t *media.Track) string {
@@ -366,7 +367,7 @@ func (a *Analyzer) checkJumps() string {
 	if n == 0 || a.facts.ArrivalTimestamps {
 		return ""
 	}
-	return fmt.Sprintf("Timestamps jumped %s in the last minute, by %+.1f s: playback stalls or skips "+
+	return fmt.Sprintf("Timestamps jumped %s by %+.1f s: playback stalls or skips "+
 		"there. In OBS set Use Device Timestamps off in the properties of audio sources, and do not change "+
 		"the clock of the machine; in ffmpeg add -fflags +genpts -use_wallclock_as_timestamps 1 before -i.",
 		times(n), a.jumpBy.Seconds())

@@ -31,6 +31,8 @@ type simulation struct {
 	mu    sync.Mutex
 	found []health.Finding // that appeared
 
+	cleared []string // codes of findings
+
 	history []health.Sample // before the end of the stream
 }
 
@@ -41,8 +43,11 @@ func simulate(t *testing.T) *simulation {
 	s.m = New(s.hub, Options{Log: slog.New(slog.DiscardHandler), Emit: func(e domain.Event) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		code := e.Fields["finding"].(string)
 		if e.Type == domain.EventFindingAppeared {
-			s.found = append(s.found, health.Finding{Code: e.Fields["finding"].(string), Text: e.Reason})
+			s.found = append(s.found, health.Finding{Code: code, Text: e.Reason})
+		} else {
+			s.cleared = append(s.cleared, code)
 		}
 	}})
 	ctx, cancel := context.WithCancel(t.Context())
