@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -20,10 +23,10 @@ import (
 
 // A recording is an entry of /api/v1/recordings.
 type recording struct {
-	App, Room, File, State, Reason, Error string
-	Bytes                                 int64
-	Duration                              float64
-	Gaps                                  int
+	ID, App, Room, File, State, Reason, Error string
+	Bytes                                     int64
+	Duration                                  float64
+	Gaps                                      int
 }
 
 // recordingOf returns the newest recording of a room.
@@ -257,4 +260,61 @@ func TestRecordingClosedOnShutdown(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestRecordingsAreManaged lists, downloads and deletes a recording after a restart without
+// flv_archive. A copy of it stays.
+func TestRecordingsAreManaged(t *testing.T) {
+	harness.Need(t, "ffmpeg")
+	t.Parallel()
+	s, dir := startRecording(t, harness.Options{})
+	s.Push(sample.AV.File(t), "movie").WaitOK(patience)
+	before := awaitRecording(t, s, "movie", "finished", 3.9, 2*time.Second)
+	content, err := os.ReadFile(filepath.Join(dir, before.File))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Stop()
+	own := filepath.Join(dir, "live", "best_1.flv")
+	if err := os.WriteFile(own, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = harness.Start(t, harness.Options{DataDir: s.DataDir, Flags: []string{"--flv_dir=" + dir, "--record_keep=1s"}})
+	s.AwaitStderr(patience, func(log string) bool { return strings.Contains(log, "recording deleted") })
+	if _, err := os.Stat(filepath.Join(dir, before.File)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("record_keep: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, before.File), content, 0o600); err != nil { // it is back from a backup
+		t.Fatal(err)
+	}
+	s.Stop()
+	s = harness.Start(t, harness.Options{DataDir: s.DataDir, Flags: []string{"--flv_dir=" + dir}})
+	if after := awaitRecording(t, s, "movie", "finished", 0, 2*time.Second); after != before {
+		t.Errorf("%+v, before %+v", after, before)
+	}
+	if _, err := recordingOf(t, s, "best"); err == nil {
+		t.Error("a copy is listed")
+	}
+	path := s.API("/api/v1/recordings/" + before.ID)
+	if got := harness.Get(t, path+"/file"); !bytes.Equal(got, content) {
+		t.Errorf("the download has %d bytes, want %d", len(got), len(content))
+	}
+	resp, body := request(t, http.MethodGet, path+"/file",
+		func(r *http.Request) { r.Header.Set("Range", "bytes=100-1099") })
+	if resp.StatusCode != http.StatusPartialContent || body != string(content[100:1100]) {
+		t.Errorf("a range: %s, %d bytes", resp.Status, len(body))
+	}
+	if duration := ffprobeDuration(t, path+"/file"); math.Abs(duration-before.Duration) > 0.01 {
+		t.Errorf("ffprobe of the URL: %v s", duration)
+	}
+	for _, want := range []int{http.StatusNoContent, http.StatusNotFound} {
+		if resp, body := request(t, http.MethodDelete, path, nil); resp.StatusCode != want {
+			t.Errorf("%s %s, want %d", resp.Status, body, want)
+		}
+	}
+	for file, want := range map[string]bool{filepath.Join(dir, before.File): false, own: true} {
+		if _, err := os.Stat(file); (err == nil) != want {
+			t.Errorf("%s exists: %v, want %v", file, err == nil, want)
+		}
+	}
 }

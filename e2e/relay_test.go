@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,9 +33,10 @@ func controlRelay(t *testing.T, s *harness.Server, direction, oper, room, target
 
 // A relayStatus is an entry of /api/v1/relays.
 type relayStatus struct {
-	Direction, App, Room, URL, State, Error string
-	Attempts                                int
-	Static                                  bool
+	ID, Direction, App, Room, URL, State, Error string
+	Attempts                                    int
+	Static, Persist                             bool
+	Bytes                                       int64
 }
 
 // awaitRelay waits until want returns true for a relay of a room.
@@ -51,6 +55,20 @@ func awaitRelay(t *testing.T, s *harness.Server, room string, want func(relaySta
 		}
 		return errors.New(string(body))
 	})
+}
+
+// createRelay creates a push by /api/v1, and returns the response.
+func createRelay(t *testing.T, s *harness.Server, room, target, more string) (status int, r relayStatus) {
+	t.Helper()
+	resp, body := request(t, http.MethodPost, s.API("/api/v1/relays"), func(r *http.Request) {
+		r.Header.Set("Content-Type", "application/json")
+		r.Body = io.NopCloser(strings.NewReader(`{"direction":"push","app":"live","room":"` + room + `","url":"` + target +
+			`"` + more + `}`))
+	})
+	if err := json.Unmarshal([]byte(body), &r); err != nil || strings.Contains(body, "s3cret") {
+		t.Fatalf("%s %s, %v", resp.Status, body, err)
+	}
+	return resp.StatusCode, r
 }
 
 func isRunning(r relayStatus) bool { return r.State == "running" }
@@ -220,5 +238,60 @@ func TestRelayFailedEventIsSentOnce(t *testing.T) {
 	awaitRelay(t, s, "movie", func(r relayStatus) bool { return r.Attempts > 3 })
 	if n := strings.Count(webhooks.text(), "relay.failed"); n != 1 || strings.Contains(s.Stderr(), "s3cret") {
 		t.Errorf("%d events; log: %s", n, s.Stderr())
+	}
+}
+
+// TestRelaySurvivesKill kills the server right after it has created relays: those of /api/v1 start
+// again, except one that is not to persist, and those of /control do not. A deleted one does not come
+// back.
+func TestRelaySurvivesKill(t *testing.T) {
+	harness.Need(t, "ffmpeg")
+	t.Parallel()
+	remote := harness.Start(t, harness.Options{Flags: []string{"--rtmp_noauth"}})
+	target := func(room string) string { return remote.RTMP(room) + "?token=s3cret" }
+	s := harness.Start(t, harness.Options{Flags: []string{allowLoopback}})
+	controlRelay(t, s, "push", "start", "movie", target("control"), "rtmp://"+remote.Addr("rtmp_addr")+"/live/***")
+	if status, r := createRelay(t, s, "movie", target("short"), `,"persist":false`); status != 201 || r.Persist {
+		t.Errorf("%d %+v", status, r)
+	}
+	status, kept := createRelay(t, s, "movie", target("kept"), "")
+	if again, r := createRelay(t, s, "movie", target("kept"), ""); status != 201 || again != 200 || r.ID != kept.ID {
+		t.Errorf("%d %+v, then %d %+v", status, kept, again, r)
+	}
+	s.Kill()
+	s = restartServer(t, s, allowLoopback)
+	file := filepath.Join(s.DataDir, "relays.json")
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	list := func() (ids []string) {
+		var list struct{ Relays []relayStatus }
+		body := harness.Get(t, s.API("/api/v1/relays"))
+		if err := json.Unmarshal(body, &list); err != nil || strings.Contains(string(body), "s3cret") {
+			t.Fatalf("%s, %v", body, err)
+		}
+		for _, r := range list.Relays {
+			ids = append(ids, r.ID)
+		}
+		return ids
+	}
+	if got := list(); !slices.Equal(got, []string{kept.ID}) {
+		t.Fatalf("relays after kill -9: %v, want %s", got, kept.ID)
+	}
+	s.Push(sample.AV.File(t), "movie", "-stream_loop", "-1")
+	remote.AwaitLive("kept")
+	awaitRelay(t, s, "movie", func(r relayStatus) bool { return isRunning(r) && r.Persist && r.Bytes > 0 })
+	for path, want := range map[string]int{"/api/v1/relays/" + kept.ID: 204, "/api/v1/relays/x": 404} {
+		if resp, body := request(t, http.MethodDelete, s.API(path), nil); resp.StatusCode != want {
+			t.Errorf("DELETE %s: %s %s", path, resp.Status, body)
+		}
+	}
+	s.Kill()
+	s = restartServer(t, s, allowLoopback)
+	if got := list(); got != nil {
+		t.Errorf("the deleted relay is back: %v", got)
+	}
+	if strings.Contains(s.Stderr(), "s3cret") {
+		t.Errorf("log: %s", s.Stderr())
 	}
 }

@@ -18,14 +18,15 @@ const module = "livego"
 // its entry may import, and the test-only packages.
 var mayImport = map[string][]string{
 	// Terms and helpers that import nothing else, so that every package may import them.
-	"internal/domain":        {},
-	"internal/media":         {},
-	"internal/ops/redisurl":  {},
-	"internal/ops/textfile":  {},
-	"internal/ops/netx":      {"internal/domain"},
-	"internal/ops/httpx":     {"internal/domain"},
-	"internal/ops/logging":   {"internal/domain"},
-	"internal/ops/histogram": {},
+	"internal/domain":         {},
+	"internal/media":          {},
+	"internal/ops/atomicfile": {},
+	"internal/ops/redisurl":   {},
+	"internal/ops/textfile":   {},
+	"internal/ops/netx":       {"internal/domain"},
+	"internal/ops/httpx":      {"internal/domain"},
+	"internal/ops/logging":    {"internal/domain"},
+	"internal/ops/histogram":  {},
 
 	// Codecs turn bytes into facts about media. No codec imports another.
 	"internal/codec/bits": {},
@@ -88,8 +89,8 @@ var mayImport = map[string][]string{
 		"internal/container/flv"},
 
 	// From and to other servers: a subscriber and a publisher like any other.
-	"internal/relay": {"internal/domain", "internal/media", "internal/codec/accessunit", "internal/ops/netx",
-		"internal/stream", "internal/proto/rtmp", "internal/container/flv"},
+	"internal/relay": {"internal/domain", "internal/media", "internal/codec/accessunit", "internal/ops/atomicfile",
+		"internal/ops/netx", "internal/stream", "internal/proto/rtmp", "internal/container/flv"},
 
 	// A fast path in front of net/http. It knows no handler.
 	"internal/proto/http1": {"internal/ops/netx"},

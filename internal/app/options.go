@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"livego/internal/control/api"
@@ -106,7 +107,8 @@ func (a *App) relayOptions(cfg config.Config) relay.Options {
 		Authorizer: a.pulls,
 		Conn: rtmp.Options{HandshakeTimeout: cfg.HandshakeTimeout, WriteTimeout: cfg.WriteTimeout,
 			MaxMessage: int(cfg.MaxMessage)},
-		Failed: a.relayFailed,
+		File: filepath.Join(cfg.DataDir, "relays.json"), CheckApp: relayCheck(apiApps(cfg.Apps)),
+		Failed: a.relayFailed, Event: a.events.Add,
 	}
 	for _, l := range a.all() {
 		o.OwnListeners = append(o.OwnListeners, l.Addr())
@@ -131,6 +133,20 @@ func shutdownTimes(cfg config.Config) (delay, move, drain time.Duration) {
 		move = min(maxMove, drain/2)
 	}
 	return delay, move, drain - move
+}
+
+// relayCheck returns a function that returns why an app may have no relays.
+func relayCheck(apps []api.App) func(string) error {
+	return func(name string) error {
+		i := slices.IndexFunc(apps, func(a api.App) bool { return a.Name == name })
+		switch {
+		case i < 0:
+			return domain.Errorf(domain.NotFound, "app %q is not configured", name)
+		case !apps[i].Relays:
+			return domain.Errorf(domain.Denied, "relays are disabled for app %q (api: false)", name)
+		}
+		return nil
+	}
 }
 
 // displayAddr returns addr as a user of this machine types it.

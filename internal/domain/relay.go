@@ -17,22 +17,26 @@ type Relay struct {
 
 // A RelayStatus describes a relay at one moment. It holds no secret.
 type RelayStatus struct {
+	ID        string    `json:"id" doc:"Identifies the relay as long as it exists: over a restart if it persists."`
 	Direction string    `json:"direction" enum:"push,pull"`
 	App       string    `json:"app"`
 	Room      string    `json:"room"`
 	URL       string    `json:"url" doc:"The remote URL, without secrets: user, password, and everything after the app."`
+	Persist   bool      `json:"persist" doc:"It starts again when the server restarts."`
+	Static    bool      `json:"static,omitempty" doc:"Started by static_push."`
 	State     string    `json:"state" enum:"waiting,connecting,running,failed" doc:"waiting: there is no stream to push. failed: the relay retries after a delay."`
 	Since     time.Time `json:"since" doc:"When this state began."`
 	Attempts  int       `json:"attempts" doc:"Failed attempts since the relay last ran."`
 	Error     string    `json:"error,omitempty" doc:"The error of the last failed attempt."`
+	Bytes     uint64    `json:"bytes" doc:"Bytes of media sent or received since the relay or the server started."`
+	Bitrate   uint64    `json:"bitrate" doc:"Over the last seconds, in kbit/s."`
 	DelayMS   int64     `json:"delay_ms,omitempty" doc:"How far the remote end of a push is behind the stream."`
 	Skips     uint64    `json:"skips,omitempty" doc:"How often a slow push has skipped frames since it connected."`
-	Static    bool      `json:"static,omitempty" doc:"Started by static_push."`
 }
 
 // Event returns an event about the relay.
 func (s RelayStatus) Event(t EventType) Event {
-	fields := map[string]any{"direction": s.Direction, "url": s.URL}
+	fields := map[string]any{"relay": s.ID, "direction": s.Direction, "url": s.URL}
 	if s.Attempts > 0 {
 		fields["attempts"] = s.Attempts
 	}

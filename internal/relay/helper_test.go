@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -140,17 +141,24 @@ func (s *server) url(name string) string { return "rtmp://" + s.Addr().String() 
 // awaitState waits until the status of the only relay satisfies want.
 func awaitState(t *testing.T, m *Manager, want func(domain.RelayStatus) bool) domain.RelayStatus {
 	t.Helper()
+	var list []domain.RelayStatus
+	await(t, func() bool {
+		list = m.List()
+		return len(list) == 1 && want(list[0])
+	}, func() string { return fmt.Sprintf("%+v", list) })
+	return list[0]
+}
+
+// await waits until done returns true. It fails with what state returns.
+func await(t *testing.T, done func() bool, state func() string) {
+	t.Helper()
 	deadline, again := time.After(testTimeout), time.NewTicker(5*time.Millisecond)
 	defer again.Stop()
-	for {
-		list := m.List()
-		if len(list) == 1 && want(list[0]) {
-			return list[0]
-		}
+	for !done() {
 		select {
 		case <-again.C:
 		case <-deadline:
-			t.Fatalf("relays: %+v", list)
+			t.Fatalf("after %v: %s", testTimeout, state())
 		}
 	}
 }

@@ -104,6 +104,7 @@ func (m *Manager) publish(ctx context.Context, r *relay, grant domain.Grant, src
 		if err != nil {
 			return err
 		}
+		r.observeBytes(len(body))
 		frames, bad := demux.Message(typ, timestamp, body, time.Now())
 		if bad != nil && !errors.Is(bad, flv.ErrSkip) {
 			return bad

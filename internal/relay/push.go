@@ -157,7 +157,7 @@ func pump(ctx context.Context, r *relay, sub *stream.Subscriber, c *rtmp.ClientC
 			}
 		}
 	}()
-	err := sendFrames(pumpCtx, sub, c)
+	err := sendFrames(pumpCtx, r, sub, c)
 	if err == io.EOF || ctx.Err() != nil {
 		_ = c.EndStream() // the server notices the closed connection in any case
 		err = streamEndError(err)
@@ -178,7 +178,7 @@ func pump(ctx context.Context, r *relay, sub *stream.Subscriber, c *rtmp.ClientC
 }
 
 // sendFrames writes frames until an error. io.EOF is the end of the stream.
-func sendFrames(ctx context.Context, sub *stream.Subscriber, c *rtmp.ClientConn) error {
+func sendFrames(ctx context.Context, r *relay, sub *stream.Subscriber, c *rtmp.ClientConn) error {
 	var (
 		pre   = flv.Preamble{Dialect: flv.Dialect{Multitrack: c.Caps()&rtmp.CapsMultitrack != 0}}
 		tags  []flv.Tag
@@ -201,7 +201,9 @@ func sendFrames(ctx context.Context, sub *stream.Subscriber, c *rtmp.ClientConn)
 			parts = rtmp.AppendMessage(parts, h, head, payload)
 		}
 		bufs := net.Buffers(parts)
-		if _, err := c.WriteMedia(&bufs); err != nil {
+		n64, err := c.WriteMedia(&bufs)
+		r.observeBytes(int(n64))
+		if err != nil {
 			return err
 		}
 		sub.ObserveWritten(buf[:n])

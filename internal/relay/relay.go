@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"net"
 	"runtime/debug"
@@ -33,15 +34,18 @@ const (
 
 // Options of a Manager. Fields are required unless their comment says otherwise.
 type Options struct {
-	Max          int                      // limit of relays from Start
-	Allow        []string                 // private addresses, ranges and names that Start may connect to
+	File         string                   // where persistent relays are stored; "": nowhere, and none persist
+	Max          int                      // limit of relays from Start and Create
+	Allow        []string                 // private addresses, ranges and names that they may connect to
 	OwnListeners []net.Addr               // addresses of this server's listeners, to which no relay may connect
 	VerifyTLS    bool                     // verify TLS certificates
 	Conn         rtmp.Options             // options of RTMP connections
 	ReadTimeout  time.Duration            // longest time without a frame on a pull
 	Static       map[string][]string      // push URLs by app, without the room
 	Authorizer   domain.Authorizer        // authorizes pulls to publish
+	CheckApp     func(app string) error   // returns why an app may have no relays from Start and Create; may be nil
 	Failed       func(domain.RelayStatus) // called once for a relay that keeps failing; may be nil
+	Event        func(domain.Event)       // called for each event; must not block; may be nil
 	Log          *slog.Logger
 }
 
@@ -52,10 +56,15 @@ type Manager struct {
 
 	running   sync.WaitGroup
 	setStatic chan struct{} // has an element if Options.Static may have changed
-	mu        sync.Mutex
-	relays    map[domain.Relay]*relay
-	closed    bool
-	failed    map[string]uint64 // see Failures
+	saving    chan struct{} // has an element while the file is written
+	restored  []*relay      // relays of the file that wait for Run
+
+	mu           sync.Mutex
+	relays       map[domain.Relay]*relay
+	closed       bool
+	version      uint64            // counts the changes of persistent relays
+	savedVersion uint64            // of the file
+	failed       map[string]uint64 // see Failures
 }
 
 // options are the Options in use, and what is made from them.
@@ -68,6 +77,8 @@ type options struct {
 type relay struct {
 	domain.Relay
 	target   *target
+	created  time.Time
+	meter    stream.Meter    // of the media sent or received; its time counts from created
 	live     *stream.Session // what a relay from Options.Static pushes; nil for others
 	cancel   context.CancelFunc
 	log      *slog.Logger
@@ -78,16 +89,16 @@ type relay struct {
 	sub    *stream.Subscriber // the pushed stream, nil if none
 }
 
-// New returns a Manager without relays. The caller must call Run if Options.Static is not empty,
-// and Close in any case. The error describes an invalid entry of Options.Static.
+// New returns a Manager with the relays of Options.File. The caller must call Run, which starts them,
+// and Close in any case. The error describes an invalid entry of Options.Static, or an invalid file.
 func New(hub *stream.Hub, o Options) (*Manager, error) {
 	if err := o.Check(); err != nil {
 		return nil, err
 	}
 	m := &Manager{hub: hub, relays: map[domain.Relay]*relay{}, setStatic: make(chan struct{}, 1),
-		failed: map[string]uint64{domain.Push: 0, domain.Pull: 0}}
+		saving: make(chan struct{}, 1), failed: map[string]uint64{domain.Push: 0, domain.Pull: 0}}
 	m.SetOptions(o)
-	return m, nil
+	return m, m.restore()
 }
 
 // Check returns an error that describes an invalid entry of Static, if there is one.
@@ -129,15 +140,12 @@ func (m *Manager) Start(ctx context.Context, w domain.Relay) (shown string, err 
 	if err != nil {
 		return "", err
 	}
-	nc, err := m.options().dialer.dial(ctx, to.address(), to.rtmp.TLS, false)
-	if err == nil {
-		nc.Close()
-	}
+	err = m.probe(ctx, to)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
 	case m.relays[w] != r || m.closed:
-		return "", domain.Errorf(domain.Conflict, "the relay was stopped while it started")
+		return "", errStopped
 	case err == nil:
 		m.launch(r)
 		return to.redacted, nil
@@ -145,22 +153,43 @@ func (m *Manager) Start(ctx context.Context, w domain.Relay) (shown string, err 
 	r.cancel()
 	delete(m.relays, w)
 	if domain.KindOf(err) == domain.Internal {
-		err = domain.Errorf(domain.Unavailable, "cannot connect to the remote server: %s", to.redactError(describeEOF(err)))
+		err = domain.Errorf(domain.Unavailable, "cannot connect to the remote server: %s", to.redactError(err))
 	}
 	return "", err
+}
+
+var (
+	errStopped = domain.Errorf(domain.Conflict, "the relay was stopped while it started")
+	errNoRelay = domain.Errorf(domain.NotFound, "there is no such relay")
+)
+
+// probe connects to the remote server and closes the connection.
+func (m *Manager) probe(ctx context.Context, to *target) error {
+	nc, err := m.options().dialer.dial(ctx, to.address(), to.rtmp.TLS, false)
+	if err == nil {
+		nc.Close()
+	}
+	return describeEOF(err)
+}
+
+// newRelay returns a relay that is not registered.
+func (m *Manager) newRelay(ctx context.Context, w domain.Relay, to *target, live *stream.Session) (*relay,
+	context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	now := time.Now()
+	return &relay{Relay: w, target: to, created: now, live: live, cancel: cancel,
+		log: m.options().Log.With("relay", w.Direction, "stream", w.Name.String(), "url", to.redacted),
+		status: domain.RelayStatus{
+			ID: newID(), Direction: w.Direction, App: w.Name.App, Room: w.Name.Room, URL: to.redacted, Static: live != nil,
+			State: stateConnecting, Since: now,
+		}}, ctx
 }
 
 // add registers a relay. The returned context ends with ctx and when the relay is stopped; launch
 // replaces it with one that is independent of ctx. The caller holds m.mu.
 func (m *Manager) add(ctx context.Context, w domain.Relay, to *target, live *stream.Session) (*relay, context.Context,
 	error) {
-	ctx, cancel := context.WithCancel(ctx)
-	r := &relay{Relay: w, target: to, live: live, cancel: cancel,
-		log: m.options().Log.With("relay", w.Direction, "stream", w.Name.String(), "url", to.redacted)}
-	r.status = domain.RelayStatus{
-		Direction: w.Direction, App: w.Name.App, Room: w.Name.Room, URL: to.redacted, Static: live != nil,
-		State: stateConnecting, Since: time.Now(),
-	}
+	r, ctx := m.newRelay(ctx, w, to, live)
 	var err error
 	switch {
 	case m.closed:
@@ -173,11 +202,11 @@ func (m *Manager) add(ctx context.Context, w domain.Relay, to *target, live *str
 		m.relays[w] = r
 		return r, ctx, nil
 	}
-	cancel()
+	r.cancel()
 	return nil, nil, err
 }
 
-// count returns the number of relays from Start. The caller holds m.mu.
+// count returns the number of relays that are not from Options.Static. The caller holds m.mu.
 func (m *Manager) count() (n int) {
 	for _, r := range m.relays {
 		if r.live == nil {
@@ -209,36 +238,26 @@ func (m *Manager) remove(r *relay) {
 // returns NotFound if there is no such relay.
 func (m *Manager) Stop(w domain.Relay) (shown string, err error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	r := m.relays[w]
+	m.mu.Unlock()
 	if r == nil {
-		return "", domain.Errorf(domain.NotFound, "there is no such relay")
+		return "", errNoRelay
 	}
-	r.cancel()
-	delete(m.relays, w)
-	return r.target.redacted, nil
+	return r.target.redacted, m.discard(r)
 }
 
 // List returns the status of all relays, ordered by stream, direction and URL.
 func (m *Manager) List() []domain.RelayStatus {
 	m.mu.Lock()
-	list, subs := make([]domain.RelayStatus, 0, len(m.relays)), make([]*stream.Subscriber, 0, len(m.relays))
-	for _, r := range m.relays {
-		list, subs = append(list, r.status), append(subs, r.sub)
-	}
+	relays := slices.Collect(maps.Values(m.relays))
 	m.mu.Unlock()
-	for i := range list {
-		s := &list[i]
-		if isStable(*s) {
-			s.Attempts, s.Error = 0, ""
-		}
-		if sub := subs[i]; sub != nil {
-			s.DelayMS, s.Skips = sub.Delay().Milliseconds(), sub.Skips()
-		}
+	list := make([]domain.RelayStatus, len(relays))
+	for i, r := range relays {
+		list[i] = m.statusOf(r)
 	}
 	slices.SortFunc(list, func(a, b domain.RelayStatus) int {
 		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Room, b.Room), cmp.Compare(a.Direction, b.Direction),
-			cmp.Compare(a.URL, b.URL))
+			cmp.Compare(a.URL, b.URL), cmp.Compare(a.ID, b.ID))
 	})
 	return list
 }
@@ -249,6 +268,25 @@ func (m *Manager) Failures() map[string]uint64 {
 	defer m.mu.Unlock()
 	return maps.Clone(m.failed)
 }
+
+// statusOf returns the status of r.
+func (m *Manager) statusOf(r *relay) domain.RelayStatus {
+	m.mu.Lock()
+	s, sub := r.status, r.sub
+	m.mu.Unlock()
+	if isStable(s) {
+		s.Attempts, s.Error = 0, ""
+	}
+	if sub != nil {
+		s.DelayMS, s.Skips = sub.Delay().Milliseconds(), sub.Skips()
+	}
+	s.Since, s.Bytes = s.Since.UTC(), r.meter.Total()
+	s.Bitrate = uint64(math.Round(r.meter.Kbps(time.Since(r.created))))
+	return s
+}
+
+// observeBytes counts bytes of media that were sent or received. One goroutine at a time may call it.
+func (r *relay) observeBytes(n int) { r.meter.Add(n, time.Since(r.created)) }
 
 // Close stops all relays, ends their streams on the remote servers, and waits for them.
 func (m *Manager) Close() {
@@ -264,8 +302,10 @@ func (m *Manager) Close() {
 // A staticPush is an entry of Options.Static.
 type staticPush struct{ app, base string }
 
-// Run pushes each stream of Options.Static while it is live, until ctx ends.
+// Run starts the relays of Options.File. It pushes each stream of Options.Static while it is live,
+// until ctx ends.
 func (m *Manager) Run(ctx context.Context) {
+	m.startRestored()
 	running := map[staticPush]func(){} // the functions stop a push and wait for it
 	defer func() {
 		for _, stop := range running {
@@ -346,14 +386,14 @@ var errStreamEnded = errors.New("the stream has ended")
 
 // run makes attempts until ctx ends or, for a static relay, its stream.
 func (m *Manager) run(ctx context.Context, r *relay) {
-	defer m.remove(r)
-	attempt := m.push
-	if r.Direction == domain.Pull {
-		attempt = m.pull
-	}
+	m.emit(r, domain.EventRelayStarted)
+	defer func() {
+		m.remove(r)
+		m.emit(r, domain.EventRelayStopped)
+	}()
 	pause := minBackoff
 	for ctx.Err() == nil {
-		err := r.runAttempt(ctx, attempt)
+		err := r.runAttempt(ctx, m.attempt)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -368,6 +408,29 @@ func (m *Manager) run(ctx context.Context, r *relay) {
 		}
 		r.sleep(ctx, pause/2+rand.N(pause/2)) //nolint:forbidigo // jitter, no secret
 		pause = min(2*pause, maxBackoff)
+	}
+}
+
+// attempt connects r once, and relays the stream until it ends or the connection is lost.
+func (m *Manager) attempt(ctx context.Context, r *relay) error {
+	if r.target.invalid != nil {
+		return r.target.invalid
+	}
+	if r.live == nil && m.options().CheckApp != nil {
+		if err := m.options().CheckApp(r.Name.App); err != nil {
+			return err
+		}
+	}
+	if r.Direction == domain.Pull {
+		return m.pull(ctx, r)
+	}
+	return m.push(ctx, r)
+}
+
+// emit reports an event of r.
+func (m *Manager) emit(r *relay, t domain.EventType) {
+	if m.options().Event != nil {
+		m.options().Event(m.statusOf(r).Event(t))
 	}
 }
 
@@ -416,6 +479,7 @@ func (m *Manager) recordFailure(r *relay, err error) int {
 	}
 	if status.Attempts == reportAfter {
 		r.log.Warn("relay keeps failing", "attempts", status.Attempts, "reason", reason)
+		m.emit(r, domain.EventRelayFailed)
 		if failed := m.options().Failed; failed != nil {
 			failed(status)
 		}
@@ -435,6 +499,7 @@ func (m *Manager) setState(r *relay, state string) {
 	m.mu.Unlock()
 	if state == stateRunning {
 		r.log.Info("relay running")
+		m.emit(r, domain.EventRelayConnected)
 	}
 }
 

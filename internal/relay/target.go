@@ -26,6 +26,7 @@ type target struct {
 	u        *url.URL
 	trusted  bool         // from the settings
 	rtmp     rtmp.Address // zero for HTTP
+	invalid  error        // why the URL of an earlier run cannot be used any more; nil otherwise
 	redacted string       // the URL without parts that may be secret
 	secrets  []string     // the parts that may be secret, longest first
 }

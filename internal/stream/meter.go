@@ -8,9 +8,9 @@ import (
 // meterWindow is the length of one window of a rate.
 const meterWindow = 5 * time.Second
 
-// A meter counts the bytes of one direction of one connection. One goroutine adds, without a lock
+// A Meter counts the bytes of one direction of one connection. One goroutine adds, without a lock
 // or memory; any goroutine may read. Times count from the start of the connection.
-type meter struct {
+type Meter struct {
 	total atomic.Uint64
 	// marks are the starts of the window that rates are measured in, of the next one, and the next
 	// to write. A reader has a whole window to read the first before it is written again.
@@ -30,7 +30,8 @@ func (m *mark) set(at time.Duration, total uint64) {
 
 func (m *mark) time() time.Duration { return time.Duration(m.at.Load()) }
 
-func (m *meter) add(n int, at time.Duration) {
+// Add counts n bytes at a time.
+func (m *Meter) Add(n int, at time.Duration) {
 	total := m.total.Add(uint64(n))
 	first := m.first.Load()
 	switch {
@@ -44,8 +45,11 @@ func (m *meter) add(n int, at time.Duration) {
 	}
 }
 
-// kbps returns the rate in kbit/s over the last five to ten seconds, or since the start.
-func (m *meter) kbps(now time.Duration) float64 {
+// Total returns the number of bytes.
+func (m *Meter) Total() uint64 { return m.total.Load() }
+
+// Kbps returns the rate in kbit/s over the last five to ten seconds, or since the start.
+func (m *Meter) Kbps(now time.Duration) float64 {
 	first := m.first.Load()
 	if first == 0 {
 		return 0

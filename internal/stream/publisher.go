@@ -38,7 +38,7 @@ type Publisher struct {
 	reason error // why done was closed; read after done
 
 	lastFrame    atomic.Int64 // wall clock in ns of the newest frame, 0 before the first
-	video, audio meter
+	video, audio Meter
 
 	// Under s.mu.
 	detached     bool
@@ -283,9 +283,9 @@ func (p *Publisher) Write(f *media.Frame) error {
 	now := f.Arrived
 	switch f.Track.Kind {
 	case media.Video:
-		p.video.add(len(f.Payload), now.Sub(p.since))
+		p.video.Add(len(f.Payload), now.Sub(p.since))
 	case media.Audio:
-		p.audio.add(len(f.Payload), now.Sub(p.since))
+		p.audio.Add(len(f.Payload), now.Sub(p.since))
 	}
 	s := p.s
 	s.mu.Lock()

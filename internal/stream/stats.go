@@ -198,8 +198,8 @@ func (p *Publisher) info(now time.Time, active bool) ConnInfo {
 	return ConnInfo{
 		ID: p.id, Proto: p.opt.Proto, Remote: p.opt.Remote, URL: p.opt.URL, Active: active,
 		Agent: p.opt.Agent, TLS: p.opt.TLS, Relay: p.opt.Relay, Since: p.since, Role: p.opt.Role,
-		VideoBytes: p.video.total.Load(), AudioBytes: p.audio.total.Load(),
-		VideoKbps: p.video.kbps(now.Sub(p.since)), AudioKbps: p.audio.kbps(now.Sub(p.since)),
+		VideoBytes: p.video.Total(), AudioBytes: p.audio.Total(),
+		VideoKbps: p.video.Kbps(now.Sub(p.since)), AudioKbps: p.audio.Kbps(now.Sub(p.since)),
 		Skipped: p.opt.Skips.Stats(),
 	}
 }
@@ -207,7 +207,7 @@ func (p *Publisher) info(now time.Time, active bool) ConnInfo {
 // kbps returns the rate of p in kbit/s.
 func (p *Publisher) kbps(now time.Time) float64 {
 	at := now.Sub(p.since)
-	return p.video.kbps(at) + p.audio.kbps(at)
+	return p.video.Kbps(at) + p.audio.Kbps(at)
 }
 
 // info describes v. It takes no lock, so that it delays neither a frame nor another viewer.
@@ -216,8 +216,8 @@ func (v *Viewer) info(now time.Time) ConnInfo {
 	in := ConnInfo{
 		ID: v.id, Proto: v.opt.Proto, Remote: v.opt.Remote, URL: v.opt.URL,
 		Agent: v.opt.Agent, TLS: v.opt.TLS, Relay: v.opt.Relay, Since: v.since,
-		VideoBytes: v.video.total.Load(), AudioBytes: v.audio.total.Load(),
-		VideoKbps: v.video.kbps(at), AudioKbps: v.audio.kbps(at),
+		VideoBytes: v.video.Total(), AudioBytes: v.audio.Total(),
+		VideoKbps: v.video.Kbps(at), AudioKbps: v.audio.Kbps(at),
 		Skips: v.skips.Load(),
 	}
 	if written := v.writtenDTS.Load(); written > 0 {

@@ -30,7 +30,7 @@ type Viewer struct {
 	id           uint64
 	opt          ViewerOptions
 	since        time.Time
-	video, audio meter
+	video, audio Meter
 	kicked       chan struct{}
 	reason       error // why kicked was closed; read after kicked
 	kickOnce     sync.Once
@@ -131,10 +131,10 @@ func (v *Viewer) ObserveBytes(video, audio int) { v.observeBytes(video, audio, t
 func (v *Viewer) observeBytes(video, audio int, now time.Time) {
 	at := now.Sub(v.since)
 	if video > 0 {
-		v.video.add(video, at)
+		v.video.Add(video, at)
 	}
 	if audio > 0 {
-		v.audio.add(audio, at)
+		v.audio.Add(audio, at)
 	}
 	if v.counter == nil || video+audio == 0 {
 		return

@@ -33,6 +33,9 @@ type Options struct {
 		Start(context.Context, domain.Relay) (shown string, err error)
 		Stop(domain.Relay) (shown string, err error)
 		List() []domain.RelayStatus
+		Create(ctx context.Context, r domain.Relay, persist bool) (s domain.RelayStatus, created bool, err error)
+		Get(id string) (domain.RelayStatus, error)
+		Delete(id string) error
 	}
 	// Auth authenticates and authorizes requests: all except /healthz and /readyz, which reveal
 	// nothing.

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -147,6 +148,7 @@ func (s *fixture) watch(name domain.Name, proto, url string, video, audio int) *
 
 // fakeRelays records the last call, and returns err.
 type fakeRelays struct {
+	more     []domain.RelayStatus // besides the first
 	lastCall string
 	err      error
 }
@@ -161,9 +163,34 @@ func (f *fakeRelays) call(oper string, r domain.Relay) (string, error) {
 	return "rtmp://h/a/***", f.err
 }
 
+func (f *fakeRelays) Create(_ context.Context, r domain.Relay, persist bool) (domain.RelayStatus, bool, error) {
+	_, err := f.call("create", r)
+	f.lastCall += fmt.Sprint(" ", persist)
+	created := r.Name.Room != "movie" // which exists
+	return domain.RelayStatus{ID: "1", Direction: r.Direction, App: r.Name.App, Room: r.Name.Room, URL: "rtmp://h/a/***",
+		State: "connecting", Persist: persist}, created, err
+}
+
 func (f *fakeRelays) List() []domain.RelayStatus {
-	return []domain.RelayStatus{{Direction: domain.Push, App: "live", Room: "movie", URL: "rtmp://h/a/***",
-		State: "running"}}
+	return append([]domain.RelayStatus{{ID: "1", Direction: domain.Push, App: "live", Room: "movie", URL: "rtmp://h/a/***",
+		State: "running"}}, f.more...)
+}
+
+func (f *fakeRelays) Get(id string) (domain.RelayStatus, error) {
+	for _, r := range f.List() {
+		if r.ID == id {
+			return r, nil
+		}
+	}
+	return domain.RelayStatus{}, domain.Errorf(domain.NotFound, "there is no such relay")
+}
+
+func (f *fakeRelays) Delete(id string) error {
+	f.lastCall = "delete " + id
+	if _, err := f.Get(id); err != nil {
+		return err
+	}
+	return f.err
 }
 
 // memKeys are keys in memory.

@@ -37,7 +37,7 @@ func (s *server) routeV1() {
 		http.StatusNotFound, http.StatusConflict)
 	make.DefaultStatus = http.StatusCreated
 	huma.Register(api, make, s.makeToken)
-	huma.Register(api, operation("GET", v1+"/relays", "list-relays", "List relays by stream"), s.listRelays)
+	s.routeRelays(api)
 	s.routeStreams(api)
 	s.routeSessions(api)
 	s.routeEvents(api)
