@@ -143,7 +143,8 @@ var mayImport = map[string][]string{
 
 	// Reads the counts of all parts of a server, for Prometheus. No part knows it.
 	"internal/metrics": {"internal/domain", "internal/stream", "internal/control/...", "internal/edge/hls",
-		"internal/ops/histogram", "internal/ops/netx", "internal/record", "internal/relay"},
+		"internal/health", "internal/health/monitor", "internal/ops/histogram", "internal/ops/netx", "internal/record",
+		"internal/relay"},
 
 	// Wiring.
 	"internal/app": {"internal/..."},

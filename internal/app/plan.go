@@ -219,7 +219,8 @@ func (o operatorAuth) Session(r *http.Request) (auth.Session, bool) {
 
 func (a *App) metricsOptions(p *plan) metrics.Options {
 	return metrics.Options{
-		Version: Version(), Ready: a.ready, Hub: a.hub, HLS: a.hls, Relays: a.relays, Recorder: a.record, Webhooks: p.hooks,
+		Version: Version(), Ready: a.ready, Hub: a.hub, HLS: a.hls, Health: a.health, Relays: a.relays,
+		Recorder: a.record, Webhooks: p.hooks,
 		Outbox: p.outbox, Store: a.store, Authorizer: a.authorizer, AdminAuth: p.adminAuth, Events: a.events,
 		Limiters:   map[string]*netx.Limiter{"public": a.limits.public, "operator": a.limits.operator},
 		MaxStreams: p.cfg.MetricsStreams, Log: a.log,

@@ -49,6 +49,15 @@ var rules = [...]rule{
 	{"slow_viewers", Warning, (*Analyzer).checkViewers},
 }
 
+// Rules returns the code and the severity of each finding that there can be.
+func Rules() []Finding {
+	list := make([]Finding, len(rules))
+	for i, r := range rules {
+		list[i] = Finding{Code: r.Code, Severity: r.Severity}
+	}
+	return list
+}
+
 // eventWindow is how many seconds an event, such as a jump of timestamps, is a problem.
 const eventWindow = 60
 

@@ -9,6 +9,7 @@ import (
 
 	"livego/internal/control/auth"
 	"livego/internal/domain"
+	"livego/internal/health"
 	"livego/internal/ops/histogram"
 	"livego/internal/stream"
 )
@@ -33,6 +34,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s.gauge("livego_ready", isNil(c.Ready()))
 	totals := c.Hub.Totals()
 	s.addStreams(totals)
+	c.collectFindings(s)
 	c.collectAccess(s, totals.Conflicts)
 	c.collectHLS(s)
 	c.collectRecordings(s)
@@ -97,6 +99,16 @@ func (s samples) addStreams(t stream.Totals) {
 			s.histogram("livego_viewer_delay_seconds", v.Delay, proto)
 		}
 		s.histogram("livego_viewer_first_frame_seconds", v.FirstFrame, proto)
+	}
+}
+
+func (c *collector) collectFindings(s samples) {
+	streams := map[string]int{}
+	for _, f := range c.Health.Findings() {
+		streams[f.Code]++
+	}
+	for _, r := range health.Rules() {
+		s.gauge("livego_stream_findings", float64(streams[r.Code]), r.Code, string(r.Severity))
 	}
 }
 

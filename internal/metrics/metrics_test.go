@@ -21,6 +21,7 @@ import (
 	"livego/internal/control/webhook"
 	"livego/internal/domain"
 	"livego/internal/edge/hls"
+	"livego/internal/health/monitor"
 	"livego/internal/media"
 	"livego/internal/ops/netx"
 	"livego/internal/record"
@@ -61,7 +62,7 @@ func newOptions(t testing.TB) Options {
 	t.Cleanup(limiter.Close)
 	return Options{
 		Version: "v1", Ready: func() error { return nil }, Hub: hub, HLS: hls.New(hub, chain, hls.Options{}),
-		Relays: relays, Recorder: record.New(hub, record.Options{Dir: t.TempDir(), Log: log}),
+		Health: monitor.New(hub, monitor.Options{Log: log}), Relays: relays, Recorder: record.New(hub, record.Options{Dir: t.TempDir(), Log: log}),
 		Webhooks: webhook.NewAuthorizer(webhook.AuthorizerOptions{}), Outbox: outbox, Store: measured.New(store),
 		Authorizer: chain, AdminAuth: admin, Events: events.New(), Limiters: map[string]*netx.Limiter{"public": limiter},
 		Log: log,
@@ -131,6 +132,7 @@ func TestMetrics(t *testing.T) {
 		`livego_build_info{goversion="` + goVersion() + `",version="v1"} 1`, "livego_ready 1",
 		`livego_streams{state="live"} 1`, `livego_streams{state="held"} 1`,
 		"livego_stream_starts_total 2", "livego_stream_holds_total 1", "livego_stream_ends_total 0",
+		`livego_stream_findings{code="no_video",severity="error"} 0`,
 		`livego_publishers{proto="rtmp"} 1`, `livego_publisher_received_bytes_total{proto="rtmp"} 200`,
 		`livego_viewers{proto="flv"} 3`, `livego_viewers{proto="hls"} 1`, `livego_viewer_joins_total{proto="flv"} 3`,
 		`livego_viewer_sent_bytes_total{proto="flv"} 300`, `livego_viewer_sent_bytes_total{proto="hls"} 55`,

@@ -39,6 +39,8 @@ var table = []family{
 		"How often a publisher has continued a held stream, or joined or replaced another one."},
 	{"livego_stream_ends_total", counter, nil,
 		"Streams that have ended."},
+	{"livego_stream_findings", gauge, []string{"code", "severity"},
+		"Streams with a problem that the stream doctor has found: see doctor.md."},
 	{"livego_publishers", gauge, []string{"proto"},
 		"Connected publishers."},
 	{"livego_publisher_received_bytes_total", counter, []string{"proto"},
