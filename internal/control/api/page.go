@@ -81,9 +81,10 @@ type streamData struct {
 	Held    bool
 	Up      string // time since the stream started
 	Tracks  []trackData
-	Off     string // parts of the server that have failed and are off
-	Skipped uint64 // frames and messages of the publisher that no viewer receives
-	From    string // the publisher: "rtmp from 192.0.2.7, OBS 30"
+	Off     string   // parts of the server that have failed and are off
+	Health  []string // sentences of its problems
+	Skipped uint64   // frames and messages of the publisher that no viewer receives
+	From    string   // the publisher: "rtmp from 192.0.2.7, OBS 30"
 	Viewers int
 	Protos  string // viewers by protocol: "2 rtmp, 1 hls"
 	Lag     string // delay of the slowest viewer, "" if all are up to date
@@ -178,6 +179,9 @@ func (s *server) describeStream(in stream.Info, host string, now time.Time) stre
 		d.Tracks = append(d.Tracks, trackData{Kind: t.Kind.String(), Facts: facts})
 	}
 	d.Skipped, d.Off = active.Skipped.Total(), strings.Join(in.Off, ", ")
+	for _, f := range s.Health.FindingsOf(in.Name) {
+		d.Health = append(d.Health, f.Text)
+	}
 	for _, sum := range in.Viewers {
 		d.Viewers += sum.Viewers
 	}

@@ -68,7 +68,8 @@ func TestLivePage(t *testing.T) {
 	got := text(body)
 	wantText(t, got, "2 live · livego", "live/movie live", "3 viewers", "H264 · 1920×1080 · 30 fps · ",
 		"AAC · 44.1 kHz · stereo · ",
-		"rtmp from 192.0.2.7, OBS <b>30</b>", "2 hls, 1 rtmp", "quiet/radio waiting for the encoder", "0 viewers")
+		"rtmp from 192.0.2.7, OBS <b>30</b>", "2 hls, 1 rtmp", "quiet/radio waiting for the encoder", "0 viewers",
+		"problem Of live/movie.")
 	if strings.Contains(body, "<b>30") || strings.Contains(body, "<script>alert") {
 		t.Error("markup from a client is part of the page")
 	}
