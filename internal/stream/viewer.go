@@ -121,8 +121,8 @@ func (v *Viewer) Reason() error {
 // Epoch returns the number of the session, higher than that of any session before.
 func (v *Viewer) Epoch() uint64 { return v.s.epoch }
 
-// AttachSocket sets a function that returns how many bytes the kernel holds for the viewer. It must
-// not block, and must be safe to call after the viewer has left.
+// AttachSocket sets a function that returns how many bytes the kernel holds for the viewer, now or
+// some seconds ago. It must not block, and must be safe to call after the viewer has left.
 func (v *Viewer) AttachSocket(queued func() int) { v.queued.Store(&queued) }
 
 // ObserveBytes records payload bytes that were sent to the viewer. For one goroutine at a time.

@@ -27,8 +27,8 @@ type socket struct {
 	tls    *netx.Memory // nil for plain TCP
 	unsent []byte       // encrypted
 	// unsentFrom is the last node that is not in unsent; nil if all was sent.
-	unsentFrom  *node
-	unsentBytes atomic.Int64 // len(unsent)
+	unsentFrom *node
+	lastQueued atomic.Int64 // the last result of queued
 
 	acked          uint64    // bytes that its end had acknowledged at stallCheckedAt
 	progressAt     time.Time // when acked last rose, or all was acknowledged
@@ -56,7 +56,7 @@ func newSocket(v *viewer, nc net.Conn) (*socket, error) {
 	}
 	s := &socket{viewer: v, fd: fd, leaveLimiter: netx.Detach(nc), progressAt: v.joined, stallCheckedAt: v.joined}
 	v.transport = s
-	v.Stats.AttachSocket(s.queuedNow)
+	v.Stats.AttachSocket(func() int { return int(s.lastQueued.Load()) })
 	if !plain {
 		s.tls = netx.ToMemory(nc)
 		s.open(nil, make([]byte, 1<<10)) // what was read with the request
@@ -128,20 +128,14 @@ var errRepliesUnread = errors.New("the viewer does not read replies of TLS")
 // resumeReading implements transport: epoll reports unread data as a new edge.
 func (s *socket) resumeReading() { s.loop.armRead(s, unix.EPOLL_CTL_MOD) }
 
-// queued implements transport. Only the writer may call it.
+// queued implements transport. Only the writer may call it: at each stall check, and while s is
+// blocked. Statistics use the last result, because a system call for each viewer takes as long as
+// all else of them.
 func (s *socket) queued() int {
 	n, _ := netx.QueuedNow(s.fd) // 0 if that is not known
-	return n + int(s.unsentBytes.Load())
-}
-
-// queuedNow is queued for any goroutine.
-func (s *socket) queuedNow() int {
-	s.reading.Lock() // so that fd is not closed and reused; the writer takes it only for that
-	defer s.reading.Unlock()
-	if s.closed {
-		return 0
-	}
-	return s.queued()
+	n += len(s.unsent)
+	s.lastQueued.Store(int64(n))
+	return n
 }
 
 // setUnsentLimit implements transport. As in netx, errors are ignored.
@@ -283,7 +277,6 @@ func (s *socket) sendUnsent(d *sender, now time.Time) error {
 		}
 		if len(s.unsent) == 0 {
 			s.unsent, s.unsentFrom = nil, nil
-			s.unsentBytes.Store(0)
 			return nil
 		}
 		n, err := d.sendOne(s.fd, s.unsent)
@@ -300,7 +293,6 @@ func (s *socket) sendUnsent(d *sender, now time.Time) error {
 // block records that unsent could not be sent.
 func (s *socket) block(now time.Time) {
 	s.blocked = true
-	s.unsentBytes.Store(int64(len(s.unsent)))
 	s.observeBlocked(now, cmp.Or(s.unsentFrom, s.current))
 	if s.current == nil { // it keeps no nodes after a skip, however slowly unsent is read
 		s.unsentFrom = nil

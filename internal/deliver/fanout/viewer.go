@@ -50,7 +50,7 @@ type viewer struct {
 // A transport moves the bytes of a viewer.
 type transport interface {
 	// queued returns how many of the bytes given to the transport the viewer's end has not
-	// acknowledged; 0 if that is unknown. Any goroutine may call it.
+	// acknowledged; 0 if that is unknown. The sender calls it.
 	queued() int
 	// setUnsentLimit limits the bytes that the kernel holds unsent.
 	setUnsentLimit(n int)
