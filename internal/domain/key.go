@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // KeyLength is the length of a stream key in characters.
@@ -46,8 +48,10 @@ type Key struct {
 	Expires    time.Time `json:"expires,omitzero"`   // zero: never
 	LastUsed   time.Time `json:"last_used,omitzero"` // zero: never
 	Generation uint64    `json:"generation"`         // counts from 1
-	Digest     [32]byte  `json:"-"`                  // Digest(Secret), the index of look-ups
-	Secret     string    `json:"secret"`             // the key itself, because /control/get returns it again
+	// Description is free text about the room, in one of its keys.
+	Description string   `json:"description,omitempty"`
+	Digest      [32]byte `json:"-"`      // Digest(Secret), the index of look-ups
+	Secret      string   `json:"secret"` // the key itself, because /control/get returns it again
 }
 
 // Ref returns the KeyRef of k's current secret.
@@ -60,6 +64,11 @@ func (k Key) Ref() KeyRef { return KeyRef{k.ID, k.Generation} }
 type KeyStore interface {
 	// Get returns the default key of room for app, and creates room and key if they do not exist.
 	Get(ctx context.Context, app, room string) (Key, error)
+	// Create is Get for the key that is valid in every app. It reports whether the room is new. If
+	// description is not nil, it replaces that of the room.
+	Create(ctx context.Context, room string, description *string) (k Key, created bool, err error)
+	// Describe replaces the description of room. It fails with NotFound if the room does not exist.
+	Describe(ctx context.Context, room, description string) error
 	// Rotate gives the default key of room for app a new secret, and creates the key if it does not
 	// exist. It returns the new key and what is revoked: at once, or after o.Grace.
 	Rotate(ctx context.Context, app, room string, o Rotation) (Key, []KeyRef, error)
@@ -92,6 +101,30 @@ type KeyStore interface {
 type Rotation struct {
 	RevokeOthers bool          // revoke every other key of the room too
 	Grace        time.Duration // how long the replaced key stays valid; ignored with RevokeOthers
+}
+
+// MaxDescription is the longest description of a room, in bytes.
+const MaxDescription = 256
+
+// CheckDescription returns an Error of kind Invalid if s cannot be the description of a room.
+func CheckDescription(s string) error {
+	if len(s) > MaxDescription {
+		return Errorf(Invalid, "invalid description: longer than %d bytes", MaxDescription)
+	}
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+		return Errorf(Invalid, "invalid description: has a control character")
+	}
+	return nil
+}
+
+// DescriptionOf returns the description of a room with these keys.
+func DescriptionOf(keys []Key) string {
+	for _, k := range keys {
+		if k.Description != "" {
+			return k.Description
+		}
+	}
+	return ""
 }
 
 // MaxKeys is how many keys a room may have.

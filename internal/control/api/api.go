@@ -124,7 +124,7 @@ func New(o Options) http.Handler {
 		refusalLimiter: logging.Limiter{Interval: time.Second}}
 	s.mux.Handle("/control/get", s.enveloped(s.getKey))
 	s.mux.Handle("/control/reset", s.enveloped(s.resetKey))
-	s.mux.Handle("/control/delete", s.enveloped(s.deleteRoom))
+	s.mux.Handle("/control/delete", s.enveloped(s.controlDelete))
 	s.mux.Handle("/control/push", s.enveloped(s.relay(domain.Push)))
 	s.mux.Handle("/control/pull", s.enveloped(s.relay(domain.Pull)))
 	s.mux.Handle("/stat/livestat", s.enveloped(s.liveStat))

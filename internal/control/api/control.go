@@ -67,25 +67,34 @@ func (s *server) resetKey(r *http.Request, args url.Values) (any, error) {
 	return key.Secret, nil
 }
 
-// deleteRoom serves /control/delete?room=R[&app=A]. It disconnects the publisher, also one without
+// controlDelete serves /control/delete?room=R[&app=A]. It disconnects the publisher, also one without
 // a key (rtmp_noauth), and ends the stream. An app that is no longer configured may still have keys
 // to delete.
-func (s *server) deleteRoom(r *http.Request, args url.Values) (any, error) {
+func (s *server) controlDelete(r *http.Request, args url.Values) (any, error) {
 	app, room, err := s.roomAndApp(r, args)
+	if err == nil {
+		err = s.deleteRoom(r.Context(), app, room)
+	}
 	if err != nil {
 		return nil, err
 	}
-	revoked, err := s.Keys.Delete(context.WithoutCancel(r.Context()), app, room)
+	s.logControl("delete", app, room, r)
+	return "Ok", nil
+}
+
+// deleteRoom deletes the keys of a room, in app or for "" in every app, and ends its streams and
+// sessions. A client that disconnects does not stop it.
+func (s *server) deleteRoom(ctx context.Context, app, room string) error {
+	revoked, err := s.Keys.Delete(context.WithoutCancel(ctx), app, room)
 	if err != nil && domain.KindOf(err) != domain.NotFound {
-		return nil, s.storeError("delete", app, room, err)
+		return s.storeError("delete", app, room, err)
 	}
 	s.revoker.Revoke(revoked, true)
 	if !s.revoker.EndKeyless(app, room) && err != nil {
-		return nil, s.storeError("delete", app, room, err)
+		return s.storeError("delete", app, room, err)
 	}
 	s.EndSessions(app, room)
-	s.logControl("delete", app, room, r)
-	return "Ok", nil
+	return nil
 }
 
 // roomAndApp returns the room of a request, and its app or "" for all apps.

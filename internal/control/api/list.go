@@ -96,6 +96,9 @@ func (p *pager[T]) add(entry T) {
 	}
 }
 
+// full reports whether later entries of the list, if they come in its order, are not on the page.
+func (p *pager[T]) full() bool { return len(p.list) > p.limit }
+
 // compareAfter compares an entry with the last one of the page before.
 func (p *pager[T]) compareAfter(entry *T) int {
 	for i, f := range p.by {

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"livego/internal/control/auth"
 	"livego/internal/domain"
 )
@@ -16,7 +14,7 @@ import (
 const tokensPath = v1 + "/tokens"
 
 type tokenInput struct {
-	host string
+	HostInput
 	Body struct {
 		Action  string `json:"action" enum:"play,publish"`
 		App     string `json:"app" maxLength:"128"`
@@ -28,12 +26,6 @@ type tokenInput struct {
 		Session string `json:"session,omitempty" maxLength:"32" doc:"Maximum duration of a session that starts with the token: 90m, 12h. Absent: token.session."`
 		Signed  bool   `json:"signed,omitempty" doc:"Make a token for a signed URL, which is shorter than a JWT."`
 	}
-}
-
-// Resolve implements huma.Resolver.
-func (in *tokenInput) Resolve(ctx huma.Context) []error {
-	in.host = ctx.Host()
-	return nil
 }
 
 type madeToken struct {

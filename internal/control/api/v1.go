@@ -38,6 +38,7 @@ func (s *server) routeV1() {
 	make.DefaultStatus = http.StatusCreated
 	huma.Register(api, make, s.makeToken)
 	s.routeRelays(api)
+	s.routeRooms(api)
 	s.routeStreams(api)
 	s.routeSessions(api)
 	s.routeEvents(api)

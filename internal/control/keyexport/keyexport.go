@@ -17,16 +17,17 @@ import (
 
 // A Key is a domain.Key as JSON. Its tags are the documentation of the HTTP interface.
 type Key struct {
-	ID         string     `json:"id,omitempty" doc:"The key's ID, for example to revoke it. It is not a secret."`
-	Room       string     `json:"room" doc:"The room that the key publishes to." maxLength:"128"`
-	App        string     `json:"app,omitempty" doc:"The only app that the key is valid for. Absent: every app." maxLength:"128"`
-	Label      string     `json:"label,omitempty" doc:"Distinguishes the room's keys. Absent: the default key, which /control/get returns. ~ is a replaced default key in its grace period." maxLength:"128"`
-	Role       string     `json:"role,omitempty" enum:"primary,backup" doc:"backup: its encoder becomes the publisher when the primary encoder is idle or gone. Absent: primary."`
-	Created    *time.Time `json:"created,omitempty" doc:"When the current secret was created."`
-	Expires    *time.Time `json:"expires,omitempty" doc:"When the key expires. Absent: never."`
-	LastUsed   *time.Time `json:"last_used,omitempty" doc:"When an encoder last used the key, to the minute. Absent: never."`
-	Generation uint64     `json:"generation,omitempty" doc:"How many secrets the key has had."`
-	Secret     string     `json:"key,omitempty" doc:"The stream key itself, 48 letters and digits. Only in the response that creates it, and in an export."`
+	ID          string     `json:"id,omitempty" doc:"The key's ID, for example to revoke it. It is not a secret."`
+	Room        string     `json:"room" doc:"The room that the key publishes to." maxLength:"128"`
+	App         string     `json:"app,omitempty" doc:"The only app that the key is valid for. Absent: every app." maxLength:"128"`
+	Label       string     `json:"label,omitempty" doc:"Distinguishes the room's keys. Absent: the default key, which /control/get returns. ~ is a replaced default key in its grace period." maxLength:"128"`
+	Role        string     `json:"role,omitempty" enum:"primary,backup" doc:"backup: its encoder becomes the publisher when the primary encoder is idle or gone. Absent: primary."`
+	Created     *time.Time `json:"created,omitempty" doc:"When the current secret was created."`
+	Expires     *time.Time `json:"expires,omitempty" doc:"When the key expires. Absent: never."`
+	LastUsed    *time.Time `json:"last_used,omitempty" doc:"When an encoder last used the key, to the minute. Absent: never."`
+	Generation  uint64     `json:"generation,omitempty" doc:"How many secrets the key has had."`
+	Description string     `json:"description,omitempty" doc:"Of the room, in one of its keys." maxLength:"256"`
+	Secret      string     `json:"key,omitempty" doc:"The stream key itself, 48 letters and digits. Only in the response that creates it, and in an export."`
 }
 
 // FromDomain returns k as JSON encodes it.
@@ -34,6 +35,7 @@ func FromDomain(k domain.Key) Key {
 	j := Key{
 		ID: k.ID, Room: k.Room, App: k.App, Label: k.Label, Created: timePtr(k.Created), Expires: timePtr(k.Expires),
 		LastUsed: timePtr(k.LastUsed), Generation: k.Generation, Secret: k.Secret,
+		Description: k.Description,
 	}
 	if k.Role == domain.Backup {
 		j.Role = domain.Backup.String()
@@ -54,13 +56,17 @@ const maxID = 64
 // ToDomain validates j and returns it as a store has it. Absent fields stay zero. The error is of
 // kind Invalid and never quotes a secret.
 func (j Key) ToDomain() (domain.Key, error) {
-	k := domain.Key{ID: j.ID, Room: j.Room, App: j.App, Label: j.Label, Generation: j.Generation, Secret: j.Secret}
+	k := domain.Key{ID: j.ID, Room: j.Room, App: j.App, Label: j.Label, Generation: j.Generation, Secret: j.Secret,
+		Description: j.Description}
 	err := domain.CheckRoom(j.Room)
 	if err == nil && j.App != "" {
 		err = domain.CheckApp(j.App)
 	}
 	if err == nil && j.Label != domain.FormerLabel {
 		err = domain.CheckLabel(j.Label)
+	}
+	if err == nil {
+		err = domain.CheckDescription(j.Description)
 	}
 	switch {
 	case err != nil:

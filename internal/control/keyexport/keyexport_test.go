@@ -22,6 +22,10 @@ var fileCases = []struct {
 	{"all fields", `{"livego_keys":1,"keys":[{"id":"x","room":"a","app":"live","label":"cam",` +
 		`"role":"backup","created":"2024-01-01T00:00:00Z","expires":"2034-01-01T00:00:00+01:00",` +
 		`"last_used":"2024-01-02T00:00:00Z","generation":3,"key":"` + strings.Repeat("aB0", 16) + `"}]}`, 1, ""},
+	{"description", `{"livego_keys":1,"keys":[{"room":"a","description":"Caméra 1"}]}`, 1, ""},
+	{"invalid description", `{"livego_keys":1,"keys":[{"room":"a","description":"a\nb"}]}`, 0, "invalid description"},
+	{"long description", `{"livego_keys":1,"keys":[{"room":"a","description":"` + strings.Repeat("x", 257) + `"}]}`, 0,
+		"invalid description"},
 	{"former", `{"livego_keys":1,"keys":[{"room":"a","label":"~"}]}`, 1, ""},
 	{"byte-order mark", "\xef\xbb\xbf" + `{"livego_keys":1,"keys":[{"room":"movie"}]}`, 1, ""},
 	{"UTF-16", "\xff\xfe{\x00}\x00", 0, "the file is UTF-16: save it as UTF-8"},

@@ -50,6 +50,44 @@ func (s *Keys) Get(ctx context.Context, app, room string) (domain.Key, error) {
 	return k, nil
 }
 
+// Create implements domain.KeyStore.
+func (s *Keys) Create(ctx context.Context, room string, description *string) (k domain.Key, created bool, err error) {
+	fresh := domain.Key{Room: room}.Complete()
+	err = s.rooms.Update(ctx, room, func(keys []domain.Key) (domain.RoomChange, error) {
+		keys, created = slices.Clone(keys), len(keys) == 0
+		i := find(keys, "", "")
+		if i < 0 {
+			i, keys = 0, slices.Insert(keys, 0, fresh)
+		}
+		if description != nil {
+			describe(keys, *description)
+		}
+		k = keys[i]
+		return domain.RoomChange{Keys: keys}, nil
+	})
+	return k, created && err == nil, err
+}
+
+// Describe implements domain.KeyStore.
+func (s *Keys) Describe(ctx context.Context, room, description string) error {
+	return s.rooms.Update(ctx, room, func(keys []domain.Key) (domain.RoomChange, error) {
+		if len(keys) == 0 {
+			return domain.RoomChange{}, domain.Errorf(domain.NotFound, "room not found")
+		}
+		keys = slices.Clone(keys)
+		describe(keys, description)
+		return domain.RoomChange{Keys: keys}, nil
+	})
+}
+
+// describe makes text the description of the room of keys.
+func describe(keys []domain.Key, text string) {
+	for i := range keys {
+		keys[i].Description = ""
+	}
+	keys[0].Description = text
+}
+
 // Rotate implements domain.KeyStore.
 func (s *Keys) Rotate(ctx context.Context, app, room string, o domain.Rotation) (domain.Key, []domain.KeyRef, error) {
 	var k domain.Key
@@ -221,8 +259,8 @@ func (s *Keys) Touch(ctx context.Context, k domain.Key, at time.Time) error {
 	})
 }
 
-// update changes a room, and removes replaced keys whose grace period has ended with every change
-// of its keys.
+// update changes a room, whose description stays. With every change of its keys, it removes replaced
+// keys whose grace period has ended.
 func (s *Keys) update(ctx context.Context, room string,
 	change func([]domain.Key) (domain.RoomChange, error)) error {
 	return s.rooms.Update(ctx, room, func(keys []domain.Key) (domain.RoomChange, error) {
@@ -231,6 +269,9 @@ func (s *Keys) update(ctx context.Context, room string,
 			c.Keys = slices.DeleteFunc(c.Keys, func(k domain.Key) bool {
 				return k.Label == domain.FormerLabel && !k.Expires.IsZero() && now.After(k.Expires)
 			})
+			if text := domain.DescriptionOf(keys); text != "" && len(c.Keys) > 0 {
+				describe(c.Keys, text)
+			}
 		}
 		return c, err
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,8 @@ func RunKeys(t *testing.T, open func(t *testing.T) domain.KeyStore) {
 		test func(t *testing.T, s domain.KeyStore)
 	}{
 		{"GetCreatesOnce", getMakesOnce},
+		{"CreateOnce", createOnce},
+		{"Description", description},
 		{"Rotate", rotate},
 		{"RotateAll", rotateAll},
 		{"Delete", deleteRoom},
@@ -66,6 +69,88 @@ func getMakesOnce(t *testing.T, s domain.KeyStore) {
 		t.Error("two rooms share a key")
 	}
 	resolves(t, s, "live", k)
+}
+
+// createOnce creates and deletes one room by many callers at once. The room was created once more
+// than deleted if it exists in the end.
+func createOnce(t *testing.T, s domain.KeyStore) {
+	var created, deleted atomic.Int64
+	var wg sync.WaitGroup
+	for worker := range 8 {
+		wg.Go(func() {
+			for step := range 25 {
+				var err error
+				if (worker+step)%2 == 0 {
+					var k domain.Key
+					var isNew bool
+					if k, isNew, err = s.Create(t.Context(), "movie", nil); isNew {
+						created.Add(1)
+					}
+					if err == nil && !domain.LooksLikeKey(k.Secret) {
+						t.Errorf("created without a key: %+v", k)
+					}
+				} else if _, err = s.Delete(t.Context(), "", "movie"); err == nil {
+					deleted.Add(1)
+				} else if domain.KindOf(err) == domain.NotFound {
+					err = nil
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	exist := int64(len(mustList(t, s, "movie")))
+	if created.Load() != deleted.Load()+exist || created.Load() == 0 {
+		t.Errorf("created %d times, deleted %d times, %d keys left", created.Load(), deleted.Load(), exist)
+	}
+}
+
+// description checks that the description of a room survives changes of its keys.
+func description(t *testing.T, s domain.KeyStore) {
+	check := func(what, want string) {
+		t.Helper()
+		if got := domain.DescriptionOf(mustList(t, s, "movie")); got != want {
+			t.Errorf("%s: the description is %q, want %q", what, got, want)
+		}
+	}
+	if err := s.Describe(t.Context(), "movie", "none"); domain.KindOf(err) != domain.NotFound {
+		t.Errorf("describe an unknown room: %v", err)
+	}
+	if _, created, err := s.Create(t.Context(), "movie", new("Camera é")); !created || err != nil {
+		t.Fatalf("created %v, %v", created, err)
+	}
+	check("create", "Camera é")
+	k := put(t, s, domain.Key{Room: "movie", Label: "b", App: "live", Description: "of an import"})
+	check("add", "Camera é")
+	if _, _, err := s.Rotate(t.Context(), "", "movie", domain.Rotation{Grace: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	check("rotate", "Camera é")
+	if _, err := s.Delete(t.Context(), "live", "movie"); err != nil {
+		t.Fatal(err)
+	}
+	check("delete app", "Camera é")
+	put(t, s, k)
+	if _, _, err := s.Rotate(t.Context(), "", "movie", domain.Rotation{RevokeOthers: true}); err != nil {
+		t.Fatal(err)
+	}
+	check("rotate all", "Camera é")
+	if _, created, err := s.Create(t.Context(), "movie", nil); created || err != nil {
+		t.Errorf("created again %v, %v", created, err)
+	}
+	check("create again", "Camera é")
+	if _, _, err := s.Create(t.Context(), "movie", new("other")); err != nil {
+		t.Fatal(err)
+	}
+	check("create again with a description", "other")
+	if err := s.Describe(t.Context(), "movie", ""); err != nil {
+		t.Fatal(err)
+	}
+	check("describe", "")
+	put(t, s, domain.Key{Room: "movie", Label: "c", Description: "imported"})
+	check("add a key that has one", "imported")
 }
 
 func rotate(t *testing.T, s domain.KeyStore) {

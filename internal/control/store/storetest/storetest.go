@@ -117,7 +117,7 @@ func update(t *testing.T, s domain.Store) {
 	set(t, s, "movie", a, b)
 	holds(t, s, "movie", a, b)
 
-	a.LastUsed = time.Unix(2e9, 0).UTC()
+	a.LastUsed, a.Description = time.Unix(2e9, 0).UTC(), "Caméra 1"
 	set(t, s, "movie", a, b)
 	holds(t, s, "movie", a, b)
 
