@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -19,7 +20,7 @@ const maxSend = 256 << 10
 
 // A socket reads and writes a connection by raw non-blocking system calls, and waits in the
 // runtime's poller. It has a read buffer only while a request is being read. With TLS, it reads and
-// writes the records.
+// writes the records. One goroutine may read while another writes.
 type socket struct {
 	readBuffer
 	srv *Server
@@ -27,11 +28,15 @@ type socket struct {
 	tls *tls.Conn // over tcp; nil without TLS
 	raw syscall.RawConn
 
-	fd      int    // of tryRead, for the records
-	records []byte // encrypted and unsent
-	pooled  bool   // records is for a response
-	err     error  // of the last call
+	fd      int   // of tryRead, for the records
+	readErr error // of tryRead
 
+	recordMu sync.Mutex
+	records  []byte // encrypted and unsent
+
+	// Of the goroutine that sends, which holds sendMu:
+	sendMu      sync.Mutex
+	sendErr     error     // of trySend
 	out         [2][]byte // head and body that are unsent
 	sent        int
 	lastSent    int       // value of sent at the last wait
@@ -75,8 +80,8 @@ func (s *socket) close() {
 	_ = s.tcp.Close()
 }
 
-// flushSize is how many bytes of records are sent by one system call. A client that does not read
-// holds so much memory.
+// flushSize is how many bytes are encrypted before the records are sent by one system call. A client
+// that does not read holds so much memory.
 const flushSize = 64 << 10
 
 // A recordLayer is what a TLS connection reads its records from and writes them to.
@@ -94,57 +99,85 @@ func (r recordLayer) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write keeps a record until enough are there for one system call, or flush is called. A reply to
-// the client, such as to a KeyUpdate, waits until the client sends more.
+// Write keeps a record, of a response or of a reply to the client, such as to a KeyUpdate.
 func (r recordLayer) Write(p []byte) (int, error) {
+	r.recordMu.Lock()
+	defer r.recordMu.Unlock()
 	r.records = append(r.records, p...)
-	if r.pooled && len(r.records) >= flushSize {
-		if err := r.flush(); err != nil {
-			return 0, err
-		}
-	}
 	return len(p), nil
+}
+
+// unsentRecords reports whether there are records to send.
+func (s *socket) unsentRecords() bool {
+	s.recordMu.Lock()
+	defer s.recordMu.Unlock()
+	return len(s.records) > 0
 }
 
 // flush sends the records.
 func (s *socket) flush() error {
-	if len(s.records) == 0 {
+	s.sendMu.Lock()
+	defer s.sendMu.Unlock()
+	return s.flushLocked()
+}
+
+// flushLocked is flush for the goroutine that holds sendMu. Meanwhile a read may add records.
+func (s *socket) flushLocked() error {
+	s.recordMu.Lock()
+	b := s.records
+	s.records = nil
+	s.recordMu.Unlock()
+	if len(b) == 0 {
 		return nil
 	}
-	_, err := s.sendRaw(nil, s.records)
-	s.records = s.records[:0]
+	_, err := s.sendRaw(nil, b)
+	s.recordMu.Lock()
+	defer s.recordMu.Unlock()
+	s.records = append(b[:0], s.records...)
 	return err
 }
 
 // sendEncrypted is send for TLS.
 func (s *socket) sendEncrypted(head, body []byte) (sent int, err error) {
 	buf, _ := s.srv.records.Get().(*[]byte)
-	s.records, s.pooled = append((*buf)[:0], s.records...), true
+	s.recordMu.Lock()
+	s.records = append((*buf)[:0], s.records...)
+	s.recordMu.Unlock()
 	for _, b := range [...][]byte{head, body} {
-		if len(b) > 0 && err == nil {
-			var n int
-			n, err = s.tls.Write(b)
+		for len(b) > 0 && err == nil {
+			n := min(len(b), flushSize)
+			if _, err = s.tls.Write(b[:n]); err != nil {
+				break
+			}
 			sent += n
+			if b = b[n:]; len(b) > 0 {
+				err = s.flushLocked()
+			}
 		}
 	}
 	if err == nil {
-		err = s.flush()
+		err = s.flushLocked()
 	}
-	*buf, s.records, s.pooled = s.records[:0], nil, false
+	s.recordMu.Lock()
+	*buf = s.records[:0]
+	if s.records = bytes.Clone(s.records); len(s.records) == 0 {
+		s.records = nil
+	}
+	s.recordMu.Unlock()
 	s.srv.records.Put(buf)
 	return sent, err
 }
 
 // read waits for bytes and reads them. The buffer must have room for one byte at least.
 func (s *socket) read() error {
-	s.err = nil
+	s.readErr = nil
 	if err := s.raw.Read(s.readFunc); err != nil {
 		return err
 	}
-	if s.err == nil && len(s.records) > 0 {
+	if s.readErr == nil && s.tls != nil && s.unsentRecords() {
 		return s.flush()
 	}
-	return s.err
+	return s.readErr
 }
 
 func (s *socket) tryRead(fd uintptr) (done bool) {
@@ -166,21 +199,36 @@ func (s *socket) tryRead(fd uintptr) (done bool) {
 		err = io.EOF
 	}
 	s.n += n
-	s.err = err
+	s.readErr = err
 	return true
 }
 
 // send writes head and body, as long as there is progress, and returns how many bytes of both were
 // written.
 func (s *socket) send(head, body []byte) (int, error) {
+	s.sendMu.Lock()
+	defer s.sendMu.Unlock()
+	return s.sendLocked(head, body)
+}
+
+func (s *socket) sendLocked(head, body []byte) (int, error) {
 	if s.tls != nil {
 		return s.sendEncrypted(head, body)
 	}
 	return s.sendRaw(head, body)
 }
 
+// sendBy is send with a deadline for b.
+func (s *socket) sendBy(b []byte, deadline time.Time) (int, error) {
+	s.sendMu.Lock()
+	defer s.sendMu.Unlock()
+	s.deadline = deadline
+	defer func() { s.deadline = time.Time{} }()
+	return s.sendLocked(nil, b)
+}
+
 func (s *socket) sendRaw(head, body []byte) (int, error) {
-	s.out, s.err, s.sent, s.lastSent = [2][]byte{head, body}, nil, 0, -1
+	s.out, s.sendErr, s.sent, s.lastSent = [2][]byte{head, body}, nil, 0, -1
 	err := s.raw.Write(s.writeFunc)
 	for errors.Is(err, os.ErrDeadlineExceeded) && s.progressed() &&
 		(s.deadline.IsZero() || time.Now().Before(s.deadline)) {
@@ -196,7 +244,7 @@ func (s *socket) sendRaw(head, body []byte) (int, error) {
 		_ = s.tcp.SetWriteDeadline(time.Time{})
 	}
 	if err == nil {
-		err = s.err
+		err = s.sendErr
 	}
 	return s.sent, err
 }
@@ -215,7 +263,7 @@ func (s *socket) trySend(fd uintptr) (done bool) {
 			}
 			return false
 		default:
-			s.err = err
+			s.sendErr = err
 			return true
 		}
 	}

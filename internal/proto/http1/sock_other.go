@@ -60,6 +60,12 @@ func (s *socket) send(head, body []byte) (int, error) {
 	}
 }
 
+// sendBy is send with a deadline for b.
+func (s *socket) sendBy(b []byte, deadline time.Time) (int, error) {
+	s.deadline = deadline
+	return s.send(nil, b)
+}
+
 // disconnectNotifier does nothing on this system: the handler of a client that disconnects runs
 // until it writes a response.
 type disconnectNotifier struct{}
