@@ -93,7 +93,9 @@ var mayImport = map[string][]string{
 		"internal/ops/netx", "internal/stream", "internal/proto/rtmp", "internal/container/flv"},
 
 	// A fast path in front of net/http. It knows no handler.
-	"internal/proto/http1": {"internal/ops/netx"},
+	"internal/proto/http1": {"internal/ops/netx", "internal/proto/http2"},
+	// Streams and frames over any connection. It knows no sockets.
+	"internal/proto/http2": {},
 
 	// The control plane. A config is plain values; the packages that receive them interpret them.
 	"internal/ops/config": {"internal/domain", "internal/ops/netx", "internal/ops/redisurl",
@@ -126,7 +128,8 @@ var mayImport = map[string][]string{
 	"internal/edge/httpflv": {"internal/ops/httpx", "internal/deliver/fanout", "internal/domain", "internal/media",
 		"internal/ops/netx", "internal/ops/logging", "internal/stream", "internal/container/flv"},
 	// HTTP for viewers, in front of the handlers of the protocols, which app gives it.
-	"internal/edge/viewerhttp": {"internal/ops/httpx", "internal/ops/netx", "internal/proto/http1"},
+	"internal/edge/viewerhttp": {"internal/ops/httpx", "internal/ops/netx", "internal/proto/http1",
+		"internal/proto/http2"},
 	// http1 in a benchmark only
 	"internal/edge/hls": {"internal/ops/httpx", "internal/domain", "internal/media", "internal/ops/netx",
 		"internal/stream", "internal/deliver/segment", "internal/container/m3u8", "internal/proto/http1"},
@@ -179,11 +182,11 @@ var owners = map[string][]string{
 	"github.com/redis/go-redis/v9":      {"internal/control/store/redis"},
 	"github.com/schollz/progressbar/v3": {"cmd/livego"},
 	"go.etcd.io/bbolt":                  {"internal/control/store/bolt"},
-	"go.uber.org/zap":                   {"internal/ops/acme"},    // to silence certmagic's logger
-	"golang.org/x/net":                  {"internal/tools/bench"}, // HTTP/2 frames
+	"go.uber.org/zap":                   {"internal/ops/acme"},                            // to silence certmagic's logger
+	"golang.org/x/net":                  {"internal/tools/bench", "internal/proto/http2"}, // HPACK and frames
 	"golang.org/x/sys": {"internal/tools/bench", "internal/deliver/fanout", "internal/proto/http1",
 		"internal/ops/netx", "internal/ops/peeruser"},
-	"golang.org/x/time": {"internal/edge/..."},
+	"golang.org/x/time": {"internal/edge/...", "internal/proto/http2"},
 
 	// Metrics.
 	"github.com/prometheus/client_golang": {"internal/metrics"},

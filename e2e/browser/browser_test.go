@@ -117,23 +117,27 @@ func (p players) awaitProgress(what string, since []playerState, width int) []pl
 	})
 }
 
-// TestPlayersContinueAfterEncoderOutage stops the encoder of three players, by HLS, HTTP-FLV and
-// WebSocket-FLV, and starts it again, the second time with another resolution. Each player
-// continues on its own.
+// TestPlayersContinueAfterEncoderOutage stops the encoder of players by HLS, HTTP-FLV and
+// WebSocket-FLV, and by HLS and HTTP-FLV over HTTP/2. It starts it again, the second time with
+// another resolution. Each player continues on its own.
 func TestPlayersContinueAfterEncoderOutage(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	outage, hold := 6*time.Second, "20s"
 	if harness.Long() {
 		outage, hold = 30*time.Second, "60s"
 	}
+	cert, key, _ := harness.Certificate(t)
 	s := harness.Start(t, harness.Options{NoRace: true,
-		Flags: []string{"--publish_hold=" + hold, "--publish_hold_clean=" + hold}})
+		Flags: []string{"--publish_hold=" + hold, "--publish_hold_clean=" + hold, "--enable_https=true",
+			"--rtmps_cert=" + cert, "--rtmps_key=" + key}})
 	encode := func(clip sample.Sample, more ...string) *harness.Process {
 		return s.PushTo(clip.File(t), s.RTMP(s.Key("movie")), more...)
 	}
 	lost := encode(sample.Small, "-stream_loop", "-1")
 	s.AwaitLive("movie")
-	p := play(t, s.HLS("movie"), s.FLV("movie"), "ws"+strings.TrimPrefix(s.FLV("movie"), "http"))
+	secure := "https://" + s.Addr("https_addr") + "/live/movie"
+	p := play(t, s.HLS("movie"), s.FLV("movie"), "ws"+strings.TrimPrefix(s.FLV("movie"), "http"), secure+".m3u8",
+		secure+".flv")
 	p.awaitProgress("playing", nil, 160)
 	lost.Kill()
 	lost.Wait(patience)

@@ -22,7 +22,7 @@ const browser = await chromium.launch({
 })
 process.on('SIGTERM', () => browser.close().then(() => process.exit(0)))
 
-const page = await browser.newPage({ viewport: { width: 1100, height: 300 } })
+const page = await browser.newPage({ ignoreHTTPSErrors: true, viewport: { width: 1700, height: 300 } })
 page.on('pageerror', (err) => console.error(err))
 await page.setContent('<!doctype html><body style="margin:0;background:#444">')
 await page.addScriptTag({ path: require.resolve('hls.js/dist/hls.min.js') })

@@ -20,20 +20,28 @@ import (
 	"livego/internal/edge/hls"
 	"livego/internal/edge/viewerhttp"
 	"livego/internal/media"
+	"livego/internal/ops/netx"
 	"livego/internal/stream"
 )
 
 // TestHTTP2Streams checks the limit of concurrent HTTP/2 streams in the server's SETTINGS frame.
 func TestHTTP2Streams(t *testing.T) {
 	a := &App{log: slog.New(slog.DiscardHandler), viewers: viewerhttp.New(viewerhttp.Options{})}
-	for name, own := range map[string]*http.Server{
-		"viewers": a.viewers.Server(a.serverOptions()), "operator": a.operatorServer(nil),
+	cert := httptest.NewUnstartedServer(nil)
+	cert.StartTLS()
+	config := cert.TLS
+	cert.Close()
+	config.NextProtos = []string{"h2"}
+	for name, srv := range map[string]webServer{
+		"viewers": a.viewers.HTTP1Server(a.serverOptions(), nil), "operator": a.operatorServer(nil),
 	} {
-		srv := httptest.NewUnstartedServer(nil)
-		srv.Config, srv.EnableHTTP2 = own, true
-		srv.StartTLS()
-		defer srv.Close()
-		c, err := tls.Dial("tcp", srv.Listener.Addr().String(),
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		limiter := netx.NewLimiter(netx.LimitOptions{})
+		addr := serveListener(t, srv, netx.ListenTLS(limiter.Listen(ln, netx.ListenOptions{}), config))
+		c, err := tls.Dial("tcp", addr,
 			&tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 		if err != nil {
 			t.Fatal(err)
@@ -230,6 +238,10 @@ func startServer(t testing.TB, srv webServer) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveListener(t, srv, ln)
+}
+
+func serveListener(t testing.TB, srv webServer, ln net.Listener) string {
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(ln) }()
 	t.Cleanup(func() {

@@ -208,7 +208,7 @@ func (p httpViewer) Close(error) []byte {
 const pieceSize = 32 << 10
 
 // flushed returns a function that writes to a stream of an HTTP/2 connection. It joins the parts of a
-// batch, because net/http passes each write to the goroutine of the connection.
+// batch, because each write is sent by itself.
 func (s *Server) flushed(w http.ResponseWriter) func(net.Buffers) error {
 	rc := http.NewResponseController(w)
 	write := func(piece []byte) error {

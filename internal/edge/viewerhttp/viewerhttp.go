@@ -15,6 +15,7 @@ import (
 	"livego/internal/ops/httpx"
 	"livego/internal/ops/netx"
 	"livego/internal/proto/http1"
+	"livego/internal/proto/http2"
 )
 
 // maxURL is the maximum length of a request target, in bytes.
@@ -94,7 +95,8 @@ func (h *Handler) WaitIdle(ctx context.Context) {
 // ServeHTTP routes /{app}/{room}.flv, over HTTP and WebSocket, and /{app}/{room}.m3u8 with the
 // resources of HLS. CORS allows pages of every site, without credentials.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if _, own := w.(*http1.Response); own { // http1 limits the time without progress itself
+	switch w.(type) {
+	case *http1.Response, *http2.Response: // they limit the time without progress themselves
 		h.serve(w, r)
 		return
 	}
@@ -246,7 +248,6 @@ const crossdomain = `<?xml version="1.0"?>
 func (h *Handler) Server(o httpx.ServerOptions) *http.Server {
 	srv := httpx.NewServer(h, o)
 	srv.DisableGeneralOptionsHandler = true
-	srv.HTTP2.WriteByteTimeout = h.opt.Load().WriteTimeout
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		netx.SetUnsentLimit(c, netx.MaxUnsent)
 		return netx.WithConn(ctx, c)
@@ -254,8 +255,8 @@ func (h *Handler) Server(o httpx.ServerOptions) *http.Server {
 	return srv
 }
 
-// HTTP1Server returns the server of a viewers' listener, plain or TLS: http1, with Server for the
-// connections that it passes on. otherProtocol is called for clients that speak another protocol.
+// HTTP1Server returns the server of a viewers' listener, plain or TLS: http1, with http2 for HTTP/2, and
+// Server for the connections that it passes on. otherProtocol is called for clients that speak another protocol.
 func (h *Handler) HTTP1Server(o httpx.ServerOptions,
 	otherProtocol func(protocol string, client net.Addr)) *http1.Server {
 	return http1.New(h.Server(o), http1.Options{

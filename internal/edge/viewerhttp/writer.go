@@ -9,9 +9,9 @@ import (
 	"livego/internal/proto/http1"
 )
 
-// progressWriter extends the write deadline while the client makes progress, or until a deadline
-// for the whole response. Without it a client that requests and reads nothing would hold its
-// connection, or its HTTP/2 streams, without a limit.
+// progressWriter extends the write deadline of net/http while the client makes progress, or until a
+// deadline for the whole response. Without it a client that requests and reads nothing would hold its
+// connection without a limit.
 type progressWriter struct {
 	http.ResponseWriter
 	rc       *http.ResponseController

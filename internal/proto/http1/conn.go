@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"livego/internal/ops/netx"
+	"livego/internal/proto/http2"
 )
 
 const (
@@ -37,6 +38,8 @@ type conn struct {
 	tls  *tls.Conn // over tcp; nil without TLS
 	sock socket
 	busy atomic.Bool // a request is being served
+
+	http2 atomic.Pointer[http2.Conn] // nil: HTTP/1.1
 
 	// ctx is the context of all requests, until the client closes. It is a field, because an
 	// http.Request takes a context at its creation only.
@@ -91,7 +94,7 @@ func (c *conn) run() {
 			return
 		}
 		if c.req.TLS.NegotiatedProtocol == "h2" {
-			passed = c.passToNetHTTP()
+			c.serveHTTP2()
 			return
 		}
 	}

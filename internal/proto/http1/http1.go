@@ -1,8 +1,8 @@
 // Package http1 is a fast path in front of net/http for the requests that players repeat: GET and
 // HEAD by HTTP/1.1 over TCP or TLS, without a body, one at a time on a persistent connection. It
 // calls the same http.Handler, and its responses are identical, byte for byte. A connection with
-// any other request is passed to net/http, with the bytes that were read, and so is one of HTTP/2.
-// The package knows nothing of what is served.
+// any other request is passed to net/http, with the bytes that were read; one of HTTP/2 is served by
+// package http2. The package knows nothing of what is served.
 //
 // It saves time and memory: a connection that waits for its next request holds a goroutine and no
 // buffer; header fields that equal those of the previous request are not parsed; a response and its
@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"livego/internal/ops/netx"
+	"livego/internal/proto/http2"
 )
 
 // Options are the settings of a Server.
@@ -33,11 +34,13 @@ type Options struct {
 }
 
 // A Server is an http.Server with a fast path. The fast path uses these fields of the http.Server:
-// Handler, ReadHeaderTimeout, IdleTimeout, ConnContext, ErrorLog, and ConnState with StateNew,
-// StateClosed, and StateHijacked for a connection that is hijacked, or passed to net/http, which
-// reports it as a new one. The handler must not modify a request's header, nor use the request after it returns.
+// Handler, ReadHeaderTimeout, IdleTimeout, ConnContext, ErrorLog, for HTTP/2 those of http2.New, and
+// ConnState with StateNew, StateClosed, and StateHijacked for a connection that is hijacked, or passed
+// to net/http, which reports it as a new one. The handler must not modify a request's header, nor use
+// the request after it returns.
 type Server struct {
 	fallback *http.Server
+	http2    *http2.Server
 	opt      Options
 	date     dateHeader
 	bufs     sync.Pool // of *[bufSize]byte
@@ -58,7 +61,8 @@ type Server struct {
 
 // New returns a Server, for one listener. fallback serves the requests that the fast path does not.
 func New(fallback *http.Server, o Options) *Server {
-	s := &Server{fallback: fallback, opt: o, conns: make(map[*conn]struct{})}
+	s := &Server{fallback: fallback, opt: o, conns: make(map[*conn]struct{}),
+		http2: http2.New(fallback, o.StallTimeout)}
 	s.replays = &replayListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	s.bufs.New = func() any { return new([bufSize]byte) }
 	s.heads.New = func() any { return new(responseHead) }
@@ -146,7 +150,9 @@ func (s *Server) notifyState(nc net.Conn, state http.ConnState) {
 // http.Server.Shutdown does.
 func (s *Server) Shutdown(ctx context.Context) error {
 	for _, c := range s.stop() {
-		if !c.busy.Load() {
+		if h := c.http2.Load(); h != nil {
+			h.Shutdown()
+		} else if !c.busy.Load() {
 			_ = c.tcp.Close()
 		}
 	}

@@ -131,8 +131,7 @@ func testHijack(t *testing.T, serve func(testing.TB, server) string) {
 	}
 }
 
-// TestOtherClientsOverTLS: HTTP/2 is served by net/http, and a client without TLS gets a response
-// that says so.
+// TestOtherClientsOverTLS: HTTP/2 is served, and a client without TLS gets a response that says so.
 func TestOtherClientsOverTLS(t *testing.T) {
 	protos := make(chan string, 1)
 	addr := serveTLS(t, New(&http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
