@@ -239,6 +239,17 @@ func TestRecordingClosedOnShutdown(t *testing.T) {
 	src := load(t, sample.Small)
 	push := src.push(s, t, "movie")
 	r := awaitRecording(t, s, "movie", "recording", 3, patience)
+	running := s.API("/api/v1/recordings/" + r.ID)
+	sofar, err := mediacompare.ReadFLV(bytes.NewReader(harness.Get(t, running+"/file")))
+	if err == nil {
+		_, err = sofar.Packets()
+	}
+	if err != nil {
+		t.Errorf("download of the running recording: %v", err)
+	}
+	if resp, body := request(t, http.MethodDelete, running, nil); resp.StatusCode != http.StatusConflict {
+		t.Errorf("DELETE of the running recording: %s %s", resp.Status, body)
+	}
 	s.Stop()
 	push.Wait(patience)
 	path := filepath.Join(dir, r.File)

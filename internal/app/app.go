@@ -147,10 +147,8 @@ func (a *App) build() (err error) {
 		BatchWindow: batches.Window,
 	}
 	a.record = record.New(a.hub, record.Options{
-		Dir: cfg.FLVDir, Mode: cfg.RecordMode.Perm(), Off: !cfg.FLVArchive, Keep: cfg.RecordKeep,
-		KeepBytes: int64(cfg.RecordKeepSize),
-		MinFree:   record.Space{Bytes: int64(cfg.RecordMinFree.Size), Percent: cfg.RecordMinFree.Percent},
-		Finished:  a.recordingFinished, Event: a.events.Add, Log: a.log,
+		Dir: cfg.FLVDir, Mode: cfg.RecordMode.Perm(), Off: !cfg.FLVArchive, Limits: recordLimits(cfg),
+		Finished: a.recordingFinished, Event: a.events.Add, Log: a.log,
 	})
 	a.background = append(a.background, a.record.Run)
 	if a.relays, err = relay.New(a.hub, a.relayOptions(cfg)); err != nil {

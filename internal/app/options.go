@@ -17,6 +17,7 @@ import (
 	"livego/internal/ops/config"
 	"livego/internal/ops/netx"
 	"livego/internal/proto/rtmp"
+	"livego/internal/record"
 	"livego/internal/relay"
 )
 
@@ -147,6 +148,11 @@ func relayCheck(apps []api.App) func(string) error {
 		}
 		return nil
 	}
+}
+
+func recordLimits(cfg config.Config) record.Limits {
+	return record.Limits{Keep: cfg.RecordKeep, KeepBytes: int64(cfg.RecordKeepSize),
+		MinFree: record.Space{Bytes: int64(cfg.RecordMinFree.Size), Percent: cfg.RecordMinFree.Percent}}
 }
 
 // displayAddr returns addr as a user of this machine types it.

@@ -116,6 +116,7 @@ func (a *App) apply(p *plan) {
 	a.flv.SetOptions(a.flvOptions(p))
 	a.viewers.SetOptions(a.viewerOptions(p))
 	a.relays.SetOptions(a.relayOptions(p.cfg))
+	a.record.SetLimits(recordLimits(p.cfg))
 	if p.outbox != nil {
 		p.outbox.SetOptions(a.outboxOptions(p.cfg))
 	}

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -171,7 +172,7 @@ func TestFilesAreListed(t *testing.T) {
 // TestForeignFilesAreLeftAlone lists, opens and deletes files that livego did not write, by requests
 // and by settings: it does none of it.
 func TestForeignFilesAreLeftAlone(t *testing.T) {
-	d := newRecorded(t, Options{Keep: time.Second, KeepBytes: 1})
+	d := newRecorded(t, Options{Limits: Limits{Keep: time.Second, KeepBytes: 1}})
 	foreign := d.addForeign()
 	if got := d.list(domain.RecordingFilter{}); got != nil {
 		t.Errorf("listed: %v", got)
@@ -192,7 +193,7 @@ func TestForeignFilesAreLeftAlone(t *testing.T) {
 			t.Errorf("delete %q: %v", id, err)
 		}
 	}
-	if err := d.deleteOld(map[fileName]*keptFile{}); err != nil {
+	if err := d.deleteOld(*d.limits.Load(), map[fileName]*keptFile{}); err != nil {
 		t.Error(err)
 	}
 	for _, path := range foreign {
@@ -247,7 +248,7 @@ func TestKeep(t *testing.T) {
 		{"less than one file", 0, 0.5, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d := newRecorded(t, Options{Keep: c.keep, KeepBytes: int64(c.keepFiles * float64(size))})
+			d := newRecorded(t, Options{Limits: Limits{Keep: c.keep, KeepBytes: int64(c.keepFiles * float64(size))}})
 			var files []string
 			since := time.Since(epoch)
 			for i := range 10 {
@@ -260,7 +261,7 @@ func TestKeep(t *testing.T) {
 			size = info.Size()
 			known := map[fileName]*keptFile{}
 			for range 2 {
-				if err := d.deleteOld(known); err != nil {
+				if err := d.deleteOld(*d.limits.Load(), known); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -278,12 +279,12 @@ func TestKeep(t *testing.T) {
 
 // TestKeepCountsRunningRecordings counts a running recording, and does not delete it.
 func TestKeepCountsRunningRecordings(t *testing.T) {
-	d := newRecorded(t, Options{KeepBytes: 100_000})
+	d := newRecorded(t, Options{Limits: Limits{KeepBytes: 100_000}})
 	old := d.add("movie", 0)
 	running, path := d.begin("movie", time.Hour)
 	defer running.Close()
 	d.addEntry(&entry{Recording: domain.Recording{Name: movie, File: path, Bytes: 99_000, State: domain.RecordingActive}})
-	if err := d.deleteOld(map[fileName]*keptFile{}); err != nil || d.exists(old) || !d.exists(path) {
+	if err := d.deleteOld(*d.limits.Load(), map[fileName]*keptFile{}); err != nil || d.exists(old) || !d.exists(path) {
 		t.Errorf("%v; the old file exists: %v, the running one: %v", err, d.exists(old), d.exists(path))
 	}
 	if got := d.list(domain.RecordingFilter{State: domain.RecordingActive}); !slices.Equal(got, []string{path}) {
@@ -296,16 +297,69 @@ func TestKeepCountsRunningRecordings(t *testing.T) {
 
 // TestLockedRecordingIsKept has an old recording that another process has locked. It is logged once.
 func TestLockedRecordingIsKept(t *testing.T) {
-	d := newRecorded(t, Options{Keep: time.Second})
+	d := newRecorded(t, Options{Limits: Limits{Keep: time.Second}})
 	f, path := d.begin("movie", time.Since(epoch)-time.Hour)
 	defer f.Close()
 	known := map[fileName]*keptFile{}
 	for range 3 {
-		if err := d.deleteOld(known); err != nil {
+		if err := d.deleteOld(*d.limits.Load(), known); err != nil {
 			t.Error(err)
 		}
 	}
 	if n := strings.Count(d.log.String(), "cannot delete an old recording"); n != 1 || !d.exists(path) {
 		t.Errorf("logged %d times:\n%s", n, d.log)
 	}
+}
+
+// TestLimitsChange sets limits while the Recorder runs: old recordings are deleted at once.
+func TestLimitsChange(t *testing.T) {
+	deleted := make(chan domain.Event, 2)
+	d := newRecorded(t, Options{Event: func(e domain.Event) { deleted <- e }})
+	old := d.add("old", time.Since(epoch)-3*time.Hour)
+	young := d.add("young", time.Since(epoch)-time.Hour)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.Recorder.Run(ctx)
+	}()
+	d.SetLimits(Limits{Keep: 2 * time.Hour})
+	if e := <-deleted; e.Type != domain.EventRecordingDeleted || e.Room != "old" || e.Reason != "record_keep" ||
+		e.Fields["file"] != old {
+		t.Errorf("%+v", e)
+	}
+	d.SetLimits(Limits{KeepBytes: 1})
+	if e := <-deleted; e.Room != "young" || e.Reason != "record_keep_size" || d.exists(old) || d.exists(young) {
+		t.Errorf("%+v", e)
+	}
+	cancel()
+	<-done
+}
+
+// FuzzID parses IDs and cursors: what is accepted names one file in the directory of an app, and has
+// the same ID again.
+func FuzzID(f *testing.F) {
+	for _, id := range []string{"live~movie_1900000000", "a.b~c_d_1", "live~_1", "~", "..~a_1", "live~../a_1", "live/a_1",
+		"live~a_01", "live~a_+1", "live~a_99999999999999999999", "live~a_1.flv",
+		cursor(fileName{path: "live/a_1.flv", unix: 1})} {
+		f.Add(id)
+	}
+	f.Fuzz(func(t *testing.T, id string) {
+		if n, err := parseCursor(id); err == nil && id != "" {
+			if again, err := parseCursor(cursor(n)); err != nil || again != n {
+				t.Errorf("cursor %+v, again %+v, %v", n, again, err)
+			}
+		}
+		n, err := parseID(id)
+		if err != nil {
+			return
+		}
+		if got := (domain.Recording{File: n.path}).ID(); got != id {
+			t.Errorf("%q has the ID %q", n.path, got)
+		}
+		if dir, file := filepath.Split(n.path); !filepath.IsLocal(n.path) || dir != n.stream.App+"/" ||
+			!strings.HasPrefix(file, n.stream.Room+"_") || n.unix < 0 {
+			t.Errorf("%q is the file %q of %v", id, n.path, n.stream)
+		}
+	})
 }

@@ -29,28 +29,28 @@ func (k *keptFile) end() time.Time { return k.Started.Add(k.Duration) }
 
 // keep deletes old recordings until ctx is done.
 func (r *Recorder) keep(ctx context.Context) {
-	if r.opt.Keep == 0 && r.opt.KeepBytes == 0 {
-		return
-	}
 	known := map[fileName]*keptFile{}
 	again := time.NewTicker(keepInterval)
 	defer again.Stop()
 	for {
-		if err := r.withDisk(func() error { return r.deleteOld(known) }); err != nil {
-			r.opt.Log.Error("cannot delete old recordings", "err", describe(err))
+		l := r.limits.Load()
+		if l.Keep > 0 || l.KeepBytes > 0 {
+			if err := r.withDisk(func() error { return r.deleteOld(*l, known) }); err != nil {
+				r.opt.Log.Error("cannot delete old recordings", "err", describe(err))
+			}
 		}
 		select {
 		case <-again.C:
-		case <-r.closed:
+		case <-r.check:
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// deleteOld deletes the finished recordings that ended longer ago than Options.Keep, and the oldest
-// of those that together with the running ones exceed Options.KeepBytes. It updates known.
-func (r *Recorder) deleteOld(known map[fileName]*keptFile) error {
+// deleteOld deletes the finished recordings that ended longer ago than l.Keep, and the oldest of
+// those that together with the running ones exceed l.KeepBytes. It updates known.
+func (r *Recorder) deleteOld(l Limits, known map[fileName]*keptFile) error {
 	defer logging.Recover(r.opt.Log) // a damaged file must not stop the server
 	files, total, err := r.survey(known)
 	if err != nil {
@@ -60,9 +60,9 @@ func (r *Recorder) deleteOld(known map[fileName]*keptFile) error {
 	for _, k := range files {
 		var why string
 		switch {
-		case r.opt.Keep > 0 && time.Since(k.end()) > r.opt.Keep:
+		case l.Keep > 0 && time.Since(k.end()) > l.Keep:
 			why = "record_keep"
-		case r.opt.KeepBytes > 0 && total > r.opt.KeepBytes:
+		case l.KeepBytes > 0 && total > l.KeepBytes:
 			why = "record_keep_size"
 		default:
 			return nil

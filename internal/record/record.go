@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"livego/internal/domain"
@@ -19,15 +20,20 @@ import (
 
 // Options of a Recorder.
 type Options struct {
-	Dir       string                 // directory of the files, with a subdirectory for each app; created if missing
-	Mode      fs.FileMode            // mode of new files; 0: DefaultMode
-	Off       bool                   // record nothing: only the files of earlier recordings are kept
-	Keep      time.Duration          // how long finished recordings are kept; 0: no limit
-	KeepBytes int64                  // how much space recordings may use together; 0: no limit
-	MinFree   Space                  // the free space that recordings leave on the disk
-	Finished  func(domain.Recording) // called for each closed file; must not block; may be nil
-	Event     func(domain.Event)     // called for each event; must not block; may be nil
-	Log       *slog.Logger
+	Dir  string      // directory of the files, with a subdirectory for each app; created if missing
+	Mode fs.FileMode // mode of new files; 0: DefaultMode
+	Off  bool        // record nothing: only the files of earlier recordings are kept
+	Limits
+	Finished func(domain.Recording) // called for each closed file; must not block; may be nil
+	Event    func(domain.Event)     // called for each event; must not block; may be nil
+	Log      *slog.Logger
+}
+
+// Limits are Options that may change while the Recorder runs.
+type Limits struct {
+	Keep      time.Duration // how long finished recordings are kept; 0: no limit
+	KeepBytes int64         // how much space recordings may use together; 0: no limit
+	MinFree   Space         // the free space that recordings leave on the disk
 }
 
 // DefaultMode is the mode of new files. Other users of the machine must not read private streams.
@@ -62,7 +68,8 @@ type Recorder struct {
 	disk    disk          // the directory, except in tests
 	space   spaceBudget   // of the disk
 	diskOps chan struct{} // has an element for each running disk operation
-	closed  chan struct{} // has an element when a file was closed
+	check   chan struct{} // has an element when old files must be looked for
+	limits  atomic.Pointer[Limits]
 
 	mu   sync.Mutex
 	list []*entry // the current recordings, oldest first
@@ -79,8 +86,24 @@ type entry struct {
 // New returns a Recorder of the streams of hub. It records nothing until Run is called.
 func New(hub *stream.Hub, o Options) *Recorder {
 	dir := directory{o.Dir, cmp.Or(o.Mode, DefaultMode)}
-	return &Recorder{hub: hub, opt: o, dir: dir, disk: dir, diskOps: make(chan struct{}, maxDiskOps),
-		closed: make(chan struct{}, 1), statistics: Statistics{Files: map[domain.RecordingReason]uint64{}}}
+	r := &Recorder{hub: hub, opt: o, dir: dir, disk: dir, diskOps: make(chan struct{}, maxDiskOps),
+		check: make(chan struct{}, 1), statistics: Statistics{Files: map[domain.RecordingReason]uint64{}}}
+	r.SetLimits(o.Limits)
+	return r
+}
+
+// SetLimits replaces the Limits.
+func (r *Recorder) SetLimits(l Limits) {
+	r.limits.Store(&l)
+	r.wakeKeep()
+}
+
+// wakeKeep has old files looked for.
+func (r *Recorder) wakeKeep() {
+	select {
+	case r.check <- struct{}{}:
+	default:
+	}
 }
 
 // Run repairs the files that a crash left, deletes old files, and records until ctx is done. It
@@ -98,7 +121,7 @@ func (r *Recorder) Run(ctx context.Context) {
 
 // record records a session of a stream until it ends.
 func (r *Recorder) record(ctx context.Context, live *stream.Session) error {
-	s := &session{r: r, live: live, log: r.opt.Log.With("stream", live.Name().String()), minFree: r.opt.MinFree}
+	s := &session{r: r, live: live, log: r.opt.Log.With("stream", live.Name().String()), spaceFactor: 1}
 	defer s.abandon() // after a panic
 	s.run(ctx)
 	return nil
@@ -188,10 +211,7 @@ func (r *Recorder) reportFinished(i domain.Recording, log *slog.Logger) {
 		r.opt.Finished(i)
 	}
 	r.emit(i.Event(domain.EventRecordingFinished, string(i.Reason)))
-	select {
-	case r.closed <- struct{}{}:
-	default:
-	}
+	r.wakeKeep()
 	log.Info("recorded", "file", i.File, "duration", i.Duration.Round(time.Millisecond), "bytes", i.Bytes, "gaps", i.Gaps,
 		"reason", string(i.Reason))
 }

@@ -168,7 +168,8 @@ func withRecorder(t *testing.T, f func(s *fixture)) {
 		s := &fixture{T: t, hub: stream.NewHub(stream.Options{Hold: 20 * time.Second}), disk: newMemDisk(),
 			log: new(bytes.Buffer), video: avc, audio: lc}
 		var mu sync.Mutex
-		s.rec = New(s.hub, Options{Dir: t.TempDir(), MinFree: Space{Percent: 2}, Finished: func(r domain.Recording) {
+		limits := Limits{MinFree: Space{Percent: 2}}
+		s.rec = New(s.hub, Options{Dir: t.TempDir(), Limits: limits, Finished: func(r domain.Recording) {
 			mu.Lock()
 			defer mu.Unlock()
 			s.finished = append(s.finished, r)

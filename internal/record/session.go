@@ -19,8 +19,8 @@ type session struct {
 	r            *Recorder
 	live         *stream.Session
 	log          *slog.Logger
-	minFree      Space  // free space of the disk needed to start a file
-	loggedReason string // logged reason why the stream is not recorded; "" while it is
+	spaceFactor  float64 // how many times Limits.MinFree must be free to start a file
+	loggedReason string  // logged reason why the stream is not recorded; "" while it is
 
 	sub           *stream.Subscriber
 	wakeAt        time.Duration // stream time until which the subscriber need not wake up
@@ -71,7 +71,7 @@ func (s *session) waitForDisk(ctx context.Context, err error) bool {
 		if !s.live.Sleep(ctx, retryInterval) {
 			return false
 		}
-		if err = s.r.withDisk(func() error { return s.r.checkSpace(s.minFree) }); err == nil {
+		if err = s.r.withDisk(s.checkSpace); err == nil {
 			return true
 		}
 	}
@@ -84,6 +84,11 @@ func describe(err error) string {
 		return p.Op + ": " + p.Err.Error()
 	}
 	return err.Error()
+}
+
+// checkSpace returns an error if the disk has too little free space to start a file.
+func (s *session) checkSpace() error {
+	return s.r.checkSpace(s.r.limits.Load().MinFree.times(s.spaceFactor))
 }
 
 // ensureEntry adds an entry for the next file if there is none.
@@ -126,7 +131,7 @@ func (s *session) record(ctx context.Context, gops int) error {
 
 // fail closes the file after err.
 func (s *session) fail(err error) error {
-	s.minFree = s.r.opt.MinFree.times(resumeFactor)
+	s.spaceFactor = resumeFactor
 	reason := domain.DiskFailed
 	if errors.Is(err, errDiskFull) {
 		reason = domain.DiskFull
@@ -197,14 +202,14 @@ func (s *session) withDisk(now time.Time, f func() error) error {
 func (s *session) writeBuffered(now time.Time) error {
 	fresh := s.file == nil
 	if fresh {
-		if err := s.r.checkSpace(s.minFree); err != nil {
+		if err := s.checkSpace(); err != nil {
 			return err
 		}
 		f, path, err := s.r.disk.create(s.live.Name(), now)
 		if err != nil {
 			return err
 		}
-		s.file, s.syncedAt, s.minFree = f, now, s.r.opt.MinFree
+		s.file, s.syncedAt, s.spaceFactor = f, now, 1
 		s.writer.Mark = flv.Mark{File: path, Started: now}
 		s.r.updateEntry(s.entry, func(e *entry) {
 			e.File, e.Started, e.State, e.Error = path, now.UTC(), domain.RecordingActive, ""

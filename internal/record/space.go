@@ -13,7 +13,7 @@ type Space struct {
 	Percent float64
 }
 
-// resumeFactor is how many times Options.MinFree must be free to start a file after a recording
+// resumeFactor is how many times Limits.MinFree must be free to start a file after a recording
 // was ended or not started for lack of space: a file for each megabyte that becomes free is of no
 // use.
 const resumeFactor = 2.5
@@ -34,7 +34,7 @@ func (s Space) times(n float64) Space {
 const spaceInterval = time.Second
 
 // A spaceBudget limits what is written to a disk, so that its recordings together leave the space
-// free that Options.MinFree demands.
+// free that Limits.MinFree demands.
 type spaceBudget struct {
 	mu       sync.Mutex
 	measured time.Time
@@ -63,7 +63,7 @@ func (s Space) describe(free, size int64) string {
 	return fmt.Sprintf("%.1f %% is free, %.3g %%", 100*float64(free)/float64(size), s.Percent)
 }
 
-// write calls f, which writes n bytes, if that leaves Options.MinFree free.
+// write calls f, which writes n bytes, if that leaves Limits.MinFree free.
 func (r *Recorder) write(n int, f func() error) error {
 	need, s := int64(n), &r.space
 	reserve := func() bool {
@@ -81,7 +81,8 @@ func (r *Recorder) write(n int, f func() error) error {
 		if err != nil {
 			return err
 		}
-		left := free - r.opt.MinFree.of(size)
+		minFree := r.limits.Load().MinFree
+		left := free - minFree.of(size)
 		if size == 0 { // unknown
 			left = 1 << 62
 		}
@@ -90,7 +91,7 @@ func (r *Recorder) write(n int, f func() error) error {
 		ok = reserve()
 		s.mu.Unlock()
 		if !ok {
-			return fmt.Errorf("%w: %s must stay free", errDiskFull, r.opt.MinFree.describe(free, size))
+			return fmt.Errorf("%w: %s must stay free", errDiskFull, minFree.describe(free, size))
 		}
 	}
 	defer func() {

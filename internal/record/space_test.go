@@ -35,7 +35,7 @@ func TestConcurrentWritesLeaveFloor(t *testing.T) {
 	for _, floor := range []Space{{Bytes: 100_000}, {Percent: 10}, {}} {
 		synctest.Test(t, func(t *testing.T) {
 			d := &countingDisk{free_: 1 << 20, min: 1 << 20}
-			r := New(nil, Options{MinFree: floor})
+			r := New(nil, Options{Limits: Limits{MinFree: floor}})
 			r.disk = d
 			var all sync.WaitGroup
 			for i := range 20 {

@@ -136,9 +136,9 @@ type Config struct {
 
 	FLVArchive     bool          `key:"flv_archive" default:"false" group:"Recording" reload:"restart" help:"Record every stream to FLV files. See docs/recording.md."`
 	FLVDir         string        `key:"flv_dir" default:"tmp" nonempty:"true" reload:"restart" help:"The directory of recordings: flv_dir/APP/ROOM_UNIXSECONDS.flv. Created if missing."`
-	RecordKeep     time.Duration `key:"record_keep" default:"0s" min:"0s" reload:"restart" help:"How long finished recordings are kept: 720h, or 30d. Older ones are deleted. 0: no limit."`
-	RecordKeepSize Bytes         `key:"record_keep_size" default:"0" min:"0" reload:"restart" help:"How much space recordings may use together. The oldest finished ones are deleted beyond it. 0: no limit."`
-	RecordMinFree  FreeSpace     `key:"record_min_free" default:"2%" reload:"restart" help:"The free space that recordings leave on the disk, in percent or as a size such as 5GiB. Below it no recording starts and running ones are closed; they continue in a new file when two and a half times as much is free. 0: they end when a write fails."`
+	RecordKeep     time.Duration `key:"record_keep" default:"0s" min:"0s" reload:"live" write:"operate" help:"How long finished recordings are kept: 720h, or 30d. Older ones are deleted. 0: no limit."`
+	RecordKeepSize Bytes         `key:"record_keep_size" default:"0" min:"0" reload:"live" write:"operate" help:"How much space recordings may use together. The oldest finished ones are deleted beyond it. 0: no limit."`
+	RecordMinFree  FreeSpace     `key:"record_min_free" default:"2%" reload:"live" write:"operate" help:"The free space that recordings leave on the disk, in percent or as a size such as 5GiB. Below it no recording starts and running ones are closed; they continue in a new file when two and a half times as much is free. 0: they end when a write fails."`
 	RecordMode     Mode          `key:"record_mode" default:"0640" reload:"restart" help:"The file mode of new recordings, in octal. Users who may read them can list new directories. Existing files and directories keep their mode."`
 
 	// Apps are the entries of server, with unique names; there is at least one.
