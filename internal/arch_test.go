@@ -98,7 +98,7 @@ var mayImport = map[string][]string{
 	"internal/proto/http2": {},
 
 	// The control plane. A config is plain values; the packages that receive them interpret them.
-	"internal/ops/config": {"internal/domain", "internal/ops/netx", "internal/ops/redisurl",
+	"internal/ops/config": {"internal/domain", "internal/ops/atomicfile", "internal/ops/netx", "internal/ops/redisurl",
 		"internal/ops/textfile"},
 	"internal/ops/acme":          {"internal/domain"},
 	"internal/ops/admission":     {"internal/domain", "internal/ops/memlimit"},

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"livego/internal/ops/atomicfile"
 )
 
 // overridesFile is the name of the file in the data directory that holds the settings of the API: a
@@ -98,41 +100,11 @@ func (l *Loaded) WithChanges(changes map[string]*string) (*Loaded, error) {
 }
 
 // SaveOverrides writes the settings of the API to the data directory. When it returns they are on
-// the disk; a crash leaves either the old ones or the new ones.
+// the disk.
 func (l *Loaded) SaveOverrides() error {
-	path := filepath.Join(l.DataDir, overridesFile)
 	data, err := json.MarshalIndent(l.overrides, "", "  ")
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(l.DataDir, 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(l.DataDir, overridesFile+".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // a no-op after the rename
-	_, err = f.Write(append(data, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(l.DataDir)
-}
-
-// syncDir writes the entries of a directory to the disk, where the system supports it.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, fs.ErrInvalid) &&
-		!errors.Is(err, fs.ErrPermission) { // Windows refuses to sync a directory
-		return err
-	}
-	return nil
+	return atomicfile.Write(filepath.Join(l.DataDir, overridesFile), append(data, '\n'))
 }
