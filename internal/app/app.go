@@ -55,7 +55,7 @@ type App struct {
 	limits    *limiters
 	engine    *fanout.Engine
 	events    *events.Log
-	fanout    fanout.Options
+	batching  *batching.Policy
 	memory    memlimit.Group
 	sequences *segment.SequenceAllocator
 	admission *admission.Controller
@@ -125,13 +125,8 @@ const endedStreamsPercent = 10
 func (a *App) build() (err error) {
 	cfg := a.cfg
 	a.sequences = segment.NewSequenceAllocator(a.store)
-	batches := batching.New(cfg.BatchWindow.Auto, cfg.BatchWindow.Fixed)
-	a.hub = stream.NewHub(stream.Options{
-		Hold: cfg.PublishHold, HoldClean: cfg.PublishHoldClean, Idle: cfg.PublishIdle,
-		FailbackDelay: cfg.BackupReturn, GOPs: cfg.GopNum, KeepTime: cfg.MaxLatency + time.Second,
-		RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
-		Epoch: a.sequences.Epoch,
-	})
+	a.batching = batching.New(cfg.BatchWindow.Auto, cfg.BatchWindow.Fixed)
+	a.hub = stream.NewHub(a.hubOptions(cfg))
 	a.events = events.New()
 	a.health = monitor.New(a.hub, monitor.Options{Emit: a.events.Add, Log: a.log})
 	a.background = append(a.background, a.events.Observe(a.hub), a.health.Run)
@@ -140,11 +135,6 @@ func (a *App) build() (err error) {
 	a.authorizer, a.pulls = auth.NewChain(a.events.Add), auth.NewChain(nil)
 	if a.engine, err = fanout.NewEngine(runtime.GOMAXPROCS(0)); err != nil {
 		return err
-	}
-	a.fanout = fanout.Options{
-		WriteTimeout: cfg.WriteTimeout, PingInterval: 15 * time.Second, LingerTimeout: time.Second,
-		MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), GOPs: cfg.GopNum,
-		BatchWindow: batches.Window,
 	}
 	a.record = record.New(a.hub, record.Options{
 		Dir: cfg.FLVDir, Mode: cfg.RecordMode.Perm(), Off: !cfg.FLVArchive, Limits: recordLimits(cfg),
@@ -163,7 +153,7 @@ func (a *App) build() (err error) {
 	a.flv = edgeflv.New(a.hub, a.authorizer, a.flvOptions(p))
 	a.viewers = viewerhttp.New(a.viewerOptions(p))
 	a.apply(p)
-	a.background = append(a.background, a.hls.Run, a.relays.Run, a.sequences.Run, batches.Run, a.memory.TuneGC,
+	a.background = append(a.background, a.hls.Run, a.relays.Run, a.sequences.Run, a.batching.Run, a.memory.TuneGC,
 		func(ctx context.Context) {
 			a.store.Run(ctx, auth.Revoker{Hub: a.hub}.Revoke, func(app, room string) { a.endSessions(app, room) })
 		}, a.runReloads)

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"time"
 
 	"livego/internal/control/api"
 	"livego/internal/control/auth"
 	"livego/internal/control/webhook"
+	"livego/internal/deliver/fanout"
 	"livego/internal/domain"
 	"livego/internal/edge/hls"
 	edgeflv "livego/internal/edge/httpflv"
@@ -18,6 +20,7 @@ import (
 	"livego/internal/ops/config"
 	"livego/internal/ops/netx"
 	"livego/internal/proto/rtmp"
+	"livego/internal/stream"
 )
 
 // A plan is what the server makes of a Config and can replace while it runs. To make one may fail; to
@@ -111,6 +114,8 @@ func (a *App) apply(p *plan) {
 	)
 	a.pulls.SetSteps(p.streamAuth.AuthenticateOperator, admit)
 	a.limits.set(p.cfg, p.proxies)
+	a.hub.SetOptions(a.hubOptions(p.cfg))
+	a.batching.Set(p.cfg.BatchWindow.Auto, p.cfg.BatchWindow.Fixed)
 	a.rtmp.SetOptions(a.rtmpOptions(p))
 	a.hls.SetOptions(a.hlsOptions(p))
 	a.flv.SetOptions(a.flvOptions(p))
@@ -140,6 +145,23 @@ func (p *plan) runners() []runner {
 	return list
 }
 
+func (a *App) hubOptions(cfg config.Config) stream.Options {
+	return stream.Options{
+		Hold: cfg.PublishHold, HoldClean: cfg.PublishHoldClean, Idle: cfg.PublishIdle,
+		FailbackDelay: cfg.BackupReturn, GOPs: cfg.GopNum, KeepTime: cfg.MaxLatency + time.Second,
+		RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
+		Epoch: a.sequences.Epoch,
+	}
+}
+
+func (a *App) fanoutOptions(cfg config.Config) fanout.Options {
+	return fanout.Options{
+		WriteTimeout: cfg.WriteTimeout, PingInterval: 15 * time.Second, LingerTimeout: time.Second,
+		MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), GOPs: cfg.GopNum,
+		BatchWindow: a.batching.Window,
+	}
+}
+
 func (a *App) rtmpOptions(p *plan) edgertmp.Options {
 	cfg := p.cfg
 	_, _, drain := shutdownTimes(cfg)
@@ -150,7 +172,7 @@ func (a *App) rtmpOptions(p *plan) edgertmp.Options {
 			HTTPReply: rtmpPortReply(a.viewerListeners),
 		},
 		ReadTimeout: cfg.ReadTimeout, PlayWait: cfg.PlayWait, Drain: drain, ReconnectURL: cfg.ReconnectURL,
-		Engine: a.engine, Fanout: a.fanout, Log: a.log,
+		Engine: a.engine, Fanout: a.fanoutOptions(cfg), Log: a.log,
 	}
 }
 
@@ -168,7 +190,7 @@ func (a *App) hlsOptions(p *plan) hls.Options {
 }
 
 func (a *App) flvOptions(p *plan) edgeflv.Options {
-	return edgeflv.Options{PlayWait: p.cfg.PlayWait, Engine: a.engine, Fanout: a.fanout, Log: a.log}
+	return edgeflv.Options{PlayWait: p.cfg.PlayWait, Engine: a.engine, Fanout: a.fanoutOptions(p.cfg), Log: a.log}
 }
 
 func (a *App) viewerOptions(p *plan) viewerhttp.Options {

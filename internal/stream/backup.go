@@ -37,7 +37,7 @@ func (s *stream) activate(p *Publisher) {
 // choose decides, on a frame of p that is not in the ring, whether p becomes active. The caller
 // holds s.mu.
 func (s *stream) choose(p *Publisher, now time.Time) {
-	opt, active := &s.hub.opt, s.active.Load()
+	opt, active := s.hub.options(), s.active.Load()
 	switch {
 	case active == p: // pending
 		if len(p.warm) > 0 {
@@ -70,7 +70,7 @@ func (p *Publisher) atRAP() bool {
 // keepWarm keeps f, of a publisher that is not active, from its newest random access point on. The
 // caller holds s.mu.
 func (p *Publisher) keepWarm(f *media.Frame) {
-	opt := &p.s.hub.opt
+	opt := p.s.hub.options()
 	start := isStartPoint(f)
 	if start || p.warmed > opt.RingBytes || len(p.warm) > 0 && f.Arrived.Sub(p.warm[0].Arrived) > opt.RingTime {
 		p.dropWarm()

@@ -65,7 +65,7 @@ func (o *Options) defaults() {
 
 // A Hub holds the live streams of one server.
 type Hub struct {
-	opt Options
+	opt atomic.Pointer[Options]
 	ids atomic.Uint64
 
 	mu          sync.Mutex
@@ -84,9 +84,20 @@ type Hub struct {
 
 // NewHub returns an empty hub.
 func NewHub(o Options) *Hub {
-	o.defaults()
-	return &Hub{opt: o, streams: make(map[domain.Name]*stream), lastEnding: new(ending)}
+	h := &Hub{streams: make(map[domain.Name]*stream), lastEnding: new(ending)}
+	h.SetOptions(o)
+	return h
 }
+
+// SetOptions replaces the options, for the streams that are live too: what has started, such as the
+// hold of a stream, keeps its time. A ring that exceeds new limits becomes smaller with its next
+// frame.
+func (h *Hub) SetOptions(o Options) {
+	o.defaults()
+	h.opt.Store(&o)
+}
+
+func (h *Hub) options() *Options { return h.opt.Load() }
 
 // EndOwners disconnects the publishers of owners for reason, and refuses the PublishRequests of now
 // that will turn out to be theirs. If end is true, their streams end at once, held ones too;
@@ -117,7 +128,7 @@ func (h *Hub) EndOwners(owners []any, end bool, reason error) (streams int) {
 		case end:
 			h.end(s, domain.Reason(reason))
 		default:
-			h.hold(s, h.opt.Hold, domain.Reason(reason))
+			h.hold(s, h.options().Hold, domain.Reason(reason))
 		}
 		streams++
 	}
@@ -136,7 +147,7 @@ func (h *Hub) Kick(id uint64, reason error) error {
 			return nil
 		}
 		if p := s.publisher(id); p != nil {
-			p.leave(reason, h.opt.Hold, domain.Reason(reason))
+			p.leave(reason, h.options().Hold, domain.Reason(reason))
 			return nil
 		}
 	}
@@ -162,7 +173,7 @@ func (h *Hub) EndStream(name domain.Name, hold bool, reason error) bool {
 	case !hold:
 		h.end(s, domain.Reason(reason))
 	case !held: // otherwise it is held already
-		h.hold(s, h.opt.Hold, domain.Reason(reason))
+		h.hold(s, h.options().Hold, domain.Reason(reason))
 	}
 	return true
 }

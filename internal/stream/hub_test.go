@@ -257,3 +257,31 @@ func TestConcurrentUse(t *testing.T) {
 	cancel()
 	viewers.Wait()
 }
+
+// TestNewOptionsHoldForLiveStreams changes options while a stream is live: its hold and its ring are the
+// new ones.
+func TestNewOptionsHoldForLiveStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub(Options{Hold: 20 * time.Second, GOPs: 1, KeepTime: time.Second})
+		p := mustPublish(t, h, PublishOptions{})
+		gop(t, p, 0, 10)
+		h.SetOptions(Options{Hold: time.Second, GOPs: 3, KeepTime: time.Second})
+		gop(t, p, 10*time.Second, 10)
+		s := mustSubscribe(t, h, SubscribeOptions{GOPs: 3})
+		defer s.Leave()
+		keys := 0
+		for _, f := range readAll(t, s) {
+			if f.RAP == media.Keyframe {
+				keys++
+			}
+		}
+		if keys != 3 {
+			t.Errorf("a viewer starts %d keyframes back, want 3", keys)
+		}
+		p.End(Lost)
+		time.Sleep(2 * time.Second)
+		if h.Has(movie) {
+			t.Error("held for longer than the new options say")
+		}
+	})
+}

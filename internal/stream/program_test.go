@@ -83,7 +83,7 @@ func TestPrograms(t *testing.T) {
 						at += time.Hour
 						continue
 					case "wait":
-						time.Sleep(h.opt.TrackWait)
+						time.Sleep(h.options().TrackWait)
 						continue
 					}
 					name, announced, some := strings.Cut(strings.ToLower(in), "/")
@@ -201,7 +201,7 @@ func TestVideoIsGone(t *testing.T) {
 		}
 		s.Leave()
 	}
-	if r := &h.session(movie).ring; r.newest().DTS-r.at(r.tail).DTS > h.opt.KeepTime+time.Second {
+	if r := &h.session(movie).ring; r.newest().DTS-r.at(r.tail).DTS > h.options().KeepTime+time.Second {
 		t.Errorf("the ring keeps %v", r.newest().DTS-r.at(r.tail).DTS)
 	}
 }

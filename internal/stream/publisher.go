@@ -123,9 +123,9 @@ func (h *Hub) reserveEpoch(ctx context.Context, name domain.Name) (*uint64, erro
 	if h.Has(name) {
 		return nil, nil
 	}
-	if h.opt.Epoch != nil {
+	if h.options().Epoch != nil {
 		var err error
-		if *epoch, err = h.opt.Epoch(ctx); err != nil {
+		if *epoch, err = h.options().Epoch(ctx); err != nil {
 			return nil, &domain.Error{Kind: domain.Unavailable, Op: "reserving an epoch", Name: name, Err: err}
 		}
 	}
@@ -190,7 +190,7 @@ func (p *Publisher) mayReplace(old *Publisher) bool {
 	case domain.TakeoverNever:
 		return false
 	}
-	return old.idle(time.Now()) >= old.s.hub.opt.Idle
+	return old.idle(time.Now()) >= old.s.hub.options().Idle
 }
 
 // idle returns how long p has sent no frame.
@@ -255,9 +255,9 @@ const (
 
 // End detaches p from its stream.
 func (p *Publisher) End(how EndReason) {
-	d, why := p.s.hub.opt.Hold, "the publisher was lost"
+	d, why := p.s.hub.options().Hold, "the publisher was lost"
 	if how == Clean {
-		d, why = p.s.hub.opt.HoldClean, "the publisher ended the stream"
+		d, why = p.s.hub.options().HoldClean, "the publisher ended the stream"
 	}
 	p.leave(nil, d, why)
 }
@@ -311,7 +311,7 @@ func (p *Publisher) Write(f *media.Frame) error {
 
 // markAlive records that a frame came. The caller holds s.mu.
 func (p *Publisher) markAlive(now time.Time) {
-	if last := p.lastFrame.Load(); last == 0 || now.Sub(time.Unix(0, last)) >= p.s.hub.opt.Idle {
+	if last := p.lastFrame.Load(); last == 0 || now.Sub(time.Unix(0, last)) >= p.s.hub.options().Idle {
 		p.healthySince = now
 	}
 	p.lastFrame.Store(now.UnixNano())
@@ -332,7 +332,7 @@ func (p *Publisher) chooseDefault(t *media.Track, now time.Time) {
 // awaitsTracks reports whether Options.TrackWait has not passed since the first frame. The caller
 // holds s.mu.
 func (p *Publisher) awaitsTracks(now time.Time) bool {
-	return now.Sub(p.firstFrameAt) < p.s.hub.opt.TrackWait
+	return now.Sub(p.firstFrameAt) < p.s.hub.options().TrackWait
 }
 
 // setProgram gives f, the next frame of the stream, its Program. Tracks are awaited of the kinds
@@ -359,7 +359,7 @@ func (p *Publisher) decodable(f *media.Frame) bool {
 	case !p.program.IsDefault(f.Track):
 	case p.waitRAPSince.IsZero() || f.RAP != media.NoRandomAccess:
 		p.waitRAPSince = f.Arrived
-	case f.KeyFlag && f.Arrived.Sub(p.waitRAPSince) >= p.s.hub.opt.RAPWait:
+	case f.KeyFlag && f.Arrived.Sub(p.waitRAPSince) >= p.s.hub.options().RAPWait:
 		f.RAP = media.RecoveryPoint
 	}
 	return f.RAP != media.NoRandomAccess || p.program.Track(media.Video, f.Track.ID) != nil

@@ -94,7 +94,7 @@ func (s *stream) hasFrames() bool {
 
 // limits returns the bounds of the ring.
 func (s *stream) limits() limits {
-	o := &s.hub.opt
+	o := s.hub.options()
 	return limits{gops: o.GOPs, minTime: o.KeepTime, time: o.RingTime, bytes: o.RingBytes}
 }
 
@@ -163,7 +163,7 @@ func (s *stream) setProgram(p *media.Program) {
 // checkReady lets viewers start when all awaited tracks have come, or after Options.TrackWait. They
 // know the tracks from the start: all frames so far get the newest Program. The caller holds s.mu.
 func (s *stream) checkReady(f *media.Frame) {
-	if (!s.settled(media.Video) || !s.settled(media.Audio)) && f.Arrived.Sub(s.firstArrival) < s.hub.opt.TrackWait {
+	if (!s.settled(media.Video) || !s.settled(media.Audio)) && f.Arrived.Sub(s.firstArrival) < s.hub.options().TrackWait {
 		return
 	}
 	for seq := s.ring.tail; seq < s.ring.head; seq++ {

@@ -87,7 +87,7 @@ func (h *Hub) await(ctx context.Context, name domain.Name, wait time.Duration, i
 	notFound := domain.Errorf(domain.NotFound, "nobody is publishing %s", name)
 	limit, cause := wait, notFound
 	if wait == 0 && !internal {
-		limit = h.opt.RAPWait + h.opt.TrackWait
+		limit = h.options().RAPWait + h.options().TrackWait
 		cause = domain.Errorf(domain.Unavailable, "%s cannot be played yet: its encoder has sent no keyframe", name)
 	}
 	if limit > 0 {

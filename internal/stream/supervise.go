@@ -94,7 +94,7 @@ func (v *supervisor) handle(ctx context.Context, s *Session) {
 		defer v.Ended(s)
 	}
 	log := v.Log.With("consumer", v.Name, "stream", s.Name().String())
-	for first := s.s.hub.opt.RestartPause; ; {
+	for first := s.s.hub.options().RestartPause; ; {
 		start := time.Now()
 		stack, err := v.run(ctx, s)
 		if err == nil {

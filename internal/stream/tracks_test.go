@@ -96,7 +96,7 @@ func TestFirstTrack(t *testing.T) {
 		v := numbered(media.Video, 4, 2, 1)
 		write(t, p, trackFrame(v[0], 0, true), trackFrame(v[1], 0, false), trackFrame(v[1], 40*ms, true),
 			trackFrame(v[0], 40*ms, false))
-		time.Sleep(h.opt.TrackWait)
+		time.Sleep(h.options().TrackWait)
 		write(t, p, trackFrame(v[2], 80*ms, true), trackFrame(v[1], 80*ms, false))
 		if got := ids(media.Video, readAll(t, <-s)); !slices.Equal(got, []uint8{2, 2}) {
 			t.Errorf("tracks %d; want the lower of the first two only, from its keyframe on, and not the late one", got)

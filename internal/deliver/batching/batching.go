@@ -30,19 +30,30 @@ const (
 // A Policy decides on batching windows: a fixed one, or one that depends on the viewers and on the
 // load, which Run measures.
 type Policy struct {
-	auto     bool
-	fixed    time.Duration
+	fixed    atomic.Int64  // in nanoseconds; negative: it depends on the viewers and on the load
 	permille atomic.Uint64 // share of the processors that this process uses, in 1/1000
 }
 
 // New returns a Policy. fixed is the window if auto is false.
-func New(auto bool, fixed time.Duration) *Policy { return &Policy{auto: auto, fixed: fixed} }
+func New(auto bool, fixed time.Duration) *Policy {
+	p := new(Policy)
+	p.Set(auto, fixed)
+	return p
+}
+
+// Set replaces the arguments of New.
+func (p *Policy) Set(auto bool, fixed time.Duration) {
+	if auto {
+		fixed = -1
+	}
+	p.fixed.Store(int64(fixed))
+}
 
 // Window returns the batching window for so many viewers of one stream by one protocol, and how
 // long audio waits for the next picture.
 func (p *Policy) Window(viewers int) (window, audio time.Duration) {
-	if !p.auto {
-		return p.fixed, 2 * p.fixed
+	if fixed := time.Duration(p.fixed.Load()); fixed >= 0 {
+		return fixed, 2 * fixed
 	}
 	busy := float64(p.permille.Load()) / 1000
 	if viewers >= minViewers || busy >= audioLoad {

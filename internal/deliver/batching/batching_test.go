@@ -33,3 +33,15 @@ func TestWindow(t *testing.T) {
 		}
 	}
 }
+
+func TestSet(t *testing.T) {
+	p := New(true, 0)
+	p.Set(false, 7*time.Millisecond)
+	if got, _ := p.Window(1000); got != 7*time.Millisecond {
+		t.Errorf("fixed: %v", got)
+	}
+	p.Set(true, 0)
+	if got, _ := p.Window(450); got != maxWindow {
+		t.Errorf("auto: %v", got)
+	}
+}

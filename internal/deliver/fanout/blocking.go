@@ -23,7 +23,7 @@ type blockingConn struct {
 func newBlockingConn(v *viewer, nc net.Conn) *blockingConn {
 	b := &blockingConn{viewer: v, nc: nc, wakeUp: make(chan struct{}, 1), resume: make(chan struct{}, 1)}
 	b.write = func(bufs net.Buffers) error {
-		_, err := netx.WriteBuffers(nc, &bufs, v.feed.broadcaster.opt.WriteTimeout)
+		_, err := netx.WriteBuffers(nc, &bufs, v.feed.broadcaster.options().WriteTimeout)
 		return err
 	}
 	v.transport = b
@@ -132,7 +132,7 @@ func (b *blockingConn) run(ctx context.Context) error {
 			return b.linger()
 		}
 		kicked := b.Stats.Kicked()
-		timer.Reset(time.Until(b.pingedAt.Add(b.feed.broadcaster.opt.PingInterval)))
+		timer.Reset(time.Until(b.pingedAt.Add(b.feed.broadcaster.options().PingInterval)))
 		select {
 		case <-changed:
 		case <-kicked:
@@ -167,7 +167,7 @@ func (b *blockingConn) linger() error {
 	}
 	netx.CloseWrite(b.nc)
 	b.startLinger(time.Now())
-	tick := time.NewTicker(b.feed.broadcaster.opt.LingerTimeout / 4)
+	tick := time.NewTicker(b.feed.broadcaster.options().LingerTimeout / 4)
 	defer tick.Stop()
 	for b.whyGone() == nil && !b.closing.Expired(time.Now(), b.queued()) {
 		select {

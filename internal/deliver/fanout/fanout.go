@@ -20,6 +20,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"livego/internal/domain"
@@ -113,7 +114,7 @@ type Viewer struct {
 type Broadcaster struct {
 	hub    *stream.Hub
 	proto  string
-	opt    Options
+	opt    atomic.Pointer[Options]
 	engine *Engine
 
 	mu      sync.Mutex
@@ -130,13 +131,22 @@ type feedKey struct {
 // New returns a Broadcaster of hub's streams for viewers by proto. Without an engine each viewer has
 // a goroutine.
 func New(hub *stream.Hub, engine *Engine, proto string, o Options) *Broadcaster {
-	o.defaults()
 	if engine == nil {
 		engine = new(Engine)
 	}
-	return &Broadcaster{hub: hub, proto: proto, opt: o, engine: engine,
+	f := &Broadcaster{hub: hub, proto: proto, engine: engine,
 		feeds: make(map[feedKey]*feed), viewers: make(map[domain.Name]int)}
+	f.SetOptions(o)
+	return f
 }
+
+// SetOptions replaces the options, for viewers that are watching too.
+func (f *Broadcaster) SetOptions(o Options) {
+	o.defaults()
+	f.opt.Store(&o)
+}
+
+func (f *Broadcaster) options() *Options { return f.opt.Load() }
 
 // acquire returns the feed of a viewer; the caller must release it. If the feed is new, it starts at
 // the beginning of the stream for a viewer that waited, and otherwise where the viewer starts, so
@@ -150,7 +160,7 @@ func (f *Broadcaster) acquire(c *Viewer) *feed {
 		fd.refs++
 		return fd
 	}
-	gops := f.opt.GOPs
+	gops := f.options().GOPs
 	if c.Waited && gops > 0 {
 		gops = math.MaxInt
 	}
@@ -258,7 +268,7 @@ func (f *Broadcaster) serveInput(ctx context.Context, nc net.Conn, p Protocol) e
 		nc.SetReadDeadline(time.Time{})
 	}()
 	var buf [256]byte
-	pingAt := time.Now().Add(f.opt.PingInterval)
+	pingAt := time.Now().Add(f.options().PingInterval)
 	for {
 		nc.SetReadDeadline(pingAt)
 		if ctx.Err() != nil {
@@ -278,14 +288,14 @@ func (f *Broadcaster) serveInput(ctx context.Context, nc net.Conn, p Protocol) e
 			if err != nil {
 				return err
 			}
-			reply, pingAt = append(reply, ping...), now.Add(f.opt.PingInterval)
+			reply, pingAt = append(reply, ping...), now.Add(f.options().PingInterval)
 		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
 		}
 		if len(reply) == 0 {
 			continue
 		}
-		if _, err := netx.WriteBuffers(nc, &net.Buffers{reply}, f.opt.WriteTimeout); err != nil {
+		if _, err := netx.WriteBuffers(nc, &net.Buffers{reply}, f.options().WriteTimeout); err != nil {
 			return err
 		}
 	}
@@ -299,11 +309,11 @@ func (f *Broadcaster) sendLast(nc net.Conn, last []byte) {
 	if len(last) == 0 {
 		return
 	}
-	if _, err := netx.WriteBuffers(nc, &net.Buffers{last}, f.opt.WriteTimeout); err != nil {
+	if _, err := netx.WriteBuffers(nc, &net.Buffers{last}, f.options().WriteTimeout); err != nil {
 		return
 	}
 	netx.CloseWrite(nc)
-	netx.Linger(nc, f.opt.LingerTimeout, f.opt.WriteTimeout)
+	netx.Linger(nc, f.options().LingerTimeout, f.options().WriteTimeout)
 }
 
 var (
@@ -320,7 +330,7 @@ func (f *Broadcaster) receive(p Protocol, b []byte) (reply []byte, err error) {
 // recoverTo turns a panic into errPanic, and logs it with attr. It must be deferred.
 func (f *Broadcaster) recoverTo(err *error, attr slog.Attr) {
 	if r := recover(); r != nil {
-		f.opt.Log.LogAttrs(context.Background(), slog.LevelError, "panic", slog.Any("panic", r), attr,
+		f.options().Log.LogAttrs(context.Background(), slog.LevelError, "panic", slog.Any("panic", r), attr,
 			slog.String("stack", string(debug.Stack())))
 		*err = errPanic
 	}

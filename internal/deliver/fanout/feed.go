@@ -111,7 +111,7 @@ func (fd *feed) read(ctx context.Context, gops int) error {
 	defer sub.Leave()
 	buf := make([]*media.Frame, maxNodeFrames)
 	for {
-		sub.SetWindow(f.opt.BatchWindow(f.viewersOf(fd.name)))
+		sub.SetWindow(f.options().BatchWindow(f.viewersOf(fd.name)))
 		n, err := sub.Next(ctx, buf)
 		if err != nil {
 			return err
@@ -233,7 +233,7 @@ func (fd *feed) encode(frames []*media.Frame, forGOPs uint64) error {
 func (fd *feed) startsMidGOP() bool {
 	fd.mu.Lock()
 	defer fd.mu.Unlock()
-	return fd.video && (fd.broadcaster.opt.GOPs == 0 || len(fd.starts) == 0)
+	return fd.video && (fd.broadcaster.options().GOPs == 0 || len(fd.starts) == 0)
 }
 
 // encodeAudio encodes the frames that are not video, for viewers that start in the middle of a GOP.
@@ -262,7 +262,7 @@ const audioStartTime = time.Second
 
 // append makes nd the last node.
 func (fd *feed) append(nd *node) {
-	o := &fd.broadcaster.opt
+	o := fd.broadcaster.options()
 	fd.mu.Lock()
 	defer fd.mu.Unlock()
 	nd.total, nd.gop = fd.last.total+uint64(nd.size), fd.last.gop
@@ -304,7 +304,7 @@ func (fd *feed) watch() <-chan struct{} {
 
 // tooOld reports whether nd exceeds RingTime or RingBytes, with now as the newest node.
 func (fd *feed) tooOld(nd, now *node) bool {
-	o := &fd.broadcaster.opt
+	o := fd.broadcaster.options()
 	return now.dts-nd.dts > o.RingTime || now.total-nd.total > uint64(o.RingBytes)
 }
 
@@ -313,7 +313,7 @@ func (fd *feed) tooOld(nd, now *node) bool {
 func (fd *feed) startNode(waited bool) *node {
 	fd.mu.Lock()
 	defer fd.mu.Unlock()
-	gops := fd.broadcaster.opt.GOPs
+	gops := fd.broadcaster.options().GOPs
 	switch n := len(fd.starts); {
 	case n == 0 || gops == 0:
 		return nil

@@ -145,7 +145,7 @@ func (s *socket) setUnsentLimit(n int) {
 
 // housekeep checks whether s was kicked, is stalled or is due for a ping.
 func (s *socket) housekeep(now time.Time) {
-	o := &s.feed.broadcaster.opt
+	o := s.feed.broadcaster.options()
 	s.checkKicked()
 	switch {
 	case s.closeSent && s.closing.Expired(now, s.queued()):
@@ -166,7 +166,7 @@ const stallChecks = 10
 // and a full one may empty so slowly that no write succeeds.
 func (s *socket) stalls(now time.Time) bool {
 	queued := s.queued()
-	late := s.stallCheckedAt.Add(s.feed.broadcaster.opt.WriteTimeout + time.Second)
+	late := s.stallCheckedAt.Add(s.feed.broadcaster.options().WriteTimeout + time.Second)
 	taken := s.written - uint64(queued)
 	stalls := queued > 0 && taken == s.acked
 	if !stalls || now.After(late) { // that late, the server itself was stopped

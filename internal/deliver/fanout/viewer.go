@@ -111,7 +111,7 @@ func (v *viewer) receive(b []byte) (notify, more bool) {
 // ping sends a ping if one is due. A viewer whose connection is blocked gets none: its connection
 // ends if there is no progress.
 func (v *viewer) ping(now time.Time) {
-	late := now.Sub(v.pingedAt) - v.feed.broadcaster.opt.PingInterval
+	late := now.Sub(v.pingedAt) - v.feed.broadcaster.options().PingInterval
 	if v.blocked || v.ending || late < 0 {
 		return
 	}
@@ -348,7 +348,7 @@ func (v *viewer) observeBlocked(now time.Time, oldest *node) {
 	if v.current == nil || v.closeReason != nil {
 		return
 	}
-	o := &v.feed.broadcaster.opt
+	o := v.feed.broadcaster.options()
 	last, newest := v.feed.newest()
 	// an encoder that catches up sends seconds at once: that makes no viewer late
 	behind := min(last.dts-oldest.dts, now.Sub(oldest.at)) + v.sendRate.sendTime(queued+len(v.pending))
@@ -370,7 +370,7 @@ func (v *viewer) observeUnblocked(now time.Time) {
 
 // startLinger records that the last bytes are sent.
 func (v *viewer) startLinger(now time.Time) {
-	o := &v.feed.broadcaster.opt
+	o := v.feed.broadcaster.options()
 	v.closeSent, v.closing = true, netx.NewLingerTimer(now, v.transport.queued(), o.LingerTimeout, o.WriteTimeout)
 }
 

@@ -55,8 +55,14 @@ func New(hub *stream.Hub, authorizer domain.Authorizer, o Options) *Server {
 	return s
 }
 
-// SetOptions replaces the options for requests from now on, except Engine and Fanout.
-func (s *Server) SetOptions(o Options) { s.opt.Store(&o) }
+// SetOptions replaces the options, except Engine: those of the fan-out at once, the others for
+// requests from now on.
+func (s *Server) SetOptions(o Options) {
+	o.Fanout.Log = o.Log
+	s.opt.Store(&o)
+	s.http.SetOptions(o.Fanout)
+	s.webSocket.SetOptions(o.Fanout)
+}
 
 // Serve answers a GET or HEAD for the stream of app and room. An HTTP/1 viewer gets the connection to
 // itself, and may watch after Serve has returned. A WebSocket request is upgraded.

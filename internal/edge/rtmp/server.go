@@ -65,9 +65,13 @@ func New(hub *stream.Hub, authorizer domain.Authorizer, o Options) *Server {
 	return s
 }
 
-// SetOptions replaces the options for connections that are accepted from now on, except Drain,
-// Engine and Fanout.
-func (s *Server) SetOptions(o Options) { s.opt.Store(&o) }
+// SetOptions replaces the options, except Drain and Engine: those of the fan-out at once, the others
+// for connections that are accepted from now on.
+func (s *Server) SetOptions(o Options) {
+	o.Fanout.Log = o.Log
+	s.opt.Store(&o)
+	s.broadcaster.SetOptions(o.Fanout)
+}
 
 // Serve accepts connections on ln, which may use TLS, until ctx ends. Publishers and players then
 // end with their streams, which the owner of the hub ends; after Options.Drain, Serve closes the

@@ -98,21 +98,21 @@ type Config struct {
 	ProxyProtocol  []string      `key:"proxy_protocol" reload:"restart" help:"Listeners that expect a PROXY protocol header (version 1 or 2) from trusted_proxies: rtmp, rtmps, httpflv, hls, https, api. Connections from other addresses have none."`
 	LimitLoopback  bool          `key:"limit_loopback" default:"false" reload:"restart" write:"operate" help:"Apply the limits per address to this machine too."`
 
-	PublishHold      time.Duration `key:"publish_hold" default:"20s" min:"0s" max:"2m" group:"Publishing" reload:"restart" write:"operate" help:"How long a stream and its viewers are held after its encoder was lost."`
-	PublishHoldClean time.Duration `key:"publish_hold_clean" default:"0s" min:"0s" max:"2m" reload:"restart" write:"operate" help:"How long a stream is held after its encoder ended it."`
+	PublishHold      time.Duration `key:"publish_hold" default:"20s" min:"0s" max:"2m" group:"Publishing" reload:"live" write:"operate" help:"How long a stream and its viewers are held after its encoder was lost."`
+	PublishHoldClean time.Duration `key:"publish_hold_clean" default:"0s" min:"0s" max:"2m" reload:"live" write:"operate" help:"How long a stream is held after its encoder ended it."`
 	Takeover         string        `key:"takeover" default:"idle" oneof:"idle,always,never" reload:"live" write:"operate" help:"When a second encoder with the key of a live stream takes over: if the first is idle, always or never."`
-	PublishIdle      time.Duration `key:"publish_idle" default:"2s" min:"100ms" max:"1m" reload:"restart" write:"operate" help:"After what time without data an encoder is idle."`
-	BackupReturn     time.Duration `key:"backup_return" default:"10s" min:"100ms" max:"10m" reload:"restart" write:"operate" help:"How long the primary encoder must be healthy before it takes over from its backup."`
-	RAPWait          time.Duration `key:"rap_wait" default:"10s" min:"100ms" max:"1m" reload:"restart" write:"operate" help:"After what time without a keyframe a video starts at the frames that the encoder marks as keyframes."`
-	TrackWait        time.Duration `key:"track_wait" default:"2s" min:"0s" max:"30s" reload:"restart" write:"operate" help:"How long the start of a stream waits for announced tracks."`
+	PublishIdle      time.Duration `key:"publish_idle" default:"2s" min:"100ms" max:"1m" reload:"live" write:"operate" help:"After what time without data an encoder is idle."`
+	BackupReturn     time.Duration `key:"backup_return" default:"10s" min:"100ms" max:"10m" reload:"live" write:"operate" help:"How long the primary encoder must be healthy before it takes over from its backup."`
+	RAPWait          time.Duration `key:"rap_wait" default:"10s" min:"100ms" max:"1m" reload:"live" write:"operate" help:"After what time without a keyframe a video starts at the frames that the encoder marks as keyframes."`
+	TrackWait        time.Duration `key:"track_wait" default:"2s" min:"0s" max:"30s" reload:"live" write:"operate" help:"How long the start of a stream waits for announced tracks."`
 	MaxMessage       Bytes         `key:"max_message" default:"8MiB" min:"64KiB" max:"1GiB" reload:"new connections" write:"operate" help:"The maximum size of an audio or video message."`
 
-	GopNum      int           `key:"gop_num" old:"latency" words:"live-edge=0,gop=1" default:"1" min:"0" group:"Viewing" reload:"restart" write:"operate" help:"The keyframe at which viewers start, counted back from the newest, with an immediate picture. 0: at the live edge, with audio now and video at the next keyframe."`
+	GopNum      int           `key:"gop_num" old:"latency" words:"live-edge=0,gop=1" default:"1" min:"0" group:"Viewing" reload:"live" write:"operate" help:"The keyframe at which viewers start, counted back from the newest, with an immediate picture. 0: at the live edge, with audio now and video at the next keyframe."`
 	PlayWait    time.Duration `key:"play_wait" default:"30s" min:"0s" max:"24h" reload:"new connections" write:"operate" help:"How long a player waits for a stream that is not live. 0: no limit."`
-	MaxLatency  time.Duration `key:"max_latency" default:"4s" min:"500ms" max:"5m" reload:"restart" write:"operate" help:"How far a viewer may fall behind before it skips to a newer keyframe."`
-	BatchWindow BatchWindow   `key:"batch_window" old:"gather" default:"auto" max:"200ms" reload:"restart" write:"operate" help:"The batching window: how long frames are collected at most before they are written to viewers. A longer window needs less processor time. A window ends early if the next picture would come after its end; audio waits for the next picture, at most twice as long. auto: the more viewers and the higher the load, the longer."`
-	RingTime    time.Duration `key:"ring_time" default:"30s" min:"1s" max:"10m" reload:"restart" write:"operate" help:"The maximum duration of a stream that is held in memory for viewers."`
-	RingSize    Bytes         `key:"ring_size" default:"64MiB" min:"1MiB" max:"64GiB" reload:"restart" write:"operate" help:"The maximum size of a stream that is held in memory for viewers."`
+	MaxLatency  time.Duration `key:"max_latency" default:"4s" min:"500ms" max:"5m" reload:"live" write:"operate" help:"How far a viewer may fall behind before it skips to a newer keyframe."`
+	BatchWindow BatchWindow   `key:"batch_window" old:"gather" default:"auto" max:"200ms" reload:"live" write:"operate" help:"The batching window: how long frames are collected at most before they are written to viewers. A longer window needs less processor time. A window ends early if the next picture would come after its end; audio waits for the next picture, at most twice as long. auto: the more viewers and the higher the load, the longer."`
+	RingTime    time.Duration `key:"ring_time" default:"30s" min:"1s" max:"10m" reload:"live" write:"operate" help:"The maximum duration of a stream that is held in memory for viewers."`
+	RingSize    Bytes         `key:"ring_size" default:"64MiB" min:"1MiB" max:"64GiB" reload:"live" write:"operate" help:"The maximum size of a stream that is held in memory for viewers."`
 
 	HLSSegment        time.Duration `key:"hls_segment" default:"2s" min:"500ms" max:"6s" group:"HLS" reload:"new streams" write:"operate" help:"The intended duration of a segment; it ends at the next keyframe."`
 	HLSPart           time.Duration `key:"hls_part" default:"200ms" min:"0s" max:"1s" reload:"new streams" write:"operate" help:"The intended duration of a part for low-latency HLS; a part is a whole number of frames. 0: no parts."`
