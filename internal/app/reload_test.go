@@ -184,7 +184,7 @@ func TestManyReloadsLeakNothing(t *testing.T) {
 	}
 	reload(full)
 	goroutines, heap := used()
-	for range 100 {
+	for range 50 {
 		reload(full)
 		reload(string(plain))
 	}
@@ -209,10 +209,10 @@ func TestManyReloadsLeakNothing(t *testing.T) {
 func TestConcurrentReloads(t *testing.T) {
 	a, _ := runApp(t, "")
 	done := make(chan error)
-	for i := range 8 {
+	for i := range 4 {
 		go func() {
 			var err error
-			for n := range 10 {
+			for n := range 5 {
 				text := fmt.Sprint(i*10 + n)
 				_, changed := a.ChangeSettings(t.Context(), map[string]*string{"relay_max": &text})
 				_, reloaded := a.Reload(t.Context())
@@ -223,7 +223,7 @@ func TestConcurrentReloads(t *testing.T) {
 			done <- err
 		}()
 	}
-	for range 8 {
+	for range 4 {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}

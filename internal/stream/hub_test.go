@@ -271,7 +271,7 @@ func TestNewOptionsHoldForLiveStreams(t *testing.T) {
 		defer s.Leave()
 		keys := 0
 		for _, f := range readAll(t, s) {
-			if f.RAP == media.Keyframe {
+			if f.Track == h264 && f.RAP == media.Keyframe {
 				keys++
 			}
 		}
