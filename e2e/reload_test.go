@@ -347,7 +347,8 @@ func TestSettingsOfTheAPI(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	a := s.call("PATCH", "/api/v1/settings",
-		`{"conns_per_ip":20,"relay_max":6,"private":["live/a","live/b"],"token.secret":"`+tokenSecret+`","http_idle_timeout":"40s"}`, 200)
+		`{"conns_per_ip":20,"relay_max":6,"private":["live/a","live/b"],"token.secret":"`+tokenSecret+
+			`","http_idle_timeout":"40s"}`, 200)
 	if want := []string{"private", "token.secret", "conns_per_ip"}; !slices.Equal(a.Applied, want) ||
 		!slices.Equal(a.Restart, []string{"http_idle_timeout"}) {
 		t.Errorf("%+v", a)
@@ -355,7 +356,8 @@ func TestSettingsOfTheAPI(t *testing.T) {
 	s.Kill()
 	s = startWithFile(t, file, o)
 	for key, want := range map[string]string{"conns_per_ip": "20 api", "relay_max": "5 flag", "auth_failures": "3 file",
-		"private": "[live/a live/b] api", "token.secret": "<nil> api", "http_idle_timeout": "40s api", "takeover": "idle default"} {
+		"private": "[live/a live/b] api", "token.secret": "<nil> api", "http_idle_timeout": "40s api",
+		"takeover": "idle default"} {
 		value, source, _ := s.setting(key)
 		if got := fmt.Sprint(value, " ", source); got != want {
 			t.Errorf("%s: %s, want %s", key, got, want)

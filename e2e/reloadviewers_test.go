@@ -35,7 +35,8 @@ func TestReloadUnderViewers(t *testing.T) {
 	hooks := httptest.NewServer(&webhookReceiver{})
 	t.Cleanup(hooks.Close)
 	cert, key, _ := harness.Certificate(t)
-	tls := fmt.Sprintf("rtmps_cert: %s\nrtmps_key: %s\nenable_rtmps: true\nenable_https: true\nhls_segment: 1s\n", cert, key)
+	tls := fmt.Sprintf("rtmps_cert: %s\nrtmps_key: %s\nenable_rtmps: true\nenable_https: true\nhls_segment: 1s\n",
+		cert, key)
 	other := tls + "level: debug\nconns_per_ip: 1000\nauth_failures: 5\nprivate: [live/other]\nhls_window: 10\n" +
 		"token:\n  secret: " + tokenSecret + "\nhook:\n  secret: " + hookSecret + "\n  on_publish: " + hooks.URL +
 		"\n  events: " + hooks.URL + "/events\nrelay_allow: [10.0.0.0/8]\nmax_latency: 5s\n" +
