@@ -115,6 +115,11 @@ func FaultyStreams() []LiveStream {
 // HealthyStreams returns streams without a fault, as OBS, ffmpeg, phones and cameras send them.
 func HealthyStreams() []LiveStream {
 	one := func(name string, clip Sample) LiveStream { return LiveStream{Name: name, clips: []Sample{clip}} }
+	edited := func(name string, edit func([]TimedTag) []TimedTag) LiveStream {
+		s := one(name, healthClip("plain", healthVideo, healthAudio, twoSeconds))
+		s.edit = edit
+		return s
+	}
 	jittery := one("phone", healthClip("phone", "testsrc2=size=180x320:rate=30", healthAudio, "-g 60 -sc_threshold 0"))
 	jittery.edit = jitter
 	return []LiveStream{
@@ -137,6 +142,8 @@ func HealthyStreams() []LiveStream {
 			"-c:a libmp3lame -b:a 96k")),
 		one("pauses-in-speech", healthClip("pauses-in-speech", healthVideo,
 			"aevalsrc=if(lt(mod(t\\,20)\\,12)\\,sin(2*PI*t*(200+50*t))):sample_rate=48000", twoSeconds, "-t 60")),
+		edited("relay", burst),
+		edited("mobile", stall),
 		one("intra-only", healthClip("intra-only", healthVideo, healthAudio, "-g 1")),
 		jittery,
 	}
@@ -261,6 +268,30 @@ func pauses(tags []TimedTag) []TimedTag {
 	for i, t := range tags {
 		if rest := t.At % (10 * time.Second); rest > 5*time.Second && rest < 7*time.Second {
 			tags[i].At += 7*time.Second - rest
+		}
+	}
+	return tags
+}
+
+// burst sends the first eight seconds in three, as a server sends its cache to a relay.
+func burst(tags []TimedTag) []TimedTag {
+	const cached, in = 8 * time.Second, 3 * time.Second // 8 : 3
+	for i, t := range tags {
+		if t.At < cached {
+			tags[i].At = t.At * 3 / 8
+		} else {
+			tags[i].At = t.At - cached + in
+		}
+	}
+	return tags
+}
+
+// stall sends nothing for six seconds every three minutes, and then what is due at twice the speed.
+func stall(tags []TimedTag) []TimedTag {
+	const every, pause = 3 * time.Minute, 6 * time.Second
+	for i, t := range tags {
+		if at := t.At - every/2; at >= 0 && at%every < 2*pause {
+			tags[i].At += pause - at%every/2
 		}
 	}
 	return tags

@@ -105,7 +105,7 @@ type track struct {
 	arrived       time.Time
 	drift         time.Duration // of audio
 	duration      time.Duration // of the newest frame
-	payload       []byte        // of the newest frame
+	payload       []byte        // of the newest frame of audio
 }
 
 const (
@@ -144,7 +144,7 @@ func (a *Analyzer) Observe(f *media.Frame, clock time.Duration, arrived time.Tim
 	t.discontinuity = discontinuity
 	step, waited := clock-t.clock, arrived.Sub(t.arrived)
 	if t.timed && !a.arrived.IsZero() && arrived.Sub(a.arrived)-max(step, 0) >= minPause {
-		a.cur.Pauses++
+		increment(&a.cur.Pauses)
 	}
 	if t.timed && (step < -maxBack || step > maxStep && step-waited > maxStep) {
 		a.observeJump(t, step, arrived)
@@ -158,7 +158,14 @@ func (a *Analyzer) Observe(f *media.Frame, clock time.Duration, arrived time.Tim
 		a.lag.observe(arrived, clock)
 	}
 	t.timed, t.expected, t.clock, t.arrived, a.arrived = true, true, clock, arrived, arrived
-	t.end, t.payload = f.DTS+f.Duration, f.Payload
+	t.end = f.DTS + f.Duration
+}
+
+// increment increments n, up to the largest number.
+func increment(n *uint8) {
+	if *n < math.MaxUint8 {
+		*n++
+	}
 }
 
 // setTrack makes m the track of its kind. Another publisher has other tracks, and starts another
@@ -182,17 +189,17 @@ func (a *Analyzer) setTrack(t *track, m *media.Track, discontinuity uint32, arri
 	switch {
 	case old == nil || old.SameConfig(m):
 	case m.Kind == media.Video:
-		a.cur.VideoChanges++
+		increment(&a.cur.VideoChanges)
 		a.videoChange = describeVideoChange(old, m)
 	default:
-		a.cur.AudioChanges++
+		increment(&a.cur.AudioChanges)
 		a.audioChange = describeAudioChange(old, m)
 	}
 }
 
 func (a *Analyzer) observeJump(t *track, by time.Duration, arrived time.Time) {
 	if a.jumpedAt.IsZero() || arrived.Sub(a.jumpedAt) > sameJump || (by-a.jumpBy).Abs() > maxStep {
-		a.cur.Jumps++
+		increment(&a.cur.Jumps)
 	}
 	a.jumpedAt, a.jumpBy = arrived, by
 	t.timed = false
@@ -213,7 +220,7 @@ func (a *Analyzer) observeVideo(t *track, f *media.Frame, step time.Duration) {
 	key := f.RAP != media.NoRandomAccess
 	irregularKey := false
 	if key {
-		a.cur.Keyframes++
+		increment(&a.cur.Keyframes)
 		if a.hasKey {
 			gop := f.DTS - a.keyAt
 			irregularKey = gop < a.gop-a.gop/10
@@ -239,13 +246,13 @@ func (a *Analyzer) observeAudio(t *track, f *media.Frame, step time.Duration) {
 	}
 	if t.timed && t.duration > 0 {
 		if by := step - t.duration; by.Abs() > maxAudioStep {
-			a.cur.AudioGaps++
+			increment(&a.cur.AudioGaps)
 			a.gapBy = by
 		} else {
 			t.drift += by
 		}
 	}
-	t.duration = codec.Duration(f.Track, f.Payload)
+	t.duration, t.payload = codec.Duration(f.Track, f.Payload), f.Payload
 }
 
 // Skip tells the Analyzer that frames are missing, because it was too slow to read them.
@@ -301,7 +308,7 @@ func (a *Analyzer) finishSample(now time.Time, facts Facts) {
 	}
 	s.LagMS, s.hasLag = a.lag.finish()
 	s.DriftMS = milliseconds(a.audio.drift)
-	s.Silent = s.audioFrames > 0 && a.silent*20 >= s.audioFrames*19
+	s.Silent = s.audioFrames > 0 && int(a.silent)*20 >= int(s.audioFrames)*19
 	s.Static = a.motion.finish(s.videoFrames > 0)
 	s.Viewers, s.Behind = int32(facts.Viewers), int32(facts.Behind)
 	if facts.Damaged > a.facts.Damaged {

@@ -66,8 +66,8 @@ type reordering struct {
 func (r *reordering) observe(f *media.Frame, s *Sample) {
 	if f.PTS >= r.highest || f.RAP == media.Keyframe {
 		r.row, r.highest = 0, f.PTS
-	} else if r.row < math.MaxUint8 {
-		r.row++
+	} else {
+		increment(&r.row)
 	}
 	s.BFrames = max(s.BFrames, r.row)
 	s.ReorderMS = max(s.ReorderMS, milliseconds(f.PTS-f.DTS))

@@ -494,23 +494,29 @@ func (a *Analyzer) checkSlow() string {
 		"ffmpeg add -preset veryfast or lower -b:v, and see that it reports speed=1x.", 1-change/slowSeconds)
 }
 
+// leastLagBefore returns the least lag in seconds since the start of the connection until back seconds
+// ago; false if there is none.
+func (a *Analyzer) leastLagBefore(back int) (least float64, ok bool) {
+	for i := back; i < min(a.lag.seconds, len(a.history)); i++ {
+		if s := a.recent(i); s.hasLag && (!ok || float64(s.LagMS)/1000 < least) {
+			least, ok = float64(s.LagMS)/1000, true
+		}
+	}
+	return least, ok
+}
+
 func (a *Analyzer) checkFast() string {
 	if a.lag.seconds < fastSeconds+1 || a.facts.ArrivalTimestamps {
 		return ""
 	}
 	now := a.recent(0)
-	if !now.hasLag || now.videoFrames+now.audioFrames == 0 {
-		return ""
-	}
-	// After a pause the rest of the stream comes fast: compare with the least lag before.
-	least, ok := int32(0), false
-	for i := fastSeconds; i < min(a.lag.seconds, len(a.history)); i++ {
-		if s := a.recent(i); s.hasLag && (!ok || s.LagMS < least) {
-			least, ok = s.LagMS, true
-		}
-	}
-	gain := float64(least-now.LagMS) / 1000
-	if !ok || gain < minFast {
+	// After a pause the rest of the stream comes fast: compare with the least lag of all time before. At
+	// the start of a relay a part of the stream comes fast: see both halves of the time.
+	start, ok := a.leastLagBefore(fastSeconds)
+	middle, _ := a.leastLagBefore(fastSeconds / 2)
+	lag := float64(now.LagMS) / 1000
+	gain := start - lag
+	if !ok || !now.hasLag || gain < minFast || start-middle < minFast/3 || middle-lag < minFast/3 {
 		return ""
 	}
 	return fmt.Sprintf("The stream comes %.1f times as fast as it plays: viewers skip parts of it. In OBS "+
