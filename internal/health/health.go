@@ -85,7 +85,7 @@ type Analyzer struct {
 	unusable   int // seconds in a row with an unusable track
 
 	jumpBy                   time.Duration // of the last jump
-	gapBy                    time.Duration // the largest gap of audio
+	gapBy                    time.Duration // the last gap of audio
 	videoChange, audioChange string        // what changed last
 	gop, keyAt               time.Duration // stream time: the last GOP, and its end
 	hasKey                   bool
@@ -265,6 +265,9 @@ func (a *Analyzer) Skip() {
 func (a *Analyzer) Tick(now time.Time, facts Facts) (appeared, cleared []Finding) {
 	if a.curStart.IsZero() {
 		a.curStart = now.Add(-time.Second)
+		if !a.connected.IsZero() && a.connected.Before(a.curStart) { // the first frames waited for this
+			a.curStart = a.connected
+		}
 	}
 	a.finishSample(now, facts)
 	a.facts = facts
@@ -322,7 +325,6 @@ func (a *Analyzer) finishSample(now time.Time, facts Facts) {
 	}
 	*s = Sample{}
 	a.curStart, a.bytes, a.silent, a.skew, a.skewCount = now, [2]int{}, 0, 0, 0
-	a.reordering.row = 0
 }
 
 // milliseconds returns d in ms, within the limits of an int32.

@@ -81,7 +81,7 @@ type StreamFinding struct {
 	health.Finding
 }
 
-// Findings returns the findings of all streams, ordered by the streams' names.
+// Findings returns the findings of all streams, ordered by app and room.
 func (m *Monitor) Findings() (list []StreamFinding) {
 	m.mu.Lock()
 	names := make([]domain.Name, 0, len(m.streams))
@@ -89,7 +89,9 @@ func (m *Monitor) Findings() (list []StreamFinding) {
 		names = append(names, name)
 	}
 	m.mu.Unlock()
-	slices.SortFunc(names, func(a, b domain.Name) int { return cmp.Compare(a.String(), b.String()) })
+	slices.SortFunc(names, func(a, b domain.Name) int {
+		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Room, b.Room))
+	})
 	for _, name := range names {
 		for _, f := range m.FindingsOf(name) {
 			list = append(list, StreamFinding{name, f})
