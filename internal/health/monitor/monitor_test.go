@@ -60,6 +60,8 @@ func TestHistoryOfASession(t *testing.T) {
 				sound++
 			case sample.AudioKbps == 0:
 				none++
+			case sample.AudioKbps > 50:
+				t.Errorf("a second has %v kbit/s", sample.AudioKbps)
 			}
 		}
 		if sound < 115 || none < 18 {
