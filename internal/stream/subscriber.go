@@ -265,6 +265,9 @@ func (s *idSet) has(id uint8) bool { return s[id/64]&(1<<(id%64)) != 0 }
 // Subscribe: what a viewer that starts at any of the frames read will get.
 func (s *Subscriber) Program() *media.Program { return s.program }
 
+// ProtoViewers returns how many viewers by the protocol of s the stream has.
+func (s *Subscriber) ProtoViewers() int { return int(s.s.counters.of(s.opt.Proto).viewers.Load()) }
+
 // ObserveWritten records that frames were written to where the subscriber sends them.
 func (s *Subscriber) ObserveWritten(frames []*media.Frame) {
 	if len(frames) == 0 {

@@ -117,9 +117,8 @@ type Broadcaster struct {
 	opt    atomic.Pointer[Options]
 	engine *Engine
 
-	mu      sync.Mutex
-	feeds   map[feedKey]*feed
-	viewers map[domain.Name]int // of all formats
+	mu    sync.Mutex
+	feeds map[feedKey]*feed
 }
 
 // A feedKey identifies a feed.
@@ -134,8 +133,7 @@ func New(hub *stream.Hub, engine *Engine, proto string, o Options) *Broadcaster 
 	if engine == nil {
 		engine = new(Engine)
 	}
-	f := &Broadcaster{hub: hub, proto: proto, engine: engine,
-		feeds: make(map[feedKey]*feed), viewers: make(map[domain.Name]int)}
+	f := &Broadcaster{hub: hub, proto: proto, engine: engine, feeds: make(map[feedKey]*feed)}
 	f.SetOptions(o)
 	return f
 }
@@ -154,7 +152,6 @@ func (f *Broadcaster) options() *Options { return f.opt.Load() }
 func (f *Broadcaster) acquire(c *Viewer) *feed {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.viewers[c.Name]++
 	key := feedKey{c.Name, c.Format}
 	if fd := f.feeds[key]; fd != nil {
 		fd.refs++
@@ -175,9 +172,6 @@ func (f *Broadcaster) acquire(c *Viewer) *feed {
 func (f *Broadcaster) release(fd *feed) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.viewers[fd.name]--; f.viewers[fd.name] == 0 {
-		delete(f.viewers, fd.name)
-	}
 	if fd.refs--; fd.refs == 0 {
 		fd.cancel()
 		f.forget(fd)
@@ -189,13 +183,6 @@ func (f *Broadcaster) forget(fd *feed) {
 	if f.feeds[fd.feedKey] == fd {
 		delete(f.feeds, fd.feedKey)
 	}
-}
-
-// viewersOf returns how many viewers a stream has.
-func (f *Broadcaster) viewersOf(name domain.Name) int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.viewers[name]
 }
 
 // Serve serves a viewer on nc, and takes ownership of nc. It returns when another goroutine serves

@@ -111,7 +111,7 @@ func (fd *feed) read(ctx context.Context, gops int) error {
 	defer sub.Leave()
 	buf := make([]*media.Frame, maxNodeFrames)
 	for {
-		sub.SetWindow(f.options().BatchWindow(f.viewersOf(fd.name)))
+		sub.SetWindow(f.options().BatchWindow(sub.ProtoViewers()))
 		n, err := sub.Next(ctx, buf)
 		if err != nil {
 			return err

@@ -162,7 +162,7 @@ func newHarnessTLS(t *testing.T, loops int, config *tls.Config, o Options) *harn
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.broadcaster = New(r.hub, engine, "lines", o)
+	r.broadcaster = New(r.hub, engine, "test", o)
 	var serving sync.WaitGroup
 	r.serve = func(nc net.Conn, v Viewer) { serving.Go(func() { r.broadcaster.Serve(nc, v) }) }
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

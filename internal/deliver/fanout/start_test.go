@@ -136,8 +136,8 @@ func TestLeadingPicturesAfterAudioOnly(t *testing.T) {
 	r.frame("k2", true)
 	r.leadingPicture("l2")
 	r.frame("i2", false)
+	v.want("F k2", "F l2", "F i2") // the feed has encoded them
 	late := r.viewer(conn{})
-	v.want("F k2", "F l2", "F i2")
 	late.want("S 280ms", "F k2", "F i2")
 	r.frame("k3", true)
 	r.leadingPicture("l3")
