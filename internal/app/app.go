@@ -84,16 +84,12 @@ func New(loaded *config.Loaded, log *slog.Logger, level *slog.LevelVar) (_ *App,
 			a.Close()
 		}
 	}()
-	secure, err := a.tlsConfig()
-	if err != nil {
-		return nil, err
-	}
 	proxies, err := netx.ParseNetworks(cfg.TrustedProxies)
 	if err != nil {
 		return nil, fmt.Errorf("trusted_proxies: %w", err)
 	}
 	a.limits = newLimiters(cfg, proxies, log)
-	if err := a.listeners.bind(cfg, secure, a.limits); err != nil {
+	if err := a.listeners.bind(cfg, a.tlsConfig(), a.limits); err != nil {
 		return nil, err
 	}
 	store, err := openStore(cfg, log)

@@ -13,7 +13,6 @@ import (
 	"livego/internal/domain"
 	"livego/internal/edge/viewerhttp"
 	"livego/internal/ops/acme"
-	"livego/internal/ops/certfile"
 	"livego/internal/ops/config"
 	"livego/internal/ops/netx"
 	"livego/internal/proto/rtmp"
@@ -22,25 +21,19 @@ import (
 )
 
 // tlsConfig returns the configuration of the TLS listeners, nil if there are none.
-func (a *App) tlsConfig() (*tls.Config, error) {
-	cfg := a.cfg
-	if !cfg.ServesTLS() {
-		return nil, nil
+func (a *App) tlsConfig() *tls.Config {
+	if !a.cfg.ServesTLS() {
+		return nil
 	}
 	// Media leaves in large pieces: small records at the start would only cost time.
 	c := &tls.Config{MinVersion: tls.VersionTLS12, DynamicRecordSizingDisabled: true}
-	if len(cfg.ACME.Domains) > 0 {
-		// set before the first connection is served
-		c.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return a.acme.GetCertificate(hello) }
-		return c, nil
+	c.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if a.acme != nil { // set before the first connection is served, as the plan is
+			return a.acme.GetCertificate(hello)
+		}
+		return a.plan.Load().cert.Get(hello)
 	}
-	cert, err := certfile.Load(cfg.RTMPSCert, cfg.RTMPSKey, a.log)
-	if err != nil {
-		return nil, fmt.Errorf("rtmps_cert and rtmps_key: %w", err)
-	}
-	a.background = append(a.background, cert.Run)
-	c.GetCertificate = cert.Get
-	return c, nil
+	return c
 }
 
 // newACME returns the manager of ACME certificates. Servers with one store share them.

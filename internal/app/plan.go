@@ -17,6 +17,7 @@ import (
 	edgertmp "livego/internal/edge/rtmp"
 	"livego/internal/edge/viewerhttp"
 	"livego/internal/metrics"
+	"livego/internal/ops/certfile"
 	"livego/internal/ops/config"
 	"livego/internal/ops/netx"
 	"livego/internal/proto/rtmp"
@@ -28,7 +29,8 @@ import (
 type plan struct {
 	cfg        config.Config
 	proxies    netx.Proxies
-	jwks       *auth.JWKS // nil for none
+	cert       *certfile.Certificate // nil for none, or by ACME
+	jwks       *auth.JWKS            // nil for none
 	streamAuth *auth.StreamAuth
 	adminAuth  *auth.AdminAuth
 	hooks      *webhook.Authorizer
@@ -50,6 +52,14 @@ func (a *App) prepare(cfg config.Config) (*plan, error) {
 	}
 	if p.adminAuth, err = openAdminAuth(cfg, old.adminAuth); err != nil {
 		return nil, err
+	}
+	if cfg.ServesTLS() && len(cfg.ACME.Domains) == 0 {
+		p.cert = old.cert
+		if p.cert == nil || cfg.RTMPSCert != old.cfg.RTMPSCert || cfg.RTMPSKey != old.cfg.RTMPSKey {
+			if p.cert, err = certfile.Load(cfg.RTMPSCert, cfg.RTMPSKey, a.log); err != nil {
+				return nil, fmt.Errorf("rtmps_cert and rtmps_key: %w", err)
+			}
+		}
 	}
 	tokens, err := a.tokenOptions(cfg, old.jwks)
 	if err != nil {
@@ -136,6 +146,9 @@ type runner interface{ Run(context.Context) }
 
 func (p *plan) runners() []runner {
 	var list []runner
+	if p.cert != nil {
+		list = append(list, p.cert)
+	}
 	if p.jwks != nil {
 		list = append(list, p.jwks)
 	}

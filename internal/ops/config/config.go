@@ -45,8 +45,8 @@ type Config struct {
 	HTTPSAddr   string `key:"https_addr" default:":7443" reload:"restart" help:"The address for viewers' HTTPS."`
 	UseHLSHTTPS bool   `key:"use_hls_https" default:"false" reload:"restart" help:"Serve HTTPS instead of HTTP on hls_addr."`
 	UseAPIHTTPS bool   `key:"use_api_https" default:"false" reload:"restart" help:"Serve HTTPS instead of HTTP on api_addr."`
-	RTMPSCert   string `key:"rtmps_cert" default:"server.crt" reload:"restart" help:"The certificate chain in PEM, for all TLS listeners."`
-	RTMPSKey    string `key:"rtmps_key" default:"server.key" reload:"restart" help:"The private key of rtmps_cert in PEM."`
+	RTMPSCert   string `key:"rtmps_cert" default:"server.crt" reload:"live" help:"The certificate chain in PEM, for all TLS listeners."`
+	RTMPSKey    string `key:"rtmps_key" default:"server.key" reload:"live" help:"The private key of rtmps_cert in PEM."`
 	ACME        struct {
 		Domains  []string `key:"domains" reload:"restart" help:"Get certificates for these domain names by ACME, instead of rtmps_cert. This accepts the terms of the authority. Port 80 of each name must lead to this server."`
 		Email    string   `key:"email" reload:"restart" help:"The contact address for problems with the certificates."`
