@@ -183,15 +183,7 @@ func (e *examination) subscribe(ctx context.Context, s *stream.Session) bool {
 func (e *examination) read(ctx context.Context, frames []*media.Frame) error {
 	for e.sub != nil && ctx.Err() == nil {
 		n, err := e.sub.Poll(frames)
-		e.mu.Lock()
-		if skips := e.sub.Skips(); skips > e.skips {
-			e.skips = skips
-			e.analyzer.Skip()
-		}
-		for _, f := range frames[:n] {
-			e.analyzer.Observe(f, f.EncoderDTS, f.Arrived)
-		}
-		e.mu.Unlock()
+		e.observe(frames[:n])
 		switch {
 		case err != nil:
 			return io.EOF
@@ -200,6 +192,26 @@ func (e *examination) read(ctx context.Context, frames []*media.Frame) error {
 		}
 	}
 	return nil
+}
+
+// observe examines frames. It unlocks also after a panic, since readers may wait.
+func (e *examination) observe(frames []*media.Frame) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if skips := e.sub.Skips(); skips > e.skips {
+		e.skips = skips
+		e.analyzer.Skip()
+	}
+	for _, f := range frames {
+		e.analyzer.Observe(f, f.EncoderDTS, f.Arrived)
+	}
+}
+
+// finishSecond ends a second of e.
+func (e *examination) finishSecond(now time.Time, facts health.Facts) (appeared, cleared []health.Finding) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.analyzer.Tick(now, facts)
 }
 
 // tick ends a second of e, and reports what changed.
@@ -221,9 +233,7 @@ func (m *Monitor) tick(name domain.Name, e *examination, now time.Time) {
 		}
 	}
 	facts.Behind = m.countBehind(name, e, skips, now)
-	e.mu.Lock()
-	appeared, cleared := e.analyzer.Tick(now, facts)
-	e.mu.Unlock()
+	appeared, cleared := e.finishSecond(now, facts)
 	for _, f := range appeared {
 		m.opt.Log.Warn("stream problem", "stream", name.String(), "finding", f.Code, "problem", f.Text)
 		m.emit(domain.EventFindingAppeared, name, f)
