@@ -194,6 +194,8 @@ var owners = map[string][]string{
 	// Tests only.
 	"github.com/google/go-cmp": {},
 	"go.uber.org/goleak":       {},
+	// checks that responses of the API match its description
+	"github.com/santhosh-tekuri/jsonschema/v6": {"e2e"},
 }
 
 // testOnly lists what tests may import and other code may not.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -30,6 +32,7 @@ func (s *server) routeV1() {
 	config.Transformers = []huma.Transformer{redactInput}
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"bearer": {Type: "http", Scheme: "bearer"}}
 	config.Security = []map[string][]string{{"bearer": {}}, {}}
+	config.OnAddOperation = append(config.OnAddOperation, completeOperation)
 	mux := http.NewServeMux()
 	api := humago.New(mux, config)
 	s.routeKeys(api)
@@ -61,6 +64,26 @@ func operation(method, path, id, summary string, errors ...int) huma.Operation {
 		OperationID: id, Method: method, Path: path, Summary: summary, MaxBodyBytes: maxBody,
 		Errors: append([]int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden,
 			http.StatusServiceUnavailable}, errors...),
+	}
+}
+
+// completeOperation changes what huma describes to what this package does: the responses of
+// problemWriter and of the limits of all requests, and the role that a caller needs.
+func completeOperation(_ *huma.OpenAPI, op *huma.Operation) {
+	access := requiredAccess(&http.Request{Method: op.Method, URL: &url.URL{Path: op.Path}})
+	op.Extensions = map[string]any{"x-role": access.Rights.String()}
+	delete(op.Responses, "422")
+	if access.Rights == auth.Read && !access.Credential {
+		delete(op.Responses, "403") // every valid credential has the rights
+	}
+	if op.RequestBody != nil {
+		for _, status := range []int{http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType} {
+			op.Responses[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status),
+				Content: op.Responses["400"].Content}
+		}
+	}
+	if created := op.Responses["201"]; created != nil && created.Content == nil {
+		created.Content = op.Responses["200"].Content
 	}
 }
 
