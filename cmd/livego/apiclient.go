@@ -48,8 +48,13 @@ func newAPIClient(cfg config.Config) *apiClient {
 	if cfg.UseAPIHTTPS {
 		scheme, secure = "https://", apiTLSConfig(cfg)
 	}
+	return connectAPI(scheme+dialHost(cfg.APIAddr), token, secure)
+}
+
+// connectAPI returns a client for the server at base. A nil secure verifies certificates as usual.
+func connectAPI(base, token string, secure *tls.Config) *apiClient {
 	return &apiClient{
-		base: scheme + dialHost(cfg.APIAddr), token: token,
+		base: base, token: token,
 		client: &http.Client{
 			Timeout: apiTimeout, Transport: &http.Transport{Proxy: nil, TLSClientConfig: secure},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -96,19 +101,38 @@ func (o *apiClient) isRunning(ctx context.Context) bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-// call sends a request with body as JSON, nil for none, and decodes the response into out.
+// call sends a request with body as JSON, nil for none, and decodes the response into out, unless it
+// is empty.
 func (o *apiClient) call(ctx context.Context, method, path string, body, out any) error {
+	resp, err := o.send(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
+	if err != nil {
+		return fmt.Errorf("read the server's response: %w", err)
+	}
+	if out == nil || len(data) == 0 {
+		return nil
+	}
+	return json.Unmarshal(data, out)
+}
+
+// send sends a request with body as JSON, nil for none. It returns the response, whose body the caller
+// closes, or the error in it.
+func (o *apiClient) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
 	var sent io.Reader
 	if body != nil {
 		data, err := json.Marshal(body)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		sent = bytes.NewReader(data)
 	}
 	r, err := http.NewRequestWithContext(ctx, method, o.base+path, sent)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if o.token != "" {
 		r.Header.Set("Authorization", "Bearer "+o.token)
@@ -118,20 +142,17 @@ func (o *apiClient) call(ctx context.Context, method, path string, body, out any
 	}
 	resp, err := o.client.Do(r)
 	if err != nil {
-		return fmt.Errorf("the server at %s: %w", o.base, errors.Unwrap(err)) // without the URL
+		return nil, fmt.Errorf("the server at %s: %w", o.base, errors.Unwrap(err)) // without the URL
+	}
+	if resp.StatusCode < http.StatusMultipleChoices {
+		return resp, nil
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
 	if err != nil {
-		return fmt.Errorf("read the server's response: %w", err)
+		return nil, fmt.Errorf("read the server's response: %w", err)
 	}
-	if resp.StatusCode >= http.StatusBadRequest {
-		return responseError(resp.StatusCode, data)
-	}
-	if out == nil {
-		return nil
-	}
-	return json.Unmarshal(data, out)
+	return nil, responseError(resp.StatusCode, data)
 }
 
 // responseError returns the error in a response of /control or of /api/v1.
@@ -190,7 +211,8 @@ func fromJSON(in []keyexport.Key) ([]domain.Key, error) {
 	return keys, nil
 }
 
-func (o *apiClient) Add(ctx context.Context, k domain.Key) (domain.Key, error) {
+// keyBody returns the body of the request that creates k.
+func keyBody(k domain.Key) map[string]any {
 	j := keyexport.FromDomain(k)
 	body := map[string]any{"room": j.Room}
 	for name, v := range map[string]string{"app": j.App, "label": j.Label, "role": j.Role} {
@@ -201,8 +223,12 @@ func (o *apiClient) Add(ctx context.Context, k domain.Key) (domain.Key, error) {
 	if j.Expires != nil {
 		body["expires"] = j.Expires
 	}
+	return body
+}
+
+func (o *apiClient) Add(ctx context.Context, k domain.Key) (domain.Key, error) {
 	var made keyexport.Key
-	if err := o.call(ctx, http.MethodPost, keysPath, body, &made); err != nil {
+	if err := o.call(ctx, http.MethodPost, keysPath, keyBody(k), &made); err != nil {
 		return domain.Key{}, err
 	}
 	return made.ToDomain()

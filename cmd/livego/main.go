@@ -34,6 +34,7 @@ type commands struct {
 	Push        pushCmd       `cmd:"" help:"Play files as a live stream: to a room of this livego, or to any RTMP server."`
 	Probe       probeCmd      `cmd:"" help:"Report the content and the problems of a file or a live stream."`
 	Bench       benchCmd      `cmd:"" help:"Measure a server: publish a stream and play it with many viewers."`
+	Ctl         ctlCmd        `cmd:"" help:"Call the API of a running server: rooms, streams, sessions, relays, recordings, events, settings."`
 	Health      healthCmd     `cmd:"" help:"Check whether the server on this machine is ready."`
 	Version     versionCmd    `cmd:"" help:"Print the version and exit."`
 	Completion  completionCmd `cmd:"" help:"Print the completion script of a shell."`
@@ -51,6 +52,7 @@ type env struct {
 	model          *kong.Application
 	environ        []string
 	stdout, stderr io.Writer
+	ctl            ctlFlags
 }
 
 // failure is an error with an exit code.
@@ -111,7 +113,8 @@ func parse(args, environ []string, stdout, stderr io.Writer) error {
 	case err != nil:
 		return &failure{exitUsage, fmt.Errorf("%w (see livego --help)", err)}
 	}
-	e := &env{flags: givenFlags(settings), model: parser.Model, environ: environ, stdout: stdout, stderr: stderr}
+	e := &env{flags: givenFlags(settings), model: parser.Model, environ: environ, stdout: stdout, stderr: stderr,
+		ctl: c.Ctl.ctlFlags}
 	switch {
 	case c.VersionFlag:
 		return c.Version.Run(e)

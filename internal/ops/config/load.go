@@ -240,7 +240,7 @@ func (l *loader) readEnv(environ []string) (env map[string]value, warnings []str
 			}
 		case name == credentialsEnv:
 			credentials = text
-		case strings.HasPrefix(name, envPrefix) && !kubernetesVars.MatchString(name):
+		case strings.HasPrefix(name, envPrefix) && !strings.HasPrefix(name, ctlPrefix) && !kubernetesVars.MatchString(name):
 			unknown = append(unknown, name)
 		}
 	}
@@ -251,6 +251,9 @@ func (l *loader) readEnv(environ []string) (env map[string]value, warnings []str
 	}
 	return env, warnings
 }
+
+// ctlPrefix is the prefix of the variables of livego ctl.
+const ctlPrefix = envPrefix + "CTL_"
 
 // kubernetesVars matches the variables that Kubernetes sets in every container for a service named
 // livego.
