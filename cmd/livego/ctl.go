@@ -158,10 +158,17 @@ type ctlStreamsGetCmd struct{ streamArg }
 
 func (c ctlStreamsGetCmd) Run(e *env) error { return e.callAPI(apiCall{path: "/streams/" + c.path()}) }
 
-type ctlStreamsHistoryCmd struct{ streamArg }
+type ctlStreamsHistoryCmd struct {
+	streamArg
+	Seconds int `default:"600" help:"How many of the newest seconds. [600]"`
+}
 
 func (c ctlStreamsHistoryCmd) Run(e *env) error {
-	return e.callAPI(apiCall{path: "/streams/" + c.path() + "/history", list: "samples"})
+	return e.callAPI(apiCall{
+		path: "/streams/" + c.path() + "/history", query: url.Values{"seconds": {strconv.Itoa(c.Seconds)}}, list: "samples",
+		columns: []string{"at", "video_kbps", "audio_kbps", "frame_rate", "jitter_ms", "gop", "skew_ms", "lag_ms", "viewers",
+			"viewers_behind"},
+	})
 }
 
 type ctlStreamsEndCmd struct {

@@ -69,7 +69,7 @@ func TestCtlRequests(t *testing.T) {
 		{"rooms get movie", "GET /api/v1/rooms/live/movie"},
 		{"streams list --app live --state held --sort=-bitrate", "GET /api/v1/streams?app=live&sort=-bitrate&state=held"},
 		{"streams get movie", "GET /api/v1/streams/live/movie"},
-		{"streams history live/movie", "GET /api/v1/streams/live/movie/history"},
+		{"streams history live/movie", "GET /api/v1/streams/live/movie/history?seconds=600"},
 		{"streams end live/movie --hold", "DELETE /api/v1/streams/live/movie?hold=true"},
 		{"sessions list --remote 192.0.2.0/24 --limit 3", "GET /api/v1/sessions?limit=3&remote=192.0.2.0%2F24"},
 		{"sessions get 7", "GET /api/v1/sessions/7"},
