@@ -109,30 +109,64 @@ func (f sinceFlags) times(now time.Time) (since, until string, err error) {
 type ctlRoomsCmd struct {
 	List   ctlRoomsListCmd   `cmd:"" help:"List rooms."`
 	Get    ctlRoomsGetCmd    `cmd:"" help:"Show a room with its keys and addresses."`
-	Create ctlRoomsCreateCmd `cmd:"" help:"Create a room, if it is not there."`
-	Delete ctlRoomsDeleteCmd `cmd:"" help:"Delete a room with its keys, and end its stream."`
+	Create ctlRoomsCreateCmd `cmd:"" help:"Create a room, if it is not there, and show its stream key."`
+	Update ctlRoomsUpdateCmd `cmd:"" help:"Change the description of a room."`
+	Delete ctlRoomsDeleteCmd `cmd:"" help:"Delete a room with its keys, and disconnect its publishers and viewers."`
 }
 
-type ctlRoomsListCmd struct{ listFlags }
+type ctlRoomsListCmd struct {
+	Prefix string   `help:"Only rooms whose names start with this."`
+	App    string   `help:"Only rooms that have a valid key for this app."`
+	Live   bool     `help:"Only rooms with a stream that is live or held."`
+	Sort   []string `help:"Members to sort by; - before a member reverses it." placeholder:"MEMBER"`
+	Limit  int      `help:"At most this many rooms. [all]" placeholder:"N"`
+}
 
 func (c ctlRoomsListCmd) Run(e *env) error {
-	return e.callAPI(apiCall{path: "/rooms", query: c.query(), list: "rooms", limit: c.Limit})
+	q := listFlags{App: c.App, Sort: c.Sort}.query("prefix", c.Prefix)
+	if c.Live {
+		q.Set("live", "true")
+	}
+	return e.callAPI(apiCall{path: "/rooms", query: q, list: "rooms", limit: c.Limit,
+		columns: []string{"room", "apps", "keys", "description"}})
 }
 
-type ctlRoomsGetCmd struct{ streamArg }
+type roomArg struct {
+	Room string `arg:"" help:"The room."`
+}
 
-func (c ctlRoomsGetCmd) Run(e *env) error { return e.callAPI(apiCall{path: "/rooms/" + c.path()}) }
+func (a roomArg) path() string { return "/rooms/" + url.PathEscape(a.Room) }
 
-type ctlRoomsCreateCmd struct{ streamArg }
+type ctlRoomsGetCmd struct{ roomArg }
+
+func (c ctlRoomsGetCmd) Run(e *env) error { return e.callAPI(apiCall{path: c.path()}) }
+
+type ctlRoomsCreateCmd struct {
+	roomArg
+	Description string `help:"A description for people."`
+}
 
 func (c ctlRoomsCreateCmd) Run(e *env) error {
-	return e.callAPI(apiCall{method: http.MethodPut, path: "/rooms/" + c.path()})
+	body := map[string]any{}
+	if c.Description != "" {
+		body["description"] = c.Description
+	}
+	return e.callAPI(apiCall{method: http.MethodPut, path: c.path(), body: body})
 }
 
-type ctlRoomsDeleteCmd struct{ streamArg }
+type ctlRoomsUpdateCmd struct {
+	roomArg
+	Description string `required:"" help:"The description; \"\" removes it."`
+}
+
+func (c ctlRoomsUpdateCmd) Run(e *env) error {
+	return e.callAPI(apiCall{method: http.MethodPatch, path: c.path(), body: map[string]any{"description": c.Description}})
+}
+
+type ctlRoomsDeleteCmd struct{ roomArg }
 
 func (c ctlRoomsDeleteCmd) Run(e *env) error {
-	return e.callAPI(apiCall{method: http.MethodDelete, path: "/rooms/" + c.path()})
+	return e.callAPI(apiCall{method: http.MethodDelete, path: c.path()})
 }
 
 type ctlStreamsCmd struct {
@@ -276,7 +310,7 @@ type ctlKeysListCmd struct {
 
 func (c ctlKeysListCmd) Run(e *env) error {
 	return e.callAPI(apiCall{
-		path: "/keys", query: listFlags{Room: c.Room}.query(), list: "keys", limit: c.Limit,
+		path: "/keys", query: listFlags{Room: c.Room}.query(), list: "keys", limit: c.Limit, cursor: "after",
 		columns: []string{"id", "room", "app", "label", "role", "created", "expires", "last_used"},
 	})
 }
@@ -356,10 +390,14 @@ type ctlRelaysCmd struct {
 	Delete ctlRelaysDeleteCmd `cmd:"" help:"Stop and delete a relay."`
 }
 
-type ctlRelaysListCmd struct{ listFlags }
+type ctlRelaysListCmd struct {
+	listFlags
+	Direction string `enum:"push,pull," default:"" help:"push or pull."`
+	State     string `enum:"waiting,connecting,running,failed," default:"" help:"waiting, connecting, running or failed."`
+}
 
 func (c ctlRelaysListCmd) Run(e *env) error {
-	return e.callAPI(apiCall{path: "/relays", query: c.query(), list: "relays", limit: c.Limit,
+	return e.callAPI(apiCall{path: "/relays", query: c.query("direction", c.Direction, "state", c.State), list: "relays", limit: c.Limit,
 		columns: []string{"id", "direction", "stream", "url", "state", "since", "attempts", "error"}})
 }
 

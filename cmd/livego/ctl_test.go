@@ -66,7 +66,10 @@ func runCtl(t *testing.T, environ []string, args ...string) (code int, stdout, s
 func TestCtlRequests(t *testing.T) {
 	for _, c := range []struct{ args, request string }{
 		{"rooms list", "GET /api/v1/rooms"},
-		{"rooms get movie", "GET /api/v1/rooms/live/movie"},
+		{"rooms get movie", "GET /api/v1/rooms/movie"},
+		{"rooms create movie", "PUT /api/v1/rooms/movie {}"},
+		{"rooms update movie --description=x", `PATCH /api/v1/rooms/movie {"description":"x"}`},
+		{"rooms delete movie", "DELETE /api/v1/rooms/movie"},
 		{"streams list --app live --state held --sort=-bitrate", "GET /api/v1/streams?app=live&sort=-bitrate&state=held"},
 		{"streams get movie", "GET /api/v1/streams/live/movie"},
 		{"streams history live/movie", "GET /api/v1/streams/live/movie/history?seconds=600"},

@@ -32,6 +32,7 @@ type apiCall struct {
 	query   url.Values
 	body    any      // sent as JSON; nil for none
 	list    string   // the member of the response that is a list of entries; "" if there is none
+	cursor  string   // the parameter with next of the page before; "cursor" if ""
 	limit   int      // at most this many entries; 0 for all
 	columns []string // the members of an entry in the table; nil for all
 }
@@ -67,7 +68,7 @@ func (e *env) ctlClient() (_ *apiClient, err error) {
 		if err != nil {
 			return nil, err
 		}
-		client := newAPIClient(cfg)
+		client := newAPIClient(cfg.Config)
 		client.token = cmp.Or(token, client.token)
 		return client, nil
 	}
@@ -170,7 +171,7 @@ func (o *apiClient) fetch(ctx context.Context, call apiCall) (value, error) {
 		var response value
 		return response, o.call(ctx, call.method, apiPrefix+call.path+encodeQuery(call.query), call.body, &response)
 	}
-	entries := value{kind: array}
+	entries, cursor := value{kind: array}, cmp.Or(call.cursor, "cursor")
 	query := url.Values{}
 	for name, values := range call.query {
 		query[name] = values
@@ -185,10 +186,10 @@ func (o *apiClient) fetch(ctx context.Context, call apiCall) (value, error) {
 		}
 		entries.items = append(entries.items, page.member(call.list).items...)
 		next := page.member("next").text
-		if next == "" || next == query.Get("cursor") || call.limit > 0 && len(entries.items) >= call.limit {
+		if next == "" || next == query.Get(cursor) || call.limit > 0 && len(entries.items) >= call.limit {
 			return entries, nil
 		}
-		query.Set("cursor", next)
+		query.Set(cursor, next)
 	}
 }
 

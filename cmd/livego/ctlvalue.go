@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -234,6 +235,10 @@ func (v value) inLine(name string, now time.Time) string {
 			parts = append(parts, formatTrack(item))
 		case name == "health":
 			parts = append(parts, item.member("code").text)
+		case name == "apps" && item.kind == object:
+			parts = append(parts, item.member("app").text+" "+item.member("state").text)
+		case name == "keys" && item.kind == object:
+			parts = append(parts, cmp.Or(item.member("label").text, "default"))
 		case v.kind == object:
 			parts = append(parts, v.names[i]+"="+item.inLine("", now))
 		default:
