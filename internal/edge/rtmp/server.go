@@ -65,8 +65,8 @@ func New(hub *stream.Hub, authorizer domain.Authorizer, o Options) *Server {
 	return s
 }
 
-// SetOptions replaces the options, except Drain and Engine: those of the fan-out at once, the others
-// for connections that are accepted from now on.
+// SetOptions replaces the options, except Engine: Drain and those of the fan-out at once, the others for
+// connections that are accepted from now on.
 func (s *Server) SetOptions(o Options) {
 	o.Fanout.Log = o.Log
 	s.opt.Store(&o)
@@ -78,7 +78,8 @@ func (s *Server) SetOptions(o Options) {
 // connections that are left. staysOpen reports that the system accepts connections for the next
 // server when ln is closed: clients are asked to reconnect to the same address.
 func (s *Server) Serve(ctx context.Context, ln net.Listener, staysOpen bool) error {
-	return netx.Serve(ctx, ln, s.opt.Load().Drain, func(ctx context.Context, nc net.Conn) {
+	drain := func() time.Duration { return s.opt.Load().Drain }
+	return netx.Serve(ctx, ln, drain, func(ctx context.Context, nc net.Conn) {
 		s.serveConn(ctx, nc, staysOpen)
 	})
 }

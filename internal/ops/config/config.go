@@ -29,8 +29,8 @@ type Config struct {
 	Level       string `key:"level" default:"info" oneof:"trace,debug,info,warn,warning,error" reload:"live" write:"operate" help:"The minimum level of log messages."`
 	LogFormat   string `key:"log_format" default:"auto" oneof:"auto,text,json" reload:"restart" write:"operate" help:"The format of log messages: auto is colored text on a terminal and plain text elsewhere."`
 
-	ShutdownTimeout time.Duration `key:"shutdown_timeout" default:"30s" min:"0s" max:"10m" reload:"restart" write:"operate" help:"How long a graceful shutdown may take: viewers receive the rest, recordings are closed."`
-	ShutdownDelay   time.Duration `key:"shutdown_delay" default:"0s" min:"0s" max:"5m" reload:"restart" write:"operate" help:"How long a graceful shutdown goes on serving while /readyz answers 503, so that load balancers send no new clients. Part of shutdown_timeout."`
+	ShutdownTimeout time.Duration `key:"shutdown_timeout" default:"30s" min:"0s" max:"10m" reload:"live" write:"operate" help:"How long a graceful shutdown may take: viewers receive the rest, recordings are closed."`
+	ShutdownDelay   time.Duration `key:"shutdown_delay" default:"0s" min:"0s" max:"5m" reload:"live" write:"operate" help:"How long a graceful shutdown goes on serving while /readyz answers 503, so that load balancers send no new clients. Part of shutdown_timeout."`
 	ReconnectURL    string        `key:"reconnect_url" reload:"new connections" help:"The server that encoders and players are asked to reconnect to in a graceful shutdown, without the app: rtmp://live2.example.com. Only clients with the Reconnect Request of Enhanced RTMP are asked."`
 
 	RTMPAddr    string `key:"rtmp_addr" default:":1935" group:"Listeners" reload:"restart" help:"The address for RTMP: encoders and players."`

@@ -144,7 +144,7 @@ func TestServe(t *testing.T) {
 	handled.Add(3)
 	done := make(chan error)
 	go func() {
-		done <- Serve(ctx, &flaky{Listener: ln}, 10*time.Millisecond, func(ctx context.Context, c net.Conn) {
+		done <- Serve(ctx, &flaky{Listener: ln}, drainTime(10*time.Millisecond), func(ctx context.Context, c net.Conn) {
 			handled.Done()
 			io.Copy(io.Discard, c) // does not end by itself
 		})
@@ -167,7 +167,10 @@ func TestServe(t *testing.T) {
 
 	ln, _ = net.Listen("tcp", "127.0.0.1:0")
 	ln.Close()
-	if err := Serve(context.Background(), ln, 0, nil); err == nil {
+	if err := Serve(context.Background(), ln, drainTime(0), nil); err == nil {
 		t.Error("Serve on a closed listener returned nil")
 	}
 }
+
+// drainTime returns a function that returns d.
+func drainTime(d time.Duration) func() time.Duration { return func() time.Duration { return d } }

@@ -168,7 +168,7 @@ func TestListenProxied(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error)
 	go func() {
-		served <- Serve(ctx, in, 0, func(_ context.Context, c net.Conn) {
+		served <- Serve(ctx, in, drainTime(0), func(_ context.Context, c net.Conn) {
 			b := make([]byte, 4)
 			n, _ := io.ReadFull(c, b)
 			fmt.Fprintf(c, "%v %s", ConnClientAddr(c), b[:n])

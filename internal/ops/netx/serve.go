@@ -9,11 +9,12 @@ import (
 )
 
 // Serve accepts connections of ln, runs handle for each in a goroutine, and closes the connection
-// after it, unless handle has detached it. When ctx ends, Serve closes ln, waits up to drain for the
+// after it, unless handle has detached it. When ctx ends, Serve closes ln, waits up to drain() for the
 // handlers, closes the remaining connections, and returns nil when all handlers have returned. It
 // waits out temporary errors of Accept, such as a full descriptor table. On any other error it
 // closes all connections and returns the error.
-func Serve(ctx context.Context, ln net.Listener, drain time.Duration, handle func(context.Context, net.Conn)) error {
+func Serve(ctx context.Context, ln net.Listener, drain func() time.Duration,
+	handle func(context.Context, net.Conn)) error {
 	var (
 		wg    sync.WaitGroup
 		mu    sync.Mutex
@@ -35,10 +36,11 @@ func Serve(ctx context.Context, ln net.Listener, drain time.Duration, handle fun
 			handle(ctx, c)
 		})
 	})
-	if err != nil {
-		drain = 0
+	limit := time.Duration(0)
+	if err == nil {
+		limit = drain()
 	}
-	force := time.AfterFunc(drain, func() {
+	force := time.AfterFunc(limit, func() {
 		mu.Lock()
 		defer mu.Unlock()
 		for c := range conns {
