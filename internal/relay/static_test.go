@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,4 +66,58 @@ func TestInvalidStaticPush(t *testing.T) {
 		strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("%v", err)
 	}
+}
+
+// TestNewStaticPushes changes the static pushes of a live stream: an unchanged one stays connected, one
+// that is gone ends, and a new one starts.
+func TestNewStaticPushes(t *testing.T) {
+	connected := make(chan string, 16)
+	serveApp := func(name string) string {
+		s := serve(t, func(_ context.Context, c *rtmp.ServerConn, _ *rtmp.Request) {
+			if c.AcceptPublish() != nil {
+				return
+			}
+			connected <- name + " starts"
+			for {
+				if _, err := c.ReadMessage(); err != nil {
+					connected <- name + " ends"
+					return
+				}
+			}
+		})
+		return "rtmp://" + s.Addr().String() + "/app"
+	}
+	kept, old, added := serveApp("kept"), serveApp("old"), serveApp("added")
+	options := Options{}
+	hub, m := newManager(t, func(o *Options) {
+		o.Allow, o.Static = nil, map[string][]string{"live": {kept, old}}
+		options = *o
+	})
+	defer runStatic(m)()
+	p := publishAudio(t, hub)
+	defer p.End(stream.Clean)
+	p.Write(audioFrame(0))
+	await := func(want ...string) {
+		t.Helper()
+		var got []string
+		for range want {
+			select {
+			case s := <-connected:
+				got = append(got, s)
+			case <-time.After(testTimeout):
+				t.Fatalf("got %q, want %q: %+v", got, want, m.List())
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	await("kept starts", "old starts")
+	options.Static = map[string][]string{"live": {kept, added}}
+	m.SetOptions(options)
+	await("added starts", "old ends")
+	options.Static = map[string][]string{"live": {kept, added, old}}
+	m.SetOptions(options)
+	await("old starts")
 }

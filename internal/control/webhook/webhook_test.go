@@ -673,3 +673,29 @@ func TestOutboxStatistics(t *testing.T) {
 		t.Errorf("at the end: %+v", s)
 	}
 }
+
+// TestNewOptions sends events to another receiver after a change of the options, also the one that the
+// first receiver has not accepted.
+func TestNewOptions(t *testing.T) {
+	hub := stream.NewHub(stream.Options{})
+	defer hub.Close()
+	first, second := newReceiver(t), newReceiver(t)
+	first.fail = 1 << 30
+	o := openOutbox(t, hub, t.TempDir(), first.URL)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		o.Run(ctx)
+	}()
+	defer func() {
+		cancel()
+		<-done
+	}()
+	if _, err := hub.Publish(t.Context(), domain.Name{App: "live", Room: "movie"}, stream.PublishOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	o.SetOptions(OutboxOptions{URL: second.URL, Secret: secret, Timeout: 2 * time.Second,
+		Log: slog.New(slog.DiscardHandler)})
+	awaitTypes(t, second, "stream.started")
+}

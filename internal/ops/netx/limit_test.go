@@ -328,3 +328,30 @@ func TestDeliveredAllocations(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// TestLimiterNewOptions changes the limits while connections are open: none is closed by that, and the
+// new limits hold for the next one.
+func TestLimiterNewOptions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const office = "192.0.2.1"
+		o := LimitOptions{PerAddress: 2, Idle: time.Minute, Burst: time.Second}
+		l := newTestLimiter(t, o)
+		conns, _ := l.connectN(t, 6, office, ForViewers) // a burst, which the timer trims
+		o.PerAddress = 0
+		l.SetOptions(o)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if n := closed(conns); n != 0 {
+			t.Errorf("%d connections are closed without a limit", n)
+		}
+		o.PerAddress, o.Burst = 3, 0
+		l.SetOptions(o)
+		if n := closed(conns); n != 0 {
+			t.Errorf("%d connections are closed by a new limit", n)
+		}
+		l.connectN(t, 1, office, ForViewers)
+		if n := closed(conns); n != 4 {
+			t.Errorf("%d of 6 connections are closed when another arrives, want 4", n)
+		}
+	})
+}
