@@ -63,7 +63,8 @@ func TestCtl(t *testing.T) {
 	if list := ctl("streams", "list"); !strings.Contains(list, "live/movie  live") || !strings.Contains(list, "h264 ") {
 		t.Errorf("the streams are\n%s", list)
 	}
-	if one := ctl("streams", "get", "movie"); !strings.Contains(one, "\nTRACKS\n") || !strings.Contains(one, "\nPUBLISHERS\n") {
+	one := ctl("streams", "get", "movie")
+	if !strings.Contains(one, "\nTRACKS\n") || !strings.Contains(one, "\nPUBLISHERS\n") {
 		t.Errorf("the stream is\n%s", one)
 	}
 	var sessions []struct{ ID, Kind, Proto string }
@@ -77,8 +78,8 @@ func TestCtl(t *testing.T) {
 	}
 	ctl("settings", "unset", "max_latency")
 	ctl("reload")
-	port := harness.FreePorts(t, 1)[0]
-	relay := strings.Fields(ctl("relays", "create", "push", "movie", fmt.Sprintf("rtmp://127.0.0.1:%d/live/x", port))) // nobody listens
+	nobody := fmt.Sprintf("rtmp://127.0.0.1:%d/live/x", harness.FreePorts(t, 1)[0])
+	relay := strings.Fields(ctl("relays", "create", "push", "movie", nobody))
 	if len(relay) < 2 || relay[0] != "id" {
 		t.Fatalf("the relay: %v", relay)
 	}
