@@ -397,8 +397,10 @@ type ctlRelaysListCmd struct {
 }
 
 func (c ctlRelaysListCmd) Run(e *env) error {
-	return e.callAPI(apiCall{path: "/relays", query: c.query("direction", c.Direction, "state", c.State), list: "relays", limit: c.Limit,
-		columns: []string{"id", "direction", "stream", "url", "state", "since", "attempts", "error"}})
+	return e.callAPI(apiCall{
+		path: "/relays", query: c.query("direction", c.Direction, "state", c.State), list: "relays", limit: c.Limit,
+		columns: []string{"id", "direction", "stream", "url", "state", "since", "attempts", "error"},
+	})
 }
 
 type relayArg struct {

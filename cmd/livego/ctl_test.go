@@ -7,6 +7,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,9 +64,9 @@ func runCtl(t *testing.T, environ []string, args ...string) (code int, stdout, s
 	return code, out.String(), errs.String()
 }
 
-// TestCtlRequests checks the request of each command.
-func TestCtlRequests(t *testing.T) {
-	for _, c := range []struct{ args, request string }{
+// ctlRequests has the request of each command.
+func ctlRequests() []struct{ args, request string } {
+	return []struct{ args, request string }{
 		{"rooms list", "GET /api/v1/rooms"},
 		{"rooms get movie", "GET /api/v1/rooms/movie"},
 		{"rooms create movie", "PUT /api/v1/rooms/movie {}"},
@@ -99,7 +101,11 @@ func TestCtlRequests(t *testing.T) {
 		{"settings set gop_num=2 level=debug", `PATCH /api/v1/settings {"gop_num":"2","level":"debug"}`},
 		{"settings unset gop_num", "DELETE /api/v1/settings/gop_num"},
 		{"reload", "POST /api/v1/config/reload"},
-	} {
+	}
+}
+
+func TestCtlRequests(t *testing.T) {
+	for _, c := range ctlRequests() {
 		t.Run(c.args, func(t *testing.T) {
 			s := newCtlServer(t)
 			code, _, stderr := s.ctl(t, strings.Fields(c.args)...)
@@ -107,6 +113,37 @@ func TestCtlRequests(t *testing.T) {
 				t.Errorf("exit code %d, %s\n got %q\nwant %q", code, stderr, s.requests, c.request)
 			}
 		})
+	}
+}
+
+// TestCtlMakesEveryCall compares the commands with the description of the API.
+func TestCtlMakesEveryCall(t *testing.T) {
+	data, err := os.ReadFile("../../docs/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var api struct {
+		Paths map[string]map[string]json.RawMessage
+	}
+	if err := json.Unmarshal(data, &api); err != nil || len(api.Paths) == 0 {
+		t.Fatalf("%d paths, %v", len(api.Paths), err)
+	}
+	// see the tests below
+	made := []string{"GET /api/v1/events/stream", "GET /api/v1/recordings/r/file", "POST /api/v1/keys/import"}
+	for _, c := range ctlRequests() {
+		request, _, _ := strings.Cut(c.request, "?")
+		request, _, _ = strings.Cut(request, " {")
+		made = append(made, request)
+	}
+	parameter := regexp.MustCompile(`\\{[^}]*\\}`)
+	for path, operations := range api.Paths {
+		for method := range operations {
+			call := strings.ToUpper(method) + " " + path
+			pattern := regexp.MustCompile("^" + parameter.ReplaceAllString(regexp.QuoteMeta(call), "[^/]+") + "$")
+			if !slices.ContainsFunc(made, pattern.MatchString) {
+				t.Errorf("no command makes the call %s", call)
+			}
+		}
 	}
 }
 
@@ -310,5 +347,24 @@ func TestCtlDownload(t *testing.T) {
 	}
 	if code, _ := download("mine.flv"); code != 0 {
 		t.Error("a name of the client is refused")
+	}
+}
+
+func TestCtlImportsKeys(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for name, text := range map[string]string{"keys.json": `{"keys":[{"room":"movie"}]}`, "bad.json": "keys:"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := newCtlServer(t)
+	if code, _, stderr := s.ctl(t, "keys", "import", "keys.json"); code != 0 || len(s.requests) != 1 ||
+		s.requests[0] != `POST /api/v1/keys/import {"keys":[{"room":"movie"}]}` {
+		t.Errorf("exit code %d, requests %q, %s", code, s.requests, stderr)
+	}
+	for _, name := range []string{"bad.json", "absent.json"} {
+		if code, _, _ := s.ctl(t, "keys", "import", name); code != 1 || len(s.requests) != 1 {
+			t.Errorf("%s: exit code %d, requests %q", name, code, s.requests)
+		}
 	}
 }
