@@ -377,7 +377,7 @@ func (a *Analyzer) checkJumps() string {
 		return ""
 	}
 	return fmt.Sprintf("Timestamps jumped %s by %+.1f s: playback stalls or skips "+
-		"there. In OBS set Use Device Timestamps off in the properties of audio sources, and do not change "+
+		"there. In OBS turn off Use Device Timestamps in the properties of audio sources, and do not change "+
 		"the clock of the machine; in ffmpeg add -fflags +genpts -use_wallclock_as_timestamps 1 before -i.",
 		times(n), a.jumpBy.Seconds())
 }
@@ -534,7 +534,7 @@ func (a *Analyzer) checkClockDrift() string {
 		pace = "fast"
 	}
 	return fmt.Sprintf("The encoder's clock is %.1f %% %s against the server's: %.0f s in an hour, by "+
-		"which players stall or skip. In OBS set Use Device Timestamps off in the properties of audio "+
+		"which players stall or skip. In OBS turn off Use Device Timestamps in the properties of audio "+
 		"sources; in ffmpeg add -use_wallclock_as_timestamps 1 before -i.",
 		math.Abs(change)/clockSeconds*100, pace, math.Abs(change)*3600/clockSeconds)
 }
