@@ -158,14 +158,24 @@ func describeFile(f *os.File, info fs.FileInfo, n fileName) (domain.Recording, e
 	return r, nil
 }
 
-// describe returns the recording in a file.
-func (d directory) describe(n fileName) (domain.Recording, error) {
-	root, f, info, err := d.open(n, os.O_RDONLY)
+// describeIn returns the recording in a file of a directory.
+func describeIn(root *os.Root, n fileName) (domain.Recording, error) {
+	f, info, err := openRegular(root, n, os.O_RDONLY)
 	if err != nil {
 		return domain.Recording{}, err
 	}
-	defer func() { _ = errors.Join(f.Close(), root.Close()) }()
+	defer f.Close()
 	return describeFile(f, info, n)
+}
+
+// describe returns the recording in a file.
+func (d directory) describe(n fileName) (domain.Recording, error) {
+	root, err := os.OpenRoot(d.path)
+	if err != nil {
+		return domain.Recording{}, err
+	}
+	defer func() { _ = root.Close() }()
+	return describeIn(root, n)
 }
 
 // deleteRecording deletes the file of a recording that no process writes.
@@ -248,48 +258,70 @@ func (r *Recorder) List(ctx context.Context, f domain.RecordingFilter, after str
 	if err != nil {
 		return nil, "", err
 	}
-	type page struct {
-		list []domain.Recording
-		next string
+	switch f.State {
+	case domain.RecordingActive, domain.RecordingStalled, domain.RecordingWaiting: // the disk is not needed
+		p, err := r.page(ctx, f, from, limit, nil, nil)
+		return p.list, p.next, err
 	}
-	p, err := onDisk(ctx, r, func() (p page, err error) {
+	p, err := onDisk(ctx, r, func() (page, error) {
 		names, err := r.dir.names(ctx)
 		if err != nil {
-			return p, err
+			return page{}, err
 		}
-		current := map[fileName]domain.Recording{}
-		for _, c := range r.current() {
-			n := nameOf(c)
-			current[n], names = c, append(names, n)
+		root, err := os.OpenRoot(r.dir.path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return r.page(ctx, f, from, limit, nil, nil)
 		}
-		slices.SortFunc(names, compareFileNames)
-		names = slices.Compact(names)
-		names = slices.DeleteFunc(names, func(n fileName) bool {
-			return after != "" && compareFileNames(n, from) <= 0 || !mayPass(f, n)
-		})
-		var last fileName
-		for _, n := range names {
-			if ctx.Err() != nil {
-				return p, ctx.Err()
-			}
-			c, ok := current[n]
-			if !ok {
-				if c, err = r.dir.describe(n); err != nil {
-					continue // deleted meanwhile, foreign, or unreadable
-				}
-			}
-			if !passes(f, c) {
-				continue
-			}
-			if len(p.list) == limit {
-				p.next = cursor(last)
-				break
-			}
-			p.list, last = append(p.list, c), n
+		if err != nil {
+			return page{}, err
 		}
-		return p, nil
+		defer func() { _ = root.Close() }()
+		return r.page(ctx, f, from, limit, names, func(n fileName) (domain.Recording, error) { return describeIn(root, n) })
 	})
 	return p.list, p.next, err
+}
+
+// A page is a part of a list, and the cursor of the next.
+type page struct {
+	list []domain.Recording
+	next string
+}
+
+// page returns the page after from of the files with these names, which describe reads, and of the
+// current recordings.
+func (r *Recorder) page(ctx context.Context, f domain.RecordingFilter, from fileName, limit int, names []fileName,
+	describe func(fileName) (domain.Recording, error)) (p page, err error) {
+	current := map[fileName]domain.Recording{}
+	for _, c := range r.current() {
+		n := nameOf(c)
+		current[n], names = c, append(names, n)
+	}
+	names = slices.DeleteFunc(names, func(n fileName) bool {
+		return from != (fileName{}) && compareFileNames(n, from) <= 0 || !mayPass(f, n)
+	})
+	slices.SortFunc(names, compareFileNames)
+	names = slices.Compact(names)
+	var last fileName
+	for _, n := range names {
+		if ctx.Err() != nil {
+			return p, ctx.Err()
+		}
+		c, ok := current[n]
+		if !ok {
+			if c, err = describe(n); err != nil {
+				continue // deleted meanwhile, foreign, or unreadable
+			}
+		}
+		if !passes(f, c) {
+			continue
+		}
+		if len(p.list) == limit {
+			p.next = cursor(last)
+			break
+		}
+		p.list, last = append(p.list, c), n
+	}
+	return p, nil
 }
 
 // nameOf returns the name of a current recording, which may have no file yet.

@@ -110,7 +110,7 @@ func (r *Recorder) survey(known map[fileName]*keptFile) (finished []*keptFile, t
 		k := known[n]
 		if k == nil || k.size != info.Size() || !k.modified.Equal(info.ModTime()) {
 			k = &keptFile{name: n, size: info.Size(), modified: info.ModTime()}
-			if k.Recording, err = r.dir.describe(n); err != nil {
+			if k.Recording, err = describeIn(root, n); err != nil {
 				k.Recording = domain.Recording{}
 			}
 		}

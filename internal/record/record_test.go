@@ -363,6 +363,10 @@ func TestLongDiskStallLeavesGap(t *testing.T) {
 		if r := s.only(domain.RecordingStalled); r.Gaps != 0 {
 			s.Errorf("%+v", r)
 		}
+		list, _, err := s.rec.List(s.Context(), domain.RecordingFilter{State: domain.RecordingStalled}, "", 10)
+		if err != nil || len(list) != 1 || list[0].Name != movie {
+			s.Errorf("listed: %+v, %v", list, err)
+		}
 		s.disk.set(func() { s.disk.stall = nil })
 		close(stall)
 		s.send(3 * time.Second)

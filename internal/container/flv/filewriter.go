@@ -289,30 +289,32 @@ type FileInfo struct {
 	Mark     Mark          // without a File if there is none, or if a crash left half a head
 }
 
-// ReadFileInfo reads the head of a file of size bytes. It returns ErrNotRecording if the file is
-// not by FileWriter.
-func ReadFileInfo(f io.ReaderAt, size int64) (FileInfo, error) {
-	h, err := readHead(f, size)
-	return FileInfo{h.ended, h.duration, h.mark}, err
-}
+// infoSize is how much of a file has its FileInfo, in bytes: it is before the index.
+const infoSize = 4 << 10
 
-// readHead reads what a file of size bytes declares.
-func readHead(f io.ReaderAt, size int64) (fileHead, error) {
-	front := make([]byte, min(size, headSize))
-	signature := front[:min(len(front), signatureSize)]
-	if _, err := f.ReadAt(signature, 0); err != nil && !errors.Is(err, io.EOF) {
-		return fileHead{}, err
-	}
-	declared, ok := readSignature(signature)
-	if !ok {
-		return fileHead{}, ErrNotRecording
-	}
+// ReadFileInfo reads the start of a file of size bytes. It returns ErrNotRecording if the file is not
+// by FileWriter.
+func ReadFileInfo(f io.ReaderAt, size int64) (FileInfo, error) {
+	front := make([]byte, min(size, infoSize))
 	if _, err := f.ReadAt(front, 0); err != nil && !errors.Is(err, io.EOF) {
-		return fileHead{}, err
+		return FileInfo{}, err
 	}
-	h := fileHead{ended: declared == size}
-	h.readProperties(front)
-	return h, nil
+	declared, ok := readSignature(front[:min(len(front), signatureSize)])
+	if !ok {
+		return FileInfo{}, ErrNotRecording
+	}
+	i := FileInfo{Complete: declared == size}
+	if len(front) > markOffset {
+		seconds := math.Float64frombits(binary.BigEndian.Uint64(front[durationOffset:]))
+		i.Duration = time.Duration(seconds * float64(time.Second))
+	}
+	if key := "\x00\x09" + markKey; bytes.HasPrefix(front[min(len(front), markOffset):], []byte(key)) {
+		value, _ := amf0.NewDecoder(front[markOffset+len(key):]).Next()
+		if properties, ok := value.(amf0.Object); ok {
+			i.Mark = markOf(properties)
+		}
+	}
+	return i, nil
 }
 
 // A RepairResult says what Repair did.
@@ -330,11 +332,22 @@ func Repair(f interface {
 	io.WriterAt
 	Truncate(size int64) error
 }, size int64, reason string) (RepairResult, error) {
-	h, err := readHead(f, size)
-	if err != nil || h.ended {
+	front := make([]byte, min(size, headSize))
+	signature := front[:min(len(front), signatureSize)]
+	if _, err := f.ReadAt(signature, 0); err != nil && !errors.Is(err, io.EOF) {
 		return RepairResult{}, err
 	}
-	h.size, h.ended, h.duration, h.mark.Reason = headSize, true, 0, reason
+	if declared, ok := readSignature(signature); !ok {
+		return RepairResult{}, ErrNotRecording
+	} else if declared == size {
+		return RepairResult{}, nil
+	}
+	if _, err := f.ReadAt(front, 0); err != nil && !errors.Is(err, io.EOF) {
+		return RepairResult{}, err
+	}
+	h := fileHead{size: headSize, ended: true}
+	h.readProperties(front)
+	h.mark.Reason = reason
 	if err := h.scanTags(f, size); err != nil {
 		return RepairResult{}, err
 	}
@@ -344,16 +357,18 @@ func Repair(f interface {
 	if err := f.Truncate(h.size); err != nil {
 		return RepairResult{}, err
 	}
-	_, err = f.WriteAt(h.bytes(), 0)
+	_, err := f.WriteAt(h.bytes(), 0)
 	return RepairResult{true, h.size, h.duration}, err
 }
 
-// The signature is the start of a file up to the file size. Offsets in it: of the number of
-// properties, which varies, and of the file size.
+// The signature is the start of a file up to the file size. Offsets in the file: of the number of
+// properties, which varies, of the file size, and of the duration and the Mark after it.
 const (
 	countOffset    = fileHeaderSize + 4 + tagHeaderSize + 3 + len(onMetaData) + 1
 	fileSizeOffset = countOffset + 4 + 2 + len(creatorKey) + 3 + len(creator) + 2 + len(sizeKey) + 1
 	signatureSize  = fileSizeOffset + 8
+	durationOffset = signatureSize + 2 + len("duration") + 1
+	markOffset     = durationOffset + 8 + 2*(2+len("hasVideo")+2) // of its key
 )
 
 // readSignature returns the file size that the first signatureSize bytes of a file declare; ok is
@@ -369,8 +384,8 @@ func readSignature(b []byte) (size int64, ok bool) {
 	return int64(math.Float64frombits(binary.BigEndian.Uint64(b[fileSizeOffset:]))), ok
 }
 
-// readProperties reads the duration, the Mark and those properties that the tags cannot tell from
-// the head; none if a crash left half a head.
+// readProperties reads the Mark and those properties that the tags cannot tell from the head; none if
+// a crash left half a head.
 func (h *fileHead) readProperties(front []byte) {
 	if len(front) < headSize {
 		return
@@ -385,10 +400,7 @@ func (h *fileHead) readProperties(front []byte) {
 		case markKey:
 			properties, _ := p.Value.(amf0.Object)
 			h.mark = markOf(properties)
-		case "duration":
-			seconds, _ := p.Value.(float64)
-			h.duration = time.Duration(seconds * float64(time.Second))
-		case creatorKey, sizeKey, "hasVideo", "hasAudio", "hasKeyframes", "keyframes":
+		case creatorKey, sizeKey, "duration", "hasVideo", "hasAudio", "hasKeyframes", "keyframes":
 		default:
 			h.properties = append(h.properties, p)
 		}
