@@ -36,9 +36,10 @@ type RelayStatus struct {
 
 // Event returns an event about the relay.
 func (s RelayStatus) Event(t EventType) Event {
-	fields := map[string]any{"relay": s.ID, "direction": s.Direction, "url": s.URL}
-	if s.Attempts > 0 {
-		fields["attempts"] = s.Attempts
+	e := Event{Type: t, App: s.App, Room: s.Room,
+		Fields: map[string]any{"relay": s.ID, "direction": s.Direction, "url": s.URL}}
+	if t == EventRelayFailed {
+		e.Reason, e.Fields["attempts"] = s.Error, s.Attempts
 	}
-	return Event{Type: t, App: s.App, Room: s.Room, Reason: s.Error, Fields: fields}
+	return e
 }
