@@ -108,7 +108,7 @@ var mayImport = map[string][]string{
 	"internal/ops/acme/acmetest": {},
 	"internal/ops/peeruser":      {},
 	"internal/ops/systemd":       {},
-	"internal/control/auth": {"internal/domain", "internal/ops/httpx", "internal/ops/netx", "internal/ops/peeruser",
+	"internal/control/auth": {"internal/domain", "internal/ops/atomicfile", "internal/ops/httpx", "internal/ops/netx", "internal/ops/peeruser",
 		"internal/ops/textfile"},
 	"internal/control/events": {"internal/domain", "internal/stream"},
 	"internal/control/webhook": {"internal/domain", "internal/ops/histogram", "internal/ops/netx",

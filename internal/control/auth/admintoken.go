@@ -1,13 +1,13 @@
 package auth
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"livego/internal/domain"
+	"livego/internal/ops/atomicfile"
 	"livego/internal/ops/textfile"
 )
 
@@ -32,21 +32,8 @@ func ReadAdminToken(dir string) (string, error) {
 	return token, nil
 }
 
-// createAdminToken writes a new token to a temporary file and renames it, so that a crash cannot
-// leave a partial token.
+// createAdminToken creates a token and its file.
 func createAdminToken(dir string) (string, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
-	f, err := os.CreateTemp(dir, adminTokenFile+".new-*") // mode 0600
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // a no-op after the rename
 	token := domain.NewSecret()
-	_, err = f.WriteString(token + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return "", err
-	}
-	return token, os.Rename(f.Name(), filepath.Join(dir, adminTokenFile))
+	return token, atomicfile.Write(filepath.Join(dir, adminTokenFile), []byte(token+"\n"))
 }
