@@ -5,7 +5,7 @@ GO       ?= go
 FUZZTIME ?= 20s
 DURATION ?= 40m
 
-.PHONY: build run test test-long soak check bench bench-go fuzz cross clean help
+.PHONY: build run test test-long soak check bench bench-go fuzz cross release clean help
 
 build: ## bin/livego; seconds, a minute cold
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/livego ./cmd/livego
@@ -37,11 +37,14 @@ bench-go: ## Go benchmarks; 5 min
 fuzz: ## each fuzz target for FUZZTIME (20s), as many at once as there are cores; 15 min, or 2 min with FUZZTIME=1s
 	scripts/fuzz $(FUZZTIME)
 
+release: ## dist/: archives, .deb, .rpm, checksums and bills of materials for all systems; 3 min, 8 min cold
+	scripts/release
+
 cross: ## does it build for other systems? 1 min
 	scripts/cross
 
 clean: ## forget binaries and caches of this checkout
-	rm -rf bin .cache
+	rm -rf bin dist .cache
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12

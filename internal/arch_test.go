@@ -159,6 +159,7 @@ var mayImport = map[string][]string{
 	// that one mistake cannot hide on both sides.
 	"e2e":              {"e2e/...", "internal/ops/acme/acmetest"}, // a certificate authority for tests
 	"e2e/hostile":      {"e2e/..."},
+	"e2e/deploy":       {"e2e/..."},
 	"e2e/rtmp":         {},
 	"e2e/resilience":   {"e2e/..."},
 	"e2e/browser":      {"e2e/..."},

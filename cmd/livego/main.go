@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"reflect"
 	"slices"
@@ -157,8 +158,32 @@ func printHelp(o kong.HelpOptions, ctx *kong.Context) error {
 	return err
 }
 
+// systemConfig is the settings file of an installed package.
+const systemConfig = "/etc/livego/livego.yaml"
+
+// useSystemConfig makes the settings file that of the package if no other is named or in the working
+// directory, so that livego check-config and livego keys use the settings of the service.
+func (e *env) useSystemConfig() {
+	if _, named := e.flags["config_file"]; named ||
+		slices.ContainsFunc(e.environ, func(v string) bool { return strings.HasPrefix(v, "LIVEGO_CONFIG_FILE=") }) {
+		return
+	}
+	if _, err := os.Stat(config.Default().ConfigFile); err == nil {
+		return
+	}
+	f, err := os.Open(systemConfig)
+	switch {
+	case err == nil:
+		f.Close()
+		e.flags["config_file"] = systemConfig
+	case errors.Is(err, fs.ErrPermission):
+		_, _ = fmt.Fprintf(e.stderr, "livego: warning: the settings of the service have no effect here: %v\n", err)
+	}
+}
+
 // load loads the settings and writes warnings to stderr.
 func (e *env) load() (*config.Loaded, error) {
+	e.useSystemConfig()
 	cfg, err := config.Load(config.Sources{Flags: e.flags, Env: e.environ})
 	for _, w := range cfg.Warnings {
 		_, _ = fmt.Fprintf(e.stderr, "livego: warning: %s\n", w)

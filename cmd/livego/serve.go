@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -22,6 +23,9 @@ type serveCmd struct{}
 
 // Run serves until a signal or a fatal error.
 func (serveCmd) Run(e *env) error {
+	// A crash ends the process by SIGABRT. By default it has exit code 2, which stands for invalid
+	// settings here: a service manager that does not restart after those would not restart a crash.
+	debug.SetTraceback("crash")
 	cfg, err := e.load()
 	if err != nil {
 		return err

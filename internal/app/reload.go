@@ -166,6 +166,8 @@ func start(ctx context.Context, r runner) (stop func()) {
 
 // reload loads and applies the settings. All that can fail comes before the first change.
 func (a *App) reload(r reload) (config.Report, error) {
+	a.systemd.Reloading()
+	defer a.systemd.Ready()
 	loaded, running := a.settings.current()
 	next, err := r.load(loaded)
 	if err != nil {

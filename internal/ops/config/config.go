@@ -23,7 +23,7 @@ import (
 // a URL that may contain a password); nonempty forbids ""; reload is when a changed value takes effect
 // in a running server; write is the role that may change it through the API, by default admin.
 type Config struct {
-	ConfigFile  string `key:"config_file" default:"livego.yaml" group:"General" reload:"restart" write:"no" help:"The settings file. It may be missing unless it is named here."`
+	ConfigFile  string `key:"config_file" default:"livego.yaml" group:"General" reload:"restart" write:"no" help:"The settings file. It may be missing unless it is named here. Without livego.yaml in the working directory, /etc/livego/livego.yaml is read if it exists."`
 	ConfigWatch bool   `key:"config_watch" default:"false" reload:"live" write:"operate" help:"Reload the settings when the settings file changes."`
 	DataDir     string `key:"data_dir" default:"./livego-data" nonempty:"true" reload:"restart" write:"no" help:"The directory for stream keys, the admin token and other data that must last. Created if missing."`
 	Level       string `key:"level" default:"info" oneof:"trace,debug,info,warn,warning,error" reload:"live" write:"operate" help:"The minimum level of log messages."`

@@ -15,6 +15,11 @@ type Notifier struct{ Log *slog.Logger }
 // Ready reports that the service has started, or that it has reloaded its settings.
 func (n Notifier) Ready() { n.notify(daemon.SdNotifyReady) }
 
+// Reloading reports that the service loads its settings again. Ready must follow.
+func (n Notifier) Reloading() {
+	n.notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+}
+
 // Stopping reports that the service stops, and will have stopped within limit.
 func (n Notifier) Stopping(limit time.Duration) {
 	n.notify(fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyStopping, limit.Microseconds()))

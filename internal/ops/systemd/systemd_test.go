@@ -78,6 +78,10 @@ func TestNotify(t *testing.T) {
 	if got := receive(t, c); got != "READY=1" {
 		t.Errorf("Ready sends %q", got)
 	}
+	n.Reloading()
+	if got := receive(t, c); !strings.HasPrefix(got, "RELOADING=1\nMONOTONIC_USEC=") {
+		t.Errorf("Reloading sends %q", got)
+	}
 	n.Stopping(35 * time.Second)
 	if got := receive(t, c); got != "STOPPING=1\nEXTEND_TIMEOUT_USEC=35000000" {
 		t.Errorf("Stopping sends %q", got)
