@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"internal/ops/netx":       {"internal/domain"},
 	"internal/ops/httpx":      {"internal/domain"},
 	"internal/ops/logging":    {"internal/domain"},
+	"internal/ops/tracing":    {"internal/domain"},
 	"internal/ops/histogram":  {},
 
 	// Codecs turn bytes into facts about media. No codec imports another.
@@ -112,7 +113,7 @@ var mayImport = map[string][]string{
 		"internal/ops/textfile"},
 	"internal/control/events": {"internal/domain", "internal/stream"},
 	"internal/control/webhook": {"internal/domain", "internal/ops/histogram", "internal/ops/netx",
-		"internal/stream"},
+		"internal/ops/tracing", "internal/stream"},
 	"internal/control/keyexport":       {"internal/domain", "internal/ops/textfile"},
 	"internal/control/store/bolt":      {"internal/domain"},
 	"internal/control/store/redis":     {"internal/domain", "internal/ops/redisurl"},
@@ -122,16 +123,16 @@ var mayImport = map[string][]string{
 
 	// An edge connects a protocol to the core. It never imports another edge, a store, the api or the
 	// config: app maps the config to its Options.
-	"internal/edge/rtmp": {"internal/deliver/fanout", "internal/domain", "internal/media", "internal/ops/netx",
+	"internal/edge/rtmp": {"internal/deliver/fanout", "internal/domain", "internal/media", "internal/ops/tracing", "internal/ops/netx",
 		"internal/ops/logging", "internal/stream", "internal/proto/rtmp", "internal/codec/accessunit",
 		"internal/container/flv"},
 	"internal/edge/httpflv": {"internal/ops/httpx", "internal/deliver/fanout", "internal/domain", "internal/media",
-		"internal/ops/netx", "internal/ops/logging", "internal/stream", "internal/container/flv"},
+		"internal/ops/tracing", "internal/ops/netx", "internal/ops/logging", "internal/stream", "internal/container/flv"},
 	// HTTP for viewers, in front of the handlers of the protocols, which app gives it.
 	"internal/edge/viewerhttp": {"internal/ops/httpx", "internal/ops/netx", "internal/proto/http1",
 		"internal/proto/http2"},
 	// http1 in a benchmark only
-	"internal/edge/hls": {"internal/ops/httpx", "internal/domain", "internal/media", "internal/ops/netx",
+	"internal/edge/hls": {"internal/ops/httpx", "internal/domain", "internal/media", "internal/ops/tracing", "internal/ops/netx",
 		"internal/stream", "internal/deliver/segment", "internal/container/m3u8", "internal/proto/http1"},
 
 	// The operator's API. It sees the hub and the keys, not how streams are delivered.
@@ -189,18 +190,22 @@ var owners = map[string][]string{
 		"internal/ops/netx", "internal/ops/peeruser"},
 	"golang.org/x/time": {"internal/edge/...", "internal/proto/http2"},
 
-	// Metrics.
+	// Metrics and traces.
 	"github.com/prometheus/client_golang": {"internal/metrics"},
+	"go.opentelemetry.io/otel":            {"internal/ops/tracing"},
 
 	// Tests only.
 	"github.com/google/go-cmp": {},
 	"go.uber.org/goleak":       {},
 	// checks that responses of the API match its description
 	"github.com/santhosh-tekuri/jsonschema/v6": {"e2e"},
+	"go.opentelemetry.io/proto/otlp":           {},
+	"google.golang.org/protobuf":               {},
 }
 
 // testOnly lists what tests may import and other code may not.
-var testOnly = []string{"github.com/google/go-cmp", "go.uber.org/goleak", "internal/ops/acme/acmetest",
+var testOnly = []string{"github.com/google/go-cmp", "go.uber.org/goleak", "go.opentelemetry.io/proto/otlp",
+	"google.golang.org/protobuf", "internal/ops/acme/acmetest",
 	"internal/ops/certtest", "internal/control/store/storetest", "e2e/sample"}
 
 // TestImports checks the imports of every package against the tables above.

@@ -34,6 +34,7 @@ import (
 	"livego/internal/ops/memlimit"
 	"livego/internal/ops/netx"
 	"livego/internal/ops/systemd"
+	"livego/internal/ops/tracing"
 	"livego/internal/record"
 	"livego/internal/relay"
 	"livego/internal/stream"
@@ -63,6 +64,7 @@ type App struct {
 	record    *record.Recorder
 	systemd   systemd.Notifier
 	health    *monitor.Monitor
+	tracer    *tracing.Tracer // nil if off
 
 	authorizer, pulls *auth.Chain // of clients, and of streams that the operator pulls
 
@@ -123,6 +125,9 @@ func (a *App) build() (err error) {
 	a.sequences = segment.NewSequenceAllocator(a.store)
 	a.batching = batching.New(cfg.BatchWindow.Auto, cfg.BatchWindow.Fixed)
 	a.hub = stream.NewHub(a.hubOptions(cfg))
+	if a.tracer, err = newTracer(cfg, a.log); err != nil {
+		return err
+	}
 	a.events = events.New()
 	a.health = monitor.New(a.hub, monitor.Options{Emit: a.events.Add, Log: a.log})
 	a.background = append(a.background, a.events.Observe(a.hub), a.health.Run)
@@ -144,9 +149,10 @@ func (a *App) build() (err error) {
 	if err != nil {
 		return err
 	}
-	a.rtmp = edgertmp.New(a.hub, a.authorizer, a.rtmpOptions(p))
-	a.hls = hls.New(a.hub, a.authorizer, a.hlsOptions(p))
-	a.flv = edgeflv.New(a.hub, a.authorizer, a.flvOptions(p))
+	clients := a.tracer.Authorizer(a.authorizer)
+	a.rtmp = edgertmp.New(a.hub, clients, a.rtmpOptions(p))
+	a.hls = hls.New(a.hub, clients, a.hlsOptions(p))
+	a.flv = edgeflv.New(a.hub, clients, a.flvOptions(p))
 	a.viewers = viewerhttp.New(a.viewerOptions(p))
 	a.apply(p)
 	a.background = append(a.background, a.hls.Run, a.relays.Run, a.sequences.Run, a.batching.Run, a.memory.TuneGC,
@@ -265,6 +271,7 @@ func (a *App) stop(stopAccepting func(), servers []webServer) {
 		}
 	}
 	a.record.Drain(drain)
+	a.tracer.Shutdown(drain)
 }
 
 // Close closes the listeners and the store.

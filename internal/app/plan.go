@@ -185,7 +185,7 @@ func (a *App) rtmpOptions(p *plan) edgertmp.Options {
 			HTTPReply: rtmpPortReply(a.viewerListeners),
 		},
 		ReadTimeout: cfg.ReadTimeout, PlayWait: cfg.PlayWait, Drain: drain, ReconnectURL: cfg.ReconnectURL,
-		Engine: a.engine, Fanout: a.fanoutOptions(cfg), Log: a.log,
+		Engine: a.engine, Fanout: a.fanoutOptions(cfg), Tracer: a.tracer, Log: a.log,
 	}
 }
 
@@ -198,12 +198,13 @@ func (a *App) hlsOptions(p *plan) hls.Options {
 		SessionTimeout: cfg.HLSSessionTimeout, AnswerTimeout: cfg.AnswerTimeout, LimitLoopback: cfg.LimitLoopback,
 		Apps:     func(app string) bool { return apps[app].HLS },
 		Private:  func(name domain.Name) bool { return cfg.Hook.OnPlay != "" || p.streamAuth.Private(name) },
-		MarkUsed: a.sequences.MarkUsed, Log: a.log,
+		MarkUsed: a.sequences.MarkUsed, Tracer: a.tracer, Log: a.log,
 	}
 }
 
 func (a *App) flvOptions(p *plan) edgeflv.Options {
-	return edgeflv.Options{PlayWait: p.cfg.PlayWait, Engine: a.engine, Fanout: a.fanoutOptions(p.cfg), Log: a.log}
+	return edgeflv.Options{PlayWait: p.cfg.PlayWait, Engine: a.engine, Fanout: a.fanoutOptions(p.cfg), Tracer: a.tracer,
+		Log: a.log}
 }
 
 func (a *App) viewerOptions(p *plan) viewerhttp.Options {

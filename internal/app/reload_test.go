@@ -79,6 +79,7 @@ var reloadValues = map[string]map[string]string{
 	"record_min_free": {"record_min_free": "3%"},
 	"batch_window":    {"batch_window": "5ms"},
 	"acme.ca":         {"acme.ca": "https://ca.example.com/"},
+	"otlp_endpoint":   {"otlp_endpoint": "http://127.0.0.1:1"}, "otlp_headers": {"otlp_headers": "X-Tenant=live"},
 }
 
 // otherValue returns a valid value of s that is not its default.

@@ -21,6 +21,9 @@ type ViewerOptions struct {
 	// Reserve, if set, is called before the viewer joins. It may refuse the viewer. release is called
 	// when the viewer has left.
 	Reserve func() (release func(), err error)
+	// FirstMedia, if set, is called once: when the viewer was sent the first media, or has left before
+	// that or could not join. It must not block.
+	FirstMedia func(sent bool)
 }
 
 // A Viewer is one viewer of a stream in statistics, which can be kicked. A Subscriber has one, and
@@ -41,12 +44,21 @@ type Viewer struct {
 	skips        atomic.Uint64 // how often it skipped to a newer keyframe
 	writtenDTS   atomic.Int64  // DTS of the last frame written to it
 	queued       atomic.Pointer[func() int]
-	hasMedia     bool // was sent media; for the goroutine that observes
+	hasMedia     bool                            // was sent media; for the goroutine that observes
+	firstMedia   atomic.Pointer[func(sent bool)] // of ViewerOptions; nil once it was called
 }
 
 // Join adds a viewer to the session of name. It fails with NotFound if there is none, and with the
 // error of ViewerOptions.Reserve. The caller must call Leave.
 func (h *Hub) Join(name domain.Name, o ViewerOptions) (*Viewer, error) {
+	v, err := h.join(name, o)
+	if err != nil && o.FirstMedia != nil {
+		o.FirstMedia(false)
+	}
+	return v, err
+}
+
+func (h *Hub) join(name domain.Name, o ViewerOptions) (*Viewer, error) {
 	s := h.session(name)
 	if s == nil {
 		return nil, domain.Errorf(domain.NotFound, "nobody is publishing %s", name)
@@ -57,6 +69,9 @@ func (h *Hub) Join(name domain.Name, o ViewerOptions) (*Viewer, error) {
 		if v.release, err = o.Reserve(); err != nil {
 			return nil, err
 		}
+	}
+	if f := o.FirstMedia; f != nil {
+		v.firstMedia.Store(&f)
 	}
 	if !o.Internal {
 		v.counter = s.counters.of(o.Proto)
@@ -76,6 +91,7 @@ func (h *Hub) Join(name domain.Name, o ViewerOptions) (*Viewer, error) {
 // Leave removes v from the stream.
 func (v *Viewer) Leave() {
 	v.leaveOnce.Do(func() {
+		v.reportFirstMedia(false)
 		v.s.viewers.remove(v)
 		if v.counter != nil {
 			v.counter.viewers.Add(-1)
@@ -143,6 +159,14 @@ func (v *Viewer) observeBytes(video, audio int, now time.Time) {
 	if !v.hasMedia {
 		v.hasMedia = true
 		v.counter.firstFrame.Observe(at)
+		v.reportFirstMedia(true)
+	}
+}
+
+// reportFirstMedia calls ViewerOptions.FirstMedia, if that was not done yet.
+func (v *Viewer) reportFirstMedia(sent bool) {
+	if f := v.firstMedia.Swap(nil); f != nil {
+		(*f)(sent)
 	}
 }
 

@@ -205,3 +205,40 @@ func TestEndViewers(t *testing.T) {
 		<-waits
 	})
 }
+
+// TestFirstMedia checks that a viewer reports once that it was sent media, that it left before, or that
+// it could not join.
+func TestFirstMedia(t *testing.T) {
+	h := NewHub(Options{})
+	defer h.Close()
+	mustPublish(t, h, PublishOptions{})
+	full := errors.New("full")
+	for _, c := range []struct {
+		name    string
+		reserve error
+		use     func(*Viewer)
+		want    bool
+	}{
+		{"media", nil, func(v *Viewer) {
+			v.ObserveBytes(0, 0)
+			v.ObserveBytes(1, 0)
+			v.ObserveProgress(1, 1, 0, time.Now())
+			v.Leave()
+		}, true},
+		{"left", nil, func(v *Viewer) {
+			v.Leave()
+			v.ObserveBytes(1, 0)
+		}, false},
+		{"refused", full, func(*Viewer) {}, false},
+	} {
+		var reports []bool
+		v, err := h.Join(movie, ViewerOptions{Proto: "test", Reserve: func() (func(), error) { return func() {}, c.reserve },
+			FirstMedia: func(sent bool) { reports = append(reports, sent) }})
+		if !errors.Is(err, c.reserve) {
+			t.Fatal(err)
+		}
+		if c.use(v); len(reports) != 1 || reports[0] != c.want {
+			t.Errorf("%s: reports %v, want one of %v", c.name, reports, c.want)
+		}
+	}
+}

@@ -19,6 +19,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"livego/internal/ops/tracing"
 )
 
 const (
@@ -110,6 +112,7 @@ func (c *client) post(ctx context.Context, url, id string, body []byte) (respons
 	at := strconv.FormatInt(time.Now().Unix(), 10)
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("User-Agent", "livego")
+	tracing.Inject(ctx, r.Header)
 	r.Header.Set(headerID, id)
 	r.Header.Set(headerTime, at)
 	r.Header.Set(headerSignature, c.sign(id, at, body))

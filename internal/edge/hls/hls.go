@@ -30,6 +30,7 @@ import (
 
 	"livego/internal/deliver/segment"
 	"livego/internal/domain"
+	"livego/internal/ops/tracing"
 	"livego/internal/stream"
 )
 
@@ -58,6 +59,7 @@ type Options struct {
 	// MarkUsed, when set, receives each media sequence number before it is used: see
 	// segment.SequenceAllocator.
 	MarkUsed func(uint64)
+	Tracer   *tracing.Tracer // may be nil; SetOptions does not change it
 	Log      *slog.Logger
 }
 
@@ -92,7 +94,7 @@ type Server struct {
 func New(hub *stream.Hub, authorizer domain.Authorizer, o Options) *Server {
 	s := &Server{
 		hub: hub, authorizer: authorizer,
-		registry:       newSessionRegistry(hub, authorizer, o.SessionTimeout, o.LimitLoopback),
+		registry:       newSessionRegistry(hub, authorizer, o.Tracer, o.SessionTimeout, o.LimitLoopback),
 		streamSessions: make(map[domain.Name]*streamSession),
 		changed:        make(chan struct{}),
 	}

@@ -119,6 +119,7 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, reque
 	if err != nil {
 		return err
 	}
+	r = s.registry.tracer.Connect(r, "hls")
 	grant, err := s.authorize(r, requested, token)
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"livego/internal/domain"
 	"livego/internal/ops/httpx"
 	"livego/internal/ops/netx"
+	"livego/internal/ops/tracing"
 	"livego/internal/stream"
 )
 
@@ -61,7 +62,8 @@ type sessionRegistry struct {
 	loopback bool // limits per address hold for loopback too
 	seed     maphash.Seed
 
-	mu       sync.Mutex // locked before the hub's locks
+	mu       sync.Mutex      // locked before the hub's locks
+	tracer   *tracing.Tracer // may be nil
 	timeout  time.Duration
 	sessions map[sessionID]*viewerSession
 	byClient map[client]*viewerSession // the session that requested a playlist last
@@ -107,10 +109,11 @@ type usedAddress struct {
 	last time.Time
 }
 
-func newSessionRegistry(hub *stream.Hub, limiter domain.ViewerLimiter, timeout time.Duration,
+func newSessionRegistry(hub *stream.Hub, limiter domain.ViewerLimiter, tracer *tracing.Tracer, timeout time.Duration,
 	loopback bool) *sessionRegistry {
 	return &sessionRegistry{
-		signer: newSigner(), hub: hub, limiter: limiter, timeout: timeout, loopback: loopback, seed: maphash.MakeSeed(),
+		signer: newSigner(), hub: hub, limiter: limiter, tracer: tracer,
+		timeout: timeout, loopback: loopback, seed: maphash.MakeSeed(),
 		sessions: make(map[sessionID]*viewerSession), byClient: make(map[client]*viewerSession),
 		unfetched: make(map[netip.Addr]*list.List), limited: make(map[netip.Addr]int),
 		unlimited: make(map[netip.Addr]int), ended: make(map[domain.Name]uint32),
@@ -382,7 +385,7 @@ func (reg *sessionRegistry) attachViewer(vs *viewerSession, epoch uint64, r *htt
 	vs.detachViewer() // before Join, so that it counts once
 	v, err := reg.hub.Join(vs.client.name, stream.ViewerOptions{
 		Proto: "hls", Remote: r.RemoteAddr, URL: httpx.DisplayURL(r, "http", "/"+vs.client.name.String()+playlistExt),
-		Agent: r.UserAgent(), TLS: r.TLS != nil,
+		Agent: r.UserAgent(), TLS: r.TLS != nil, FirstMedia: reg.tracer.FirstFrame(r.Context(), vs.client.name, "hls"),
 	})
 	if err == nil { // else the stream has ended, and has no viewers
 		vs.viewer, vs.epoch = v, v.Epoch()

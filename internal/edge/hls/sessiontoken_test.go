@@ -28,7 +28,7 @@ func grants() []domain.Grant {
 func newTestRegistry(t testing.TB) *sessionRegistry {
 	hub := stream.NewHub(stream.Options{})
 	t.Cleanup(hub.Close)
-	return newSessionRegistry(hub, newFakeAuthorizer(), 0, false)
+	return newSessionRegistry(hub, newFakeAuthorizer(), nil, 0, false)
 }
 
 func TestSessionTokens(t *testing.T) {
@@ -74,7 +74,7 @@ func TestSessionTokenChecks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := stream.NewHub(stream.Options{})
 		defer hub.Close()
-		a := newSessionRegistry(hub, newFakeAuthorizer(), 0, false)
+		a := newSessionRegistry(hub, newFakeAuthorizer(), nil, 0, false)
 		check := func(s string, from string) domain.Code {
 			t.Helper()
 			token, err := a.verifyToken(s, movie)

@@ -21,6 +21,7 @@ import (
 	"livego/internal/ops/httpx"
 	"livego/internal/ops/logging"
 	"livego/internal/ops/netx"
+	"livego/internal/ops/tracing"
 	"livego/internal/stream"
 )
 
@@ -30,6 +31,7 @@ type Options struct {
 	PlayWait time.Duration
 	Engine   *fanout.Engine // nil: each viewer has a goroutine
 	Fanout   fanout.Options
+	Tracer   *tracing.Tracer // may be nil
 	Log      *slog.Logger
 }
 
@@ -68,6 +70,7 @@ func (s *Server) SetOptions(o Options) {
 // itself, and may watch after Serve has returned. A WebSocket request is upgraded.
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string) {
 	proto := protoOf(r)
+	r = s.opt.Load().Tracer.Connect(r, proto)
 	token, err := httpx.Token(r)
 	var grant domain.Grant
 	if err == nil {
@@ -166,7 +169,7 @@ func (s *Server) viewer(r *http.Request, grant domain.Grant) stream.ViewerOption
 	path := (&url.URL{Path: r.URL.Path}).EscapedPath()
 	return stream.ViewerOptions{Proto: proto, Remote: r.RemoteAddr, URL: httpx.DisplayURL(r, scheme, path),
 		Agent: r.UserAgent(), TLS: r.TLS != nil, Reserve: grant.Reservation(s.authorizer),
-		Expires: grant.Expires}
+		Expires: grant.Expires, FirstMedia: s.opt.Load().Tracer.FirstFrame(r.Context(), grant.Name, proto)}
 }
 
 // dialectOf returns the dialect that a viewer asks for by the query of its URL. The default has no

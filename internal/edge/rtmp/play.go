@@ -35,7 +35,7 @@ func (ss *session) play(ctx context.Context) {
 	}
 	waited, err := ss.broadcaster.Await(ctx, grant.Name, cmp.Or(ss.opt.PlayWait, -1), ss.nc, p)
 	if err == nil {
-		if err = ss.join(p, grant); err != nil {
+		if err = ss.join(ctx, p, grant); err != nil {
 			ss.broadcaster.Refuse(ss.nc, p, err)
 		}
 	}
@@ -55,7 +55,7 @@ func (ss *session) play(ctx context.Context) {
 }
 
 // join joins the stream, unless the player cannot be sent one of its tracks.
-func (ss *session) join(p *player, grant domain.Grant) (err error) {
+func (ss *session) join(ctx context.Context, p *player, grant domain.Grant) (err error) {
 	in, live := ss.hub.Info(grant.Name)
 	if !live {
 		return domain.Errorf(domain.NotFound, "nobody is publishing %s", grant.Name)
@@ -68,7 +68,7 @@ func (ss *session) join(p *player, grant domain.Grant) (err error) {
 	}
 	p.viewer, err = ss.hub.Join(grant.Name, stream.ViewerOptions{Proto: proto, Remote: ss.nc.RemoteAddr().String(),
 		URL: ss.url(grant.Name), Agent: ss.req.FlashVer, TLS: ss.isTLS(), Reserve: grant.Reservation(ss.authorizer),
-		Expires: grant.Expires})
+		Expires: grant.Expires, FirstMedia: ss.opt.Tracer.FirstFrame(ctx, grant.Name, proto)})
 	return err
 }
 

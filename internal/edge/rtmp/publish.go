@@ -31,10 +31,13 @@ func (ss *session) publish(ctx context.Context) {
 	}
 	log := ss.log.With("stream", grant.Name.String())
 	skips := media.NewSkips(log)
+	ctx, span := ss.opt.Tracer.Start(ctx, "publish")
+	span.SetStream(grant.Name)
 	p, err := request.Publish(ctx, grant.Name, stream.PublishOptions{
 		Proto: proto, Remote: ss.nc.RemoteAddr().String(), URL: ss.url(grant.Name), Role: grant.Role, Owner: grant.Owner(),
 		Takeover: grant.Takeover, Skips: skips, Agent: ss.req.FlashVer, TLS: ss.isTLS(),
 	})
+	span.End(err)
 	if err != nil {
 		ss.refusePublish(err)
 		return

@@ -17,6 +17,7 @@ import (
 	"livego/internal/domain"
 	"livego/internal/ops/logging"
 	"livego/internal/ops/netx"
+	"livego/internal/ops/tracing"
 	"livego/internal/proto/rtmp"
 	"livego/internal/stream"
 )
@@ -36,6 +37,7 @@ type Options struct {
 	ReconnectURL string
 	Engine       *fanout.Engine // nil: each player has a goroutine
 	Fanout       fanout.Options
+	Tracer       *tracing.Tracer // may be nil
 	Log          *slog.Logger
 }
 
@@ -130,7 +132,11 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn, staysOpen bool) {
 
 	// Before it publishes or plays, a connection is closed when ctx ends; after that, it ends with
 	// its stream.
+	traced, connect := options.Tracer.Start(ctx, "connect")
+	connect.Set("proto", proto)
+	connect.Set("remote", nc.RemoteAddr().String())
 	req, err := c.Accept(ctx)
+	connect.End(err)
 	if err != nil {
 		s.logAcceptError(ctx, log, err)
 		return
@@ -138,9 +144,9 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn, staysOpen bool) {
 	ss := &session{Server: s, opt: options, nc: nc, c: c, req: req, log: log, staysOpen: staysOpen,
 		format: formatOf(req), skipped: skipped}
 	if req.Publish {
-		ss.publish(ctx)
+		ss.publish(traced)
 	} else {
-		ss.play(ctx)
+		ss.play(traced)
 	}
 }
 

@@ -123,6 +123,10 @@ type Config struct {
 
 	MetricsStreams int `key:"metrics_streams" default:"0" min:"0" max:"200" group:"Metrics" reload:"live" write:"operate" help:"How many streams have series of their own in /metrics, with their names: those that started first. 0: none."`
 
+	OTLPEndpoint string `key:"otlp_endpoint" secret:"url" group:"Traces" reload:"restart" help:"The URL of a collector for traces by OTLP over HTTP: http://localhost:4318. Without a path, /v1/traces is added. See docs/metrics.md."`
+	OTLPHeaders  string `key:"otlp_headers" secret:"true" reload:"restart" help:"Headers of each request to the collector, for instance with a credential: name=value, separated by commas."`
+	OTLPSample   int    `key:"otlp_sample" default:"1" min:"1" max:"1000000" reload:"restart" write:"operate" help:"Trace one session in so many. 1: each."`
+
 	RelayAllow []string `key:"relay_allow" group:"Relays" reload:"live" help:"Addresses, ranges (10.0.0.0/8) and host names in private networks and on this machine, to which relays of the operator's HTTP may connect. Those of static_push always may."`
 	RelayMax   int      `key:"relay_max" default:"100" min:"0" reload:"live" write:"operate" help:"The maximum number of relays that the operator's HTTP may run at a time."`
 

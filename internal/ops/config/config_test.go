@@ -159,6 +159,15 @@ server:
 		func(c *Config) { c.RelayAllow, c.RelayMax = []string{"10.0.0.0/8", "::1", "origin.example"}, 0 }, nil},
 	{"relays to nowhere", "relay_allow: ['rtmp://h']\n", nil,
 		[]string{`1: relay_allow: "rtmp://h" is not an address, range or host name`}},
+	{"traces", "otlp_endpoint: http://localhost:4318\notlp_headers: 'Authorization=Bearer x, X-Tenant=a=b'\n",
+		func(c *Config) {
+			c.OTLPEndpoint, c.OTLPHeaders = "http://localhost:4318", "Authorization=Bearer x, X-Tenant=a=b"
+		}, nil},
+	{"traces to nowhere", "otlp_endpoint: localhost:4318\notlp_headers: s3cret\notlp_sample: 0\n", nil,
+		[]string{"3: otlp_sample: must be at least 1, not 0"}},
+	{"traces to no URL", "otlp_endpoint: localhost:4318\notlp_headers: s3cret\n", nil,
+		[]string{"1: otlp_endpoint: must be an http or https URL",
+			"2: otlp_headers: must be name=value, separated by commas"}},
 	{"redis", "redis_addr: localhost:6379\nredis_pwd: x\nredis_cache: 30s\n",
 		func(c *Config) { c.RedisAddr, c.RedisPwd, c.RedisCache = "localhost:6379", "x", 30*time.Second }, nil},
 	{"redis url", "redis_addr: redis-sentinel://u:p@a,b/main\n",
@@ -452,4 +461,22 @@ func FuzzYAML(f *testing.F) {
 func loadConfig(s Sources) (Config, []string, error) {
 	l, err := Load(s)
 	return l.Config, l.Warnings, err
+}
+
+// TestParseHeaders parses values of otlp_headers.
+func TestParseHeaders(t *testing.T) {
+	for text, want := range map[string]map[string]string{
+		"":                        {},
+		"a=b":                     {"a": "b"},
+		"a=b=c, X-Tenant = live,": {"a": "b=c", "X-Tenant": "live"},
+		"a":                       nil,
+		"=b":                      nil,
+		"a b=c":                   nil,
+		"a=b\r\nc":                nil,
+	} {
+		got, err := ParseHeaders(text)
+		if (err == nil) != (want != nil) || !maps.Equal(got, want) {
+			t.Errorf("%q: %v %v, want %v", text, got, err, want)
+		}
+	}
 }

@@ -5,15 +5,18 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
 	"os"
 	"os/user"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"livego/internal/domain"
 	"livego/internal/ops/netx"
@@ -84,6 +87,13 @@ func (c Config) problems() []problem {
 	if c.ReconnectURL != "" && !isBaseURL(c.ReconnectURL, "rtmp", "rtmps") {
 		add("reconnect_url", "must be an rtmp or rtmps URL without a user, a query or a fragment")
 	}
+	if u, err := url.Parse(c.OTLPEndpoint); c.OTLPEndpoint != "" && (err != nil || u.Hostname() == "" ||
+		u.Scheme != "http" && u.Scheme != "https") {
+		add("otlp_endpoint", "must be an http or https URL")
+	}
+	if _, err := ParseHeaders(c.OTLPHeaders); err != nil {
+		add("otlp_headers", "%v", err)
+	}
 	for _, a := range c.APIAllow {
 		if _, err := netx.ParseNetwork(a); err != nil {
 			add("api_allow", "%v", err)
@@ -119,6 +129,22 @@ func (c Config) problems() []problem {
 		}
 	}
 	return all
+}
+
+var isHeader = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+// ParseHeaders parses "name=value, name=value", as in otlp_headers. The error contains no value.
+func ParseHeaders(text string) (map[string]string, error) {
+	headers := make(map[string]string)
+	for _, pair := range splitList(text) {
+		name, value, ok := strings.Cut(pair, "=")
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+		if !ok || !isHeader.MatchString(name) || strings.ContainsFunc(value, unicode.IsControl) {
+			return nil, errors.New("must be name=value, separated by commas")
+		}
+		headers[name] = value
+	}
+	return headers, nil
 }
 
 // isBaseURL reports whether text is a URL of one of schemes to which a path can be appended.
