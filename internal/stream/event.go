@@ -45,7 +45,7 @@ func (e Event) ofViewer() bool { return e.Type == Joined || e.Type == Left || e.
 
 type observer struct {
 	ch      chan Event
-	viewers bool
+	viewers atomic.Bool
 	lost    atomic.Uint64
 }
 
@@ -74,7 +74,7 @@ func (os *observers) current() []*observer {
 // send sends e to the observers. It never blocks.
 func (os *observers) send(e Event) {
 	for _, o := range os.current() {
-		if e.ofViewer() && !o.viewers {
+		if e.ofViewer() && !o.viewers.Load() {
 			continue
 		}
 		if e.At.IsZero() {
@@ -98,12 +98,22 @@ func (os *observers) send(e Event) {
 // stream. The events of a stream are in the order in which they happened. stop ends the
 // observation; the channel stays open.
 func (h *Hub) Observe(size int, viewers bool) (events <-chan Event, lost func() uint64, stop func()) {
-	o := &observer{ch: make(chan Event, size), viewers: viewers}
+	o := &observer{ch: make(chan Event, size)}
+	o.viewers.Store(viewers)
 	h.observers.replace(func(list []*observer) []*observer { return append(list, o) })
 	return o.ch, o.lost.Load, func() {
 		h.observers.replace(func(list []*observer) []*observer {
 			return slices.DeleteFunc(list, func(other *observer) bool { return other == o })
 		})
+	}
+}
+
+// IncludeViewers changes whether the observation with the channel events includes the events of viewers.
+func (h *Hub) IncludeViewers(events <-chan Event, viewers bool) {
+	for _, o := range h.observers.current() {
+		if o.ch == events {
+			o.viewers.Store(viewers)
+		}
 	}
 }
 

@@ -82,7 +82,7 @@ type outboxOptions struct {
 	client *client
 }
 
-// SetOptions replaces the options from the next request on, except Dir, Viewers and AliveInterval.
+// SetOptions replaces the options from the next event and request on, except Dir and AliveInterval.
 func (o *Outbox) SetOptions(opt OutboxOptions) {
 	opt.AliveInterval = cmp.Or(opt.AliveInterval, aliveInterval)
 	next := &outboxOptions{OutboxOptions: opt}
@@ -93,6 +93,7 @@ func (o *Outbox) SetOptions(opt OutboxOptions) {
 		next.client = newClient(opt.Secret, opt.Timeout)
 	}
 	o.opt.Store(next)
+	o.hub.IncludeViewers(o.events, opt.Viewers)
 	if old != nil && old.client != next.client {
 		old.client.http.CloseIdleConnections()
 	}

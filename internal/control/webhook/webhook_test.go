@@ -692,10 +692,20 @@ func TestNewOptions(t *testing.T) {
 		cancel()
 		<-done
 	}()
-	if _, err := hub.Publish(t.Context(), domain.Name{App: "live", Room: "movie"}, stream.PublishOptions{}); err != nil {
+	name := domain.Name{App: "live", Room: "movie"}
+	if _, err := hub.Publish(t.Context(), name, stream.PublishOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	o.SetOptions(OutboxOptions{URL: second.URL, Secret: secret, Timeout: 2 * time.Second,
+	join := func() {
+		v, err := hub.Join(name, stream.ViewerOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.Leave()
+	}
+	join() // no event
+	o.SetOptions(OutboxOptions{URL: second.URL, Secret: secret, Timeout: 2 * time.Second, Viewers: true,
 		Log: slog.New(slog.DiscardHandler)})
-	awaitTypes(t, second, "stream.started")
+	join()
+	awaitTypes(t, second, "stream.started", "viewer.joined", "viewer.left")
 }

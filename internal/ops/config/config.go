@@ -86,7 +86,7 @@ type Config struct {
 		OnPublish string        `key:"on_publish" secret:"url" reload:"live" help:"A webhook URL that must allow each publisher. See docs/keys.md."`
 		OnPlay    string        `key:"on_play" secret:"url" reload:"live" help:"A webhook URL that must allow each viewer."`
 		Events    string        `key:"events" secret:"url" reload:"live" help:"A webhook URL for events: streams that start, are held, resume and end, and recordings."`
-		Viewers   bool          `key:"viewers" default:"false" reload:"restart" help:"Also send events when viewers come and go."`
+		Viewers   bool          `key:"viewers" default:"false" reload:"live" help:"Also send events when viewers come and go."`
 		Secret    string        `key:"secret" secret:"true" reload:"live" help:"The secret that signs requests to webhooks. At least 16 characters."`
 		Timeout   time.Duration `key:"timeout" default:"3s" min:"100ms" max:"30s" reload:"live" help:"How long a webhook may take to respond."`
 	} `key:"hook"`
