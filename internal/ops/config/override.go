@@ -20,13 +20,14 @@ const overridesFile = "settings.json"
 // overridePlace returns the prefix of an error about a setting of the API.
 func overridePlace(key string) string { return key + " (of the API): " }
 
-// readOverrides returns the settings of the API in dir. A file that this user may not read is a
-// warning: commands other than the server may run as another user.
+// readOverrides returns the settings of the API in dir. Commands other than the server may run as
+// another user: there are none in a directory that this user may not enter, as in one that does not
+// exist, and a file that the user may not read is a warning.
 func (l *loader) readOverrides(out *Loaded, dir string) map[string]string {
 	path := filepath.Join(dir, overridesFile)
 	overrides := map[string]string{}
 	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return overrides
 	}
 	if err == nil && info.Size() > maxFile {
