@@ -45,6 +45,8 @@ func (l *loader) readOverrides(out *Loaded, dir string) map[string]string {
 	default:
 		if err := json.Unmarshal(data, &overrides); err != nil {
 			l.fail(path+": ", "must be a JSON object with text values: %w", err)
+		} else if overrides == nil { // null
+			l.fail(path+": ", "must be a JSON object with text values")
 		}
 	}
 	return overrides

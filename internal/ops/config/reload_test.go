@@ -83,6 +83,7 @@ func TestOriginsAndOverrides(t *testing.T) {
 func TestInvalidOverrides(t *testing.T) {
 	for text, want := range map[string]string{
 		`{`:                      "must be a JSON object",
+		`null`:                   "must be a JSON object",
 		`{"conns_per_ip":1}`:     "must be a JSON object",
 		`{"conns_per_ip":"-1"}`:  "conns_per_ip (of the API): must be at least 0, not -1",
 		`{"conns_per_iq":"1"}`:   `"conns_per_iq": unknown setting (did you mean conns_per_ip?)`,
