@@ -71,6 +71,7 @@ func TestPublish(t *testing.T) {
 		req := startPublish(t, s, c)
 		want := &Request{
 			Publish: true, App: "live", Name: "key", Query: "token=t", Token: "t", StreamID: 1,
+			FlashVer:    "FMLE/3.0 (compatible; livego)",
 			VideoCodecs: []string{"*"}, AudioCodecs: []string{"*"}, CapsEx: CapsMultitrack | CapsModEx | CapsTimestampOffset,
 		}
 		if !reflect.DeepEqual(req, want) {
