@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -169,4 +170,109 @@ func TestSessionLimitEndsViewers(t *testing.T) {
 	s.Push(load(t, sample.AV).File(t), "movie", "-stream_loop", "-1")
 	s.AwaitLive("movie")
 	awaitEnds(t, watchPrivateRoom(ctx, t, s, makeToken(t, "play", "live/movie", "--session=4s")), "session_expired")
+}
+
+// apiSession is an entry of /api/v1/sessions.
+type apiSession struct {
+	ID, Kind, Proto, Remote string
+	TLS, Relay, Active      bool
+	UserAgent               string `json:"user_agent"`
+	Bytes, Bitrate          uint64
+}
+
+// listSessions returns the sessions that a query selects.
+func listSessions(t *testing.T, s *harness.Server, query string) []apiSession {
+	t.Helper()
+	var list struct{ Sessions []apiSession }
+	if err := json.Unmarshal(harness.Get(t, s.API("/api/v1/sessions"+query)), &list); err != nil {
+		t.Fatal(err)
+	}
+	return list.Sessions
+}
+
+// TestSessionsOfEveryProtocol lists an encoder by RTMPS, viewers by every protocol and a relay, and
+// ends each viewer by its own. The stream of events has them all, and ends when the server stops.
+func TestSessionsOfEveryProtocol(t *testing.T) {
+	harness.Need(t, "ffmpeg")
+	t.Parallel()
+	cert, key, _ := tlsCertificate(t)
+	other := harness.Start(t, harness.Options{Flags: []string{"--rtmp_noauth=true"}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--private=*", "--enable_rtmps=true", "--rtmps_cert=" + cert,
+		"--rtmps_key=" + key, allowLoopback}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, "GET", s.API("/api/v1/events/stream"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := harness.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Body.Close()
+	all := async(func() ([]byte, error) { return io.ReadAll(stream.Body) })
+
+	s.PushTo(load(t, sample.AV).File(t), "rtmps://"+s.Addr("rtmps_addr")+"/live/"+s.Key("movie"), "-stream_loop", "-1")
+	s.AwaitLive("movie")
+	token := makeToken(t, "play", "live/movie")
+	viewers := watchPrivateRoom(ctx, t, s, token)
+	s.Call("/control/push?oper=start&app=live&name=movie&url=" + other.RTMP("movie"))
+	other.AwaitLive("movie")
+
+	byProto := map[string]apiSession{}
+	harness.Eventually(t, patience, "sessions", func() error {
+		for _, v := range listSessions(t, s, "?app=live&room=movie") {
+			byProto[v.Kind+" "+v.Proto] = v
+		}
+		for name, v := range byProto {
+			if v.Bytes == 0 && name != "viewer hls" {
+				return fmt.Errorf("no bytes of %s", name)
+			}
+		}
+		if len(byProto) != 6 {
+			return fmt.Errorf("sessions %+v", byProto)
+		}
+		return nil
+	})
+	for name, agent := range map[string]string{"publisher rtmp": "FMLE/3.0 (compatible; Lavf", "viewer rtmp": "LNX",
+		"viewer flv": "Go-http-client", "viewer hls": "Go-http-client"} {
+		if v := byProto[name]; !strings.HasPrefix(v.UserAgent, agent) || v.TLS != (name == "publisher rtmp") || v.Relay {
+			t.Errorf("%s is %+v", name, v)
+		}
+	}
+	if v := byProto["viewer push"]; !v.Relay || v.Remote != other.Addr("rtmp_addr") {
+		t.Errorf("the relay is %+v", v)
+	}
+	for name, v := range byProto {
+		if !strings.HasPrefix(name, "viewer") || v.Relay {
+			continue
+		}
+		if resp, body := request(t, "DELETE", s.API("/api/v1/sessions/"+v.ID), nil); resp.StatusCode != 204 {
+			t.Errorf("end %s: %d %s", name, resp.StatusCode, body)
+		}
+	}
+	awaitEnds(t, viewers, "session_ended")
+	if left := listSessions(t, s, "?kind=viewer&sort=-id"); len(left) != 1 || !left[0].Relay {
+		t.Errorf("left: %+v", left)
+	}
+	s.Stop()
+	text, err := all()
+	if err != nil {
+		t.Errorf("the stream of events ends with %v", err)
+	}
+	for name, v := range byProto {
+		joined := fmt.Sprintf(`"type":"viewer.joined","app":"live","room":"movie","session":%q,"proto":%q`, v.ID, v.Proto)
+		if v.Kind == "publisher" {
+			joined = fmt.Sprintf(`"type":"stream.started","app":"live","room":"movie","session":%q,"proto":%q`, v.ID, v.Proto)
+		}
+		if strings.Contains(string(text), joined) == v.Relay {
+			t.Errorf("%s: the events are\n%s", name, text)
+		}
+	}
+	if n := strings.Count(string(text), `"type":"viewer.left"`); n != len(viewers) {
+		t.Errorf("%d viewers left, want %d:\n%s", n, len(viewers), text)
+	}
+	if strings.Contains(string(text), token) {
+		t.Error("an event has a token")
+	}
 }

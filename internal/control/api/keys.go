@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"time"
@@ -36,19 +37,21 @@ func (s *server) routeKeys(api huma.API) {
 }
 
 type listInput struct {
-	Room  string `query:"room" maxLength:"128" doc:"Only keys of this room."`
-	After string `query:"after" maxLength:"128" doc:"Only rooms whose names sort after this one."`
-	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Maximum number of rooms."`
+	Room   string `query:"room" maxLength:"128" doc:"Only keys of this room."`
+	Cursor string `query:"cursor" maxLength:"128" doc:"next of the page before."`
+	After  string `query:"after" maxLength:"128" doc:"The same as cursor: only rooms whose names sort after this one."`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Maximum number of rooms."`
 }
 
 type keyList struct {
 	Body struct {
 		Keys []keyexport.Key `json:"keys"`
-		Next string          `json:"next,omitempty" doc:"Value of after for the next page; absent on the last page."`
+		Next string          `json:"next,omitempty" doc:"Cursor of the next page; absent on the last page."`
 	}
 }
 
 func (s *server) listKeys(ctx context.Context, in *listInput) (*keyList, error) {
+	in.After = cmp.Or(in.Cursor, in.After)
 	for _, name := range []string{in.Room, in.After} {
 		if err := domain.CheckRoom(name); name != "" && err != nil {
 			return nil, humaError(err)

@@ -43,7 +43,8 @@ type pager[T any] struct {
 	order string
 	by    []sortField[T]
 	after []sortKey // of the last entry of the page before; nil for the first page
-	list  []T
+	list  []*T
+	last  []sortKey // of the first entry that was after the page at the last trim; nil before
 }
 
 type sortField[T any] struct {
@@ -87,8 +88,9 @@ func newPager[T any](in ListInput, fields sortable[T], order, unique string) (*p
 }
 
 // add adds an entry, if it comes after the page before.
-func (p *pager[T]) add(entry T) {
-	if p.after != nil && p.compareAfter(&entry) <= 0 {
+func (p *pager[T]) add(e T) {
+	entry := &e
+	if p.after != nil && p.compareTo(p.after, entry) <= 0 || p.last != nil && p.compareTo(p.last, entry) > 0 {
 		return
 	}
 	if p.list = append(p.list, entry); len(p.list) > 2*p.limit {
@@ -99,14 +101,23 @@ func (p *pager[T]) add(entry T) {
 // full reports whether later entries of the list, if they come in its order, are not on the page.
 func (p *pager[T]) full() bool { return len(p.list) > p.limit }
 
-// compareAfter compares an entry with the last one of the page before.
-func (p *pager[T]) compareAfter(entry *T) int {
+// compareTo compares an entry with one that has these keys.
+func (p *pager[T]) compareTo(keys []sortKey, entry *T) int {
 	for i, f := range p.by {
-		if c := f.compare(f.key(entry), p.after[i]); c != 0 {
+		if c := f.compare(f.key(entry), keys[i]); c != 0 {
 			return c
 		}
 	}
 	return 0
+}
+
+// keys returns the keys of an entry.
+func (p *pager[T]) keys(entry *T) []sortKey {
+	keys := make([]sortKey, len(p.by))
+	for i, f := range p.by {
+		keys[i] = f.key(entry)
+	}
+	return keys
 }
 
 func (f sortField[T]) compare(a, b sortKey) int {
@@ -118,29 +129,31 @@ func (f sortField[T]) compare(a, b sortKey) int {
 
 // trim drops entries that are not on the page, except the first of them.
 func (p *pager[T]) trim() {
-	slices.SortFunc(p.list, func(a, b T) int {
+	slices.SortFunc(p.list, func(a, b *T) int {
 		for _, f := range p.by {
-			if c := f.compare(f.key(&a), f.key(&b)); c != 0 {
+			if c := f.compare(f.key(a), f.key(b)); c != 0 {
 				return c
 			}
 		}
 		return 0
 	})
-	p.list = p.list[:min(len(p.list), p.limit+1)]
+	if len(p.list) > p.limit {
+		p.list = p.list[:p.limit+1]
+		p.last = p.keys(p.list[p.limit])
+	}
 }
 
 // page returns the entries of the page, not nil, and the cursor of the next page; "" for the last.
 func (p *pager[T]) page() (list []T, next string) {
 	p.trim()
+	list = make([]T, 0, p.limit)
+	for _, entry := range p.list[:min(len(p.list), p.limit)] {
+		list = append(list, *entry)
+	}
 	if len(p.list) <= p.limit {
-		return append([]T{}, p.list...), ""
+		return list, ""
 	}
-	list = p.list[:p.limit]
-	c := cursor{Order: p.order}
-	for _, f := range p.by {
-		c.Keys = append(c.Keys, f.key(&list[p.limit-1]))
-	}
-	data, err := json.Marshal(c)
+	data, err := json.Marshal(cursor{p.order, p.keys(p.list[p.limit-1])})
 	if err != nil {
 		panic(err) // numbers are finite
 	}

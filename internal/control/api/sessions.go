@@ -84,44 +84,60 @@ func newPublisher(name domain.Name, c *stream.ConnInfo, encoder string) session 
 
 // publishers returns the publishers of a stream.
 func publishers(in stream.Info) []session {
-	encoder := ""
-	if in.Meta != nil {
-		encoder = in.Meta.Encoder
-	}
 	list := make([]session, 0, len(in.Publishers))
 	for i := range in.Publishers {
-		list = append(list, newPublisher(in.Name, &in.Publishers[i], encoder))
+		list = append(list, newPublisher(in.Name, &in.Publishers[i], encoderOf(in)))
 	}
 	return list
 }
 
-func sessionFields() sortable[session] {
-	return sortable[session]{
-		"id": func(v *session) sortKey {
-			id, _ := strconv.ParseUint(v.ID, 10, 64)
-			return numberKey(id)
-		},
-		"kind":   func(v *session) sortKey { return textKey(v.Kind) },
-		"app":    func(v *session) sortKey { return textKey(v.App) },
-		"room":   func(v *session) sortKey { return textKey(v.Room) },
-		"proto":  func(v *session) sortKey { return textKey(v.Proto) },
-		"remote": func(v *session) sortKey { return textKey(v.Remote) },
-		"since":  func(v *session) sortKey { return timeKey(v.Since) },
-		"bytes":  func(v *session) sortKey { return numberKey(v.Bytes) },
-		"bitrate": func(v *session) sortKey {
-			return numberKey(v.Bitrate)
-		},
-		"delay_ms": func(v *session) sortKey { return numberKey(valueOr(v.DelayMS, -1)) },
-		"skips":    func(v *session) sortKey { return numberKey(valueOr(v.Skips, 0)) },
+// encoderOf returns the encoder of a stream, as its metadata says; "" if unknown.
+func encoderOf(in stream.Info) string {
+	if in.Meta == nil {
+		return ""
 	}
+	return in.Meta.Encoder
 }
 
-// valueOr returns what p points to, or absent if p is nil.
-func valueOr[T any](p *T, absent T) T {
-	if p == nil {
-		return absent
+// A listedSession is what a session is made of when it is on the page.
+type listedSession struct {
+	name      domain.Name
+	c         stream.ConnInfo
+	publisher bool
+	encoder   string
+}
+
+func (v *listedSession) session() session {
+	if v.publisher {
+		return newPublisher(v.name, &v.c, v.encoder)
 	}
-	return *p
+	return newSession(v.name, &v.c)
+}
+
+func sessionFields() sortable[listedSession] {
+	return sortable[listedSession]{
+		"id":      func(v *listedSession) sortKey { return numberKey(v.c.ID) },
+		"app":     func(v *listedSession) sortKey { return textKey(v.name.App) },
+		"room":    func(v *listedSession) sortKey { return textKey(v.name.Room) },
+		"proto":   func(v *listedSession) sortKey { return textKey(v.c.Proto) },
+		"remote":  func(v *listedSession) sortKey { return textKey(v.c.Remote) },
+		"since":   func(v *listedSession) sortKey { return timeKey(v.c.Since) },
+		"bytes":   func(v *listedSession) sortKey { return numberKey(v.c.VideoBytes + v.c.AudioBytes) },
+		"bitrate": func(v *listedSession) sortKey { return numberKey(v.c.VideoKbps + v.c.AudioKbps) },
+		"skips":   func(v *listedSession) sortKey { return numberKey(v.c.Skips) },
+		"kind": func(v *listedSession) sortKey {
+			if v.publisher {
+				return textKey(kindPublisher)
+			}
+			return textKey(kindViewer)
+		},
+		"delay_ms": func(v *listedSession) sortKey {
+			if !v.c.DelayKnown {
+				return numberKey(-1)
+			}
+			return numberKey(v.c.Delay.Milliseconds())
+		},
+	}
 }
 
 type sessionsInput struct {
@@ -160,9 +176,9 @@ func (s *server) listSessions(_ context.Context, in *sessionsInput) (*sessionLis
 			continue
 		}
 		if info, live := s.Hub.Info(name); live && in.Kind != kindViewer {
-			for i, p := range publishers(info) {
-				if selects(&info.Publishers[i]) {
-					page.add(p)
+			for _, c := range info.Publishers {
+				if selects(&c) {
+					page.add(listedSession{name, c, true, encoderOf(info)})
 				}
 			}
 		}
@@ -171,12 +187,16 @@ func (s *server) listSessions(_ context.Context, in *sessionsInput) (*sessionLis
 		}
 		for c := range viewers(s.Hub.Sessions, name, buf) {
 			if selects(c) {
-				page.add(newSession(name, c))
+				page.add(listedSession{name: name, c: *c})
 			}
 		}
 	}
+	list, next := page.page()
 	out := new(sessionList)
-	out.Body.Sessions, out.Body.Next = page.page()
+	out.Body.Sessions, out.Body.Next = make([]session, 0, len(list)), next
+	for _, v := range list {
+		out.Body.Sessions = append(out.Body.Sessions, v.session())
+	}
 	return out, nil
 }
 
