@@ -141,9 +141,10 @@ var mayImport = map[string][]string{
 		"internal/ops/config"},
 
 	// The bench speaks protocols. It measures any server, so it does not know this one.
-	"internal/tools/bench": {"internal/media", "internal/codec/...", "internal/container/...", "internal/proto/rtmp", "internal/ops/netx"},
-	"scripts/testlog":      {},
-	"bench/compare":        {"internal/tools/bench"},
+	"internal/tools/bench": {"internal/media", "internal/codec/...", "internal/container/...", "internal/proto/rtmp",
+		"internal/ops/netx"},
+	"scripts/testlog": {},
+	"bench/compare":   {"internal/tools/bench"},
 
 	// Reads the counts of all parts of a server, for Prometheus. No part knows it.
 	"internal/metrics": {"internal/domain", "internal/stream", "internal/control/...", "internal/edge/hls",
