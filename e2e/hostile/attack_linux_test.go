@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -62,6 +63,7 @@ func TestAttacks(t *testing.T) {
 			kernel: 200},
 		{name: "slow readers of HLS segments over HTTP/2", prepare: serveTLS, run: readSlowlyByHTTP2, memory: 160,
 			kernel: 200},
+		{name: "requests over HTTP/2 that are reset at once", prepare: serveTLS, run: resetRequests, memory: 60, kernel: 200},
 		{name: "WebSocket pings", run: pings, memory: 40, kernel: 64},
 		{name: "wrong stream keys", run: wrongKeys, memory: 60, kernel: 64},
 		{name: "wrong stream keys, with a Redis that is 40 ms away", flags: []string{"--auth_failures=0"}, prepare: farRedis,
@@ -736,10 +738,9 @@ func readSlowlyByHTTP2(t *testing.T, s *target) (string, func()) {
 		}
 		secure := tls.Client(nc, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 		secure.SetDeadline(time.Now().Add(longTimeout))
-		b := []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+		b := []byte(http2Preface)
 		b = append(b, http2Frame(4, 0, 0, append([]byte{0, 4}, be32(window)...))...) // SETTINGS_INITIAL_WINDOW_SIZE
-		block := []byte{0x82, 0x87, 0x01, 1, 'h', 0x04, byte(len(segment))}          // :method GET, :scheme https, :authority
-		block = append(block, segment...)                                            // :path
+		block := http2Request(segment)
 		for i := range streams {
 			b = append(b, http2Frame(1, 5, 2*i+1, block)...) // HEADERS: END_STREAM, END_HEADERS
 		}
@@ -750,6 +751,43 @@ func readSlowlyByHTTP2(t *testing.T, s *target) (string, func()) {
 		return err != nil
 	})
 	return fmt.Sprintf("%d of %d connections", refused, n), c.close
+}
+
+// resetRequests has connections request a segment thousands of times, and give up each request at once
+// (CVE-2023-44487).
+func resetRequests(t *testing.T, s *target) (string, func()) {
+	c := &attackConns{t: t}
+	n := scaled(300)
+	const requests = 5000
+	block := http2Request(s.segments(t)[0])
+	b := append([]byte(http2Preface), http2Frame(4, 0, 0, nil)...)
+	for i := range requests {
+		b = append(b, http2Frame(1, 5, 2*i+1, block)...)
+		b = append(b, http2Frame(3, 0, 2*i+1, be32(8))...) // RST_STREAM: CANCEL
+	}
+	refused := c.each(n, func(int) bool {
+		nc := c.dial(s.Addr("https_addr"))
+		if nc == nil {
+			return true
+		}
+		secure := tls.Client(nc, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+		secure.SetDeadline(time.Now().Add(longTimeout))
+		secure.Write(b)                       // fails when the server closes
+		_, err := io.Copy(io.Discard, secure) // may be reset
+		return !errors.Is(err, os.ErrDeadlineExceeded)
+	})
+	if refused != n {
+		t.Errorf("%d of %d connections were ended", refused, n)
+	}
+	return fmt.Sprintf("%d of %d connections", refused, n), c.close
+}
+
+const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+// http2Request returns the header section of a GET request.
+func http2Request(path string) []byte {
+	b := []byte{0x82, 0x87, 0x01, 1, 'h', 0x04, byte(len(path))} // :method GET, :scheme https, :authority, :path
+	return append(b, path...)
 }
 
 // http2Frame returns a frame of RFC 9113 section 4.1.

@@ -60,7 +60,7 @@ const (
 // SETTINGS and RST_STREAM, and overheadBurst of them at once. Players send a few.
 const (
 	overheadRate  = 100
-	overheadBurst = 1000
+	overheadBurst = 200
 )
 
 // A Transport is the connection below HTTP/2. One goroutine reads, and one at a time sends. After an
