@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -196,7 +197,7 @@ func (s *server) settingChanges(ctx context.Context, values map[string]any) (map
 		}
 		text, err := config.Text(value)
 		if err != nil {
-			wrong = append(wrong, key+": "+err.Error())
+			wrong = append(wrong, fmt.Sprintf("%.64q: %v", key, err))
 			continue
 		}
 		changes[key] = &text
