@@ -120,6 +120,9 @@ func HealthyStreams() []LiveStream {
 		s.edit = edit
 		return s
 	}
+	x265 := healthClip("x265", "testsrc2=size=320x192:rate=30", healthAudio, "-c:v libx265",
+		"-x265-params log-level=none:keyint=60:pools=1:bframes=4:b-adapt=0")
+	x265.newerFFmpeg = true
 	jittery := one("phone", healthClip("phone", "testsrc2=size=180x320:rate=30", healthAudio, "-g 60 -sc_threshold 0"))
 	jittery.edit = jitter
 	return []LiveStream{
@@ -142,6 +145,7 @@ func HealthyStreams() []LiveStream {
 			"-c:a libmp3lame -b:a 96k")),
 		one("pauses-in-speech", healthClip("pauses-in-speech", healthVideo,
 			"aevalsrc=if(lt(mod(t\\,20)\\,12)\\,sin(2*PI*t*(200+50*t))):sample_rate=48000", twoSeconds, "-t 60")),
+		one("x265", x265),
 		edited("relay", burst),
 		edited("mobile", stall),
 		one("intra-only", healthClip("intra-only", healthVideo, healthAudio, "-g 1")),

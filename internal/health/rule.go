@@ -258,8 +258,8 @@ func (a *Analyzer) checkFrameRate() string {
 }
 
 const (
-	maxBFrames = 3   // in a row: what x264 uses by default
-	maxReorder = 300 // ms
+	maxBFrames = 4   // in a row: x264 uses up to 3 by default, x265 4
+	maxReorder = 400 // ms
 )
 
 func (a *Analyzer) checkBFrames() string {
