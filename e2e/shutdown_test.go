@@ -58,6 +58,9 @@ func TestShutdownDelay(t *testing.T) {
 		}
 		return err
 	})
+	if events := harness.Get(t, s.API("/api/v1/events?type=server.stopping")); !bytes.Contains(events, []byte(`"id":`)) {
+		t.Errorf("events: %s, want server.stopping among them", events)
+	}
 	encoder, err := rtmp.Dial(net.Dialer{}, s.Addr("rtmp_addr"), "live", patience)
 	if err == nil {
 		defer encoder.NetConn.Close()
@@ -163,6 +166,7 @@ func TestShutdownTimeout(t *testing.T) {
 	open("api_addr")
 	fmt.Fprintf(open("httpflv_addr"), "GET /live/movie.flv HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	fmt.Fprintf(open("hls_addr"), "GET /live/nobody.m3u8 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	fmt.Fprintf(open("api_addr"), "GET /api/v1/events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	fmt.Fprintf(open("api_addr"), "GET /debug/pprof/profile?seconds=60 HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	if _, err := mediaURL(t.Context(), harness.Client(), s.HLS("movie")); err != nil { // a viewer that does not return
 		t.Error(err)

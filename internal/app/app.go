@@ -249,6 +249,7 @@ const stopGrace = 10 * time.Second
 func (a *App) stop(stopAccepting func(), servers []webServer) {
 	a.log.Info("stopping")
 	a.stopping.Store(true)
+	a.events.Add(domain.Event{Type: domain.EventServerStopping})
 	_, cfg := a.settings.current()
 	a.systemd.Stopping(cfg.ShutdownTimeout + stopGrace)
 	drain, cancel := context.WithTimeout(context.Background(), cfg.ShutdownTimeout)

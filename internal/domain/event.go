@@ -29,6 +29,7 @@ const (
 	EventFindingCleared    EventType = "finding.cleared"  // the problem is over
 	EventConfigReloaded    EventType = "config.reloaded"  // the settings were loaded again
 	EventConfigFailed      EventType = "config.failed"    // they are invalid, and nothing is changed
+	EventServerStopping    EventType = "server.stopping"  // a graceful shutdown has started
 )
 
 // EventTypes returns all types.
@@ -37,7 +38,7 @@ func EventTypes() []EventType {
 		EventDenied, EventStreamStarted, EventStreamHeld, EventStreamResumed, EventStreamEnded, EventViewerJoined,
 		EventViewerLeft, EventRelayStarted, EventRelayConnected, EventRelayFailed, EventRelayStopped, EventRecordingStarted,
 		EventRecordingFinished, EventRecordingDeleted, EventFindingAppeared, EventFindingCleared, EventConfigReloaded,
-		EventConfigFailed,
+		EventConfigFailed, EventServerStopping,
 	}
 }
 

@@ -159,6 +159,10 @@ server:
 		func(c *Config) { c.RelayAllow, c.RelayMax = []string{"10.0.0.0/8", "::1", "origin.example"}, 0 }, nil},
 	{"relays to nowhere", "relay_allow: ['rtmp://h']\n", nil,
 		[]string{`1: relay_allow: "rtmp://h" is not an address, range or host name`}},
+	{"reconnect", "reconnect_url: rtmps://live2.example.com:1936\nshutdown_delay: 5s\n",
+		func(c *Config) { c.ReconnectURL, c.ShutdownDelay = "rtmps://live2.example.com:1936", 5*time.Second }, nil},
+	{"reconnect to nowhere", "reconnect_url: http://live2.example.com\n", nil,
+		[]string{"1: reconnect_url: must be an rtmp or rtmps URL without a user, a query or a fragment"}},
 	{"traces", "otlp_endpoint: http://localhost:4318\notlp_headers: 'Authorization=Bearer x, X-Tenant=a=b'\n",
 		func(c *Config) {
 			c.OTLPEndpoint, c.OTLPHeaders = "http://localhost:4318", "Authorization=Bearer x, X-Tenant=a=b"
