@@ -56,18 +56,11 @@ func (g *dialer) dial(ctx context.Context, hostPort string, secure, trusted bool
 	if err != nil {
 		return nil, err
 	}
-	trusted = trusted || slices.Contains(g.hosts, strings.ToLower(host))
+	trusted = trusted || g.allowsHost(host)
 	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	// Reject a name if any of its addresses is forbidden: which one is dialed is random.
-	ips, err := g.lookup(dialCtx, "ip", host)
-	if err != nil {
+	if err := g.checkHost(dialCtx, host, trusted); err != nil {
 		return nil, err
-	}
-	for _, ip := range ips[:min(len(ips), maxResolved)] {
-		if err := g.check(ip, trusted); err != nil {
-			return nil, err
-		}
 	}
 	d := net.Dialer{ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		ap, err := netip.ParseAddrPort(address)
@@ -91,6 +84,24 @@ func (g *dialer) dial(ctx context.Context, hostPort string, secure, trusted bool
 		return nil, err
 	}
 	return c, nil
+}
+
+// allowsHost reports whether the settings allow a name, to whatever address it resolves.
+func (g *dialer) allowsHost(host string) bool { return slices.Contains(g.hosts, strings.ToLower(host)) }
+
+// checkHost resolves host, and returns an error of kind Denied if any of its addresses is forbidden:
+// which one is dialed is random.
+func (g *dialer) checkHost(ctx context.Context, host string, trusted bool) error {
+	ips, err := g.lookup(ctx, "ip", host)
+	if err != nil {
+		return err
+	}
+	for _, ip := range ips[:min(len(ips), maxResolved)] {
+		if err := g.check(ip, trusted); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (g *dialer) tlsConfig(host string) *tls.Config {

@@ -222,6 +222,7 @@ func TestRestoredRelaysWithProblems(t *testing.T) {
 	const file = `{"relays":[
 		{"id":"gone","direction":"push","app":"gone","room":"movie","url":"rtmp://127.0.0.1/app/s3cret"},
 		{"id":"private","direction":"pull","app":"live","room":"movie","url":"rtmp://10.0.0.1/app/s3cret"},
+		{"id":"unused","direction":"push","app":"live","room":"nobody","url":"rtmp://10.0.0.1/app/s3cret"},
 		{"id":"invalid","direction":"push","app":"live","room":"movie","url":"s3cret"},
 		{"id":"good","direction":"push","app":"live","room":"movie","url":"rtmp://127.0.0.1/app/s3cret"}]}`
 	err := errors.Join(os.MkdirAll(filepath.Dir(m.file), 0o700), os.WriteFile(m.file, []byte(file), 0o600))
@@ -230,7 +231,7 @@ func TestRestoredRelaysWithProblems(t *testing.T) {
 	}
 	m.restart()
 	for id, want := range map[string]string{"gone": "not configured", "private": "private address",
-		"invalid": "a push URL"} {
+		"unused": "private address", "invalid": "a push URL"} {
 		s := awaitStatus(t, m.Manager, id, func(s domain.RelayStatus) bool { return s.State == stateFailed })
 		if !strings.Contains(s.Error, want) || !s.Persist {
 			t.Errorf("%+v, want %s", s, want)
@@ -240,7 +241,7 @@ func TestRestoredRelaysWithProblems(t *testing.T) {
 	if list := fmt.Sprint(m.List()); strings.Contains(list, "s3cret") {
 		t.Error(list)
 	}
-	for _, id := range []string{"gone", "private", "invalid"} {
+	for _, id := range []string{"gone", "private", "unused", "invalid"} {
 		if err := m.Delete(id); err != nil {
 			t.Errorf("%s: %v", id, err)
 		}

@@ -413,18 +413,34 @@ func (m *Manager) run(ctx context.Context, r *relay) {
 
 // attempt connects r once, and relays the stream until it ends or the connection is lost.
 func (m *Manager) attempt(ctx context.Context, r *relay) error {
-	if r.target.invalid != nil {
-		return r.target.invalid
-	}
-	if r.live == nil && m.options().CheckApp != nil {
-		if err := m.options().CheckApp(r.Name.App); err != nil {
-			return err
-		}
+	if err := m.checkAllowed(ctx, r); err != nil {
+		return err
 	}
 	if r.Direction == domain.Pull {
 		return m.pull(ctx, r)
 	}
 	return m.push(ctx, r)
+}
+
+// checkAllowed returns why r may not run now, also while there is no stream to push. A relay of
+// Options.Static always may.
+func (m *Manager) checkAllowed(ctx context.Context, r *relay) error {
+	o := m.options()
+	if r.live != nil || r.target.invalid != nil {
+		return r.target.invalid
+	}
+	if o.CheckApp != nil {
+		if err := o.CheckApp(r.Name.App); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	host := r.target.u.Hostname()
+	if err := o.dialer.checkHost(ctx, host, o.dialer.allowsHost(host)); domain.KindOf(err) == domain.Denied {
+		return err
+	}
+	return nil
 }
 
 // emit reports an event of r.
