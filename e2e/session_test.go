@@ -272,6 +272,9 @@ func TestSessionsOfEveryProtocol(t *testing.T) {
 	if n := strings.Count(string(text), `"type":"viewer.left"`); n != len(viewers) {
 		t.Errorf("%d viewers left, want %d:\n%s", n, len(viewers), text)
 	}
+	if !strings.Contains(string(text), `"type":"server.stopping"`) {
+		t.Errorf("the stop of the server is not among\n%s", text)
+	}
 	if strings.Contains(string(text), token) {
 		t.Error("an event has a token")
 	}

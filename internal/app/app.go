@@ -224,6 +224,7 @@ func (a *App) Run(ctx context.Context) error {
 		serving.Go(func() { run(late) })
 	}
 	serving.Go(func() { a.systemd.Watchdog(late, a.checkSelf) })
+	a.events.Add(domain.Event{Type: domain.EventServerStarted, Fields: map[string]any{"version": Version()}})
 	a.logReady()
 	a.systemd.Ready()
 

@@ -27,6 +27,7 @@ const (
 	EventRecordingDeleted  EventType = "recording.deleted"
 	EventFindingAppeared   EventType = "finding.appeared" // a stream has a problem
 	EventFindingCleared    EventType = "finding.cleared"  // the problem is over
+	EventServerStarted     EventType = "server.started"   // it serves
 	EventConfigReloaded    EventType = "config.reloaded"  // the settings were loaded again
 	EventConfigFailed      EventType = "config.failed"    // they are invalid, and nothing is changed
 	EventServerStopping    EventType = "server.stopping"  // a graceful shutdown has started
@@ -38,7 +39,7 @@ func EventTypes() []EventType {
 		EventDenied, EventStreamStarted, EventStreamHeld, EventStreamResumed, EventStreamEnded, EventViewerJoined,
 		EventViewerLeft, EventRelayStarted, EventRelayConnected, EventRelayFailed, EventRelayStopped, EventRecordingStarted,
 		EventRecordingFinished, EventRecordingDeleted, EventFindingAppeared, EventFindingCleared, EventConfigReloaded,
-		EventConfigFailed, EventServerStopping,
+		EventConfigFailed, EventServerStarted, EventServerStopping,
 	}
 }
 

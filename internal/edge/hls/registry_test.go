@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"livego/internal/domain"
 	"livego/internal/stream"
 )
 
@@ -113,6 +114,30 @@ func TestKickedViewerIsRefused(t *testing.T) {
 		sleep(kickRetention + time.Second)
 		if sessions, _ := c.registrySizes(); sessions != 0 {
 			t.Errorf("%d kicked sessions are remembered", sessions)
+		}
+	})
+}
+
+// TestKickedSessionStaysRefused uses a session again long after it was kicked, but before it expires.
+func TestKickedSessionStaysRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestServer(t, Options{}, stream.Options{})
+		c.write(c.publish(movie), 3*time.Second)
+		synctest.Wait()
+		const lifetime = 3 * kickRetention
+		token := c.srv.registry.issueToken(domain.Grant{Name: movie, Expires: time.Now().Add(lifetime)})
+		url := "/live/movie/ts.m3u8?s=" + token
+		c.get(url)
+		if err := c.hub.Kick(c.countedViewers()[0].ID, errors.New("enough")); err != nil {
+			t.Fatal(err)
+		}
+		sleep(lifetime - time.Minute)
+		if w := c.do("GET", url); w.Code != 403 || w.Header().Get("Livego-Error") != string(domain.SessionEnded) {
+			t.Errorf("after %v: %d %s", lifetime-time.Minute, w.Code, w.Body)
+		}
+		sleep(kickRetention + 2*time.Minute)
+		if sessions, _ := c.registrySizes(); sessions != 0 {
+			t.Errorf("%d expired sessions are remembered", sessions)
 		}
 	})
 }
