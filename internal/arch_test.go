@@ -124,8 +124,8 @@ var mayImport = map[string][]string{
 	// An edge connects a protocol to the core. It never imports another edge, a store, the api or the
 	// config: app maps the config to its Options.
 	"internal/edge/rtmp": {"internal/deliver/fanout", "internal/domain", "internal/media", "internal/ops/netx",
-		"internal/ops/tracing", "internal/ops/logging", "internal/stream", "internal/proto/rtmp", "internal/codec/accessunit",
-		"internal/container/flv"},
+		"internal/ops/tracing", "internal/ops/logging", "internal/stream", "internal/proto/rtmp",
+		"internal/codec/accessunit", "internal/container/flv"},
 	"internal/edge/httpflv": {"internal/ops/httpx", "internal/deliver/fanout", "internal/domain", "internal/media",
 		"internal/ops/tracing", "internal/ops/netx", "internal/ops/logging", "internal/stream", "internal/container/flv"},
 	// HTTP for viewers, in front of the handlers of the protocols, which app gives it.
@@ -133,7 +133,8 @@ var mayImport = map[string][]string{
 		"internal/proto/http2"},
 	// http1 in a benchmark only
 	"internal/edge/hls": {"internal/ops/httpx", "internal/domain", "internal/media", "internal/ops/netx",
-		"internal/ops/tracing", "internal/stream", "internal/deliver/segment", "internal/container/m3u8", "internal/proto/http1"},
+		"internal/ops/tracing", "internal/stream", "internal/deliver/segment", "internal/container/m3u8",
+		"internal/proto/http1"},
 
 	// The operator's API. It sees the hub and the keys, not how streams are delivered.
 	"internal/control/api": {"internal/ops/httpx", "internal/control/keyexport", "internal/domain", "internal/media",
