@@ -51,22 +51,16 @@ type Viewer struct {
 // Join adds a viewer to the session of name. It fails with NotFound if there is none, and with the
 // error of ViewerOptions.Reserve. The caller must call Leave.
 func (h *Hub) Join(name domain.Name, o ViewerOptions) (*Viewer, error) {
-	v, err := h.join(name, o)
-	if err != nil && o.FirstMedia != nil {
-		o.FirstMedia(false)
-	}
-	return v, err
-}
-
-func (h *Hub) join(name domain.Name, o ViewerOptions) (*Viewer, error) {
 	s := h.session(name)
 	if s == nil {
+		o.reportFirstMedia()
 		return nil, domain.Errorf(domain.NotFound, "nobody is publishing %s", name)
 	}
 	v := &Viewer{s: s, opt: o.truncated(), since: time.Now(), kicked: make(chan struct{})}
 	if o.Reserve != nil {
 		var err error
 		if v.release, err = o.Reserve(); err != nil {
+			o.reportFirstMedia()
 			return nil, err
 		}
 	}
@@ -86,6 +80,13 @@ func (h *Hub) join(name domain.Name, o ViewerOptions) (*Viewer, error) {
 	}
 	v.emit(Joined)
 	return v, nil
+}
+
+// reportFirstMedia calls FirstMedia for a viewer that cannot join.
+func (o *ViewerOptions) reportFirstMedia() {
+	if o.FirstMedia != nil {
+		o.FirstMedia(false)
+	}
 }
 
 // Leave removes v from the stream.

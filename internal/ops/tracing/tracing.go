@@ -175,6 +175,11 @@ func (t *Tracer) FirstFrame(ctx context.Context, name domain.Name, proto string)
 	if t == nil {
 		return nil
 	}
+	return t.firstFrame(ctx, name, proto)
+}
+
+// firstFrame has the stack of a trace, which FirstFrame needs only with one.
+func (t *Tracer) firstFrame(ctx context.Context, name domain.Name, proto string) func(sent bool) {
 	_, span := t.Start(ctx, "first_frame")
 	if !span.span.IsRecording() {
 		return nil
