@@ -321,7 +321,7 @@ func TestInvalidCredentials(t *testing.T) {
 		"/api/v1/events/stream",
 		"/api/v1/relays", "/api/v1/relays/x", "/api/v1/recordings", "/api/v1/recordings/x", "/api/v1/recordings/x/file",
 		"/api/v1/openapi.json", "/api/v1/x",
-		"/debug/pprof/", "/debug/pprof/heap", "/metrics", "/nothing",
+		"/debug/pprof/", "/debug/pprof/heap", "/nothing",
 	} {
 		want := 403
 		if strings.HasPrefix(route, "/api/v1") {
@@ -346,6 +346,15 @@ func TestInvalidCredentials(t *testing.T) {
 					t.Errorf("%s %s with %s returns %q, want %q", method, route, name, body, uniform)
 				}
 			}
+		}
+	}
+	// Collectors on this machine need no credential for /metrics; clients behind a proxy do.
+	for header, want := range map[string]int{"Accept: */*": 200, "X-Forwarded-For: 192.0.2.1": 403,
+		"Authorization: Bearer garbage": 403} {
+		inputs++
+		if resp, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/metrics",
+			headers: []string{header}}); resp.StatusCode != want {
+			t.Errorf("GET /metrics with %s: HTTP %d %.100s, want %d", header, resp.StatusCode, body, want)
 		}
 	}
 	// The lowest role that each route allows, and the one below it.
