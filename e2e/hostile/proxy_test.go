@@ -116,7 +116,8 @@ func TestUnannouncedProxy(t *testing.T) {
 		{"www-data", wwwData, direct + get, "403", "api_allow_users: [www-data]", ""},
 		{"nobody", nobody, direct + get, "403", "nobody", ""},
 		{"www-data checks health", wwwData, direct + "/healthz", "200", "ok", ""},
-		{"metrics by a service", wwwData, direct + "/metrics", "404", "", ""}, // there are none yet, but access is allowed
+		{"metrics by a service", wwwData, direct + "/metrics", "200", "livego_build_info", ""},
+		{"metrics through the proxy", person, silent + "/metrics", "200", "livego_build_info", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			args := []string{c.url}
