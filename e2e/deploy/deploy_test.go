@@ -40,7 +40,7 @@ func tool(t *testing.T, name string) string {
 // run runs a command in the root of the repository and returns its output.
 func run(t *testing.T, env []string, name string, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = root, append(os.Environ(), env...)

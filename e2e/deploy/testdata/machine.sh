@@ -15,7 +15,7 @@ namespaces)
 	mkdir "$group"
 	(
 		echo $BASHPID >"$group/cgroup.procs"
-		exec timeout --signal=KILL 300 unshare --pid --cgroup --mount --fork --kill-child=KILL "$0" "$dir" boot
+		exec timeout --signal=KILL 600 unshare --pid --cgroup --mount --fork --kill-child=KILL "$0" "$dir" boot
 	) || true
 	for _ in {1..50}; do # the kernel ends the processes of the namespace a moment later
 		find "$group" -depth -type d -exec rmdir {} + 2>/dev/null && break
