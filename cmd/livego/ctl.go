@@ -310,7 +310,7 @@ type ctlKeysListCmd struct {
 
 func (c ctlKeysListCmd) Run(e *env) error {
 	return e.callAPI(apiCall{
-		path: "/keys", query: listFlags{Room: c.Room}.query(), list: "keys", limit: c.Limit, cursor: "after",
+		path: "/keys", query: listFlags{Room: c.Room}.query(), list: "keys", limit: c.Limit,
 		columns: []string{"id", "room", "app", "label", "role", "created", "expires", "last_used"},
 	})
 }

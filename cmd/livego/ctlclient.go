@@ -32,7 +32,6 @@ type apiCall struct {
 	query   url.Values
 	body    any      // sent as JSON; nil for none
 	list    string   // the member of the response that is a list of entries; "" if there is none
-	cursor  string   // the parameter with next of the page before; "cursor" if ""
 	limit   int      // at most this many entries; 0 for all
 	columns []string // the members of an entry in the table; nil for all
 }
@@ -171,7 +170,7 @@ func (o *apiClient) fetch(ctx context.Context, call apiCall) (value, error) {
 		var response value
 		return response, o.call(ctx, call.method, apiPrefix+call.path+encodeQuery(call.query), call.body, &response)
 	}
-	entries, cursor := value{kind: array}, cmp.Or(call.cursor, "cursor")
+	entries := value{kind: array}
 	query := url.Values{}
 	for name, values := range call.query {
 		query[name] = values
@@ -186,10 +185,10 @@ func (o *apiClient) fetch(ctx context.Context, call apiCall) (value, error) {
 		}
 		entries.items = append(entries.items, page.member(call.list).items...)
 		next := page.member("next").text
-		if next == "" || next == query.Get(cursor) || call.limit > 0 && len(entries.items) >= call.limit {
+		if next == "" || next == query.Get("cursor") || call.limit > 0 && len(entries.items) >= call.limit {
 			return entries, nil
 		}
-		query.Set(cursor, next)
+		query.Set("cursor", next)
 	}
 }
 
