@@ -134,8 +134,8 @@ func TestDocumentedHTTP(t *testing.T) {
 		}
 	}
 	const address = "http://localhost:8090"
-	examples := regexp.MustCompile("(?s)```console\n\\$ curl (?:-X ([A-Z]+) )?(?:-H 'Content-Type: application/json' -d '([^']*)' )?'"+
-		address+"(.*?)'\n(.*?)```").FindAllStringSubmatch(text, -1)
+	examples := regexp.MustCompile("(?s)```console\n\\$ curl (?:-X ([A-Z]+) )?"+
+		"(?:-H 'Content-Type: application/json' -d '([^']*)' )?'"+address+"(.*?)'\n(.*?)```").FindAllStringSubmatch(text, -1)
 	if want := strings.Count(text, "```console"); len(examples) != want || want == 0 {
 		t.Fatalf("this test can parse %d of %d examples", len(examples), want)
 	}
