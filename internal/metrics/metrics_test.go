@@ -160,7 +160,7 @@ func TestMetrics(t *testing.T) {
 		t.Error("viewers of HLS have a delay")
 	}
 	for _, f := range table {
-		if !strings.Contains(body, "\n# TYPE "+f.name+" "+f.kind.String()+"\n") {
+		if !strings.Contains(body, "\n# TYPE "+f.name+" "+string(f.kind)+"\n") {
 			t.Errorf("no %s %s", f.kind, f.name)
 		}
 	}

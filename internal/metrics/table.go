@@ -2,16 +2,14 @@ package metrics
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// A kind is the type of a metric.
-type kind uint8
+// A kind is the type of a metric, as the text format of Prometheus names it.
+type kind string
 
 const (
-	gauge kind = iota
-	counter
-	histogramOfSeconds
+	gauge              kind = "gauge"
+	counter            kind = "counter"
+	histogramOfSeconds kind = "histogram"
 )
-
-func (k kind) String() string { return [...]string{"gauge", "counter", "histogram"}[k] }
 
 // A family is a metric with its labels.
 type family struct {
