@@ -128,8 +128,11 @@ func lstatRegular(root *os.Root, n fileName) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !dir.IsDir() {
+		return nil, fs.ErrNotExist
+	}
 	info, err := root.Lstat(n.path)
-	if err == nil && (!dir.IsDir() || !info.Mode().IsRegular()) {
+	if err == nil && !info.Mode().IsRegular() {
 		err = fs.ErrNotExist
 	}
 	return info, err

@@ -113,12 +113,13 @@ func (d *recorded) addForeign() (paths []string) {
 		os.Symlink(elsewhere, path("live/original_1900000000.flv")),
 		os.Symlink("copy_3.flv", path("live/link_5.flv")),
 		os.Symlink("live", path("vod")),
+		os.Symlink(filepath.Join(d.dir, "live"), path("outside")), // os.Root follows no absolute link
 		os.WriteFile(path("top_6.flv"), content, 0o600),
 	)
 	if err != nil {
 		d.Fatal(err)
 	}
-	return append(paths, "vod/copy_3.flv")
+	return append(paths, "vod/copy_3.flv", "outside/copy_3.flv")
 }
 
 // TestFilesAreListed lists what is on the disk, by pages and with filters, after a restart too.
