@@ -156,7 +156,8 @@ func strictJSON() huma.Format {
 
 var errJSON = errors.New("invalid JSON body, or a duplicate member")
 
-// checkDuplicateMembers returns an error if an object has a member twice.
+// checkDuplicateMembers returns an error if an object has a member twice. Names that differ only in
+// case are the same member: encoding/json decodes them into the same field.
 func checkDuplicateMembers(data []byte) error {
 	type level struct {
 		members map[string]bool // nil for an array
@@ -180,6 +181,7 @@ func checkDuplicateMembers(data []byte) error {
 		if n := len(open); n > 0 && open[n-1].members != nil {
 			top := &open[n-1]
 			if name, ok := token.(string); ok && !top.value {
+				name = strings.ToLower(strings.ToUpper(name)) // folds also the long s and the Kelvin sign
 				if top.members[name] {
 					return errJSON
 				}
