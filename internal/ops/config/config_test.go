@@ -170,8 +170,12 @@ server:
 	{"traces to nowhere", "otlp_endpoint: localhost:4318\notlp_headers: s3cret\notlp_sample: 0\n", nil,
 		[]string{"3: otlp_sample: must be at least 1, not 0"}},
 	{"traces to no URL", "otlp_endpoint: localhost:4318\notlp_headers: s3cret\n", nil,
-		[]string{"1: otlp_endpoint: must be an http or https URL",
+		[]string{"1: otlp_endpoint: must be an http or https URL without a user, a query or a fragment: set otlp_headers " +
+			"for a credential",
 			"2: otlp_headers: must be name=value, separated by commas"}},
+	{"traces with a credential in the URL", "otlp_endpoint: http://localhost:4318/?key=s3cret\n", nil,
+		[]string{"1: otlp_endpoint: must be an http or https URL without a user, a query or a fragment: set otlp_headers " +
+			"for a credential"}},
 	{"redis", "redis_addr: localhost:6379\nredis_pwd: x\nredis_cache: 30s\n",
 		func(c *Config) { c.RedisAddr, c.RedisPwd, c.RedisCache = "localhost:6379", "x", 30*time.Second }, nil},
 	{"redis url", "redis_addr: redis-sentinel://u:p@a,b/main\n",

@@ -87,9 +87,9 @@ func (c Config) problems() []problem {
 	if c.ReconnectURL != "" && !isBaseURL(c.ReconnectURL, "rtmp", "rtmps") {
 		add("reconnect_url", "must be an rtmp or rtmps URL without a user, a query or a fragment")
 	}
-	if u, err := url.Parse(c.OTLPEndpoint); c.OTLPEndpoint != "" && (err != nil || u.Hostname() == "" ||
-		u.Scheme != "http" && u.Scheme != "https") {
-		add("otlp_endpoint", "must be an http or https URL")
+	if c.OTLPEndpoint != "" && !isBaseURL(c.OTLPEndpoint, "http", "https") { // the exporter would drop the rest
+		add("otlp_endpoint",
+			"must be an http or https URL without a user, a query or a fragment: set otlp_headers for a credential")
 	}
 	if _, err := ParseHeaders(c.OTLPHeaders); err != nil {
 		add("otlp_headers", "%v", err)
