@@ -79,6 +79,9 @@ type App struct {
 // New opens the store and binds every listener. It serves nothing yet, so that a server either
 // starts completely or not at all. Reloads set level, the level of log.
 func New(loaded *config.Loaded, log *slog.Logger, level *slog.LevelVar) (_ *App, err error) {
+	if err := loaded.CheckOverrides(); err != nil {
+		return nil, err
+	}
 	cfg := loaded.Config
 	a := &App{cfg: cfg, log: log, systemd: systemd.Notifier{Log: log}, settings: newSettings(loaded, level)}
 	defer func() {

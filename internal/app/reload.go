@@ -184,7 +184,8 @@ func (a *App) reload(r reload) (config.Report, error) {
 	if r.save {
 		if err := next.SaveOverrides(); err != nil {
 			p.discard(a.plan.Load())
-			return config.Report{}, err
+			a.log.Error("cannot store the settings", "err", err)
+			return config.Report{}, domain.Errorf(domain.Unavailable, "the settings cannot be stored in data_dir")
 		}
 	}
 	a.apply(p)

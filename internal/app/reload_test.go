@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"livego/internal/domain"
 	"livego/internal/ops/certtest"
 	"livego/internal/ops/config"
 )
@@ -228,6 +229,31 @@ func TestConcurrentReloads(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestSettingsThatCannotBeStored changes a setting while the file with the settings of the API cannot be replaced.
+func TestSettingsThatCannotBeStored(t *testing.T) {
+	a, path := runApp(t, "")
+	file := filepath.Join(filepath.Dir(path), "data", "settings.json")
+	if err := os.Mkdir(file, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	change := func() error {
+		_, err := a.ChangeSettings(t.Context(), map[string]*string{"relay_max": new("5")})
+		return err
+	}
+	if err := change(); domain.KindOf(err) != domain.Unavailable || !strings.Contains(domain.Reason(err), "data_dir") {
+		t.Errorf("%v", err)
+	}
+	if _, running := a.settings.current(); running.RelayMax == 5 {
+		t.Error("the setting has changed")
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := change(); err != nil {
+		t.Errorf("when it can be stored again: %v", err)
 	}
 }
 

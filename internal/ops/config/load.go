@@ -36,6 +36,7 @@ type Loaded struct {
 
 	sources   Sources
 	overrides map[string]string // settings of the API, by key, as written
+	unread    error             // why the user may not read them, nil if they were read
 	origins   map[string]Origin // of the settings that are not defaults, by key
 	file      settingsFile      // as it was read
 	base      Config            // the settings of the file and the defaults alone
@@ -56,7 +57,13 @@ func Load(s Sources) (*Loaded, error) { return load(s, "", nil, nil) }
 
 // Reload loads the settings again from the same sources. The data directory stays the same, since it
 // is in use.
-func (l *Loaded) Reload() (*Loaded, error) { return load(l.sources, l.DataDir, nil, nil) }
+func (l *Loaded) Reload() (*Loaded, error) {
+	next, err := load(l.sources, l.DataDir, nil, nil)
+	if err == nil {
+		err = next.CheckOverrides()
+	}
+	return next, err
+}
 
 // FileInfo returns the state of the settings file when it was read; nil if there was none.
 func (l *Loaded) FileInfo() fs.FileInfo { return l.file.info }
@@ -121,6 +128,8 @@ type loader struct {
 	places map[string]string // by key: the place, as the prefix of an error
 	errs   []error
 
+	overridesPath string // the file with the settings of the API; "" if they are those of a request
+
 	origin  Origin            // of the values that are set now
 	origins map[string]Origin // by current key
 }
@@ -158,7 +167,7 @@ func (l *loader) checkDeprecated() {
 		}
 		if other, both := l.places[f.Key]; !both {
 			l.places[f.Key] = place
-		} else if other != overridePlace(f.Key) { // the API knows the current name only
+		} else if other != l.overridePlace(f.Key) { // the API knows the current name only
 			l.fail(place, "deprecated name of %s, which is set too: remove %s", f.Key, f.Old)
 		}
 		l.cfg.Deprecated = append(l.cfg.Deprecated, DeprecatedName{Old: f.Old, New: f.Key})

@@ -18,18 +18,28 @@ import (
 const overridesFile = "settings.json"
 
 // overridePlace returns the prefix of an error about a setting of the API.
-func overridePlace(key string) string { return key + " (of the API): " }
+func (l *loader) overridePlace(key string) string {
+	if l.overridesPath != "" {
+		return l.overridesPath + ": " + key + ": "
+	}
+	return key + " (of the API): "
+}
 
 // readOverrides returns the settings of the API in dir. Commands other than the server may run as
 // another user: there are none in a directory that this user may not enter, as in one that does not
-// exist, and a file that the user may not read is a warning.
+// exist, and a file that the user may not read is a warning. CheckOverrides returns an error for both.
 func (l *loader) readOverrides(out *Loaded, dir string) map[string]string {
 	path := filepath.Join(dir, overridesFile)
 	overrides := map[string]string{}
 	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return overrides
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		out.unread = err
+		return overrides
+	}
+	l.overridesPath = path
 	if err == nil && info.Size() > maxFile {
 		err = fmt.Errorf("it is larger than %v", Bytes(maxFile))
 	}
@@ -39,17 +49,28 @@ func (l *loader) readOverrides(out *Loaded, dir string) map[string]string {
 	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		out.Warnings = append(out.Warnings, fmt.Sprintf("the settings of the API are unknown: %v", err))
+		out.unread = err
+		out.Warnings = append(out.Warnings, out.CheckOverrides().Error())
 	case err != nil:
 		l.fail(path+": ", "%w", err)
 	default:
 		if err := json.Unmarshal(data, &overrides); err != nil {
 			l.fail(path+": ", "must be a JSON object with text values: %w", err)
+			return nil // not those before the mistake
 		} else if overrides == nil { // null
 			l.fail(path+": ", "must be a JSON object with text values")
 		}
 	}
 	return overrides
+}
+
+// CheckOverrides returns an error if the user may not read the settings of the API. A server must not
+// run without them: they may protect it, and the next change would replace them.
+func (l *Loaded) CheckOverrides() error {
+	if l.unread == nil {
+		return nil
+	}
+	return fmt.Errorf("the settings of the API are unknown: %w", l.unread)
 }
 
 // setOverrides sets the settings of the API, and warns of values in the file that they replace.
@@ -58,12 +79,16 @@ func (l *loader) setOverrides(out *Loaded) {
 	for _, key := range slices.Sorted(maps.Keys(out.overrides)) {
 		i := slices.IndexFunc(l.fields, func(f field) bool { return f.Key == key })
 		if i < 0 {
-			l.fail(fmt.Sprintf("%.64q", key)+": ", "unknown setting%s", suggest(key, l.settingKeys()))
+			place := fmt.Sprintf("%.64q: ", key)
+			if l.overridesPath != "" {
+				place = l.overridesPath + ": " + place
+			}
+			l.fail(place, "unknown setting%s", suggest(key, l.settingKeys()))
 			continue
 		}
 		f := &l.fields[i]
 		if f.Writer == WriterNone {
-			l.fail(overridePlace(key), "cannot be set through the API")
+			l.fail(l.overridePlace(key), "cannot be set through the API")
 			continue
 		}
 		inFile := l.origins[key] == FromFile
@@ -71,7 +96,7 @@ func (l *loader) setOverrides(out *Loaded) {
 		if old, ok := l.places[f.Old]; ok && f.Old != "" {
 			place = old
 		}
-		l.set(key, out.overrides[key], overridePlace(key))
+		l.set(key, out.overrides[key], l.overridePlace(key))
 		if inFile && f.text(&out.base) != f.text(&l.cfg) {
 			out.Warnings = append(out.Warnings,
 				place+"the value has no effect, because another was set through the API (see GET /api/v1/settings/diff)")
@@ -108,6 +133,9 @@ func (l *Loaded) SaveOverrides() error {
 	data, err := json.MarshalIndent(l.overrides, "", "  ")
 	if err != nil {
 		return err
+	}
+	if len(data) >= maxFile {
+		return fmt.Errorf("they are larger than %v", Bytes(maxFile))
 	}
 	return atomicfile.Write(filepath.Join(l.DataDir, overridesFile), append(data, '\n'))
 }

@@ -84,18 +84,39 @@ func TestInvalidOverrides(t *testing.T) {
 	for text, want := range map[string]string{
 		`{`:                      "must be a JSON object",
 		`null`:                   "must be a JSON object",
-		`{"conns_per_ip":1}`:     "must be a JSON object",
-		`{"conns_per_ip":"-1"}`:  "conns_per_ip (of the API): must be at least 0, not -1",
-		`{"conns_per_iq":"1"}`:   `"conns_per_iq": unknown setting (did you mean conns_per_ip?)`,
-		`{"latency":"1"}`:        `"latency": unknown setting`,
-		`{"data_dir":"/x"}`:      "data_dir (of the API): cannot be set through the API",
+		`{"conns_per_ip":1}`:     "settings.json: must be a JSON object",
+		`{"conns_per_ip":"-1"}`:  "settings.json: conns_per_ip: must be at least 0, not -1",
+		`{"conns_per_iq":"1"}`:   `settings.json: "conns_per_iq": unknown setting (did you mean conns_per_ip?)`,
+		`{"latency":"1"}`:        `settings.json: "latency": unknown setting`,
+		`{"data_dir":"/x"}`:      "settings.json: data_dir: cannot be set through the API",
 		`{"rtmp_addr":":7001"}`:  "httpflv_addr: :7001 is already used by rtmp_addr (:7001)",
 		`{"jwt.secret":"short"}`: "",
 	} {
 		if _, err := loadDir(t, "", text, Sources{}); err == nil != (want == "") ||
-			err != nil && !strings.Contains(err.Error(), want) {
+			err != nil && (!strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n")) {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}
+	}
+}
+
+// TestInvalidChanges changes settings of the API to invalid ones.
+func TestInvalidChanges(t *testing.T) {
+	l, err := loadDir(t, "", `{"relay_max":"9"}`, Sources{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]string{
+		"conns_per_ip": "conns_per_ip (of the API): must be at least 0, not -1",
+		"conns_per_iq": `"conns_per_iq": unknown setting (did you mean conns_per_ip?)`,
+		"data_dir":     "data_dir (of the API): cannot be set through the API",
+	} {
+		if _, err := l.WithChanges(map[string]*string{key: new("-1")}); err == nil || err.Error() != want {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	large, err := l.WithChanges(map[string]*string{"token.issuer": new(strings.Repeat("x", maxFile))})
+	if err != nil || large.SaveOverrides() == nil {
+		t.Errorf("more settings than a start can read: %v, stored", err)
 	}
 }
 
