@@ -320,6 +320,9 @@ func TestInvalidCredentials(t *testing.T) {
 		"/api/v1/keys", "/api/v1/keys/export", "/api/v1/keys/import", "/api/v1/keys/x", "/api/v1/tokens", "/api/v1/events",
 		"/api/v1/events/stream",
 		"/api/v1/relays", "/api/v1/relays/x", "/api/v1/recordings", "/api/v1/recordings/x", "/api/v1/recordings/x/file",
+		"/api/v1/rooms", "/api/v1/rooms/x", "/api/v1/streams", "/api/v1/streams/live/x", "/api/v1/streams/live/x/history",
+		"/api/v1/sessions", "/api/v1/sessions/1", "/api/v1/settings", "/api/v1/settings/diff", "/api/v1/settings/level",
+		"/api/v1/settings/validate", "/api/v1/config/reload",
 		"/api/v1/openapi.json", "/api/v1/x",
 		"/debug/pprof/", "/debug/pprof/heap", "/nothing",
 	} {
@@ -366,6 +369,12 @@ func TestInvalidCredentials(t *testing.T) {
 		"GET /debug/pprof/": 2, "POST /api/v1/relays": 1, "GET /api/v1/relays/x": 0, "DELETE /api/v1/relays/x": 1,
 		"GET /api/v1/recordings": 0, "GET /api/v1/recordings/x": 0, "GET /api/v1/recordings/x/file": 0,
 		"DELETE /api/v1/recordings/x": 1,
+		"GET /api/v1/rooms":           0, "GET /api/v1/rooms/x": 0, "PUT /api/v1/rooms/x": 1, "DELETE /api/v1/rooms/x": 1,
+		"GET /api/v1/streams": 0, "GET /api/v1/streams/live/x": 0, "DELETE /api/v1/streams/live/x": 1,
+		"GET /api/v1/sessions": 0, "DELETE /api/v1/sessions?room=x": 1, "DELETE /api/v1/sessions/1": 1,
+		"GET /api/v1/settings": 1, "HEAD /api/v1/settings": 1, "GET /api/v1/settings/diff": 1, "PATCH /api/v1/settings": 1,
+		"DELETE /api/v1/settings/level": 1, "DELETE /api/v1/settings/rtmp_addr": 2,
+		"POST /api/v1/settings/validate": 1, "POST /api/v1/config/reload": 1, "GET /metrics": 0,
 	} {
 		method, target, _ := strings.Cut(route, " ")
 		for n, role := range roles {
