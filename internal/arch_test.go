@@ -155,8 +155,8 @@ var mayImport = map[string][]string{
 	// Wiring.
 	"internal/app": {"internal/..."},
 	"cmd/livego": {"internal/app", "internal/control/auth", "internal/tools/bench", "internal/ops/config",
-		"internal/control/keyexport", "internal/domain", "internal/ops/logging", "internal/playout", "internal/tools/probe",
-		"internal/source"},
+		"internal/control/keyexport", "internal/domain", "internal/ops/atomicfile", "internal/ops/logging",
+		"internal/playout", "internal/tools/probe", "internal/source"},
 
 	// The end-to-end tests use the binary only, as a user does. They have parsers of their own, so
 	// that one mistake cannot hide on both sides.

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"text/tabwriter"
+
+	"livego/internal/ops/atomicfile"
 )
 
 // contexts is the file of contexts.
@@ -78,21 +80,7 @@ func (e *env) changeContexts(change func(*contexts) error) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".contexts-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(data, '\n'))
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return atomicfile.Write(path, append(data, '\n'))
 }
 
 type ctlContextCmd struct {
