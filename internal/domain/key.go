@@ -103,13 +103,13 @@ type Rotation struct {
 	Grace        time.Duration // how long the replaced key stays valid; ignored with RevokeOthers
 }
 
-// MaxDescription is the longest description of a room, in bytes.
-const MaxDescription = 256
+// maxDescription is the longest description of a room, in bytes.
+const maxDescription = 256
 
 // CheckDescription returns an Error of kind Invalid if s cannot be the description of a room.
 func CheckDescription(s string) error {
-	if len(s) > MaxDescription {
-		return Errorf(Invalid, "invalid description: longer than %d bytes", MaxDescription)
+	if len(s) > maxDescription {
+		return Errorf(Invalid, "invalid description: longer than %d bytes", maxDescription)
 	}
 	if !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
 		return Errorf(Invalid, "invalid description: has a control character")

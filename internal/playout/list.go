@@ -44,7 +44,7 @@ func Entries(paths []string) ([]Entry, error) {
 			all = append(all, Entry{Path: p})
 			continue
 		}
-		list, err := ParseList(p, text)
+		list, err := parseList(p, text)
 		if err != nil {
 			return nil, err
 		}
@@ -107,11 +107,11 @@ func isList(head []byte) bool {
 	return false
 }
 
-// ParseList parses a list in the format of ffmpeg's concat demuxer: a line for each file, with
+// parseList parses a list in the format of ffmpeg's concat demuxer: a line for each file, with
 // "file" and its path, which is relative to the list and may be quoted as in a shell. Lines with
 // "duration", "inpoint" and "outpoint" apply to the file before them. Errors name the list and
 // the line.
-func ParseList(path string, text []byte) ([]Entry, error) {
+func parseList(path string, text []byte) ([]Entry, error) {
 	var list []Entry
 	n := 0
 	for line := range bytes.Lines(bytes.TrimPrefix(text, []byte("\xEF\xBB\xBF"))) {

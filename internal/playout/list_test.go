@@ -42,7 +42,7 @@ var listCases = []struct {
 
 func TestParseList(t *testing.T) {
 	for _, tt := range listCases {
-		got, err := ParseList("/films/list.txt", []byte(tt.text))
+		got, err := parseList("/films/list.txt", []byte(tt.text))
 		if tt.err != "" {
 			if err == nil || !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("%s: %v, want %s", tt.name, err, tt.err)
@@ -60,7 +60,7 @@ func FuzzParseList(f *testing.F) {
 		f.Add(tt.text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		list, err := ParseList("list.txt", []byte(text))
+		list, err := parseList("list.txt", []byte(text))
 		if err == nil && len(list) == 0 {
 			t.Error("empty list without an error")
 		}

@@ -21,7 +21,7 @@ import (
 // Options of a Recorder.
 type Options struct {
 	Dir  string      // directory of the files, with a subdirectory for each app; created if missing
-	Mode fs.FileMode // mode of new files; 0: DefaultMode
+	Mode fs.FileMode // mode of new files; 0: defaultMode
 	Off  bool        // record nothing: only the files of earlier recordings are kept
 	Limits
 	Finished func(domain.Recording) // called for each closed file; must not block; may be nil
@@ -36,8 +36,8 @@ type Limits struct {
 	MinFree   Space         // the free space that recordings leave on the disk
 }
 
-// DefaultMode is the mode of new files. Other users of the machine must not read private streams.
-const DefaultMode fs.FileMode = 0o640
+// defaultMode is the mode of new files. Other users of the machine must not read private streams.
+const defaultMode fs.FileMode = 0o640
 
 const (
 	// writeInterval is how much of a stream is written at once, and maxWriteSize the limit in
@@ -85,7 +85,7 @@ type entry struct {
 
 // New returns a Recorder of the streams of hub. It records nothing until Run is called.
 func New(hub *stream.Hub, o Options) *Recorder {
-	dir := directory{o.Dir, cmp.Or(o.Mode, DefaultMode)}
+	dir := directory{o.Dir, cmp.Or(o.Mode, defaultMode)}
 	r := &Recorder{hub: hub, opt: o, dir: dir, disk: dir, diskOps: make(chan struct{}, maxDiskOps),
 		check: make(chan struct{}, 1), statistics: Statistics{Files: map[domain.RecordingReason]uint64{}}}
 	r.SetLimits(o.Limits)

@@ -648,7 +648,7 @@ func TestNearlyFullDiskStartsNoFile(t *testing.T) {
 // directory.
 func TestDirectoryCreate(t *testing.T) {
 	dir, elsewhere := filepath.Join(t.TempDir(), "a", "b"), t.TempDir()
-	d, now := directory{dir, DefaultMode}, time.Unix(1_900_000_000, 0)
+	d, now := directory{dir, defaultMode}, time.Unix(1_900_000_000, 0)
 	for _, want := range []string{"live/movie_1900000000.flv", "live/movie_1900000001.flv"} {
 		f, path, err := d.create(movie, now)
 		if err != nil || path != want {
@@ -739,7 +739,7 @@ func TestFileMode(t *testing.T) {
 // TestRepairAfterCrash repairs the files that a crash left, and changes no others.
 func TestRepairAfterCrash(t *testing.T) {
 	dir := t.TempDir()
-	d, now := directory{dir, DefaultMode}, time.Unix(1_900_000_000, 0)
+	d, now := directory{dir, defaultMode}, time.Unix(1_900_000_000, 0)
 	write := func(room string, cut int64) (file, string) {
 		f, path, err := d.create(domain.Name{App: "live", Room: room}, now)
 		if err != nil {

@@ -30,7 +30,7 @@ const (
 // come without a slice precede the next picture, and are sent with it.
 //
 // A picture is held only if the encoder is known to send parts, or if it is the first of its track:
-// until the next message that is not part of it, or for MaxWait.
+// until the next message that is not part of it, or for maxWait.
 type Joiner struct {
 	tracks    map[uint8]*track // of video, by Track.ID
 	held      *media.Frame
@@ -74,9 +74,9 @@ func (j *Joiner) Flush() *media.Frame {
 	return f
 }
 
-// MaxWait returns how long the held picture may wait for more parts: half the time between two
+// maxWait returns how long the held picture may wait for more parts: half the time between two
 // pictures. It is 0 if none is held.
-func (j *Joiner) MaxWait() time.Duration {
+func (j *Joiner) maxWait() time.Duration {
 	if j.held == nil {
 		return 0
 	}

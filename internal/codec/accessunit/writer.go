@@ -8,7 +8,7 @@ import (
 )
 
 // A Writer joins the frames of a live publisher and passes them on in order: when Write gets them,
-// and a held picture after MaxWait.
+// and a held picture after maxWait.
 type Writer struct {
 	write     func(*media.Frame) error
 	receiving func() bool
@@ -26,7 +26,7 @@ type Writer struct {
 
 // NewWriter returns a Writer that passes frames to write, in one call at a time. receiving reports
 // whether part of a message has come, or a message is about to be passed to Write: on a slow
-// network, a slice of a large picture takes longer than MaxWait. Any goroutine may call receiving.
+// network, a slice of a large picture takes longer than maxWait. Any goroutine may call receiving.
 func NewWriter(write func(*media.Frame) error, receiving func() bool) *Writer {
 	return &Writer{write: write, receiving: receiving}
 }
@@ -40,7 +40,7 @@ func (w *Writer) Write(frames []*media.Frame) error {
 	for _, f := range w.join.Add(frames) {
 		w.writeFrame(f)
 	}
-	w.arm(w.join.MaxWait())
+	w.arm(w.join.maxWait())
 	return w.err
 }
 
@@ -101,7 +101,7 @@ func (w *Writer) fire() {
 	if w.closed || w.due.IsZero() || now.Before(w.due) {
 		return
 	}
-	d := w.join.MaxWait()
+	d := w.join.maxWait()
 	stopped := now.Sub(w.due) > d/4 // the process was stopped: received data has not been read yet
 	if stopped || w.receiving() {
 		w.arm(d)

@@ -129,7 +129,7 @@ type Access struct {
 func (a *AdminAuth) Authorize(r *http.Request, need Access) error {
 	err := a.authorize(r, need)
 	if err != nil {
-		a.count(ActionManage, err)
+		a.count(actionManage, err)
 	}
 	return err
 }

@@ -39,7 +39,7 @@ func (m TokenIssuer) Issue(w TokenRequest, now time.Time) (string, time.Time, er
 	if w.Signed {
 		return Sign(m.Secret, c), c.Expires, nil
 	}
-	token, err := SignJWT(m.Secret, c)
+	token, err := signJWT(m.Secret, c)
 	return token, c.Expires, err
 }
 

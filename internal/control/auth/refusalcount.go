@@ -8,12 +8,12 @@ import (
 	"livego/internal/domain"
 )
 
-// ActionManage is the action of requests to the operator's HTTP.
-const ActionManage = "manage"
+// actionManage is the action of requests to the operator's HTTP.
+const actionManage = "manage"
 
 // A RefusalReason is what was refused, and why. Both are words of this program: there are not many.
 type RefusalReason struct {
-	Action string // "publish", "play" or ActionManage
+	Action string // "publish", "play" or actionManage
 	Reason string // a domain.Code or, without one, a domain.Kind with underscores
 }
 

@@ -44,7 +44,7 @@ func TestAdminRefusalCounts(t *testing.T) {
 	for _, header := range []string{"User-Agent: curl/8", "Via: 1.1 proxy", "Authorization: Bearer wrong"} {
 		_ = d.Authorize(request("/control/get?room=movie", header), Access{Rights: Operate})
 	}
-	want := map[RefusalReason]uint64{{ActionManage, "denied"}: 2} // a proxy, and a wrong credential
+	want := map[RefusalReason]uint64{{actionManage, "denied"}: 2} // a proxy, and a wrong credential
 	if got := d.Refusals(); !maps.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}

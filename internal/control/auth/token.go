@@ -319,8 +319,8 @@ func (w *jwtPayload) claims(o TokenOptions) (Claims, error) {
 	return c, nil
 }
 
-// SignJWT returns c as a JWT signed by HS256.
-func SignJWT(secret string, c Claims) (string, error) {
+// signJWT returns c as a JWT signed by HS256.
+func signJWT(secret string, c Claims) (string, error) {
 	m := jwt.MapClaims{
 		"act": c.Action.String(), "app": c.App, "room": c.Room, "exp": c.Expires.Unix(),
 		"iat": float64(c.Issued.UnixMilli()) / 1000,

@@ -64,16 +64,16 @@ func redactAttr(groups []string, a slog.Attr) slog.Attr {
 	switch v := a.Value.Any().(type) {
 	case string:
 		if !isName(a.Key, v) {
-			a.Value = slog.StringValue(Redact(v))
+			a.Value = slog.StringValue(redact(v))
 		}
 	case fmt.Stringer:
-		if text := v.String(); Redact(text) != text {
-			a.Value = slog.StringValue(Redact(text))
+		if text := v.String(); redact(text) != text {
+			a.Value = slog.StringValue(redact(text))
 		}
 	case error:
 		// Keep an error without secrets as it is: a handler may format errors in its own way.
-		if text := v.Error(); Redact(text) != text {
-			a.Value = slog.StringValue(Redact(text))
+		if text := v.Error(); redact(text) != text {
+			a.Value = slog.StringValue(redact(text))
 		}
 	}
 	return a
@@ -124,9 +124,9 @@ var (
 
 const hiddenKey = "[key]"
 
-// Redact returns free text without what may be a stream key, the queries of URLs and paths, and the
+// redact returns free text without what may be a stream key, the queries of URLs and paths, and the
 // user and password of URLs.
-func Redact(s string) string {
+func redact(s string) string {
 	s = urlQuery.ReplaceAllString(MaskKeys(s), "$1")
 	return userInfo.ReplaceAllString(s, "$1")
 }

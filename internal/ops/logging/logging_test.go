@@ -37,8 +37,8 @@ func TestRedact(t *testing.T) {
 		"47: " + key[1:]:                       "47: " + key[1:],
 		"a sha256: " + strings.Repeat("0", 64): "a sha256: [key]",
 	} {
-		if got := Redact(in); got != want {
-			t.Errorf("Redact(%q) = %q, want %q", in, got, want)
+		if got := redact(in); got != want {
+			t.Errorf("redact(%q) = %q, want %q", in, got, want)
 		}
 	}
 }

@@ -24,8 +24,8 @@ func FromProxyProtocol(r *http.Request) bool {
 	return c != nil && c.remote != nil
 }
 
-// ConnClientAddr is ClientAddr for a connection.
-func ConnClientAddr(c net.Conn) netip.Addr { return ParseClient(c.RemoteAddr().String()) }
+// connClientAddr is ClientAddr for a connection.
+func connClientAddr(c net.Conn) netip.Addr { return ParseClient(c.RemoteAddr().String()) }
 
 // ParseClient is ClientAddr for host:port, as in domain.AuthRequest.Remote, or for an address
 // alone.
@@ -67,8 +67,8 @@ func ParseNetworks(list []string) (all []netip.Prefix, err error) {
 	return all, nil
 }
 
-// Trust reports whether addr is the address of a trusted proxy.
-func (p Proxies) Trust(addr netip.Addr) bool {
+// trust reports whether addr is the address of a trusted proxy.
+func (p Proxies) trust(addr netip.Addr) bool {
 	return slices.ContainsFunc(p, func(one netip.Prefix) bool { return one.Contains(addr) })
 }
 
@@ -83,7 +83,7 @@ func (p Proxies) WithClientAddr(r *http.Request) (_ *http.Request, claimed bool)
 	}
 	client := ClientAddr(r)
 	list := strings.Split(strings.Join(lines, ","), ",")
-	for i := len(list) - 1; i >= 0 && p.Trust(client); i-- {
+	for i := len(list) - 1; i >= 0 && p.trust(client); i-- {
 		addr := parseForwarded(list[i])
 		if !addr.IsValid() {
 			break // the proxy that added it is the last known address

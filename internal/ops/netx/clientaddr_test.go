@@ -21,8 +21,8 @@ func TestClientAddr(t *testing.T) {
 		if got := ClientAddr(&http.Request{RemoteAddr: remote}); got != want {
 			t.Errorf("%q: %v, want %v", remote, got, want)
 		}
-		if c := (&addrConn{addr: "192.0.2.7:1"}); ConnClientAddr(c) != netip.MustParseAddr("192.0.2.7") {
-			t.Errorf("a connection: %v", ConnClientAddr(c))
+		if c := (&addrConn{addr: "192.0.2.7:1"}); connClientAddr(c) != netip.MustParseAddr("192.0.2.7") {
+			t.Errorf("a connection: %v", connClientAddr(c))
 		}
 	}
 }

@@ -315,7 +315,7 @@ func (l *Limiter) evict(dec *decision, at *list.Element, reason string) {
 
 // addressOf returns the addressConns of addr; nil if addr is not limited. The caller holds l.mu.
 func (l *Limiter) addressOf(addr netip.Addr, claimed bool) *addressConns {
-	if !addr.IsValid() || !claimed && (addr.IsLoopback() && !l.options().Loopback || l.options().Proxies.Trust(addr)) {
+	if !addr.IsValid() || !claimed && (addr.IsLoopback() && !l.options().Loopback || l.options().Proxies.trust(addr)) {
 		return nil
 	}
 	from := AddressPrefix(addr)

@@ -145,7 +145,7 @@ func (p *proxyListener) run() {
 			case <-p.closed:
 				return
 			}
-		case p.limiter.options().Proxies.Trust(ConnClientAddr(c)):
+		case p.limiter.options().Proxies.trust(connClientAddr(c)):
 			p.startHeader(c)
 		default:
 			p.deliver(c)
@@ -202,7 +202,7 @@ func (p *proxyListener) readHeader(c *Conn) (err error) {
 		return err
 	}
 	_ = c.SetReadDeadline(time.Time{})
-	addr := effectiveAddr(source.Addr(), ConnClientAddr(c))
+	addr := effectiveAddr(source.Addr(), connClientAddr(c))
 	c.remote = net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, source.Port()))
 	return nil
 }

@@ -171,7 +171,7 @@ func TestListenProxied(t *testing.T) {
 		served <- Serve(ctx, in, drainTime(0), func(_ context.Context, c net.Conn) {
 			b := make([]byte, 4)
 			n, _ := io.ReadFull(c, b)
-			fmt.Fprintf(c, "%v %s", ConnClientAddr(c), b[:n])
+			fmt.Fprintf(c, "%v %s", connClientAddr(c), b[:n])
 		})
 	}()
 	dial := func(from, send string) net.Conn {

@@ -141,9 +141,9 @@ func parseRow(row string) (s socket, ok bool) {
 	return s, okLocal && okRemote && errors.Join(errState, errUID, errInode) == nil
 }
 
-// SystemUIDMax returns the highest user ID of system accounts, as useradd reads it from
+// systemUIDMax returns the highest user ID of system accounts, as useradd reads it from
 // /etc/login.defs: SYS_UID_MAX, or else UID_MIN - 1, or else 999.
-func SystemUIDMax(loginDefs string) uint32 {
+func systemUIDMax(loginDefs string) uint32 {
 	defs := map[string]uint32{}
 	for line := range strings.Lines(loginDefs) {
 		if f := strings.Fields(line); len(f) >= 2 {
@@ -164,18 +164,18 @@ func SystemUIDMax(loginDefs string) uint32 {
 // maxLoginDefs is how much of the file is read, in bytes: Debian's has 11 kB.
 const maxLoginDefs = 1 << 20
 
-// ReadSystemUIDMax returns SystemUIDMax of this machine.
+// ReadSystemUIDMax returns systemUIDMax of this machine.
 func ReadSystemUIDMax() uint32 {
 	f, err := os.Open("/etc/login.defs")
 	if err != nil {
-		return SystemUIDMax("")
+		return systemUIDMax("")
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxLoginDefs))
 	if err != nil {
-		return SystemUIDMax("")
+		return systemUIDMax("")
 	}
-	return SystemUIDMax(string(text))
+	return systemUIDMax(string(text))
 }
 
 // IsSystem reports whether uid belongs to a service: 1 to systemMax, nobody, or a dynamic user of

@@ -278,7 +278,7 @@ func TestIsSystem(t *testing.T) {
 		"": 999, "#SYS_UID_MAX 500\n": 999, "SYS_UID_MAX\t\t 499\nUID_MIN 1000\n": 499, "UID_MIN 500": 499,
 		"SYS_UID_MAX many": 999, "UID_MIN 0x100": 255,
 	} {
-		if got := SystemUIDMax(text); got != want {
+		if got := systemUIDMax(text); got != want {
 			t.Errorf("%q: %d, want %d", text, got, want)
 		}
 	}

@@ -130,7 +130,7 @@ func TestPlay(t *testing.T) {
 		if n, err := s.WriteMedia(&bufs); err != nil || n != 12+4+100000+1 {
 			t.Error(n, err)
 		}
-		go s.EndPlay("NetStream.Play.UnpublishNotify", "over")
+		go s.endPlay("NetStream.Play.UnpublishNotify", "over")
 		m, err := c.ReadMessage()
 		if err != nil || m.Type != TypeVideo || m.Timestamp != 7 || len(m.Payload) != 100004 {
 			t.Error(err, m.Type, m.Timestamp, len(m.Payload))

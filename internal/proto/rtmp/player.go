@@ -106,9 +106,9 @@ func (p *Player) Accept() []byte { return p.collect(p.c.AcceptPlay) }
 // Ping returns a ping request.
 func (p *Player) Ping() []byte { return p.collect(p.c.ping) }
 
-// End returns the messages that end the stream, as ServerConn.EndPlay does.
+// End returns the messages that end the stream, as ServerConn.endPlay does.
 func (p *Player) End(code, reason string) []byte {
-	return p.collect(func() error { return p.c.EndPlay(code, reason) })
+	return p.collect(func() error { return p.c.endPlay(code, reason) })
 }
 
 // StatusError returns the messages that end the stream with an error, as ServerConn.StatusError

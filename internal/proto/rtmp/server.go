@@ -151,9 +151,9 @@ func (c *ServerConn) RequestReconnect(tcURL, why string) error {
 	return c.sendNow(newCommand(0, "onStatus", 0, nil, info))
 }
 
-// EndPlay ends the stream of a player with a status of this code (such as
+// endPlay ends the stream of a player with a status of this code (such as
 // NetStream.Play.UnpublishNotify), StreamEOF and NetStream.Play.Stop. It waits as Reject does.
-func (c *ServerConn) EndPlay(code, reason string) error {
+func (c *ServerConn) endPlay(code, reason string) error {
 	return c.sendFinal(
 		onStatus(c.req.StreamID, "status", code, reason),
 		event(eventStreamEOF, c.req.StreamID),

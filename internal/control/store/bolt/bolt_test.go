@@ -53,7 +53,7 @@ func TestFileModes(t *testing.T) {
 	}
 	dir := filepath.Join(t.TempDir(), "a", "data")
 	mustOpen(t, dir)
-	for path, want := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, FileName): 0o600} {
+	for path, want := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, fileName): 0o600} {
 		info, err := os.Stat(path)
 		if err != nil {
 			t.Fatal(err)
@@ -73,7 +73,7 @@ func TestOpenRefusesFileInUse(t *testing.T) {
 	mustOpen(t, dir)
 	start := time.Now()
 	_, err := Open(dir)
-	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, FileName)) ||
+	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, fileName)) ||
 		!strings.Contains(err.Error(), "in use") {
 		t.Errorf("Open of a locked file: %v", err)
 	}
@@ -97,7 +97,7 @@ func TestOpenRefusesDamagedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Close()
-	whole, err := os.ReadFile(filepath.Join(good, FileName))
+	whole, err := os.ReadFile(filepath.Join(good, fileName))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestOpenRefusesDamagedFile(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
-			path := filepath.Join(dir, FileName)
+			path := filepath.Join(dir, fileName)
 			if err := os.WriteFile(path, c.data, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -257,7 +257,7 @@ func TestFileOfEarlierVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, FileName), data, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, fileName), data, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	storetest.RunEarlier(t, mustOpen(t, dir))

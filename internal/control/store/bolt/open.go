@@ -16,8 +16,8 @@ import (
 	"livego/internal/domain"
 )
 
-// FileName is the database's name in the data directory.
-const FileName = "livego.db"
+// fileName is the database's name in the data directory.
+const fileName = "livego.db"
 
 const (
 	// schemaVersion is the version of the layout described at tables. A change needs a migration
@@ -46,7 +46,7 @@ func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
-	path := filepath.Join(dir, FileName)
+	path := filepath.Join(dir, fileName)
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = create(path)
@@ -62,7 +62,7 @@ func Open(dir string) (*Store, error) {
 // create makes a new database under a temporary name and then links it to path, so that a crash
 // cannot leave an empty file.
 func create(path string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), FileName+".new-*") // mode 0600
+	f, err := os.CreateTemp(filepath.Dir(path), fileName+".new-*") // mode 0600
 	if err != nil {
 		return fmt.Errorf("create the key store: %w", err)
 	}
