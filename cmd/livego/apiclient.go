@@ -160,14 +160,26 @@ func responseError(status int, data []byte) error {
 	var reply struct {
 		Detail string `json:"detail"`
 		Data   string `json:"data"`
+		Errors []struct {
+			Message  string `json:"message"`
+			Location string `json:"location"`
+		} `json:"errors"`
 	}
 	if json.Unmarshal(data, &reply) != nil || reply.Detail+reply.Data == "" {
 		return fmt.Errorf("the server returned HTTP %d", status)
 	}
-	if status == http.StatusConflict {
-		return domain.Errorf(domain.Conflict, "server error: %s", reply.Detail+reply.Data)
+	text := printable(reply.Detail + reply.Data)
+	for _, e := range reply.Errors { // the mistakes, a line for each
+		text += "\n  "
+		if e.Location != "" {
+			text += printable(e.Location) + ": "
+		}
+		text += printable(e.Message)
 	}
-	return fmt.Errorf("server error: %s", reply.Detail+reply.Data)
+	if status == http.StatusConflict {
+		return domain.Errorf(domain.Conflict, "server error: %s", text)
+	}
+	return fmt.Errorf("server error: %s", text)
 }
 
 const keysPath = "/api/v1/keys"
