@@ -132,7 +132,7 @@ func (a *App) build() (err error) {
 		return err
 	}
 	a.events = events.New()
-	a.health = monitor.New(a.hub, monitor.Options{Emit: a.events.Add, Log: a.log})
+	a.health = monitor.New(a.hub, monitor.Options{Event: a.events.Add, Log: a.log})
 	a.background = append(a.background, a.events.Observe(a.hub), a.health.Run)
 	a.memory = memlimit.Find(os.DirFS("/"))
 	a.admission = admission.New(a.memory, a.hub.Has, a.log)

@@ -42,8 +42,8 @@ type Monitor struct {
 
 // Options of a Monitor.
 type Options struct {
-	Emit func(domain.Event) // called when a finding appears and when it is over; must not block; may be nil
-	Log  *slog.Logger
+	Event func(domain.Event) // called when a finding appears and when it is over; must not block; may be nil
+	Log   *slog.Logger
 }
 
 // An examination is that of one session of a stream.
@@ -245,10 +245,10 @@ func (m *Monitor) tick(name domain.Name, e *examination, now time.Time) {
 }
 
 func (m *Monitor) emit(t domain.EventType, name domain.Name, f health.Finding) {
-	if m.opt.Emit == nil {
+	if m.opt.Event == nil {
 		return
 	}
-	m.opt.Emit(domain.Event{Type: t, App: name.App, Room: name.Room, Reason: f.Text,
+	m.opt.Event(domain.Event{Type: t, App: name.App, Room: name.Room, Reason: f.Text,
 		Fields: map[string]any{"finding": f.Code, "severity": string(f.Severity)}})
 }
 

@@ -146,7 +146,7 @@ func TestEventOfAFinding(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var events []domain.Event
 		s := simulate(t)
-		s.m.opt.Emit = func(e domain.Event) { events = append(events, e) }
+		s.m.opt.Event = func(e domain.Event) { events = append(events, e) }
 		p, err := s.hub.Publish(t.Context(), s.name, stream.PublishOptions{Proto: "test"})
 		if err != nil {
 			t.Fatal(err)

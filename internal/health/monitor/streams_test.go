@@ -40,7 +40,7 @@ func simulate(t *testing.T) *simulation {
 	t.Helper()
 	s := &simulation{t: t, name: domain.Name{App: "live", Room: "movie"},
 		hub: stream.NewHub(stream.Options{Hold: time.Minute, RAPWait: time.Second})}
-	s.m = New(s.hub, Options{Log: slog.New(slog.DiscardHandler), Emit: func(e domain.Event) {
+	s.m = New(s.hub, Options{Log: slog.New(slog.DiscardHandler), Event: func(e domain.Event) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		code := e.Fields["finding"].(string)
