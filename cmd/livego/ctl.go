@@ -63,7 +63,7 @@ func (a streamArg) path() string {
 type listFlags struct {
 	App   string   `help:"Only entries of this app."`
 	Room  string   `help:"Only entries of this room."`
-	Sort  []string `help:"Members to sort by; - before a member reverses it." placeholder:"MEMBER"`
+	Sort  []string `help:"Fields to sort by; - before a field reverses it." placeholder:"FIELD"`
 	Limit int      `help:"At most this many entries. [all]" placeholder:"N"`
 }
 
@@ -118,7 +118,7 @@ type ctlRoomsListCmd struct {
 	Prefix string   `help:"Only rooms whose names start with this."`
 	App    string   `help:"Only rooms that have a valid key for this app."`
 	Live   bool     `help:"Only rooms with a stream that is live or held."`
-	Sort   []string `help:"Members to sort by; - before a member reverses it." placeholder:"MEMBER"`
+	Sort   []string `help:"Fields to sort by; - before a field reverses it." placeholder:"FIELD"`
 	Limit  int      `help:"At most this many rooms. [all]" placeholder:"N"`
 }
 

@@ -25,7 +25,7 @@ type RelayStatus struct {
 	Persist   bool      `json:"persist" doc:"It starts again when the server restarts."`
 	Static    bool      `json:"static,omitempty" doc:"Started by static_push."`
 	State     string    `json:"state" enum:"waiting,connecting,running,failed" doc:"waiting: there is no stream to push. failed: the relay retries after a delay."`
-	Since     time.Time `json:"since" doc:"When this state began."`
+	Since     time.Time `json:"since" doc:"When this state started."`
 	Attempts  int       `json:"attempts" doc:"Failed attempts since the relay last ran."`
 	Error     string    `json:"error,omitempty" doc:"The error of the last failed attempt."`
 	Bytes     uint64    `json:"bytes" doc:"Bytes of media sent or received since the relay or the server started."`
