@@ -56,11 +56,15 @@ type completion struct{ value, help string }
 // complete returns what the last of words can be. None means a file name, or anything else that only
 // the user knows.
 func complete(app *kong.Application, words []string) []completion {
-	// bash passes --flag=value as three words
-	words = slices.DeleteFunc(slices.Clone(words), func(w string) bool { return w == "=" })
+	words = slices.Clone(words)
 	if len(words) == 0 {
 		words = []string{""}
 	}
+	// bash passes --flag=value as three words, and --flag= as two
+	if last := len(words) - 1; words[last] == "=" {
+		words[last] = ""
+	}
+	words = slices.DeleteFunc(words, func(w string) bool { return w == "=" })
 	node := app.Node
 	var awaiting *kong.Flag // the flag whose value comes next
 	for _, w := range words[:len(words)-1] {

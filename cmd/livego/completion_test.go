@@ -24,6 +24,7 @@ func TestComplete(t *testing.T) {
 		{line: "keys make --role ", want: []string{"primary", "backup"}},
 		{line: "keys make --role=b", want: []string{"--role=backup"}, not: []string{"--role=primary"}},
 		{line: "keys make --role = b", want: []string{"backup"}, not: []string{"primary"}}, // as bash splits it
+		{line: "keys make --role =", want: []string{"primary", "backup"}, not: []string{"--role"}},
 		{line: "--level de", want: []string{"debug"}, not: []string{"info"}},
 		{line: "--level debug ke", want: []string{"keys"}},
 		{line: "--rtmp_noauth ke", want: []string{"keys"}},
