@@ -145,7 +145,8 @@ func TestRPMPackage(t *testing.T) {
 	harness.NeedRights(t, "true")
 	rpm("-i", "--nodeps", "--noscripts", file)
 	for _, name := range []string{"usr/bin/livego", "etc/livego/livego.yaml", "usr/lib/systemd/system/livego.service",
-		"usr/lib/systemd/system/livego.socket", "usr/share/man/man1/livego.1.gz", "usr/share/zsh/site-functions/_livego"} {
+		"usr/lib/systemd/system/livego.socket", "usr/share/man/man1/livego.1.gz", "usr/share/zsh/site-functions/_livego",
+		"usr/share/livego/prometheus/livego.rules.yml", "usr/share/livego/grafana/livego.json"} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			t.Error(err)
 		}

@@ -21,6 +21,7 @@ systemctl is-active livego.service
 systemctl is-enabled livego.service
 livego health
 man -w livego
+[ -s /usr/share/livego/prometheus/livego.rules.yml ] && [ -s /usr/share/livego/grafana/livego.json ] # of docs/metrics.md
 systemd-analyze verify livego.service livego.socket
 # the exposure in tenths, of which 100 is the most
 systemd-analyze security --offline=true --threshold=20 livego.service >/dev/null
