@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // ctlServer answers each request with the next reply, and keeps the requests as
@@ -57,8 +56,6 @@ func (s *ctlServer) ctl(t *testing.T, args ...string) (code int, stdout, stderr 
 func runCtl(t *testing.T, environ []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs strings.Builder
-	defer func(zone *time.Location) { time.Local = zone }(time.Local)
-	time.Local = time.UTC
 	code = run(append([]string{"ctl"}, args...),
 		append([]string{"LIVEGO_CTL_CONTEXTS=" + filepath.Join(t.TempDir(), "none.json")}, environ...), &out, &errs)
 	return code, out.String(), errs.String()
@@ -162,8 +159,8 @@ func TestCtlTables(t *testing.T) {
 			`{"sessions":[{"id":"2","kind":"viewer","app":"live","room":"movie","proto":"flv","remote":"[2001:db8::1]:5",` +
 				`"user_agent":"a\u001b[31mb\tc","since":"2020-01-31T12:00:00Z","bytes":5,"bitrate":0,"delay_ms":40,"skips":1}]}`},
 			"ID KIND STREAM PROTO REMOTE USER AGENT SINCE BYTES BITRATE DELAY MS SKIPS\n" +
-				"1 publisher live/movie rtmp 192.0.2.1:5 FMLE/3.0 2020-01-31 12:00:00 1.5 KiB 2500 kbit/s - -\n" +
-				"2 viewer live/movie flv [2001:db8::1]:5 a\uFFFD[31mb\uFFFDc 2020-01-31 12:00:00 5 B 0 kbit/s 40 ms 1\n"},
+				"1 publisher live/movie rtmp 192.0.2.1:5 FMLE/3.0 2020-01-31T12:00:00Z 1.5 KiB 2500 kbit/s - -\n" +
+				"2 viewer live/movie flv [2001:db8::1]:5 a\uFFFD[31mb\uFFFDc 2020-01-31T12:00:00Z 5 B 0 kbit/s 40 ms 1\n"},
 		{"streams", "streams list", []string{`{"streams":[{"app":"live","room":"movie","state":"live","uptime":3723.4,` +
 			`"tracks":[{"kind":"video","codec":"h264","width":1920,"height":1080,"measured_frame_rate":29.97},` +
 			`{"kind":"audio","codec":"aac","sample_rate":48000}],"gop":2,"viewers":{"flv":3,"hls":2},"bytes_out":1048576,` +
@@ -307,7 +304,7 @@ func TestCtlEvents(t *testing.T) {
 		`"room":"movie","reason":"wrong key"}` + "\n\nevent: lost\ndata: {\"events\":5}\n\n"
 	s := newCtlServer(t, stream, stream)
 	code, stdout, stderr := s.ctl(t, "events", "--watch", "--room", "movie")
-	if code != 1 || stdout != "2020-01-31 12:00:00  denied  live/movie  wrong key\n" || stderr != "livego: 5 events were "+
+	if code != 1 || stdout != "2020-01-31T12:00:00Z  denied  live/movie  wrong key\n" || stderr != "livego: 5 events were "+
 		"lost: this client is too slow\nlivego: the server has ended the stream of events\n" {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 	}

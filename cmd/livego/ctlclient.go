@@ -138,7 +138,7 @@ func (e *env) callAPI(call apiCall) error {
 		if e.ctl.JSON {
 			err = response.printJSON(&out)
 		} else {
-			err = response.print(&out, call, time.Now())
+			err = response.print(&out, call)
 		}
 		if err != nil {
 			return err
@@ -250,7 +250,7 @@ func (e *env) printEvent(name, data string, columns []string) error {
 	}
 	var cells []string
 	for _, c := range columns {
-		if cell := v.cell(c, time.Now()); cell != "-" {
+		if cell := v.cell(c); cell != "-" {
 			cells = append(cells, cell)
 		}
 	}

@@ -139,9 +139,9 @@ func (v value) appendJSON(b []byte) []byte {
 }
 
 // print prints the response of a call as tables.
-func (v value) print(w io.Writer, call apiCall, now time.Time) error {
+func (v value) print(w io.Writer, call apiCall) error {
 	if call.list != "" {
-		return v.printTable(w, call.columns, now)
+		return v.printTable(w, call.columns)
 	}
 	if v.kind != object {
 		return nil
@@ -153,12 +153,12 @@ func (v value) print(w io.Writer, call apiCall, now time.Time) error {
 			tables = append(tables, i)
 			continue
 		}
-		fmt.Fprintf(table, "%s\t%s\n", printable(v.names[i]), v.cell(v.names[i], now))
+		fmt.Fprintf(table, "%s\t%s\n", printable(v.names[i]), v.cell(v.names[i]))
 	}
 	err := table.Flush()
 	for _, i := range tables {
 		_, printErr := fmt.Fprintf(w, "\n%s\n", strings.ToUpper(printable(v.names[i])))
-		err = errors.Join(err, printErr, v.items[i].printTable(w, nil, now))
+		err = errors.Join(err, printErr, v.items[i].printTable(w, nil))
 	}
 	return err
 }
@@ -169,7 +169,7 @@ func (v value) isTable() bool {
 }
 
 // printTable prints a list of objects, with these members or with all.
-func (v value) printTable(w io.Writer, columns []string, now time.Time) error {
+func (v value) printTable(w io.Writer, columns []string) error {
 	if columns == nil {
 		for _, entry := range v.items {
 			columns = union(columns, entry.names)
@@ -181,7 +181,7 @@ func (v value) printTable(w io.Writer, columns []string, now time.Time) error {
 	}
 	for _, entry := range v.items {
 		for i, c := range columns {
-			fmt.Fprint(table, entry.cell(c, now), separator(i, columns))
+			fmt.Fprint(table, entry.cell(c), separator(i, columns))
 		}
 	}
 	return table.Flush()
@@ -210,9 +210,9 @@ func union(list, more []string) []string {
 
 // cell returns a member as a table shows it, "-" if it is absent. The member "stream" is app and
 // room.
-func (v value) cell(name string, now time.Time) string {
+func (v value) cell(name string) string {
 	m := v.member(name)
-	text := m.inLine(name, now)
+	text := m.inLine(name)
 	if name == "stream" && m.kind == null {
 		text = strings.Trim(v.member("app").text+"/"+v.member("room").text, "/")
 	}
@@ -220,12 +220,12 @@ func (v value) cell(name string, now time.Time) string {
 }
 
 // inLine returns v, the value of the member name, in one line.
-func (v value) inLine(name string, now time.Time) string {
+func (v value) inLine(name string) string {
 	switch v.kind {
 	case null:
 		return ""
 	case scalar:
-		return formatScalar(name, v.text, now)
+		return formatScalar(name, v.text)
 	case array, object:
 	}
 	var parts []string
@@ -240,9 +240,9 @@ func (v value) inLine(name string, now time.Time) string {
 		case name == "keys" && item.kind == object:
 			parts = append(parts, cmp.Or(item.member("label").text, "default"))
 		case v.kind == object:
-			parts = append(parts, v.names[i]+"="+item.inLine("", now))
+			parts = append(parts, v.names[i]+"="+item.inLine(""))
 		default:
-			parts = append(parts, item.inLine("", now))
+			parts = append(parts, item.inLine(""))
 		}
 	}
 	if v.kind == object || name == "health" {
@@ -269,7 +269,7 @@ func formatTrack(v value) string {
 
 // formatScalar returns the value of the member name for people. Names have units, as in the API's
 // documentation.
-func formatScalar(name, text string, now time.Time) string {
+func formatScalar(name, text string) string {
 	number, err := strconv.ParseFloat(text, 64)
 	isNumber := err == nil
 	switch {
@@ -285,11 +285,7 @@ func formatScalar(name, text string, now time.Time) string {
 		return strconv.FormatFloat(number, 'f', 1, 64) + " s"
 	}
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
-		layout := "2006-01-02 15:04:05"
-		if now.Sub(at).Abs() < 20*time.Hour {
-			layout = time.TimeOnly
-		}
-		return at.In(now.Location()).Format(layout)
+		return at.UTC().Format("2006-01-02T15:04:05Z")
 	}
 	return text
 }
