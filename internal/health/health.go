@@ -14,7 +14,7 @@ import (
 	"livego/internal/media"
 )
 
-// HistoryLength is how many samples an Analyzer keeps: ten minutes. They take about 45 kB.
+// HistoryLength is how many samples an Analyzer keeps: ten minutes. They take 58 kB.
 const HistoryLength = 600
 
 // A Sample describes one second of a stream: the default tracks, as they arrived.

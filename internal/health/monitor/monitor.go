@@ -252,7 +252,7 @@ func (m *Monitor) emit(t domain.EventType, name domain.Name, f health.Finding) {
 		Fields: map[string]any{"finding": f.Code, "severity": string(f.Severity)}})
 }
 
-// countBehind returns how many viewers have skipped to a newer keyframe in the last time. Only if some
+// countBehind returns how many viewers have skipped to a newer keyframe lately. Only if some
 // have, which the sum skips says, it reads the list of viewers.
 func (m *Monitor) countBehind(name domain.Name, e *examination, skips uint64, now time.Time) (n int) {
 	if skips != e.searchedSkips && now.Sub(e.searched) >= viewersInterval {
