@@ -74,7 +74,7 @@ func (ls *listeners) bind(cfg config.Config, cert *tls.Config, limits *limiters)
 			continue
 		}
 		name := strings.TrimSuffix(l.key, "_addr")
-		ln := passed.Take(name, l.addr)
+		ln := passed.Listener(name, l.addr)
 		staysOpen := ln != nil
 		if !staysOpen {
 			if ln, err = net.Listen("tcp", l.addr); err != nil {
@@ -94,5 +94,5 @@ func (ls *listeners) bind(cfg config.Config, cert *tls.Config, limits *limiters)
 		}
 		*l.to = append(*l.to, listener{ln, l.what, l.tls, staysOpen})
 	}
-	return passed.CheckTaken()
+	return passed.CheckUsed()
 }

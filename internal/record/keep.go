@@ -52,7 +52,7 @@ func (r *Recorder) keep(ctx context.Context) {
 // those that together with the running ones exceed l.KeepBytes. It updates known.
 func (r *Recorder) deleteOld(l Limits, known map[fileName]*keptFile) error {
 	defer logging.Recover(r.opt.Log) // a damaged file must not stop the server
-	files, total, err := r.survey(known)
+	files, total, err := r.listFinished(known)
 	if err != nil {
 		return err
 	}
@@ -81,9 +81,9 @@ func (r *Recorder) deleteOld(l Limits, known map[fileName]*keptFile) error {
 	return nil
 }
 
-// survey returns the finished recordings, and the size of all recordings in bytes. It reads only
+// listFinished returns the finished recordings, and the size of all recordings in bytes. It reads only
 // files that have changed since they became known.
-func (r *Recorder) survey(known map[fileName]*keptFile) (finished []*keptFile, total int64, err error) {
+func (r *Recorder) listFinished(known map[fileName]*keptFile) (finished []*keptFile, total int64, err error) {
 	names, err := r.dir.names(context.Background())
 	if err != nil || len(names) == 0 {
 		clear(known)

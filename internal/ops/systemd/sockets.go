@@ -42,9 +42,9 @@ func PassedSockets() (*Sockets, error) {
 	return s, nil
 }
 
-// Take returns the socket with this name, or else the one with the port of addr. The caller closes
+// Listener returns the socket with this name, or else the one with the port of addr. The caller closes
 // it. It returns nil if there is none.
-func (s *Sockets) Take(name, addr string) net.Listener {
+func (s *Sockets) Listener(name, addr string) net.Listener {
 	i := slices.IndexFunc(s.list, func(l socket) bool { return l.name == name })
 	if _, port, err := net.SplitHostPort(addr); i < 0 && err == nil {
 		i = slices.IndexFunc(s.list, func(l socket) bool { return strings.HasSuffix(l.Addr().String(), ":"+port) })
@@ -57,8 +57,8 @@ func (s *Sockets) Take(name, addr string) net.Listener {
 	return l
 }
 
-// CheckTaken returns an error that names the sockets that were not taken.
-func (s *Sockets) CheckTaken() error {
+// CheckUsed returns an error that names the sockets that are not used.
+func (s *Sockets) CheckUsed() error {
 	var left []string
 	for _, l := range s.list {
 		left = append(left, l.name+" ("+l.Addr().String()+")")
@@ -70,7 +70,7 @@ func (s *Sockets) CheckTaken() error {
 		strings.Join(left, ", "))
 }
 
-// Close closes the sockets that were not taken.
+// Close closes the sockets that are not used.
 func (s *Sockets) Close() {
 	for _, l := range s.list {
 		l.Close()

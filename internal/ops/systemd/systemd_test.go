@@ -25,25 +25,25 @@ func listen(t *testing.T) *net.TCPListener {
 	return l
 }
 
-// TestTake takes sockets by name and by port.
-func TestTake(t *testing.T) {
+// TestListener finds sockets by name and by port.
+func TestListener(t *testing.T) {
 	named, numbered, spare := listen(t), listen(t), listen(t)
 	s := &Sockets{list: []socket{{"livego.socket", numbered}, {"rtmp", named}, {"livego.socket", spare}}}
-	if l := s.Take("rtmp", numbered.Addr().String()); l != net.Listener(named) {
+	if l := s.Listener("rtmp", numbered.Addr().String()); l != net.Listener(named) {
 		t.Errorf("rtmp: %v, want the socket of that name", l)
 	}
 	_, port, _ := net.SplitHostPort(numbered.Addr().String())
-	if l := s.Take("hls", ":"+port); l != net.Listener(numbered) {
+	if l := s.Listener("hls", ":"+port); l != net.Listener(numbered) {
 		t.Errorf("hls: %v, want the socket with its port", l)
 	}
-	if l := s.Take("api", "127.0.0.1:1"); l != nil {
+	if l := s.Listener("api", "127.0.0.1:1"); l != nil {
 		t.Errorf("api: %v, want none", l)
 	}
-	if err := s.CheckTaken(); err == nil || !strings.Contains(err.Error(), "livego.socket ("+spare.Addr().String()+")") {
+	if err := s.CheckUsed(); err == nil || !strings.Contains(err.Error(), "livego.socket ("+spare.Addr().String()+")") {
 		t.Errorf("the socket that is left: %v", err)
 	}
 	s.Close()
-	if err := s.CheckTaken(); err != nil {
+	if err := s.CheckUsed(); err != nil {
 		t.Error(err)
 	}
 }
@@ -129,7 +129,7 @@ func TestWithoutSystemd(t *testing.T) {
 	n.Ready()
 	n.Watchdog(t.Context(), func(context.Context) error { t.Error("checked"); return nil })
 	s, err := PassedSockets()
-	if err != nil || s.Take("rtmp", ":1935") != nil || s.CheckTaken() != nil {
+	if err != nil || s.Listener("rtmp", ":1935") != nil || s.CheckUsed() != nil {
 		t.Errorf("%v, %v", s, err)
 	}
 }
