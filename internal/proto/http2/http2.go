@@ -355,17 +355,22 @@ func (c *Conn) process(f h2.Frame) error {
 }
 
 // processSettings applies settings (RFC 9113 section 6.5). Those for the compression of responses and
-// for the size of frames allow at least what is used.
+// for the size of frames allow at least what is used. If a frame has a setting many times, the streams
+// change once.
 func (c *Conn) processSettings(f *h2.SettingsFrame) error {
 	if f.IsAck() {
 		return nil
 	}
+	initial := c.initial // changed by this goroutine only
 	if err := f.ForeachSetting(func(s h2.Setting) error {
-		if err := s.Valid(); err != nil || s.ID != h2.SettingInitialWindowSize {
-			return err
+		if s.ID == h2.SettingInitialWindowSize {
+			initial = int64(s.Val)
 		}
-		return c.setInitialWindow(int64(s.Val))
+		return s.Valid()
 	}); err != nil {
+		return err
+	}
+	if err := c.setInitialWindow(initial); err != nil {
 		return err
 	}
 	_ = c.framer.WriteSettingsAck() // to memory
@@ -377,10 +382,9 @@ func (c *Conn) setInitialWindow(n int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, st := range c.streams {
-		if st.window += n - c.initial; st.window > maxWindow {
+		if err := st.extend(n - c.initial); err != nil {
 			return h2.ConnectionError(h2.ErrCodeFlowControl)
 		}
-		st.wake()
 	}
 	c.initial = n
 	return nil
@@ -391,11 +395,14 @@ func (c *Conn) processWindowUpdate(f *h2.WindowUpdateFrame) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if f.StreamID == 0 {
+		open := c.window > 0
 		if c.window += int64(f.Increment); c.window > maxWindow {
 			return h2.ConnectionError(h2.ErrCodeFlowControl)
 		}
 		for _, st := range c.streams {
-			st.wake()
+			if !open && st.window > 0 {
+				st.wake()
+			}
 		}
 		return nil
 	}
@@ -403,16 +410,13 @@ func (c *Conn) processWindowUpdate(f *h2.WindowUpdateFrame) error {
 	if st == nil {
 		return c.checkUsed(f.StreamID)
 	}
-	if st.window += int64(f.Increment); st.window > maxWindow {
-		return streamError(f.StreamID, h2.ErrCodeFlowControl)
-	}
-	st.wake()
-	return nil
+	return st.extend(int64(f.Increment))
 }
 
-// checkUsed returns an error if the stream is idle, and not closed. The caller holds mu.
+// checkUsed returns an error if the stream is idle, and not closed. After GOAWAY it may be a request
+// that was not processed (RFC 9113 section 6.8). The caller holds mu.
 func (c *Conn) checkUsed(id uint32) error {
-	if id > c.lastID || id%2 == 0 {
+	if id > c.lastID && !c.goneAway || id%2 == 0 {
 		return h2.ConnectionError(h2.ErrCodeProtocol)
 	}
 	return nil
@@ -450,7 +454,7 @@ func (c *Conn) processData(f *h2.DataFrame) error {
 	defer c.mu.Unlock()
 	st := c.streams[f.StreamID]
 	if st == nil {
-		if err := c.checkUsed(f.StreamID); err != nil {
+		if err := c.checkUsed(f.StreamID); err != nil || f.StreamID > c.lastID {
 			return err
 		}
 		return streamError(f.StreamID, h2.ErrCodeStreamClosed)

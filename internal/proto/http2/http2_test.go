@@ -259,3 +259,42 @@ func TestRequestAllocations(t *testing.T) {
 		t.Errorf("%v allocations, want at most %v", got, want)
 	}
 }
+
+// TestWindowsWakeOnlyStreamsThatCanSend has a client open the window of a connection in small steps,
+// or the windows of streams back and forth, while the other window is closed: the handlers that wait
+// do not wake up for it.
+func TestWindowsWakeOnlyStreamsThatCanSend(t *testing.T) {
+	wakes := func(st *stream) int {
+		n := len(st.wakeUp)
+		for range n {
+			<-st.wakeUp
+		}
+		return n
+	}
+	c := newTestServer().NewConn(t.Context(), pipe{}, "", nil)
+	update := &h2.WindowUpdateFrame{Increment: 1}
+	c.initial, c.window = 0, 0
+	st := &stream{conn: c, id: 1, wakeUp: make(chan struct{}, 1)}
+	c.streams[1], c.lastID = st, 1
+	for _, tt := range []struct {
+		name string
+		do   func() error
+		want int
+	}{
+		{"connection opened for a closed stream", func() error { return c.processWindowUpdate(update) }, 0},
+		{"connection extended", func() error { return c.processWindowUpdate(update) }, 0},
+		{"stream opened", func() error { return c.setInitialWindow(1) }, 1},
+		{"stream extended", func() error { return c.setInitialWindow(2) }, 0},
+		{"stream closed", func() error { return c.setInitialWindow(0) }, 0},
+		{"negative stream extended", func() error { c.window, st.window = 0, -5; return c.setInitialWindow(4) }, 0},
+		{"stream opened on a closed connection", func() error { return c.setInitialWindow(9) }, 0},
+		{"connection opened", func() error { return c.processWindowUpdate(update) }, 1},
+	} {
+		if err := tt.do(); err != nil {
+			t.Fatal(err)
+		}
+		if n := wakes(st); n != tt.want {
+			t.Errorf("%s: %d wake-ups, want %d", tt.name, n, tt.want)
+		}
+	}
+}

@@ -93,6 +93,19 @@ func (st *stream) wake() {
 	}
 }
 
+// extend changes the window by n bytes. It wakes the handler only if that lets it send, since a client
+// may send such frames without an end. The caller holds conn.mu.
+func (st *stream) extend(n int64) error {
+	open := st.window > 0
+	if st.window += n; st.window > maxWindow {
+		return streamError(st.id, h2.ErrCodeFlowControl)
+	}
+	if !open && st.window > 0 && st.conn.window > 0 {
+		st.wake()
+	}
+	return nil
+}
+
 // prepareWait has wake store a wake-up for wait. The caller holds conn.mu.
 func (st *stream) prepareWait() {
 	if st.wakeUp == nil {
