@@ -146,7 +146,7 @@ func newHarnessTLS(t *testing.T, loops int, config *tls.Config, o Options) *harn
 			*d = to
 		}
 	}
-	set(&o.WriteTimeout, 10*time.Second)
+	set(&o.WriteTimeout, time.Hour) // viewers that the test does not read for a while stay, however slow the machine is
 	set(&o.PingInterval, time.Hour)
 	set(&o.LingerTimeout, time.Second)
 	set(&o.MaxLatency, time.Hour)
@@ -279,7 +279,7 @@ func testTLS(t *testing.T) *tls.Config {
 // read returns the next record as "kind payload", with long payloads truncated.
 func (f *client) read() string {
 	f.t.Helper()
-	f.nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+	f.nc.SetReadDeadline(time.Now().Add(time.Minute))
 	var head [5]byte
 	if _, err := io.ReadFull(f.br, head[:]); err != nil {
 		return err.Error()
