@@ -169,11 +169,13 @@ func (c *conn) otherProtocol(head []byte) bool {
 	return false
 }
 
+// lingerTime is how long a client may take to read the last response and to close.
+const lingerTime = 500 * time.Millisecond
+
 // refuse answers a client that does not use HTTP, at once, while net/http would wait for the end of
 // a head. It gives the client a moment to read the response.
 func (c *conn) refuse(reason string) {
-	const timeout = 500 * time.Millisecond
-	_ = c.tcp.SetDeadline(time.Now().Add(timeout))
+	_ = c.tcp.SetDeadline(time.Now().Add(lingerTime))
 	if _, err := io.WriteString(c.tcp,
 		"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request: "+
 			reason); err != nil {

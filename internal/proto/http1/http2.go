@@ -1,6 +1,10 @@
 package http1
 
-import "time"
+import (
+	"time"
+
+	"livego/internal/ops/netx"
+)
 
 // serveHTTP2 serves c by HTTP/2 until it ends.
 func (c *conn) serveHTTP2() {
@@ -41,3 +45,6 @@ func (t *transport) Send(b []byte, deadline time.Time) error {
 	_, err := t.sock.sendBy(b, deadline)
 	return err
 }
+
+// Linger implements http2.Transport.
+func (t *transport) Linger() { netx.Linger(t.tcp, lingerTime, t.srv.opt.StallTimeout) }

@@ -165,6 +165,47 @@ func TestHTTP2Shutdown(t *testing.T) {
 	}
 }
 
+// TestHTTP2ShutdownBeforeClientHasRead stops a server after a handler has returned, while the kernel
+// holds most of its response. The client goes on sending frames, and receives all of it.
+func TestHTTP2ShutdownBeforeClientHasRead(t *testing.T) {
+	const size = 1 << 20 // the kernel takes it, and a socket that is not read does not receive it
+	written := make(chan error, 1)
+	srv := New(&http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+		_, err := w.Write(make([]byte, size))
+		written <- err
+	})}, Options{StallTimeout: testTimeout})
+	c := dialHTTP2(t, startHTTP2(t, srv))
+	if _, err := io.WriteString(c, openWindows+getRequest); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() { ended <- srv.Shutdown(context.Background()) }()
+	piece, n := make([]byte, 16<<10), 0
+	for n < size {
+		wait(t, time.Millisecond)                                                        // slow, so that the server stops before
+		_, _ = io.WriteString(c, "\x00\x00\x04\x08\x00\x00\x00\x00\x00\x00\x00\x00\x01") // WINDOW_UPDATE
+		k, err := c.Read(piece)
+		if n += k; err != nil {
+			t.Fatalf("after %d bytes: %v", n, err)
+		}
+	}
+	c.Close()
+	if err := <-ended; err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+}
+
+// Frames of a client.
+const (
+	openWindows = "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x7f\xff\xff\xff" + // SETTINGS
+		"\x00\x00\x04\x08\x00\x00\x00\x00\x00\x7f\x00\x00\x00" // WINDOW_UPDATE
+	getRequest = "\x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x87\x84\x01\x01a"
+)
+
 // dialHTTP2 opens a connection without a request.
 func dialHTTP2(t *testing.T, url string) *tls.Conn {
 	t.Helper()
@@ -200,9 +241,7 @@ func TestHTTP2StalledClient(t *testing.T) {
 			})}, Options{StallTimeout: o.stall}))
 			c := dialHTTP2(t, url)
 			start := time.Now()
-			if _, err := io.WriteString(c, "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x7f\xff\xff\xff"+ // SETTINGS
-				"\x00\x00\x04\x08\x00\x00\x00\x00\x00\x7f\x00\x00\x00"+ // WINDOW_UPDATE
-				"\x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x87\x84\x01\x01a"); err != nil { // HEADERS
+			if _, err := io.WriteString(c, openWindows+getRequest); err != nil {
 				t.Fatal(err)
 			}
 			piece := make([]byte, 16<<10)

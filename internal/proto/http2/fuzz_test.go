@@ -21,6 +21,8 @@ type memory struct {
 
 func (*memory) SetReadDeadline(time.Time) error { return nil }
 
+func (*memory) Linger() {}
+
 func (m *memory) Send(b []byte, _ time.Time) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

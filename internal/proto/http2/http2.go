@@ -52,8 +52,6 @@ const (
 	maxBody = 16 << 10
 	// defaultStreams is the number of concurrent requests of a connection, if the settings have none.
 	defaultStreams = 32
-	// lingerTime is how long a client may take to read why the connection is closed.
-	lingerTime = 500 * time.Millisecond
 )
 
 // A client may send overheadRate frames a second that cost work and serve no response, such as PING,
@@ -73,6 +71,10 @@ type Transport interface {
 	// Send sends b. It fails if the client makes no progress for as long as the Transport allows, or
 	// when the deadline passes; zero: none.
 	Send(b []byte, deadline time.Time) error
+	// Linger waits until the client has received what was sent, and for a moment until it closes. It
+	// discards input: with unread input the kernel would reset the connection when that is closed, and
+	// the client could lose the end.
+	Linger()
 }
 
 // A Server has what the connections of an http.Server share.
@@ -567,25 +569,19 @@ func (c *Conn) end(err error) {
 		c.log("http2: connection error of %s: %v", c.remote, err)
 	case errors.Is(err, h2.ErrFrameTooLarge):
 		code = h2.ErrCodeFrameSize
-	case errors.Is(err, errIdle):
+	case errors.Is(err, errIdle), errors.Is(err, errDrained):
 	case errors.Is(err, errHeaderTime):
 		code = h2.ErrCodeProtocol
 	default: // the connection is closed, or the client knows
 		return
 	}
-	if told && code == h2.ErrCodeNo {
-		return
+	if !told || code != h2.ErrCodeNo {
+		c.framerGoAway(lastID, code)
+		if c.reply() != nil {
+			return
+		}
 	}
-	c.framerGoAway(lastID, code)
-	if c.reply() != nil {
-		return
-	}
-	// With unread bytes of the client, the kernel would reset the connection, and the client could lose
-	// the frame.
-	_ = c.t.SetReadDeadline(time.Now().Add(lingerTime))
-	buf := make([]byte, 1<<10)
-	for err = nil; err == nil; _, err = c.t.Read(buf) {
-	}
+	c.t.Linger()
 }
 
 // log writes to the error log of the http.Server.

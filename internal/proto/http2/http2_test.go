@@ -90,6 +90,9 @@ func testHandler(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// lingerTime is how long a client may take to read why the connection is closed.
+const lingerTime = 500 * time.Millisecond
+
 // A pipe is a Transport over a net.Conn.
 type pipe struct{ net.Conn }
 
@@ -97,6 +100,11 @@ func (p pipe) Send(b []byte, deadline time.Time) error {
 	_ = p.SetWriteDeadline(deadline)
 	_, err := p.Write(b)
 	return err
+}
+
+func (p pipe) Linger() {
+	_ = p.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.Copy(io.Discard, p)
 }
 
 // TestRFC9113 sends frames as clients may and may not, and checks what comes back.
