@@ -3,7 +3,10 @@ package systemd
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
+	"os"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -26,9 +29,28 @@ func (n Notifier) Stopping(limit time.Duration) {
 }
 
 func (n Notifier) notify(state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
+	name := os.Getenv("NOTIFY_SOCKET")
+	if name == "" {
+		return
+	}
+	if err := send(name, state); err != nil {
 		n.Log.Error("cannot notify systemd", "err", err)
 	}
+}
+
+// sendTimeout is how long a receiver that does not read may delay a reload or a shutdown.
+const sendTimeout = 500 * time.Millisecond
+
+// send sends state to the socket. daemon.SdNotify would wait without a limit while its queue is full.
+func send(name, state string) error {
+	c, err := net.Dial("unixgram", name)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_ = c.SetWriteDeadline(time.Now().Add(sendTimeout)) // a new socket accepts it
+	_, err = io.WriteString(c, state)
+	return err
 }
 
 // checksPerPeriod is how often the service is checked in the time after which systemd restarts it.

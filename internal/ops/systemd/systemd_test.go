@@ -88,6 +88,38 @@ func TestNotify(t *testing.T) {
 	}
 }
 
+// TestNotifyBlocked has a manager that does not read: a shutdown does not wait for it.
+func TestNotifyBlocked(t *testing.T) {
+	c := manager(t)
+	full, err := net.Dial("unixgram", c.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for full.SetWriteDeadline(time.Now().Add(10 * time.Millisecond)); err == nil; {
+		_, err = full.Write([]byte("x"))
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		Notifier{slog.New(slog.NewTextHandler(&log, nil))}.Stopping(time.Second)
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		c.Close() // ends the write
+		<-done
+		t.Fatal("Stopping waits for the manager")
+	}
+	if !strings.Contains(log.String(), "cannot notify systemd") {
+		t.Errorf("the log is %q", log.String())
+	}
+}
+
 // TestWatchdog checks that the service is reported to work only while its check succeeds.
 func TestWatchdog(t *testing.T) {
 	c, n := manager(t), Notifier{slog.New(slog.DiscardHandler)}
