@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,10 +23,9 @@ func TestPushReconnectsAndEndsStream(t *testing.T) {
 		err error
 	}
 	got := make(chan message, 1<<10)
-	conns := 0
+	var conns atomic.Int64
 	s := serve(t, func(_ context.Context, c *rtmp.ServerConn, req *rtmp.Request) {
-		conns++ // no lock needed: one connection at a time
-		n := conns
+		n := int(conns.Add(1))
 		if !req.Publish || req.App != "app" || req.Name != "key" || c.AcceptPublish() != nil {
 			t.Errorf("asked for %+v", req)
 			return
