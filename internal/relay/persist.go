@@ -68,9 +68,11 @@ func (m *Manager) Create(ctx context.Context, w domain.Relay, persist bool) (s d
 	m.mu.Lock()
 	m.setPersist(r, persist)
 	m.mu.Unlock()
-	if err := m.save(); err != nil {
-		m.unregister(r)
-		return s, false, err
+	if persist { // the others need no disk
+		if err := m.save(); err != nil {
+			m.unregister(r)
+			return s, false, err
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -91,7 +93,9 @@ func (m *Manager) keep(r *relay, persist bool) (s domain.RelayStatus, created bo
 	}
 	m.setPersist(r, persist)
 	m.mu.Unlock()
-	err = m.save()
+	if persist {
+		err = m.save()
+	}
 	return m.statusOf(r), false, err
 }
 
@@ -146,7 +150,13 @@ func (m *Manager) Delete(id string) error {
 // is.
 func (m *Manager) discard(r *relay) error {
 	registered := m.unregister(r)
-	err := m.save()
+	m.mu.Lock()
+	persist := r.status.Persist
+	m.mu.Unlock()
+	var err error
+	if persist { // the others need no disk
+		err = m.save()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err != nil && registered && m.relays[r.Relay] == nil {

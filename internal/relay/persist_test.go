@@ -276,7 +276,7 @@ func TestDamagedFile(t *testing.T) {
 }
 
 // TestFileCannotBeWritten creates and deletes relays while the file cannot be written: no relay is
-// created, and none is lost.
+// created, and none is lost. Those that do not persist need no file.
 func TestFileCannotBeWritten(t *testing.T) {
 	remote := serve(t, accept)
 	m := newStoredManager(t, nil)
@@ -290,6 +290,14 @@ func TestFileCannotBeWritten(t *testing.T) {
 	}
 	if err := m.Delete(first.ID); domain.KindOf(err) != domain.Unavailable {
 		t.Errorf("deleted: %v", err)
+	}
+	other, created, err := m.Create(t.Context(),
+		domain.Relay{Direction: domain.Push, Name: movie, URL: remote.url("c")}, false)
+	if err != nil || !created {
+		t.Errorf("without the file: created %v, %v", created, err)
+	}
+	if err := m.Delete(other.ID); err != nil {
+		t.Errorf("without the file: %v", err)
 	}
 	if got := m.ids(); !slices.Equal(got, []string{first.ID}) {
 		t.Errorf("relays %v", got)
