@@ -219,8 +219,8 @@ func TestCtlErrors(t *testing.T) {
 		stderr      string // the end of it
 	}{
 		{"sessions get 7", problem, 1, "livego: server error: there is no such session\n"},
-		{"settings set relay_max=-1 play_wayt=1m", `!{"title":"Bad Request","status":400,"detail":"the settings are invalid",` +
-			`"errors":[{"message":"relay_max: must be at least 0"},{"message":"unknown","location":"body\u001b"}]}`, 1,
+		{"settings set relay_max=-1 play_wayt=1m", `!{"title":"Bad Request","status":400,` +
+			`"detail":"the settings are invalid","errors":[{"message":"relay_max: must be at least 0"},{"message":"unknown","location":"body\u001b"}]}`, 1,
 			"livego: server error: the settings are invalid\n  relay_max: must be at least 0\n  body\ufffd: unknown\n"},
 		{"sessions get 7", "!", 1, "livego: the server returned HTTP 404\n"},
 		{"sessions end", "", 2, "livego: name a session by its ID, or use --room\n"},
@@ -304,8 +304,8 @@ func TestCtlEvents(t *testing.T) {
 		`"room":"movie","reason":"wrong key"}` + "\n\nevent: lost\ndata: {\"events\":5}\n\n"
 	s := newCtlServer(t, stream, stream)
 	code, stdout, stderr := s.ctl(t, "events", "--watch", "--room", "movie")
-	if code != 1 || stdout != "2020-01-31T12:00:00Z  denied  live/movie  wrong key\n" || stderr != "livego: 5 events were "+
-		"lost: this client is too slow\nlivego: the server has ended the stream of events\n" {
+	if code != 1 || stdout != "2020-01-31T12:00:00Z  denied  live/movie  wrong key\n" || stderr != "livego: "+
+		"5 events were lost: this client is too slow\nlivego: the server has ended the stream of events\n" {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 	}
 	if s.requests[0] != "GET /api/v1/events/stream?room=movie" {
