@@ -207,7 +207,7 @@ func (a *App) logReload(r config.Report, err error) {
 	a.events.Add(domain.Event{Type: domain.EventConfigReloaded,
 		Fields: map[string]any{"applied": applied, "restart": restart}})
 	for _, w := range r.Warnings {
-		a.log.Warn("setting", "reason", w)
+		a.log.Warn("settings warning", "reason", w)
 	}
 	a.log.Info("settings reloaded", "applied", applied)
 	if len(r.Restart) > 0 {
