@@ -186,8 +186,10 @@ func TestHTTP2ShutdownBeforeClientHasRead(t *testing.T) {
 	go func() { ended <- srv.Shutdown(context.Background()) }()
 	piece, n := make([]byte, 16<<10), 0
 	for n < size {
-		wait(t, time.Millisecond)                                                        // slow, so that the server stops before
-		_, _ = io.WriteString(c, "\x00\x00\x04\x08\x00\x00\x00\x00\x00\x00\x00\x00\x01") // WINDOW_UPDATE
+		wait(t, time.Millisecond) // the server stops before the client has read
+
+		// WINDOW_UPDATE
+		_, _ = io.WriteString(c, "\x00\x00\x04\x08\x00\x00\x00\x00\x00\x00\x00\x00\x01")
 		k, err := c.Read(piece)
 		if n += k; err != nil {
 			t.Fatalf("after %d bytes: %v", n, err)
