@@ -220,7 +220,8 @@ func TestCtlErrors(t *testing.T) {
 	}{
 		{"sessions get 7", problem, 1, "livego: server error: there is no such session\n"},
 		{"settings set relay_max=-1 play_wayt=1m", `!{"title":"Bad Request","status":400,` +
-			`"detail":"the settings are invalid","errors":[{"message":"relay_max: must be at least 0"},{"message":"unknown","location":"body\u001b"}]}`, 1,
+			`"detail":"the settings are invalid","errors":[` +
+			`{"message":"relay_max: must be at least 0"},{"message":"unknown","location":"body\u001b"}]}`, 1,
 			"livego: server error: the settings are invalid\n  relay_max: must be at least 0\n  body\ufffd: unknown\n"},
 		{"sessions get 7", "!", 1, "livego: the server returned HTTP 404\n"},
 		{"sessions end", "", 2, "livego: name a session by its ID, or use --room\n"},
