@@ -37,7 +37,7 @@ type apiCall struct {
 }
 
 // ctlClient returns the client for the server that the flags, the environment, the context or the
-// settings of this machine name, in this order. A token of one of them is for its server only.
+// settings of this machine name, in this order. A token that is stored with a server is sent to no other.
 func (e *env) ctlClient() (_ *apiClient, err error) {
 	f := e.ctl
 	server := cmp.Or(f.Server, e.getenv("LIVEGO_CTL_SERVER"))

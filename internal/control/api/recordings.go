@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"livego/internal/domain"
+	"livego/internal/ops/httpx"
 )
 
 const (
@@ -132,6 +133,7 @@ func serveRecording(w http.ResponseWriter, r *http.Request, rec domain.Recording
 	name := path.Base(rec.File)
 	w.Header().Set("Content-Type", flvType)
 	w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": name}))
+	httpx.LimitRanges(r)
 	var modified time.Time
 	if info, err := f.Stat(); err == nil && rec.State == domain.RecordingFinished {
 		modified = info.ModTime()

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -142,6 +143,7 @@ func TestDownloadRecording(t *testing.T) {
 		{"whole", "GET", "movie_1", "", "", 200, "FLV1234", ""},
 		{"range", "GET", "movie_1", "bytes=3-4", "", 206, "12", "bytes 3-4/7"},
 		{"end", "GET", "movie_1", "bytes=-2", "", 206, "34", "bytes 5-6/7"},
+		{"too many ranges", "GET", "movie_1", "bytes=0-0" + strings.Repeat(",2-2", 8), "", 200, "FLV1234", ""},
 		{"outside", "GET", "movie_1", "bytes=7-", "", 416,
 			`{"title":"Requested Range Not Satisfiable","status":416,"detail":"the range is outside of the file"}` + "\n",
 			"bytes */7"},

@@ -22,9 +22,6 @@ const playlistExt = ".m3u8"
 // File names of the media playlists, by format.
 var playlists = [...]string{segment.FMP4: "index.m3u8", segment.TS: "ts.m3u8"}
 
-// maxRanges is the number of ranges that one request may have; with more it gets the whole file.
-const maxRanges = 8
-
 // minCompressed is the size from which on a playlist that is for one viewer only is compressed, in
 // bytes. A server sends as much at once to a new connection (RFC 6928), and it costs less to send
 // than to compress.
@@ -500,7 +497,7 @@ func (p response) send(w http.ResponseWriter, r *http.Request) int {
 		}
 	}
 	if p.ranges {
-		if ranges := r.Header.Get("Range"); ranges != "" && strings.Count(ranges, ",") < maxRanges {
+		if httpx.LimitRanges(r); r.Header.Get("Range") != "" {
 			body := &countingReader{Reader: bytes.NewReader(p.body)}
 			http.ServeContent(w, r, "", time.Time{}, body)
 			return body.n
