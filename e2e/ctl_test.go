@@ -60,9 +60,13 @@ func TestCtl(t *testing.T) {
 	awaitEvent("denied")
 	push := s.PushTo(src.File(t), s.RTMP(room.Key), "-stream_loop", "-1")
 	s.AwaitLive("movie")
-	if list := ctl("streams", "list"); !strings.Contains(list, "live/movie  live") || !strings.Contains(list, "h264 ") {
-		t.Errorf("the streams are\n%s", list)
-	}
+	harness.Eventually(t, patience, "tracks in the list", func() error {
+		list := ctl("streams", "list")
+		if !strings.Contains(list, "live/movie  live") || !strings.Contains(list, "h264 ") {
+			return errors.New(list)
+		}
+		return nil
+	})
 	one := ctl("streams", "get", "movie")
 	if !strings.Contains(one, "\nTRACKS\n") || !strings.Contains(one, "\nPUBLISHERS\n") {
 		t.Errorf("the stream is\n%s", one)
