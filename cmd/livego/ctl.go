@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,6 +60,14 @@ func (a streamArg) path() string {
 	return url.PathEscape(app) + "/" + url.PathEscape(room)
 }
 
+// An idArg is an entry of a list in an argument.
+type idArg struct {
+	ID string `arg:"" help:"The ID from the list."`
+}
+
+// in returns the path of the entry below list.
+func (a idArg) in(list string) string { return list + "/" + url.PathEscape(a.ID) }
+
 // A listFlags selects a part of a list.
 type listFlags struct {
 	App   string   `help:"Only entries of this app."`
@@ -78,32 +87,21 @@ func (f listFlags) query(more ...string) url.Values {
 	return q
 }
 
-// sinceFlags are the limits of time of a list.
-type sinceFlags struct {
-	Since string `help:"Only entries since this time: 2030-01-31T12:00:00Z, or 1h for the last hour." placeholder:"TIME"`
-	Until string `help:"Only entries until this time." placeholder:"TIME"`
-}
-
-// times returns the limits as RFC 3339 times, "" for none.
-func (f sinceFlags) times(now time.Time) (since, until string, err error) {
-	for _, limit := range []struct {
-		flag, text string
-		to         *string
-	}{{"since", f.Since, &since}, {"until", f.Until, &until}} {
-		at, err := time.Parse(time.RFC3339, limit.text)
-		if d, durErr := time.ParseDuration(limit.text); durErr == nil && d >= 0 {
-			at, err = now.Add(-d), nil
-		}
-		switch {
-		case limit.text == "":
-		case err != nil:
-			return "", "", &failure{exitUsage, fmt.Errorf("--%s must be a time such as 2030-01-31T12:00:00Z, or a duration "+
-				"such as 1h", limit.flag)}
-		default:
-			*limit.to = at.UTC().Format(time.RFC3339Nano)
-		}
+// parseLimit parses a time in a flag: a time, or how long ago it was. It returns it as the API takes
+// it; "" for none.
+func parseLimit(flag, text string, now time.Time) (string, error) {
+	if text == "" {
+		return "", nil
 	}
-	return since, until, nil
+	at, err := time.Parse(time.RFC3339, text)
+	if d, durErr := time.ParseDuration(text); durErr == nil && d >= 0 {
+		at, err = now.Add(-d), nil
+	}
+	if err != nil {
+		return "", &failure{exitUsage, fmt.Errorf("--%s must be a time such as 2030-01-31T12:00:00Z, or a duration such as "+
+			"1h", flag)}
+	}
+	return at.UTC().Format(time.RFC3339Nano), nil
 }
 
 type ctlRoomsCmd struct {
@@ -240,13 +238,9 @@ func (c ctlSessionsListCmd) Run(e *env) error {
 	})
 }
 
-type ctlSessionsGetCmd struct {
-	ID string `arg:"" help:"The ID from the list."`
-}
+type ctlSessionsGetCmd struct{ idArg }
 
-func (c ctlSessionsGetCmd) Run(e *env) error {
-	return e.callAPI(apiCall{path: "/sessions/" + url.PathEscape(c.ID)})
-}
+func (c ctlSessionsGetCmd) Run(e *env) error { return e.callAPI(apiCall{path: c.in("/sessions")}) }
 
 type ctlSessionsEndCmd struct {
 	ID   string `arg:"" optional:"" help:"The ID from the list."`
@@ -270,21 +264,21 @@ type ctlEventsCmd struct {
 }
 
 type ctlEventsListCmd struct {
-	listFlags
-	sinceFlags
-	Type []string `help:"Only events of these types: denied, stream.started, or stream for all of streams."`
+	App   string   `help:"Only events of this app."`
+	Room  string   `help:"Only events of this room."`
+	Type  []string `help:"Only events of these types: denied, stream.started, or stream for all of streams."`
+	Since string   `help:"Only events since this time: 2030-01-31T12:00:00Z, or 1h for the last hour." placeholder:"TIME"`
+	Limit int      `help:"At most this many events. [all]" placeholder:"N"`
 }
 
 func (c ctlEventsListCmd) Run(e *env) error {
-	since, until, err := c.times(time.Now())
+	since, err := parseLimit("since", c.Since, time.Now())
 	if err != nil {
 		return err
 	}
-	if until != "" {
-		return &failure{exitUsage, errors.New("--until is not possible for events")}
-	}
 	call := apiCall{
-		path: "/events", query: c.query("type", strings.Join(c.Type, ","), "since", since), list: "events", limit: c.Limit,
+		path: "/events", list: "events", limit: c.Limit,
+		query:   listFlags{App: c.App, Room: c.Room}.query("type", strings.Join(c.Type, ","), "since", since),
 		columns: []string{"at", "type", "stream", "session", "remote", "reason"},
 	}
 	if e.ctl.Watch {
@@ -315,16 +309,10 @@ func (c ctlKeysListCmd) Run(e *env) error {
 	})
 }
 
-type ctlKeysCreateCmd struct {
-	Room    string `arg:"" help:"The room, which need not exist."`
-	Label   string `help:"A name that is unique among the room's keys; none for the default key."`
-	App     string `help:"The only app that the key is valid for."`
-	Role    string `enum:"primary,backup," default:"" help:"primary, or backup for an encoder that takes over when the primary is idle or gone."`
-	Expires string `help:"When the key expires: a time such as 2030-01-31T12:00:00Z, or a duration such as 24h." placeholder:"TIME"`
-}
+type ctlKeysCreateCmd struct{ keysMakeCmd }
 
 func (c ctlKeysCreateCmd) Run(e *env) error {
-	k, err := keysMakeCmd(c).key(time.Now())
+	k, err := c.key(time.Now())
 	if err != nil {
 		return &failure{exitUsage, err}
 	}
@@ -403,15 +391,9 @@ func (c ctlRelaysListCmd) Run(e *env) error {
 	})
 }
 
-type relayArg struct {
-	ID string `arg:"" help:"The ID from the list."`
-}
+type ctlRelaysGetCmd struct{ idArg }
 
-func (a relayArg) path() string { return "/relays/" + url.PathEscape(a.ID) }
-
-type ctlRelaysGetCmd struct{ relayArg }
-
-func (c ctlRelaysGetCmd) Run(e *env) error { return e.callAPI(apiCall{path: c.path()}) }
+func (c ctlRelaysGetCmd) Run(e *env) error { return e.callAPI(apiCall{path: c.in("/relays")}) }
 
 type ctlRelaysCreateCmd struct {
 	Direction string `arg:"" enum:"push,pull" help:"push to send a stream to another server, pull to get one."`
@@ -427,10 +409,10 @@ func (c ctlRelaysCreateCmd) Run(e *env) error {
 	}})
 }
 
-type ctlRelaysDeleteCmd struct{ relayArg }
+type ctlRelaysDeleteCmd struct{ idArg }
 
 func (c ctlRelaysDeleteCmd) Run(e *env) error {
-	return e.callAPI(apiCall{method: http.MethodDelete, path: c.path()})
+	return e.callAPI(apiCall{method: http.MethodDelete, path: c.in("/relays")})
 }
 
 type ctlRecordingsCmd struct {
@@ -444,13 +426,16 @@ type ctlRecordingsListCmd struct {
 	App   string `help:"Only recordings of this app."`
 	Room  string `help:"Only recordings of this room."`
 	State string `help:"Only recordings in this state: recording, stalled, waiting, finished or unfinished."`
+	Since string `help:"Only recordings that started since this time: 2030-01-31T12:00:00Z, or 1h for the last hour." placeholder:"TIME"`
+	Until string `help:"Only recordings that started until this time." placeholder:"TIME"`
 	Limit int    `help:"At most this many recordings. [all]" placeholder:"N"`
-	sinceFlags
 }
 
 func (c ctlRecordingsListCmd) Run(e *env) error {
-	since, until, err := c.times(time.Now())
-	if err != nil {
+	now := time.Now()
+	since, sinceErr := parseLimit("since", c.Since, now)
+	until, untilErr := parseLimit("until", c.Until, now)
+	if err := cmp.Or(sinceErr, untilErr); err != nil {
 		return err
 	}
 	return e.callAPI(apiCall{
@@ -460,27 +445,23 @@ func (c ctlRecordingsListCmd) Run(e *env) error {
 	})
 }
 
-type recordingArg struct {
-	ID string `arg:"" help:"The ID from the list."`
-}
+type ctlRecordingsGetCmd struct{ idArg }
 
-func (a recordingArg) path() string { return "/recordings/" + url.PathEscape(a.ID) }
-
-type ctlRecordingsGetCmd struct{ recordingArg }
-
-func (c ctlRecordingsGetCmd) Run(e *env) error { return e.callAPI(apiCall{path: c.path()}) }
+func (c ctlRecordingsGetCmd) Run(e *env) error { return e.callAPI(apiCall{path: c.in("/recordings")}) }
 
 type ctlRecordingsDownloadCmd struct {
-	recordingArg
+	idArg
 	File string `arg:"" optional:"" help:"The new file; - for standard output. [its name on the server]"`
 }
 
-func (c ctlRecordingsDownloadCmd) Run(e *env) error { return e.download(c.path()+"/file", c.File) }
+func (c ctlRecordingsDownloadCmd) Run(e *env) error {
+	return e.download(c.in("/recordings")+"/file", c.File)
+}
 
-type ctlRecordingsDeleteCmd struct{ recordingArg }
+type ctlRecordingsDeleteCmd struct{ idArg }
 
 func (c ctlRecordingsDeleteCmd) Run(e *env) error {
-	return e.callAPI(apiCall{method: http.MethodDelete, path: c.path()})
+	return e.callAPI(apiCall{method: http.MethodDelete, path: c.in("/recordings")})
 }
 
 type ctlSettingsCmd struct {
