@@ -99,7 +99,7 @@ var mayImport = map[string][]string{
 	"internal/proto/http2": {},
 
 	// The control plane. A config is plain values; the packages that receive them interpret them.
-	"internal/ops/config": {"internal/domain", "internal/ops/atomicfile", "internal/ops/netx", "internal/ops/redisurl",
+	"internal/ops/config": {"internal/domain", "internal/ops/atomicfile", "internal/ops/httpx", "internal/ops/netx", "internal/ops/redisurl",
 		"internal/ops/textfile"},
 	"internal/ops/acme":          {"internal/domain"},
 	"internal/ops/admission":     {"internal/domain", "internal/ops/memlimit"},
@@ -152,8 +152,11 @@ var mayImport = map[string][]string{
 		"internal/health", "internal/health/monitor", "internal/ops/histogram", "internal/ops/netx", "internal/record",
 		"internal/relay"},
 
+	// The built player and its page. It knows no streams.
+	"web": {},
+
 	// Wiring.
-	"internal/app": {"internal/..."},
+	"internal/app": {"internal/...", "web"},
 	"cmd/livego": {"internal/app", "internal/control/auth", "internal/tools/bench", "internal/ops/config",
 		"internal/control/keyexport", "internal/domain", "internal/ops/atomicfile", "internal/ops/logging",
 		"internal/playout", "internal/tools/probe", "internal/source"},

@@ -38,6 +38,7 @@ import (
 	"livego/internal/record"
 	"livego/internal/relay"
 	"livego/internal/stream"
+	"livego/web"
 )
 
 // An App is a server whose listeners are bound. Run serves and then closes it; call Close if Run is
@@ -52,6 +53,7 @@ type App struct {
 	hls       *hls.Server
 	flv       *edgeflv.Server
 	viewers   *viewerhttp.Handler
+	web       *web.Files
 	relays    *relay.Manager
 	limits    *limiters
 	engine    *fanout.Engine
@@ -147,6 +149,12 @@ func (a *App) build() (err error) {
 	a.background = append(a.background, a.record.Run)
 	if a.relays, err = relay.New(a.hub, a.relayOptions(cfg)); err != nil {
 		return err
+	}
+	if a.web, err = web.New(); err != nil {
+		return err
+	}
+	if !a.web.Built() {
+		a.log.Warn("built without the player: the player page shows a text only; make build with Node includes it")
 	}
 	p, err := a.prepare(cfg)
 	if err != nil {

@@ -209,7 +209,15 @@ func (a *App) flvOptions(p *plan) edgeflv.Options {
 
 func (a *App) viewerOptions(p *plan) viewerhttp.Options {
 	return viewerhttp.Options{
-		Apps: viewerApps(p.cfg.Apps), FLV: a.flv.Serve, HLS: a.hls, Proxies: p.proxies, WriteTimeout: p.cfg.WriteTimeout,
+		Apps: viewerApps(p.cfg.Apps), FLV: a.flv.Serve, HLS: a.hls, Files: a.web,
+		Page: func(w http.ResponseWriter, r *http.Request, app, room string) bool {
+			if _, err := domain.ParseName(app, room); err != nil {
+				return false
+			}
+			a.web.ServePlayer(w, r, p.cfg.EmbedOrigins)
+			return true
+		},
+		Proxies: p.proxies, WriteTimeout: p.cfg.WriteTimeout,
 	}
 }
 

@@ -75,6 +75,7 @@ var reloadValues = map[string]map[string]string{
 	"proxy_protocol":  {"proxy_protocol": "rtmp", "trusted_proxies": "10.0.0.1"},
 	"redis_addr":      {"redis_addr": "127.0.0.1:1"},
 	"redis_pwd":       {"redis_pwd": "x", "redis_addr": "127.0.0.1:1"},
+	"embed_origins":   {"embed_origins": "https://www.example.com"},
 	"public_url":      {"public_url": "https://live.example.com"}, "record_mode": {"record_mode": "0600"},
 	"reconnect_url":   {"reconnect_url": "rtmp://live2.example.com"},
 	"record_min_free": {"record_min_free": "3%"},

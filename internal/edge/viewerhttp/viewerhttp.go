@@ -33,8 +33,11 @@ type App struct{ FLV, HLS bool }
 type Options struct {
 	Apps map[string]App // by name
 	// FLV serves a stream as FLV, over HTTP or WebSocket. Its requests last as long as the stream.
-	FLV          func(w http.ResponseWriter, r *http.Request, app, room string)
-	HLS          http.Handler // playlists, segments and parts
+	FLV   func(w http.ResponseWriter, r *http.Request, app, room string)
+	HLS   http.Handler // playlists, segments and parts
+	Files http.Handler // the files of the player, below /.livego/
+	// Page serves the player page of a room. It reports false if no room may have this name.
+	Page         func(w http.ResponseWriter, r *http.Request, app, room string) bool
 	Proxies      netx.Proxies
 	WriteTimeout time.Duration // maximum time without write progress
 }
@@ -92,8 +95,8 @@ func (h *Handler) WaitIdle(ctx context.Context) {
 	}
 }
 
-// ServeHTTP routes /{app}/{room}.flv, over HTTP and WebSocket, and /{app}/{room}.m3u8 with the
-// resources of HLS. CORS allows pages of every site, without credentials.
+// ServeHTTP routes /{app}/{room}.flv, over HTTP and WebSocket, /{app}/{room}.m3u8 with the resources of
+// HLS, and /{app}/{room}, the player page, with its files below /.livego/. CORS allows pages of every site, without credentials.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch w.(type) {
 	case *http1.Response, *http2.Response: // they limit the time without progress themselves
@@ -216,8 +219,12 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, crossdomain)
 		return
 	}
-	name, rest, within := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	opt := h.opt.Load()
+	if strings.HasPrefix(r.URL.Path, "/.livego/") && opt.Files != nil {
+		opt.Files.ServeHTTP(w, r)
+		return
+	}
+	name, rest, within := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	app, known := opt.Apps[name]
 	slashes := strings.Count(rest, "/")
 	switch {
@@ -232,8 +239,9 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request) {
 		opt.FLV(w, r, name, strings.TrimSuffix(rest, ".flv"))
 	case slashes == 0 && strings.HasSuffix(rest, ".m3u8") && app.HLS, slashes == 1 && app.HLS:
 		opt.HLS.ServeHTTP(w, r)
+	case slashes == 0 && (app.FLV || app.HLS) && opt.Page != nil && opt.Page(w, r, name, rest):
 	default:
-		http.Error(w, "not found: streams are at /APP/ROOM.flv and /APP/ROOM.m3u8", http.StatusNotFound)
+		http.Error(w, "not found: streams are at /APP/ROOM.flv and /APP/ROOM.m3u8, the player at /APP/ROOM", http.StatusNotFound)
 	}
 }
 

@@ -33,21 +33,22 @@ type Config struct {
 	ShutdownDelay   time.Duration `key:"shutdown_delay" default:"0s" min:"0s" max:"5m" reload:"live" write:"operate" help:"How long a graceful shutdown goes on serving while /readyz answers 503, so that load balancers send no new clients. Part of shutdown_timeout."`
 	ReconnectURL    string        `key:"reconnect_url" reload:"new connections" help:"The server that encoders and players are asked to reconnect to in a graceful shutdown, without the app: rtmp://live2.example.com. Only clients with the Reconnect Request of Enhanced RTMP are asked."`
 
-	RTMPAddr    string `key:"rtmp_addr" default:":1935" group:"Listeners" reload:"restart" help:"The address for RTMP: encoders and players."`
-	HTTPFLVAddr string `key:"httpflv_addr" default:":7001" reload:"restart" help:"The address for viewers' HTTP, by convention for HTTP-FLV."`
-	HLSAddr     string `key:"hls_addr" default:":7002" reload:"restart" help:"The address for viewers' HTTP, by convention for HLS."`
-	APIAddr     string `key:"api_addr" default:"127.0.0.1:8090" reload:"restart" help:"The address for the operator's HTTP. Clients from other machines need the admin token or a JWT."`
-	MetricsAddr string `key:"metrics_addr" reload:"restart" help:"An address for /metrics, /healthz and /readyz, over HTTP without a credential: any client that reaches it may read them. If set, /metrics is no longer at api_addr. See docs/metrics.md."`
-	PublicURL   string `key:"public_url" reload:"live" help:"The public URL of a proxy for viewers' HTTP and the operator's HTTP: https://live.example.com. All links start with it; RTMP links have its host."`
-	EnableRTMPS bool   `key:"enable_rtmps" default:"false" reload:"restart" help:"Serve RTMP over TLS as well."`
-	RTMPSAddr   string `key:"rtmps_addr" default:":1936" reload:"restart" help:"The address for RTMP over TLS."`
-	EnableHTTPS bool   `key:"enable_https" default:"false" reload:"restart" help:"Serve viewers over HTTPS and HTTP/2 as well."`
-	HTTPSAddr   string `key:"https_addr" default:":7443" reload:"restart" help:"The address for viewers' HTTPS."`
-	UseHLSHTTPS bool   `key:"use_hls_https" default:"false" reload:"restart" help:"Serve HTTPS instead of HTTP on hls_addr."`
-	UseAPIHTTPS bool   `key:"use_api_https" default:"false" reload:"restart" help:"Serve HTTPS instead of HTTP on api_addr."`
-	RTMPSCert   string `key:"rtmps_cert" default:"server.crt" reload:"live" help:"The certificate chain in PEM, for all TLS listeners."`
-	RTMPSKey    string `key:"rtmps_key" default:"server.key" reload:"live" help:"The private key of rtmps_cert in PEM."`
-	ACME        struct {
+	RTMPAddr     string   `key:"rtmp_addr" default:":1935" group:"Listeners" reload:"restart" help:"The address for RTMP: encoders and players."`
+	HTTPFLVAddr  string   `key:"httpflv_addr" default:":7001" reload:"restart" help:"The address for viewers' HTTP, by convention for HTTP-FLV."`
+	HLSAddr      string   `key:"hls_addr" default:":7002" reload:"restart" help:"The address for viewers' HTTP, by convention for HLS."`
+	APIAddr      string   `key:"api_addr" default:"127.0.0.1:8090" reload:"restart" help:"The address for the operator's HTTP. Clients from other machines need the admin token or a JWT."`
+	MetricsAddr  string   `key:"metrics_addr" reload:"restart" help:"An address for /metrics, /healthz and /readyz, over HTTP without a credential: any client that reaches it may read them. If set, /metrics is no longer at api_addr. See docs/metrics.md."`
+	PublicURL    string   `key:"public_url" reload:"live" help:"The public URL of a proxy for viewers' HTTP and the operator's HTTP: https://live.example.com. All links start with it; RTMP links have its host."`
+	EmbedOrigins []string `key:"embed_origins" default:"*" reload:"live" help:"Origins of the web pages that may embed the player page: https://www.example.com, https://*.example.com, or * for all. If empty, none may."`
+	EnableRTMPS  bool     `key:"enable_rtmps" default:"false" reload:"restart" help:"Serve RTMP over TLS as well."`
+	RTMPSAddr    string   `key:"rtmps_addr" default:":1936" reload:"restart" help:"The address for RTMP over TLS."`
+	EnableHTTPS  bool     `key:"enable_https" default:"false" reload:"restart" help:"Serve viewers over HTTPS and HTTP/2 as well."`
+	HTTPSAddr    string   `key:"https_addr" default:":7443" reload:"restart" help:"The address for viewers' HTTPS."`
+	UseHLSHTTPS  bool     `key:"use_hls_https" default:"false" reload:"restart" help:"Serve HTTPS instead of HTTP on hls_addr."`
+	UseAPIHTTPS  bool     `key:"use_api_https" default:"false" reload:"restart" help:"Serve HTTPS instead of HTTP on api_addr."`
+	RTMPSCert    string   `key:"rtmps_cert" default:"server.crt" reload:"live" help:"The certificate chain in PEM, for all TLS listeners."`
+	RTMPSKey     string   `key:"rtmps_key" default:"server.key" reload:"live" help:"The private key of rtmps_cert in PEM."`
+	ACME         struct {
 		Domains  []string `key:"domains" reload:"restart" help:"Get certificates for these domain names by ACME, instead of rtmps_cert. This accepts the terms of the authority. Port 80 of each name must lead to this server."`
 		Email    string   `key:"email" reload:"restart" help:"The contact address for problems with the certificates."`
 		CA       string   `key:"ca" default:"https://acme-v02.api.letsencrypt.org/directory" reload:"restart" help:"The directory URL of the certificate authority."`

@@ -19,6 +19,7 @@ import (
 	"unicode"
 
 	"livego/internal/domain"
+	"livego/internal/ops/httpx"
 	"livego/internal/ops/netx"
 	"livego/internal/ops/redisurl"
 	"livego/internal/ops/textfile"
@@ -83,6 +84,11 @@ func (c Config) problems() []problem {
 	}
 	if c.PublicURL != "" && !isBaseURL(c.PublicURL, "http", "https") {
 		add("public_url", "must be an http or https URL without a user, a query or a fragment")
+	}
+	for _, o := range c.EmbedOrigins {
+		if !isEmbedOrigin(o) {
+			add("embed_origins", "%.64q is not *, and not an http or https origin such as https://www.example.com", o)
+		}
 	}
 	if c.ReconnectURL != "" && !isBaseURL(c.ReconnectURL, "rtmp", "rtmps") {
 		add("reconnect_url", "must be an rtmp or rtmps URL without a user, a query or a fragment")
@@ -153,6 +159,17 @@ func isBaseURL(text string, schemes ...string) bool {
 	return err == nil && slices.Contains(schemes, u.Scheme) && u.Hostname() != "" && u.User == nil &&
 		u.RawQuery == "" && !u.ForceQuery &&
 		!strings.Contains(text, "#")
+}
+
+// isEmbedOrigin reports whether text is a source of the directive frame-ancestors that stands for web pages: *, or a
+// scheme and a host, which may begin with *. for its subdomains.
+func isEmbedOrigin(text string) bool {
+	if text == "*" {
+		return true
+	}
+	scheme, host, ok := strings.Cut(text, "://")
+	return ok && (scheme == "http" || scheme == "https") && host != "" &&
+		httpx.CheckHost(strings.TrimPrefix(host, "*.")) == nil
 }
 
 // LookupUser returns the user ID of a system account, given by name or ID.

@@ -1,0 +1,48 @@
+// Opens player pages in Chromium, each in a window, and prints the state of their players as a line
+// of JSON every 200 ms. It fails if a page asks another host for anything, or breaks its policy.
+//
+//   node player.mjs SHOTS URL...
+import path from 'node:path'
+import { chromium } from 'playwright-core'
+import { playerStates } from './players.mjs'
+
+const every = 200 // ms between lines
+
+const [shots, ...urls] = process.argv.slice(2)
+const browser = await chromium.launch({
+  executablePath: '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-dev-shm-usage'],
+})
+process.on('SIGTERM', () => browser.close().then(() => process.exit(0)))
+
+const faults = [] // errors of the pages, in order
+const pages = await Promise.all(urls.map(async (url) => {
+  const context = await browser.newContext({ viewport: { width: 640, height: 360 } })
+  const page = await context.newPage()
+  page.on('pageerror', (err) => faults.push(`${url}: ${err}`))
+  page.on('console', (message) => {
+    if (/Content Security Policy/i.test(message.text())) faults.push(`${url}: ${message.text()}`)
+  })
+  page.on('request', (request) => {
+    const { protocol, host } = new URL(request.url())
+    if (protocol !== 'blob:' && host !== new URL(url).host) faults.push(`${url}: request to ${host}`)
+  })
+  await page.goto(url)
+  await page.evaluate(() => {
+    const player = document.querySelector('livego-player')
+    window.players = [{ url: '', player, video: player.shadowRoot.querySelector('video') }]
+  })
+  return page
+}))
+for (let n = 0; ; n++) {
+  const states = await Promise.all(pages.map(async (page) => {
+    const [state] = await page.evaluate(playerStates)
+    const { phase, reason, protocol } = await page.evaluate(() => window.players[0].player.state)
+    return { ...state, url: protocol ?? '', note: reason ? `${phase}: ${reason}` : phase, fatal: faults }
+  }))
+  console.log(JSON.stringify(states))
+  if (shots && n % 25 === 0) {
+    await Promise.all(pages.map((page, i) => page.screenshot({ path: path.join(shots, `player${i}-${n}.png`) })))
+  }
+  await new Promise((resolve) => setTimeout(resolve, every))
+}

@@ -1,0 +1,44 @@
+package browser
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"livego/e2e/harness"
+	"livego/e2e/sample"
+)
+
+// openPlayers opens player pages in a browser.
+func openPlayers(t *testing.T, urls ...string) players {
+	t.Helper()
+	harness.Need(t, "node", "chromium")
+	harness.NeedFile(t, "node_modules/playwright-core")
+	harness.NeedFile(t, "../../web/dist/files/watch.js")
+	return players{t, harness.StartProgram(t, "node", append([]string{"player.mjs", os.Getenv("TEST_KEEP")}, urls...)...)}
+}
+
+// TestPlayerPage opens the player page before anybody publishes, with each protocol and with none
+// chosen. It waits, starts with the encoder, and plays on with another encoder after the first was
+// killed.
+func TestPlayerPage(t *testing.T) {
+	harness.Need(t, "ffmpeg")
+	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--publish_hold=20s"}})
+	page := "http://" + s.Addr("httpflv_addr") + "/live/movie"
+	p := openPlayers(t, page, page+"?protocol=ws", page+"?protocol=hls")
+	p.await("waiting", func(_ int, s playerState) bool { return s.Note == "offline: offline" })
+	encode := func(clip sample.Sample) *harness.Process {
+		return s.PushTo(clip.File(t), s.RTMP(s.Key("movie")), "-stream_loop", "-1")
+	}
+	first := encode(sample.Small)
+	p.awaitProgress("playing", nil, 160)
+	before := p.await("protocols", func(n int, s playerState) bool {
+		return s.Note == "playing" && s.URL == []string{"ws", "ws", "hls"}[n]
+	})
+	first.Kill()
+	first.Wait(patience)
+	timer := time.NewTimer(3 * time.Second)
+	<-timer.C
+	encode(sample.Large)
+	p.awaitProgress("another encoder", before, 256)
+}

@@ -1,0 +1,19 @@
+import { expect, test } from 'vitest'
+import { addressOf, candidatesOf } from './address.ts'
+
+test('addressOf', () => {
+  expect(addressOf('http://a.example:7001/live/movie', '', 'ws')).toBe('ws://a.example:7001/live/movie.flv')
+  expect(addressOf('https://a.example/live/movie?token=x', '', 'ws')).toBe('wss://a.example/live/movie.flv?token=x')
+  expect(addressOf('https://a.example/tv/live/movie/#t', 'a&b', 'hls'))
+    .toBe('https://a.example/tv/live/movie.m3u8?token=a%26b')
+  expect(addressOf('https://a.example/live/movie?token=x&s=1', 'y', 'native'))
+    .toBe('https://a.example/live/movie.m3u8?token=y&s=1')
+})
+
+test('candidatesOf', () => {
+  expect(candidatesOf('', true, false)).toEqual(['ws', 'hls'])
+  expect(candidatesOf('', false, true)).toEqual(['native'])
+  expect(candidatesOf('hls', true, true)).toEqual(['hls'])
+  expect(candidatesOf('hls', false, true)).toEqual(['native'])
+  expect(candidatesOf('rtmp', true, true)).toEqual(['ws', 'hls', 'native'])
+})

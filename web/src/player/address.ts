@@ -1,0 +1,21 @@
+// The addresses of a stream.
+import { type Protocol, protocols } from './machine.ts'
+
+/**
+ * Returns the address at which a protocol plays the stream at src, https://host/app/room with or without a query.
+ * A token that is not empty replaces the one in src.
+ */
+export function addressOf(src: string, token: string, protocol: Protocol): string {
+  const url = new URL(src)
+  url.hash = ''
+  url.pathname = url.pathname.replace(/\/+$/, '') + (protocol === 'ws' ? '.flv' : '.m3u8')
+  if (token) url.searchParams.set('token', token)
+  if (protocol === 'ws') url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:'
+  return url.href
+}
+
+/** Returns the protocols that a browser may use: wanted alone, if it is one of them. */
+export function candidatesOf(wanted: string, mse: boolean, nativeHLS: boolean): Protocol[] {
+  const usable = protocols.filter((p) => (p === 'native' ? nativeHLS : mse))
+  return usable.some((p) => p === wanted) ? usable.filter((p) => p === wanted) : usable
+}

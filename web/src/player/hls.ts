@@ -1,0 +1,46 @@
+// Plays HLS by hls.js, with low latency where the stream has parts.
+import Hls from 'hls.js'
+import { type Engine, reasonOfStatus, type Reports } from './engine.ts'
+
+const farBehind = 2 // s behind the target latency: a player that is later than this seeks, others play faster
+
+/** Starts an engine for the playlist at url. */
+export function start(video: HTMLVideoElement, url: string, reports: Reports): Engine {
+  const hls = new Hls({ enableWorker: false, maxLiveSyncPlaybackRate: 1.5, liveSyncOnStallIncrease: 0 })
+  const events = new AbortController()
+  let received = 0
+  let recovered = false
+  video.addEventListener('ended', () => reports.ended('offline'), { signal: events.signal })
+  hls.on(Hls.Events.LEVEL_LOADED, (_, { details }) => {
+    // what remains of a stream that has ended
+    if (!details.live && video.played.length === 0) reports.ended('offline')
+  })
+  hls.on(Hls.Events.FRAG_LOADED, (_, { frag, part }) => (received += (part ?? frag).stats.total))
+  hls.on(Hls.Events.ERROR, (_, { fatal, type, details, response }) => {
+    if (/codec/i.test(details)) reports.ended(video.played.length > 0 ? 'again' : 'unplayable')
+    else if (!fatal) return
+    else if (type !== Hls.ErrorTypes.MEDIA_ERROR) reports.ended(reasonOfStatus(response?.code ?? 0))
+    else if (recovered) reports.ended('again')
+    else {
+      recovered = true
+      hls.recoverMediaError()
+    }
+  })
+  const timer = setInterval(() => {
+    const position = hls.liveSyncPosition
+    if (position === null || hls.targetLatency === null || video.paused) return
+    const behind = hls.latency - hls.targetLatency
+    if (behind > farBehind && position - video.currentTime > farBehind) video.currentTime = position
+  }, 1000)
+  hls.loadSource(url)
+  hls.attachMedia(video)
+  return {
+    destroy() {
+      events.abort()
+      clearInterval(timer)
+      hls.destroy()
+    },
+    latency: () => hls.latency || undefined,
+    received: () => received,
+  }
+}

@@ -1,0 +1,143 @@
+// What a player does next, as a pure function: it knows neither the DOM nor a clock nor a library.
+
+/** A way to play a stream, by the name that `?protocol=` and the API of the element use. */
+export type Protocol = 'ws' | 'hls' | 'native'
+
+/** All protocols, the one with the least delay first. */
+export const protocols: readonly Protocol[] = ['ws', 'hls', 'native']
+
+/** Why playing has ended or did not start. */
+export type Reason =
+  | 'offline' // nobody publishes
+  | 'refused' // the token is missing or not valid
+  | 'full' // too many viewers
+  | 'again' // the server asks to connect again: the tracks of the stream have changed, or the server stops
+  | 'unplayable' // the browser does not support the codecs, or the protocol does not carry them
+  | 'network' // no connection, or it was lost
+
+/** What a player does at the moment. */
+export type Phase =
+  | 'idle' // before the first start, or stopped
+  | 'connecting' // no picture yet
+  | 'playing'
+  | 'stalled' // connected, but the picture stands still
+  | 'offline' // waits for a publisher
+  | 'retrying' // waits before the next attempt
+  | 'failed' // needs a person: see reason
+
+/** The state of a player. It is never modified. */
+export interface State {
+  readonly phase: Phase
+  readonly reason?: Reason // why it does not play
+  readonly candidates: readonly Protocol[] // what this browser and page may use, the best first
+  readonly current: number // index of the protocol in use
+  readonly failures: number // attempts by this protocol without a picture, in a row
+  readonly unplayable: readonly Protocol[] // protocols that cannot play the stream as it is now
+}
+
+/** What happened to a player. */
+export type Event =
+  | { type: 'start' } // a person or the page wants to play
+  | { type: 'stop' }
+  | { type: 'playing' } // pictures or sound arrive
+  | { type: 'stalled' }
+  | { type: 'silent' } // connected, but no data has arrived: the server waits for a publisher
+  | { type: 'ended'; reason: Reason }
+  | { type: 'timer' } // the delay that was asked for has passed
+
+/** What to do after an event. */
+export type Action =
+  | { type: 'connect'; protocol: Protocol } // end the current attempt and start one by this protocol
+  | { type: 'disconnect' }
+  | { type: 'wait'; ms: number } // end the current attempt, and send the event timer after this time
+
+/** How many attempts without a picture make a player try the next protocol. */
+export const maxFailures = 2
+
+const offlineWait = 2000 // ms between attempts while nobody publishes
+const fullWait = 10_000 // ms, when the server or the token allows no more viewers
+const unplayableWait = 15_000 // ms, until the encoder may have changed the codec
+const firstWait = 500 // ms after the first loss of the network, doubled up to lastWait
+const lastWait = 8000 // ms
+
+/** Returns the state of a player before it starts. */
+export function initial(candidates: readonly Protocol[]): State {
+  return { phase: 'idle', candidates, current: 0, failures: 0, unplayable: [] }
+}
+
+/** Returns the protocol in use, or that of the next attempt. */
+export function protocolOf(s: State): Protocol | undefined {
+  return s.candidates[s.current]
+}
+
+/** Returns the state after an event, and what to do. */
+export function next(s: State, event: Event): [State, Action[]] {
+  switch (event.type) {
+    case 'start':
+      return connect(initial(s.candidates))
+    case 'stop':
+      return [initial(s.candidates), [{ type: 'disconnect' }]]
+    case 'timer':
+      return s.phase === 'offline' || s.phase === 'retrying' || s.phase === 'failed' ? connect(s) : [s, []]
+    case 'playing':
+      return active(s) ? [{ ...clear(s), phase: 'playing', failures: 0 }, []] : [s, []]
+    case 'stalled':
+      return s.phase === 'playing' ? [{ ...s, phase: 'stalled' }, []] : [s, []]
+    case 'silent':
+      return s.phase === 'connecting' ? [{ ...s, phase: 'offline', reason: 'offline' }, []] : [s, []]
+    case 'ended':
+      return ended(s, event.reason)
+  }
+}
+
+// active reports whether an attempt is in progress. In the phase offline it may be: a WebSocket waits on the server.
+function active(s: State): boolean {
+  return s.phase !== 'idle' && s.phase !== 'retrying' && s.phase !== 'failed'
+}
+
+function clear(s: State): State {
+  const { phase, candidates, current, failures, unplayable } = s
+  return { phase, candidates, current, failures, unplayable }
+}
+
+function connect(s: State): [State, Action[]] {
+  const protocol = protocolOf(s)
+  if (!protocol) return [{ ...s, phase: 'failed', reason: 'unplayable' }, []]
+  // A player that waits for a publisher goes on to say so until there is a picture.
+  const state: State = s.phase === 'offline' ? s : { ...clear(s), phase: 'connecting' }
+  return [state, [{ type: 'connect', protocol }]]
+}
+
+function ended(s: State, reason: Reason): [State, Action[]] {
+  if (!active(s)) return [s, []]
+  const wait = (state: Partial<State>, ms: number): [State, Action[]] =>
+    [{ ...s, reason, ...state }, [{ type: 'wait', ms }]]
+  const played = s.phase === 'playing' || s.phase === 'stalled'
+  switch (reason) {
+    case 'offline': // the next stream may have other codecs
+      return wait({ phase: 'offline', current: 0, failures: 0, unplayable: [] }, offlineWait)
+    case 'refused':
+      return [{ ...s, phase: 'failed', reason }, [{ type: 'disconnect' }]]
+    case 'full':
+      return wait({ phase: 'failed' }, fullWait)
+    case 'again':
+      return wait({ phase: 'retrying', current: 0, failures: 0, unplayable: [] }, firstWait)
+    case 'unplayable': {
+      const protocol = protocolOf(s)
+      const unplayable = protocol ? [...s.unplayable, protocol] : s.unplayable
+      const current = s.candidates.findIndex((p) => !unplayable.includes(p))
+      if (current < 0) return wait({ phase: 'failed', current: 0, failures: 0, unplayable: [] }, unplayableWait)
+      return connect({ ...s, phase: 'connecting', current, failures: 0, unplayable })
+    }
+    case 'network': {
+      const failures = played ? 1 : s.failures + 1
+      const ms = Math.min(firstWait * 2 ** (failures - 1), lastWait)
+      const usable = s.candidates.filter((p) => !s.unplayable.includes(p))
+      if (failures % maxFailures !== 0 || usable.length < 2) return wait({ phase: 'retrying', failures }, ms)
+      const now = protocolOf(s)
+      const following = usable[(usable.findIndex((p) => p === now) + 1) % usable.length]
+      const current = s.candidates.findIndex((p) => p === following)
+      return wait({ phase: 'retrying', current, failures }, ms)
+    }
+  }
+}

@@ -1,0 +1,32 @@
+// Plays HLS by the browser itself: Safari, and all browsers on iPhones.
+import { buffered, type Engine, reasonOfStatus, type Reports } from './engine.ts'
+
+/** Starts an engine for the playlist at url. */
+export function start(video: HTMLVideoElement, url: string, reports: Reports): Engine {
+  const events = new AbortController()
+  const { signal } = events
+  video.addEventListener('ended', () => reports.ended('offline'), { signal })
+  video.addEventListener('error', () => {
+    if (video.error?.code === MediaError.MEDIA_ERR_DECODE) reports.ended('unplayable')
+    else void ask()
+  }, { signal })
+  // A media element does not tell the HTTP status, so the playlist is requested once more.
+  async function ask() {
+    try {
+      const { ok, status } = await fetch(url, { signal })
+      reports.ended(ok ? 'unplayable' : reasonOfStatus(status))
+    } catch {
+      reports.ended('network')
+    }
+  }
+  video.src = url
+  return {
+    destroy() {
+      events.abort()
+      video.removeAttribute('src')
+      video.load()
+    },
+    latency: () => buffered(video),
+    received: () => undefined,
+  }
+}

@@ -1,0 +1,44 @@
+// The player page at /app/room.
+import '../player/index.ts'
+import { languageOf } from '../player/text.ts'
+import { commandOf, embedderOf } from './embed.ts'
+import { parametersOf } from './parameters.ts'
+
+const { src, room, attributes } = parametersOf(location.href)
+document.title = room
+document.documentElement.lang = languageOf([attributes.lang ?? '', ...navigator.languages].filter(Boolean))
+
+const player = document.createElement('livego-player')
+for (const [name, value] of Object.entries({ src, ...attributes })) player.setAttribute(name, value)
+
+const embedder = window.parent === window ? '' : embedderOf([...(location.ancestorOrigins ?? [])], document.referrer)
+if (embedder) {
+  const send = (event: string, detail: object) => window.parent.postMessage({ livego: 1, event, ...detail }, embedder)
+  const sendState = () => send('state', player.state)
+  const sendVolume = () => send('volume', { volume: player.volume, muted: player.muted })
+  player.addEventListener('statechange', sendState)
+  player.addEventListener('volumechange', sendVolume)
+  window.addEventListener('message', ({ source, origin, data }) => {
+    if (source !== window.parent || origin !== embedder) return
+    const command = commandOf(data)
+    switch (command?.command) {
+      case 'play':
+        return player.play()
+      case 'pause':
+        return player.pause()
+      case 'mute':
+      case 'unmute':
+        player.muted = command.command === 'mute'
+        return
+      case 'volume':
+        player.volume = command.value
+        return
+      case 'state':
+        sendState()
+        sendVolume()
+    }
+  })
+}
+
+document.body.replaceChildren(player)
+player.focus({ preventScroll: true })

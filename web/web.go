@@ -1,0 +1,141 @@
+// Package web serves the player and the pages that are built from the sources in this directory. It knows no streams.
+package web
+
+import (
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"io/fs"
+	"mime"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+)
+
+// dist is the directory into which Vite builds, or the placeholder in it alone.
+//
+//go:embed all:dist
+var dist embed.FS
+
+// A file is one file that is served.
+type file struct {
+	content     string
+	contentType string
+	etag        string
+	immutable   bool // its name changes with its content
+}
+
+// Files are the built files. They are never modified, and nil or empty Files serve nothing.
+type Files struct{ byName map[string]file }
+
+// New returns the files that were built before this program was compiled: none if Node was missing.
+func New() (*Files, error) { return load(dist, "dist/files") }
+
+func load(from fs.FS, root string) (*Files, error) {
+	f := &Files{byName: map[string]file{}}
+	if _, err := fs.Stat(from, root); err != nil {
+		return f, nil //nolint:nilerr // not built
+	}
+	err := fs.WalkDir(from, root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content, err := fs.ReadFile(from, name)
+		if err != nil {
+			return err
+		}
+		sum := sha256.Sum256(content)
+		short := strings.TrimPrefix(name, root+"/")
+		f.byName[short] = file{
+			content: string(content), contentType: contentType(name), etag: `"` + hex.EncodeToString(sum[:12]) + `"`,
+			immutable: strings.HasPrefix(short, "chunks/"),
+		}
+		return nil
+	})
+	return f, err
+}
+
+// contentType returns the type of a file. Those that matter do not depend on the tables of the system.
+func contentType(name string) string {
+	switch path.Ext(name) {
+	case ".js":
+		return "text/javascript; charset=utf-8"
+	case ".css":
+		return "text/css; charset=utf-8"
+	case ".html":
+		return "text/html; charset=utf-8"
+	case ".svg":
+		return "image/svg+xml"
+	}
+	return mime.TypeByExtension(path.Ext(name))
+}
+
+// Built reports whether the files were built.
+func (f *Files) Built() bool { return len(f.byName) > 0 }
+
+// ServeHTTP serves /.livego/NAME to pages of every origin. The caller has set the headers of CORS.
+func (f *Files) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	got, ok := f.byName[strings.TrimPrefix(r.URL.Path, Prefix)]
+	if !ok || strings.HasPrefix(got.contentType, "text/html") { // pages have an address of their own
+		http.Error(w, "no such file", http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Cross-Origin-Resource-Policy", "cross-origin")
+	got.serve(w, r)
+}
+
+// Prefix is the start of the paths of the files. No app begins with a dot.
+const Prefix = "/.livego/"
+
+// plainPage is shown instead of the player by a server that was built without it. It needs no script.
+const plainPage = `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>livego</title>
+<p>This server was built without the player. Open the address of this page with <code>.flv</code> or
+<code>.m3u8</code> at its end in a player such as VLC.</p>
+`
+
+// ServePlayer serves the player page to a viewer. embedOrigins says which pages may embed it, as in the directive
+// frame-ancestors; none may if it is empty. The Host of r has been checked.
+func (f *Files) ServePlayer(w http.ResponseWriter, r *http.Request, embedOrigins []string) {
+	page, ok := f.byName["watch.html"]
+	if !ok {
+		page = file{content: plainPage, contentType: contentType("watch.html")}
+	}
+	h := w.Header()
+	h.Set("Content-Security-Policy", playerPolicy(r.Host, embedOrigins))
+	h.Set("Referrer-Policy", "no-referrer")
+	page.serve(w, r)
+}
+
+// playerPolicy returns the Content-Security-Policy of the player page. Older versions of Safari do not count
+// WebSockets of the same host as 'self'.
+func playerPolicy(host string, embedOrigins []string) string {
+	connect := "'self'"
+	if host != "" {
+		connect += " ws://" + host + " wss://" + host
+	}
+	ancestors := "'none'"
+	if len(embedOrigins) > 0 {
+		ancestors = strings.Join(embedOrigins, " ")
+	}
+	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https: data:; " +
+		"connect-src " + connect + "; media-src 'self' blob:; worker-src 'self' blob:; " +
+		"base-uri 'none'; form-action 'none'; frame-ancestors " + ancestors
+}
+
+func (f file) serve(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Type", f.contentType)
+	h.Set("Cache-Control", "no-cache") // asks whether it has changed
+	if f.immutable {
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	}
+	if f.etag != "" {
+		h.Set("ETag", f.etag)
+	}
+	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(f.content))
+}
