@@ -7,7 +7,8 @@ DURATION ?= 40m
 
 .PHONY: build run test test-long soak check bench bench-go fuzz cross release clean help
 
-build: ## bin/livego; seconds, a minute cold
+build: ## bin/livego with the player, if Node is there; seconds, a minute cold
+	scripts/web
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/livego ./cmd/livego
 
 run: build ## build, then serve on the default ports (ARGS="--level=debug" for more)

@@ -240,6 +240,7 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request) {
 	case slashes == 0 && strings.HasSuffix(rest, ".m3u8") && app.HLS, slashes == 1 && app.HLS:
 		opt.HLS.ServeHTTP(w, r)
 	case slashes == 0 && (app.FLV || app.HLS) && opt.Page != nil && opt.Page(w, r, name, rest):
+		// served
 	default:
 		http.Error(w, "not found: streams are at /APP/ROOM.flv and /APP/ROOM.m3u8, the player at /APP/ROOM", http.StatusNotFound)
 	}

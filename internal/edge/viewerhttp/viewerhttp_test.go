@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -55,6 +57,16 @@ func TestRoutes(t *testing.T) {
 		HLS: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			got = "HLS " + r.URL.Path
 		}),
+		Files: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			got = "file " + r.URL.Path
+		}),
+		Page: func(_ http.ResponseWriter, _ *http.Request, app, room string) bool {
+			if room == "" || slices.Contains([]string{".flv", ".m3u8", ".ts"}, path.Ext(room)) {
+				return false
+			}
+			got = "page " + app + " " + room
+			return true
+		},
 	})
 	for _, c := range []struct{ path, want string }{
 		{"/live/movie.flv", "FLV live movie"},
@@ -67,7 +79,16 @@ func TestRoutes(t *testing.T) {
 		{"/hlsonly/movie.m3u8", "HLS /hlsonly/movie.m3u8"},
 		{"/off/movie.flv", ""},
 		{"/none/movie.flv", ""},
-		{"/live/movie", ""},
+		{"/live/movie", "page live movie"},
+		{"/live/movie.jpg", "page live movie.jpg"},
+		{"/flvonly/movie", "page flvonly movie"},
+		{"/hlsonly/movie", "page hlsonly movie"},
+		{"/off/movie", ""},
+		{"/none/movie", ""},
+		{"/live/movie.ts", ""},
+		{"/live/", ""},
+		{"/.livego/player.js", "file /.livego/player.js"},
+		{"/.livego/chunks/a.js", "file /.livego/chunks/a.js"},
 		{"/live/a/b/c.flv", ""},
 		{"/live", ""},
 		{"/", ""},

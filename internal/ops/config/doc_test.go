@@ -216,8 +216,10 @@ func exampleFile() string {
 
 func exampleValue(f field) string {
 	switch {
-	case f.Values == "a list":
+	case f.Values == "a list" && f.Default == "":
 		return "[]"
+	case f.Values == "a list":
+		return fmt.Sprintf("[%q]", f.Default)
 	case f.Default == "" || strings.HasPrefix(f.Default, ":"):
 		return fmt.Sprintf("%q", f.Default)
 	}

@@ -1,0 +1,89 @@
+package web
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// built returns files as Vite builds them.
+func built(t *testing.T) *Files {
+	t.Helper()
+	f, err := load(fstest.MapFS{
+		"out/watch.html":         {Data: []byte("<!doctype html><script src=x></script>")},
+		"out/player.js":          {Data: []byte("import './chunks/a-1.js'")},
+		"out/watch.css":          {Data: []byte("body{}")},
+		"out/chunks/a-1.js":      {Data: []byte("1")},
+		"elsewhere/password.txt": {Data: []byte("secret")},
+	}, "out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// TestFiles checks the type and the caching of each kind of file.
+func TestFiles(t *testing.T) {
+	f := built(t)
+	for _, c := range []struct{ path, contentType, caching string }{
+		{"/.livego/player.js", "text/javascript; charset=utf-8", "no-cache"},
+		{"/.livego/watch.css", "text/css; charset=utf-8", "no-cache"},
+		{"/.livego/chunks/a-1.js", "text/javascript; charset=utf-8", "public, max-age=31536000, immutable"},
+	} {
+		w := httptest.NewRecorder()
+		f.ServeHTTP(w, httptest.NewRequest("GET", c.path, nil))
+		h := w.Header()
+		if w.Code != 200 || h.Get("Content-Type") != c.contentType || h.Get("Cache-Control") != c.caching || w.Body.Len() == 0 {
+			t.Errorf("%s: HTTP %d, %v", c.path, w.Code, h)
+		}
+		r := httptest.NewRequest("GET", c.path, nil)
+		r.Header.Set("If-None-Match", h.Get("ETag"))
+		again := httptest.NewRecorder()
+		if f.ServeHTTP(again, r); again.Code != http.StatusNotModified || again.Body.Len() != 0 {
+			t.Errorf("%s with its ETag: HTTP %d", c.path, again.Code)
+		}
+	}
+	for _, path := range []string{
+		"/.livego/", "/.livego/nothing.js", "/.livego/watch.html", "/.livego/chunks", "/.livego/../elsewhere/password.txt",
+		"/.livego/chunks/../player.js",
+	} {
+		w := httptest.NewRecorder()
+		if f.ServeHTTP(w, httptest.NewRequest("GET", path, nil)); w.Code != http.StatusNotFound {
+			t.Errorf("%s: HTTP %d", path, w.Code)
+		}
+	}
+}
+
+// TestServePlayer checks the page and its policy, also of a server without the player.
+func TestServePlayer(t *testing.T) {
+	notBuilt, err := load(fstest.MapFS{}, "out")
+	if err != nil || notBuilt.Built() || !built(t).Built() {
+		t.Fatalf("built is %v, %v", notBuilt.Built(), err)
+	}
+	for _, c := range []struct {
+		files     *Files
+		origins   []string
+		page      string
+		ancestors string
+	}{
+		{built(t), []string{"*"}, "<script", "frame-ancestors *"},
+		{built(t), []string{"https://a.example", "https://*.b.example"}, "<script",
+			"frame-ancestors https://a.example https://*.b.example"},
+		{built(t), nil, "<script", "frame-ancestors 'none'"},
+		{notBuilt, nil, "without the player", "frame-ancestors 'none'"},
+	} {
+		w := httptest.NewRecorder()
+		c.files.ServePlayer(w, httptest.NewRequest("GET", "http://tv.example:7001/live/movie", nil), c.origins)
+		policy := w.Header().Get("Content-Security-Policy")
+		if w.Code != 200 || !strings.Contains(w.Body.String(), c.page) ||
+			w.Header().Get("Content-Type") != "text/html; charset=utf-8" {
+			t.Errorf("HTTP %d, %v: %s", w.Code, w.Header(), w.Body)
+		}
+		if !strings.HasSuffix(policy, c.ancestors) || strings.Contains(policy, "unsafe") ||
+			!strings.Contains(policy, "connect-src 'self' ws://tv.example:7001 wss://tv.example:7001;") {
+			t.Errorf("policy %s", policy)
+		}
+	}
+}
