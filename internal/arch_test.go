@@ -153,7 +153,7 @@ var mayImport = map[string][]string{
 		"internal/relay"},
 
 	// The built player and its page. It knows no streams.
-	"web": {},
+	"web": {"internal/ops/httpx"},
 
 	// Wiring.
 	"internal/app": {"internal/...", "web"},

@@ -2,6 +2,7 @@
 package web
 
 import (
+	"compress/gzip"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -9,8 +10,11 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"strconv"
 	"strings"
 	"time"
+
+	"livego/internal/ops/httpx"
 )
 
 // dist is the directory into which Vite builds, or the placeholder in it alone.
@@ -21,6 +25,7 @@ var dist embed.FS
 // A file is one file that is served.
 type file struct {
 	content     string
+	compressed  string // by gzip, or "" if that would not help
 	contentType string
 	etag        string
 	immutable   bool // its name changes with its content
@@ -48,12 +53,26 @@ func load(from fs.FS, root string) (*Files, error) {
 		sum := sha256.Sum256(content)
 		short := strings.TrimPrefix(name, root+"/")
 		f.byName[short] = file{
-			content: string(content), contentType: contentType(name), etag: `"` + hex.EncodeToString(sum[:12]) + `"`,
+			content: string(content), compressed: compress(content), contentType: contentType(name), etag: `"` + hex.EncodeToString(sum[:12]) + `"`,
 			immutable: strings.HasPrefix(short, "chunks/"),
 		}
 		return nil
 	})
 	return f, err
+}
+
+// minCompressed is the size below which compression saves no packet, in bytes.
+const minCompressed = 1 << 10
+
+func compress(content []byte) string {
+	if len(content) < minCompressed {
+		return ""
+	}
+	var b strings.Builder
+	w := gzip.NewWriter(&b)
+	_, _ = w.Write(content) // a Builder never fails
+	_ = w.Close()
+	return b.String()
 }
 
 // contentType returns the type of a file. Those that matter do not depend on the tables of the system.
@@ -137,5 +156,15 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	if f.etag != "" {
 		h.Set("ETag", f.etag)
 	}
-	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(f.content))
+	content := f.content
+	if f.compressed != "" {
+		h.Set("Vary", "Accept-Encoding")
+		if r.Header.Get("Range") == "" && httpx.AcceptsGzip(r) {
+			h.Set("Content-Encoding", "gzip")
+			h.Set("Content-Length", strconv.Itoa(len(f.compressed)))
+			h.Set("ETag", strings.TrimSuffix(f.etag, `"`)+`-gzip"`)
+			content = f.compressed
+		}
+	}
+	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(content))
 }

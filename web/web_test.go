@@ -1,6 +1,8 @@
 package web
 
 import (
+	"compress/gzip"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -84,6 +86,38 @@ func TestServePlayer(t *testing.T) {
 		if !strings.HasSuffix(policy, c.ancestors) || strings.Contains(policy, "unsafe") ||
 			!strings.Contains(policy, "connect-src 'self' ws://tv.example:7001 wss://tv.example:7001;") {
 			t.Errorf("policy %s", policy)
+		}
+	}
+}
+
+// TestCompression checks that large files are sent compressed to those who accept it.
+func TestCompression(t *testing.T) {
+	text := strings.Repeat("export const a = 1\n", 200)
+	f, err := load(fstest.MapFS{"out/chunks/a-1.js": {Data: []byte(text)}}, "out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for accepted, compressed := range map[string]bool{
+		"gzip, deflate, br": true, "br, gzip;q=0.5": true, "": false, "br": false, "gzip;q=0": false, "gzip;q=0.000": false,
+	} {
+		r := httptest.NewRequest("GET", "/.livego/chunks/a-1.js", nil)
+		r.Header.Set("Accept-Encoding", accepted)
+		w := httptest.NewRecorder()
+		f.ServeHTTP(w, r)
+		if got := w.Header().Get("Content-Encoding") == "gzip"; got != compressed || w.Header().Get("Vary") == "" {
+			t.Errorf("%q: %v", accepted, w.Header())
+		}
+		body := io.Reader(w.Body)
+		if compressed {
+			if w.Body.Len() > len(text)/4 {
+				t.Errorf("%d bytes of %d", w.Body.Len(), len(text))
+			}
+			if body, err = gzip.NewReader(w.Body); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := io.ReadAll(body); err != nil || string(got) != text {
+			t.Errorf("%q: %d bytes, %v", accepted, len(got), err)
 		}
 	}
 }

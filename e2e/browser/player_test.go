@@ -42,3 +42,19 @@ func TestPlayerPage(t *testing.T) {
 	encode(sample.Large)
 	p.awaitProgress("another encoder", before, 256)
 }
+
+// TestPlayerOnAnotherSite plays by <livego-player> and by the player page in a frame, on a page of
+// another origin whose policy allows no worker, no markup from scripts and no styles. The page pauses
+// and resumes the frame by messages.
+func TestPlayerOnAnotherSite(t *testing.T) {
+	harness.Need(t, "ffmpeg", "node", "chromium")
+	harness.NeedFile(t, "node_modules/playwright-core")
+	harness.NeedFile(t, "../../web/dist/files/watch.js")
+	s := harness.Start(t, harness.Options{NoRace: true})
+	s.PushTo(sample.Small.File(t), s.RTMP(s.Key("movie")), "-stream_loop", "-1")
+	s.AwaitLive("movie")
+	p := players{t, harness.StartProgram(t, "node", "embed.mjs", os.Getenv("TEST_KEEP"),
+		"http://"+s.Addr("httpflv_addr")+"/live/movie")}
+	since := p.awaitProgress("playing", nil, 160)
+	p.awaitProgress("playing on", since, 160)
+}

@@ -291,7 +291,7 @@ func (s *Server) sendPlaylist(w http.ResponseWriter, r *http.Request, name domai
 	s.setResponseDeadline(w, r, l, 0)
 	resp := response{contentType: m3u8.ContentType, cache: cachePlaylist, etag: p.ETag, body: p.Body}
 	w.Header()["Vary"] = varyEncoding
-	switch gzip := acceptsGzip(r); {
+	switch gzip := httpx.AcceptsGzip(r); {
 	case private: // each URI has the session of this viewer
 		resp.cache, resp.etag, resp.body = cacheNone, "", p.WithQuery("s="+d.session)
 		if resp.gzipped = gzip && len(resp.body) > minCompressed; resp.gzipped {
@@ -520,19 +520,6 @@ func matchesETag(match []string, tag string) bool {
 			one = strings.TrimPrefix(strings.TrimSpace(one), "W/")
 			if one == tag || one == "*" {
 				return true
-			}
-		}
-	}
-	return false
-}
-
-// acceptsGzip reports whether the client of r accepts gzip (RFC 9110 section 12.5.3).
-func acceptsGzip(r *http.Request) bool {
-	for _, list := range r.Header["Accept-Encoding"] {
-		for one := range strings.SplitSeq(list, ",") {
-			coding, weight, _ := strings.Cut(one, ";")
-			if strings.TrimSpace(coding) == "gzip" {
-				return strings.Trim(weight, " q=0.") != "" || !strings.Contains(weight, "0")
 			}
 		}
 	}

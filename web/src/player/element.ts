@@ -376,7 +376,7 @@ export class LivegoPlayer extends HTMLElement {
       (!audioOnly && (playing || phase === 'stalled'))
     this.#start.hidden = !idle
     label(this.#start, t.play)
-    this.#unmute.hidden = !this.#mutedByBrowser || !playing
+    this.#unmute.hidden = !this.#mutedByBrowser || !(playing || phase === 'stalled')
     this.#unmute.replaceChildren(icon('muted'), t.unmute)
     this.#bar.hidden = !this.hasAttribute('controls')
     setButton(this.#toggle, idle ? 'play' : 'pause', idle ? t.play : t.pause)
