@@ -53,7 +53,8 @@ func load(from fs.FS, root string) (*Files, error) {
 		sum := sha256.Sum256(content)
 		short := strings.TrimPrefix(name, root+"/")
 		f.byName[short] = file{
-			content: string(content), compressed: compress(content), contentType: contentType(name), etag: `"` + hex.EncodeToString(sum[:12]) + `"`,
+			content: string(content), compressed: compress(content), contentType: contentType(name),
+			etag: `"` + hex.EncodeToString(sum[:12]) + `"`,
 			immutable: strings.HasPrefix(short, "chunks/"),
 		}
 		return nil

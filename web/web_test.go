@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"compress/gzip"
 	"io"
 	"net/http"
@@ -37,7 +38,8 @@ func TestFiles(t *testing.T) {
 		w := httptest.NewRecorder()
 		f.ServeHTTP(w, httptest.NewRequest("GET", c.path, nil))
 		h := w.Header()
-		if w.Code != 200 || h.Get("Content-Type") != c.contentType || h.Get("Cache-Control") != c.caching || w.Body.Len() == 0 {
+		if w.Code != 200 || h.Get("Content-Type") != c.contentType || h.Get("Cache-Control") != c.caching ||
+			w.Body.Len() == 0 {
 			t.Errorf("%s: HTTP %d, %v", c.path, w.Code, h)
 		}
 		r := httptest.NewRequest("GET", c.path, nil)
@@ -120,4 +122,27 @@ func TestCompression(t *testing.T) {
 			t.Errorf("%q: %d bytes, %v", accepted, len(got), err)
 		}
 	}
+}
+
+// TestSizeBudget checks what a viewer loads before a library: all files but the chunks of hls.js and
+// mpegts.js.
+func TestSizeBudget(t *testing.T) {
+	const budget = 60_000 // bytes, compressed
+	f, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !f.Built() {
+		t.Skip("the player was not built")
+	}
+	size := 0
+	for name, one := range f.byName {
+		if !strings.HasPrefix(name, "chunks/ws-") && !strings.HasPrefix(name, "chunks/hls-") {
+			size += min(len(one.content), cmp.Or(len(one.compressed), len(one.content)))
+		}
+	}
+	if size > budget || size < 1000 {
+		t.Errorf("%d bytes, at most %d", size, budget)
+	}
+	t.Logf("%d bytes", size)
 }

@@ -96,7 +96,8 @@ func (h *Handler) WaitIdle(ctx context.Context) {
 }
 
 // ServeHTTP routes /{app}/{room}.flv, over HTTP and WebSocket, /{app}/{room}.m3u8 with the resources of
-// HLS, and /{app}/{room}, the player page, with its files below /.livego/. CORS allows pages of every site, without credentials.
+// HLS, and /{app}/{room}, the player page, with its files below /.livego/. CORS allows pages of
+// every site, without credentials.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch w.(type) {
 	case *http1.Response, *http2.Response: // they limit the time without progress themselves
@@ -242,7 +243,8 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request) {
 	case slashes == 0 && (app.FLV || app.HLS) && opt.Page != nil && opt.Page(w, r, name, rest):
 		// served
 	default:
-		http.Error(w, "not found: streams are at /APP/ROOM.flv and /APP/ROOM.m3u8, the player at /APP/ROOM", http.StatusNotFound)
+		http.Error(w, "not found: streams are at /APP/ROOM.flv and /APP/ROOM.m3u8, the player at /APP/ROOM",
+			http.StatusNotFound)
 	}
 }
 

@@ -162,7 +162,8 @@ server:
 	{"embedding", "embed_origins: ['https://www.example.com:8443', 'https://*.example.com']\n",
 		func(c *Config) { c.EmbedOrigins = []string{"https://www.example.com:8443", "https://*.example.com"} }, nil},
 	{"embedding by what is no origin", "embed_origins: ['https://www.example.com; script-src *']\n", nil,
-		[]string{`1: embed_origins: "https://www.example.com; script-src *" is not *, and not an http or https origin such as https://www.example.com`}},
+		[]string{`1: embed_origins: "https://www.example.com; script-src *" is not *, and not an http or https origin ` +
+			"such as https://www.example.com"}},
 	{"reconnect", "reconnect_url: rtmps://live2.example.com:1936\nshutdown_delay: 5s\n",
 		func(c *Config) { c.ReconnectURL, c.ShutdownDelay = "rtmps://live2.example.com:1936", 5*time.Second }, nil},
 	{"reconnect to nowhere", "reconnect_url: http://live2.example.com\n", nil,
