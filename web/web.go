@@ -54,7 +54,7 @@ func load(from fs.FS, root string) (*Files, error) {
 		short := strings.TrimPrefix(name, root+"/")
 		f.byName[short] = file{
 			content: string(content), compressed: compress(content), contentType: contentType(name),
-			etag: `"` + hex.EncodeToString(sum[:12]) + `"`,
+			etag:      `"` + hex.EncodeToString(sum[:12]) + `"`,
 			immutable: strings.HasPrefix(short, "chunks/"),
 		}
 		return nil
