@@ -1,18 +1,24 @@
+import { svelte } from '@sveltejs/vite-plugin-svelte'
 import { defineConfig } from 'vite'
 
 // Entries have stable names, which pages import. Chunks have a hash in their name, and may be cached for ever.
 export default defineConfig({
   base: './', // chunks are found from the module, on pages of any origin
+  plugins: [svelte()],
 
   build: {
     outDir: 'dist/files',
     emptyOutDir: true,
     target: 'es2022',
+    cssTarget: ['chrome123', 'firefox120', 'safari17.5'], // which have light-dark()
+    cssCodeSplit: false, // the console alone has style sheets: one file
     modulePreload: false,
     rolldownOptions: {
-      input: { player: 'src/player/index.ts', watch: 'src/watch/watch.ts' },
+      input: { player: 'src/player/index.ts', watch: 'src/watch/watch.ts', console: 'src/console/console.ts' },
       preserveEntrySignatures: 'strict',
-      output: { entryFileNames: '[name].js', chunkFileNames: 'chunks/[name]-[hash].js' },
+      output: {
+        entryFileNames: '[name].js', chunkFileNames: 'chunks/[name]-[hash].js', assetFileNames: 'console[extname]',
+      },
     },
     chunkSizeWarningLimit: 1024, // hls.js, which is loaded when it is needed
   },

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -124,8 +126,7 @@ func TestCompression(t *testing.T) {
 	}
 }
 
-// TestSizeBudget checks what a viewer loads before a library: all files but the chunks of hls.js and
-// mpegts.js.
+// TestSizeBudget checks what a browser loads for each page before a library that it needs later.
 func TestSizeBudget(t *testing.T) {
 	const budget = 60_000 // bytes, compressed
 	f, err := New()
@@ -135,14 +136,50 @@ func TestSizeBudget(t *testing.T) {
 	if !f.Built() {
 		t.Skip("the player was not built")
 	}
-	size := 0
-	for name, one := range f.byName {
-		if !strings.HasPrefix(name, "chunks/ws-") && !strings.HasPrefix(name, "chunks/hls-") {
+	pages := map[string][]string{"the player page": {"watch.js", "watch.css"}}
+	for _, name := range f.imports("console.js", dynamicImport) {
+		pages[name] = []string{"console.js", "console.css", name}
+	}
+	if len(pages) < 2 {
+		t.Error("the console has no pages")
+	}
+	for page, names := range pages {
+		loaded := map[string]bool{}
+		for _, name := range names {
+			f.addImports(loaded, name)
+		}
+		size := 0
+		for name := range loaded {
+			one := f.byName[name]
 			size += min(len(one.content), cmp.Or(len(one.compressed), len(one.content)))
 		}
+		if size > budget || size < 1000 {
+			t.Errorf("%s: %d bytes, at most %d", page, size, budget)
+		}
+		t.Logf("%s: %d bytes", page, size)
 	}
-	if size > budget || size < 1000 {
-		t.Errorf("%d bytes, at most %d", size, budget)
+}
+
+// Imports of a module as Vite writes them, by names relative to it.
+var (
+	staticImport  = regexp.MustCompile("(?:from|import)[\"'`](\\.{1,2}/[^\"'`]+)")
+	dynamicImport = regexp.MustCompile("import\\([\"'`](\\.{1,2}/[^\"'`]+)")
+)
+
+func (f *Files) imports(name string, kind *regexp.Regexp) (names []string) {
+	for _, m := range kind.FindAllStringSubmatch(f.byName[name].content, -1) {
+		names = append(names, path.Join(path.Dir(name), m[1]))
 	}
-	t.Logf("%d bytes", size)
+	return names
+}
+
+// addImports adds a file and all that it imports statically.
+func (f *Files) addImports(loaded map[string]bool, name string) {
+	if _, ok := f.byName[name]; !ok || loaded[name] {
+		return
+	}
+	loaded[name] = true
+	for _, n := range f.imports(name, staticImport) {
+		f.addImports(loaded, n)
+	}
 }

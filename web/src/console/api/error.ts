@@ -1,0 +1,23 @@
+// Errors of the API.
+import type { components } from './schema.ts'
+
+/** The problem details of RFC 9457 that the API answers with. */
+export type Problem = components['schemas']['ErrorModel']
+
+/** A request that the API refused, with the API's reason as message. */
+export class APIError extends Error {
+  readonly status: number
+  readonly problem: Problem | undefined
+
+  constructor(status: number, problem: Problem | undefined) {
+    const details = problem?.errors?.map((e) => e.message).filter(Boolean) ?? []
+    super([problem?.detail ?? problem?.title ?? `HTTP ${status}`, ...details].join('\n'))
+    this.status = status
+    this.problem = problem
+  }
+}
+
+/** Returns what an error says. */
+export function messageOf(err: unknown): string {
+  return err instanceof Error ? err.message : String(err)
+}

@@ -1,0 +1,36 @@
+// Search and sort of tables.
+
+/** A column of a table. */
+export interface Column<Row> {
+  id: string
+  label: string
+  value?: (row: Row) => string | number // to sort by, and to search in; absent for columns with buttons
+  numeric?: boolean // aligned to the right
+  wide?: boolean // takes the space that is left
+}
+
+/** What a table is sorted by. */
+export interface Sort {
+  column: string
+  descending: boolean
+}
+
+/** Returns the rows that contain every word of the search, sorted. Rows that are equal keep their order. */
+export function select<Row>(
+  rows: readonly Row[], columns: readonly Column<Row>[], search: string, sort: Sort | undefined, locale: string,
+): Row[] {
+  const words = search.toLowerCase().split(/\s+/).filter(Boolean)
+  const texts = (row: Row) => columns.map((c) => String(c.value?.(row) ?? '')).join('\n').toLowerCase()
+  const found = rows.filter((row) => {
+    const text = words.length > 0 ? texts(row) : ''
+    return words.every((word) => text.includes(word))
+  })
+  const value = columns.find((c) => c.id === sort?.column)?.value
+  if (!value) return found
+  const collator = new Intl.Collator(locale, { numeric: true })
+  const direction = sort?.descending ? -1 : 1
+  return found.sort((a, b) => {
+    const [x, y] = [value(a), value(b)]
+    return direction * (typeof x === 'number' && typeof y === 'number' ? x - y : collator.compare(String(x), String(y)))
+  })
+}

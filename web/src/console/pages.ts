@@ -1,0 +1,23 @@
+// The pages of the console. Each is loaded when it is first shown.
+import type { Component } from 'svelte'
+import type { IconName } from './components/Icon.svelte'
+import type { Role } from './lib/session.svelte.ts'
+import type { common } from './text/common.ts'
+
+/** The properties of every page: the segments of the address after the name of the page. */
+export interface PageProps {
+  path: readonly string[]
+  query: URLSearchParams
+}
+
+/** A page of the menu. Its address is #/id, and those that begin so. */
+export interface Page {
+  id: keyof typeof common.en & IconName // names its text and its picture too
+  role?: Role // those with less do not see it
+  load: () => Promise<{ default: Component<PageProps> | Component }>
+}
+
+/** In the order of the menu; the first is shown at the start. */
+export const pages: readonly Page[] = [
+  { id: 'streams', load: () => import('./pages/Streams.svelte') },
+]
