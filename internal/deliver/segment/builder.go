@@ -148,6 +148,7 @@ func (b *builder) complete(n int, length time.Duration, next *media.Frame) *segm
 	}
 	o := b.segment
 	o.duration = end - b.start
+	b.endDate = o.date.Add(o.duration)
 	b.opt.Counters.addSegment()
 	o.setFrames(b.frames)
 	var longer time.Duration

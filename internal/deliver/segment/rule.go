@@ -71,6 +71,7 @@ type state struct {
 	slow      bool
 	continues bool          // segments precede the next one, which is discontinuous if none is open
 	minStart  time.Duration // earliest start of the next segment, so that its name is new
+	endDate   time.Time     // wall clock time of the end of the last complete segment; zero if there is none
 	period    period
 	nextAudio *media.Track // audio track that starts with the next segment; nil when there is none
 
@@ -96,7 +97,7 @@ type period struct {
 	// from its start.
 	fixed   bool
 	start   time.Duration
-	arrived time.Time // arrival time of the frame at start
+	arrived time.Time // arrival time of the frame at start, or the end of the segment before if that is later
 }
 
 // track returns a pointer to p's track of kind k.
@@ -267,9 +268,13 @@ func (r *rule) startAt(f *media.Frame, at time.Duration, discontinuous bool) {
 }
 
 // startPeriod starts a period with f at time at. The other track continues if only the parameters
-// of one track have changed, or the encoder's clock.
+// of one track have changed, or the encoder's clock. The date never goes back: the encoder may have
+// sent what was before faster than in real time.
 func (r *rule) startPeriod(f *media.Frame, at time.Duration) {
 	p := period{discontinuityNumber: f.Program.Discontinuity, start: at, arrived: f.Arrived}
+	if p.arrived.Before(r.endDate) {
+		p.arrived = r.endDate
+	}
 	if f.Program.Discontinuity == r.period.discontinuityNumber || f.Track == *r.period.track(f.Track.Kind) {
 		p.video, p.audio = r.period.video, cmp.Or(r.nextAudio, r.period.audio)
 		if p.carriedOver = p.video; f.Track.Kind == media.Video {

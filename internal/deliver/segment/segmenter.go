@@ -63,7 +63,7 @@ func (s *Segmenter) Successor(epoch uint64) *Segmenter {
 	}
 	newest := last.newest()
 	n.nextSequence, n.discontinuitySequence = newest.sequence+1, newest.discontinuitySequence
-	n.continues = true
+	n.continues, n.endDate = true, newest.date.Add(newest.duration)
 	for _, old := range last.current() { // their target may be another
 		n.minTarget = max(n.minTarget, old.duration.Round(time.Second))
 	}

@@ -149,3 +149,48 @@ func TestFirstPlaylistDelay(t *testing.T) {
 		}
 	}
 }
+
+// TestDateNeverGoesBack continues a stream at a time of arrival before the end of the last segment, as
+// after an encoder that sent faster than in real time: in the same session, after a pause, and in the
+// session after it.
+func TestDateNeverGoesBack(t *testing.T) {
+	early := func(f *media.Frame) { f.Arrived = epochTime.Add(f.DTS / 10) }
+	later := modify(video(4*time.Second, 8*time.Second, 40*ms, 2*time.Second), early)
+	for _, tt := range []struct {
+		name string
+		next func(s *Segmenter) (*Segmenter, []*media.Frame)
+	}{
+		{"discontinuity", func(s *Segmenter) (*Segmenter, []*media.Frame) {
+			return s, modify(later, markDiscontinuous)
+		}},
+		{"pause", func(s *Segmenter) (*Segmenter, []*media.Frame) {
+			s.Pause()
+			return s, later
+		}},
+		{"session", func(s *Segmenter) (*Segmenter, []*media.Frame) {
+			s.End()
+			return s.Successor(20), later
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := New(7, Options{})
+			for _, f := range modify(video(0, 4*time.Second, 40*ms, 2*time.Second), early) {
+				s.Write(f)
+			}
+			s, frames := tt.next(s)
+			for _, f := range frames {
+				s.Write(f)
+			}
+			s.End()
+			segs := s.List().current()
+			for i := 1; i < len(segs); i++ {
+				if end := segs[i-1].date.Add(segs[i-1].duration); segs[i].date.Before(end) {
+					t.Errorf("segment %s starts at %v, the one before ends at %v", segs[i].name, segs[i].date, end)
+				}
+			}
+			if len(segs) != 4 || !segs[2].discontinuity {
+				t.Errorf("segments %s", formatDurations(segs))
+			}
+		})
+	}
+}
