@@ -131,6 +131,20 @@ func (f *Files) ServePlayer(w http.ResponseWriter, r *http.Request, embedOrigins
 	page.serve(w, r)
 }
 
+// HasConsole reports whether the console was built.
+func (f *Files) HasConsole() bool { return f.byName[consolePage].content != "" }
+
+// consolePage is the file of the console's page.
+const consolePage = "console.html"
+
+// ServeConsole serves the page of the console to an operator. The caller has set the Content-Security-Policy. The page
+// is not cached, because its policy depends on the settings.
+func (f *Files) ServeConsole(w http.ResponseWriter, r *http.Request) {
+	page := f.byName[consolePage]
+	page.etag = ""
+	page.serve(w, r)
+}
+
 // playerPolicy returns the Content-Security-Policy of the player page. Older versions of Safari do not count
 // WebSockets of the same host as 'self'.
 func playerPolicy(host string, embedOrigins []string) string {

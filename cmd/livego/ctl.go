@@ -26,6 +26,7 @@ type ctlCmd struct {
 	Recordings ctlRecordingsCmd `cmd:"" help:"List, download and delete recordings."`
 	Events     ctlEventsCmd     `cmd:"" help:"List the latest events, or print them as they happen with --watch."`
 	Settings   ctlSettingsCmd   `cmd:"" help:"List, check and change settings."`
+	Status     ctlStatusCmd     `cmd:"" help:"Show the version and the state of the server, and the addresses to publish and to watch."`
 	Reload     ctlReloadCmd     `cmd:"" help:"Load the settings from their sources again."`
 	Context    ctlContextCmd    `cmd:"" help:"Store servers and their tokens under names."`
 }
@@ -530,6 +531,10 @@ type ctlSettingsUnsetCmd struct {
 func (c ctlSettingsUnsetCmd) Run(e *env) error {
 	return e.callAPI(apiCall{method: http.MethodDelete, path: "/settings/" + url.PathEscape(c.Key)})
 }
+
+type ctlStatusCmd struct{}
+
+func (ctlStatusCmd) Run(e *env) error { return e.callAPI(apiCall{path: "/server"}) }
 
 type ctlReloadCmd struct{}
 

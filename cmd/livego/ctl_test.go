@@ -97,6 +97,7 @@ func ctlRequests() []struct{ args, request string } {
 		{"settings validate gop_num=2", `POST /api/v1/settings/validate {"gop_num":"2"}`},
 		{"settings set gop_num=2 level=debug", `PATCH /api/v1/settings {"gop_num":"2","level":"debug"}`},
 		{"settings unset gop_num", "DELETE /api/v1/settings/gop_num"},
+		{"status", "GET /api/v1/server"},
 		{"reload", "POST /api/v1/config/reload"},
 	}
 }

@@ -322,7 +322,7 @@ func TestInvalidCredentials(t *testing.T) {
 		"/api/v1/relays", "/api/v1/relays/x", "/api/v1/recordings", "/api/v1/recordings/x", "/api/v1/recordings/x/file",
 		"/api/v1/rooms", "/api/v1/rooms/x", "/api/v1/streams", "/api/v1/streams/live/x", "/api/v1/streams/live/x/history",
 		"/api/v1/sessions", "/api/v1/sessions/1", "/api/v1/settings", "/api/v1/settings/diff", "/api/v1/settings/level",
-		"/api/v1/settings/validate", "/api/v1/config/reload",
+		"/api/v1/settings/validate", "/api/v1/config/reload", "/api/v1/server",
 		"/api/v1/openapi.json", "/api/v1/x",
 		"/debug/pprof/", "/debug/pprof/heap", "/nothing",
 	} {
@@ -374,7 +374,7 @@ func TestInvalidCredentials(t *testing.T) {
 		"GET /api/v1/sessions": 0, "DELETE /api/v1/sessions?room=x": 1, "DELETE /api/v1/sessions/1": 1,
 		"GET /api/v1/settings": 1, "HEAD /api/v1/settings": 1, "GET /api/v1/settings/diff": 1, "PATCH /api/v1/settings": 1,
 		"DELETE /api/v1/settings/level": 1, "DELETE /api/v1/settings/rtmp_addr": 2,
-		"POST /api/v1/settings/validate": 1, "POST /api/v1/config/reload": 1, "GET /metrics": 0,
+		"POST /api/v1/settings/validate": 1, "POST /api/v1/config/reload": 1, "GET /metrics": 0, "GET /api/v1/server": 0,
 	} {
 		method, target, _ := strings.Cut(route, " ")
 		for n, role := range roles {

@@ -76,6 +76,7 @@ type App struct {
 	listeners
 	background []func(context.Context) // run until the viewers have left
 	stopping   atomic.Bool
+	started    time.Time
 }
 
 // New opens the store and binds every listener. It serves nothing yet, so that a server either
@@ -85,7 +86,8 @@ func New(loaded *config.Loaded, log *slog.Logger, level *slog.LevelVar) (_ *App,
 		return nil, err
 	}
 	cfg := loaded.Config
-	a := &App{cfg: cfg, log: log, systemd: systemd.Notifier{Log: log}, settings: newSettings(loaded, level)}
+	a := &App{cfg: cfg, log: log, systemd: systemd.Notifier{Log: log}, settings: newSettings(loaded, level),
+		started: time.Now()}
 	defer func() {
 		if err != nil {
 			a.Close()
@@ -153,8 +155,8 @@ func (a *App) build() (err error) {
 	if a.web, err = web.New(); err != nil {
 		return err
 	}
-	if !a.web.Built() {
-		a.log.Warn("built without the player: the player page shows a text only; make build with Node includes it")
+	if !a.web.Built() || !a.web.HasConsole() {
+		a.log.Warn("built without the console and the player: plain pages are served; make build with Node includes them")
 	}
 	p, err := a.prepare(cfg)
 	if err != nil {

@@ -197,9 +197,14 @@ func (a *App) hlsOptions(p *plan) hls.Options {
 		KeepBytes:      int(min(a.memory.Share(endedStreamsPercent), 256<<20)),
 		SessionTimeout: cfg.HLSSessionTimeout, AnswerTimeout: cfg.AnswerTimeout, LimitLoopback: cfg.LimitLoopback,
 		Apps:     func(app string) bool { return apps[app].HLS },
-		Private:  func(name domain.Name) bool { return cfg.Hook.OnPlay != "" || p.streamAuth.Private(name) },
+		Private:  p.private,
 		MarkUsed: a.sequences.MarkUsed, Tracer: a.tracer, Log: a.log,
 	}
+}
+
+// private reports whether the viewers of a stream need a token, or the permission of the webhook.
+func (p *plan) private(name domain.Name) bool {
+	return p.cfg.Hook.OnPlay != "" || p.streamAuth.Private(name)
 }
 
 func (a *App) flvOptions(p *plan) edgeflv.Options {
@@ -262,6 +267,10 @@ func (o operatorAuth) Session(r *http.Request) (auth.Session, bool) {
 	return o.a.plan.Load().adminAuth.Session(r)
 }
 
+func (o operatorAuth) Rights(r *http.Request) auth.Rights {
+	return o.a.plan.Load().adminAuth.Rights(r)
+}
+
 func (a *App) metricsOptions(p *plan) metrics.Options {
 	return metrics.Options{
 		Version: Version(), Ready: a.ready, Hub: a.hub, HLS: a.hls, Health: a.health, Relays: a.relays,
@@ -284,6 +293,14 @@ func (a *App) newAPI(p *plan) http.Handler {
 	if cfg.MetricsAddr == "" {
 		metrics = p.metrics
 	}
+	var console http.HandlerFunc
+	if a.web.HasConsole() {
+		console = a.web.ServeConsole
+	}
+	var listeners []api.Listener
+	for _, l := range a.all() {
+		listeners = append(listeners, api.Listener{Service: l.service, Address: l.Addr().String(), TLS: l.secure})
+	}
 	return api.New(api.Options{
 		Hub: a.hub, Keys: a.keys, Relays: a.relays, EndSessions: a.endSessions, Auth: operatorAuth{a}, Events: a.events,
 		Health: a.health, Log: a.log, Settings: a, Apps: apiApps(cfg.Apps),
@@ -292,6 +309,8 @@ func (a *App) newAPI(p *plan) http.Handler {
 		RTMPS:     baseURL(cfg.EnableRTMPS, "rtmps://", cfg.RTMPSAddr),
 		HTTPS:     baseURL(cfg.EnableHTTPS, "https://", cfg.HTTPSAddr),
 		PublicURL: cfg.PublicURL, StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: Version(),
-		Recordings: a.record, Metrics: metrics,
+		Recordings: a.record, Metrics: metrics, Private: p.private, Started: a.started, Console: console, Files: a.web,
+		Features:  api.Features{Tokens: cfg.Token.Secret != "", Recordings: cfg.FLVArchive, Redis: cfg.RedisAddr != ""},
+		Listeners: listeners, MemoryLimit: a.memory.Share(100),
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"net/http/pprof"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"livego/internal/control/auth"
@@ -44,6 +45,7 @@ type Options struct {
 		Login(r *http.Request, credential string) (auth.Session, error)
 		Logout(r *http.Request, csrf string) error
 		Session(*http.Request) (auth.Session, bool)
+		Rights(*http.Request) auth.Rights
 	}
 	// EndSessions ends the viewers' sessions of a room, in one app or for "" in every app. It
 	// returns how many viewers were watching or waiting.
@@ -80,6 +82,9 @@ type Options struct {
 		History(domain.Name) []health.Sample
 	}
 
+	// Private reports whether the viewers of a stream need a credential. A nil func means that none do.
+	Private func(domain.Name) bool
+
 	Apps []App // apps that accept publishers, the main app first; may be empty
 
 	// RTMP, FLV and HLS are base URLs of the listeners that the page links to: "rtmp://[::]:1935",
@@ -101,6 +106,17 @@ type Options struct {
 	Ready   func() error
 	Pprof   bool   // serve /debug/pprof/
 	Version string // shown on the page
+	Started time.Time
+
+	// Console serves the console at /. If it is nil, a plain page is served.
+	Console http.HandlerFunc
+	// Files serves the files of the console and of the player, below /.livego/, which are public. nil means that there are
+	// none.
+	Files http.Handler
+
+	Features    Features
+	Listeners   []Listener
+	MemoryLimit int64 // in bytes; 0 for none
 }
 
 // An App is a configured app, with the HTTP protocols that serve its viewers.
@@ -160,6 +176,10 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, r, err)
 		return
 	}
+	if s.Files != nil && strings.HasPrefix(r.URL.Path, filesPath) {
+		readOnly(s.Files.ServeHTTP).ServeHTTP(w, r)
+		return
+	}
 	switch r.URL.Path {
 	case "/healthz":
 		readOnly(serveHealth).ServeHTTP(w, r)
@@ -184,6 +204,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mux.ServeHTTP(w, r)
 }
+
+// filesPath is the start of the paths of the files of the console and of the player.
+const filesPath = "/.livego/"
 
 func serveHealth(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") }
 

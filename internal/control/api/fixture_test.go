@@ -40,6 +40,7 @@ func (allowAll) Login(*http.Request, string) (auth.Session, error) {
 	return auth.Session{}, domain.Errorf(domain.Denied, "no")
 }
 func (allowAll) Logout(*http.Request, string) error         { return nil }
+func (allowAll) Rights(*http.Request) auth.Rights           { return auth.Admin }
 func (allowAll) Session(*http.Request) (auth.Session, bool) { return auth.Session{}, false }
 
 // newFixture returns a fixture. If change is not nil, it can modify the Options first.

@@ -126,7 +126,7 @@ func (s *server) form(w http.ResponseWriter, r *http.Request) (url.Values, error
 // setCookie sets the session cookie for a duration, or deletes it if keep is negative.
 func (s *server) setCookie(w http.ResponseWriter, r *http.Request, value string, keep time.Duration) {
 	http.SetCookie(w, &http.Cookie{
-		Name: auth.SessionCookie, Value: value, Path: "/", MaxAge: int(keep.Seconds()),
+		Name: auth.SessionCookie(r), Value: value, Path: "/", MaxAge: int(keep.Seconds()),
 		HttpOnly: true, SameSite: http.SameSiteStrictMode,
 		// A browser sends the origin of a form with the scheme that it used to reach the proxy.
 		Secure: scheme(r) == "https" || strings.HasPrefix(r.Header.Get("Origin"), "https://"),

@@ -74,7 +74,7 @@ func TestLogin(t *testing.T) {
 	if status != 303 || location != "./statics/" {
 		t.Fatalf("login: status %d to %s", status, location)
 	}
-	pattern := `^` + auth.SessionCookie + `=[0-9A-Za-z]{48}; Path=/; Max-Age=\d+; HttpOnly; SameSite=Strict$`
+	pattern := `^livego_session_8443=[0-9A-Za-z]{48}; Path=/; Max-Age=\d+; HttpOnly; SameSite=Strict$`
 	if !regexp.MustCompile(pattern).MatchString(cookie) {
 		t.Errorf("cookie %s", cookie)
 	}
@@ -94,7 +94,7 @@ func TestLogin(t *testing.T) {
 	wantStatus(t, s.do("POST", "/control/get?room=movie", "", fromOutside, publicHost, sent), 403)
 	wantStatus(t, s.do("POST", "/control/get?room=movie", "", fromOutside, publicHost, sent, auth.CSRFHeader+": "+csrf[1]),
 		200)
-	wantStatus(t, s.get("/", "Host: localhost:8090", "Cookie: "+auth.SessionCookie+"=stale"), 200)
+	wantStatus(t, s.get("/", "Host: localhost:8090", "Cookie: livego_session_8090=stale"), 200)
 
 	if status, _, _ := post("/logout", "csrf_token=x", sent); status != 403 {
 		t.Errorf("logout without the token: %d", status)

@@ -98,8 +98,9 @@ type trackData struct {
 }
 
 type link struct {
-	Label string
-	URL   template.URL
+	Label    string
+	Protocol string // as in the API: rtmp, flv, hls
+	URL      template.URL
 }
 
 // quickStartData is the data of the quick start: three steps to a first stream.
@@ -111,6 +112,10 @@ type quickStartData struct {
 
 // servePage serves /.
 func (s *server) servePage(w http.ResponseWriter, r *http.Request) {
+	if s.Console != nil {
+		s.serveConsole(w, r)
+		return
+	}
 	now := time.Now()
 	session, loggedIn := s.Auth.Session(r)
 	operates := !loggedIn || session.Rights >= auth.Operate
@@ -124,6 +129,39 @@ func (s *server) servePage(w http.ResponseWriter, r *http.Request) {
 	s.writePage(w, r, s.page.main, http.StatusOK, data)
 }
 
+// serveConsole serves the console to a browser.
+func (s *server) serveConsole(w http.ResponseWriter, r *http.Request) {
+	setPageHeaders(w.Header(), s.consolePolicy(r.Host))
+	s.Console(w, r)
+}
+
+// consolePolicy returns the Content-Security-Policy of the console. It may load thumbnails and streams from the
+// viewers' listeners, as seen from a client that requested host, and from nowhere else.
+func (s *server) consolePolicy(host string) string {
+	var load, connect string
+	for _, base := range []string{s.FLV, s.HLS, s.HTTPS, s.PublicURL} {
+		u, err := url.Parse(joinURL(base, host))
+		if err != nil || u.Host == "" || strings.Contains(load, " "+u.Scheme+"://"+u.Host+" ") {
+			continue
+		}
+		load += " " + u.Scheme + "://" + u.Host + " "
+		connect += " ws" + strings.TrimPrefix(u.Scheme, "http") + "://" + u.Host
+	}
+	load = strings.Join(strings.Fields(load), " ")
+	return "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data: blob: " + load +
+		"; media-src 'self' blob: " + load + "; connect-src 'self' " + load + connect + "; worker-src 'self' blob:; " +
+		"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+}
+
+// setPageHeaders sets the headers of a page for operators.
+func setPageHeaders(h http.Header, policy string) {
+	h.Set("Content-Security-Policy", policy)
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	// With no-referrer a browser would send "Origin: null" with the page's own forms, which over
+	// plain HTTP is all that identifies them.
+	h.Set("Referrer-Policy", "same-origin")
+}
+
 // writePage executes a template as the response.
 func (s *server) writePage(w http.ResponseWriter, r *http.Request, t *template.Template, status int, data any) {
 	var body bytes.Buffer
@@ -132,11 +170,7 @@ func (s *server) writePage(w http.ResponseWriter, r *http.Request, t *template.T
 		writeError(w, r, err)
 		return
 	}
-	w.Header().Set("Content-Security-Policy", s.page.policy)
-	w.Header().Set("Cross-Origin-Opener-Policy", "same-origin")
-	// With no-referrer a browser would send "Origin: null" with the page's own forms, which over
-	// plain HTTP is all that identifies them.
-	w.Header().Set("Referrer-Policy", "same-origin")
+	setPageHeaders(w.Header(), s.page.policy)
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
 	w.Write(body.Bytes())
@@ -259,22 +293,22 @@ func formatProtocols(sums map[string]stream.ProtoStats) string {
 // links returns the URLs at which name can be watched, as seen from a client that requested host.
 func (s *server) links(app App, name domain.Name, host string) []link {
 	var links []link
-	add := func(on bool, label, u string) {
+	add := func(on bool, protocol, label, u string) {
 		if on && u != "" {
-			links = append(links, link{label, template.URL(u)})
+			links = append(links, link{label, protocol, template.URL(u)})
 		}
 	}
 	flv, hls, https := s.FLV, s.HLS, s.HTTPS
 	if s.PublicURL != "" {
 		flv, hls, https = s.PublicURL, s.PublicURL, ""
 	}
-	add(true, "RTMP", s.rtmpURL(s.RTMP, host, name.App, name.Room))
-	add(app.FLV, "FLV", joinURL(flv, host, name.App, name.Room+".flv"))
-	add(app.HLS, "HLS", joinURL(hls, host, name.App, name.Room+".m3u8"))
+	add(true, "rtmp", "RTMP", s.rtmpURL(s.RTMP, host, name.App, name.Room))
+	add(app.FLV, "flv", "FLV", joinURL(flv, host, name.App, name.Room+".flv"))
+	add(app.HLS, "hls", "HLS", joinURL(hls, host, name.App, name.Room+".m3u8"))
 	// URLs over TLS come last: scripts may rely on the order of the others.
-	add(true, "RTMPS", s.rtmpURL(s.RTMPS, host, name.App, name.Room))
-	add(app.FLV, "FLV by HTTPS", joinURL(https, host, name.App, name.Room+".flv"))
-	add(app.HLS, "HLS by HTTPS", joinURL(https, host, name.App, name.Room+".m3u8"))
+	add(true, "rtmp", "RTMPS", s.rtmpURL(s.RTMPS, host, name.App, name.Room))
+	add(app.FLV, "flv", "FLV by HTTPS", joinURL(https, host, name.App, name.Room+".flv"))
+	add(app.HLS, "hls", "HLS by HTTPS", joinURL(https, host, name.App, name.Room+".m3u8"))
 	return links
 }
 

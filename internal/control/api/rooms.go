@@ -44,10 +44,11 @@ type room struct {
 }
 
 type roomInApp struct {
-	App   string     `json:"app"`
-	State string     `json:"state" enum:"idle,live,held" doc:"idle: nobody publishes. held: the publisher was lost, and viewers wait."`
-	Since *time.Time `json:"since,omitempty" doc:"When the stream started."`
-	URLs  []string   `json:"urls" doc:"URLs to watch it, as seen from the client."`
+	App     string     `json:"app"`
+	State   string     `json:"state" enum:"idle,live,held" doc:"idle: nobody publishes. held: the publisher was lost, and viewers wait."`
+	Since   *time.Time `json:"since,omitempty" doc:"When the stream started."`
+	Private bool       `json:"private,omitempty" doc:"Viewers need a token, or the permission of the webhook."`
+	URLs    []string   `json:"urls" doc:"URLs to watch it, as seen from the client."`
 }
 
 // newRoom returns the room with these keys, of which there is at least one.
@@ -78,6 +79,7 @@ func hasKeyFor(keys []domain.Key, app string) bool {
 func (s *server) newRoomInApp(app App, name, host string) roomInApp {
 	a := roomInApp{App: app.Name, State: "idle", URLs: []string{}}
 	stream := domain.Name{App: app.Name, Room: name}
+	a.Private = s.Private != nil && s.Private(stream)
 	if in, live := s.Hub.Info(stream); live {
 		a.State, a.Since = stateLive, new(in.Since.UTC())
 		if in.Held {

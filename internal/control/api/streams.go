@@ -38,6 +38,7 @@ type streamInfo struct {
 	Room       string    `json:"room"`
 	State      string    `json:"state" enum:"live,held" doc:"held: the publisher was lost, and viewers wait for publish_hold."`
 	Since      time.Time `json:"since" doc:"When the stream started."`
+	Private    bool      `json:"private,omitempty" doc:"Viewers need a token, or the permission of the webhook."`
 	Uptime     float64   `json:"uptime" doc:"Since it started, in seconds."`
 	Publishers []session `json:"publishers" doc:"The primary encoder and its backup."`
 	Tracks     []track   `json:"tracks"`
@@ -107,7 +108,7 @@ func newStream(in stream.Info, now time.Time) streamInfo {
 // measure adds the tracks of the stream, what is measured of them, and the problems.
 func (s *server) measure(d *streamInfo, program *media.Program) {
 	name := domain.Name{App: d.App, Room: d.Room}
-	d.Health = s.findings(name)
+	d.Health, d.Private = s.findings(name), s.Private != nil && s.Private(name)
 	m, _ := s.Hub.Measure(name)
 	d.GOP = m.GOP.Seconds()
 	for _, r := range m.Tracks {

@@ -47,6 +47,7 @@ func (s *server) routeV1() {
 	s.routeEvents(api)
 	s.routeRecordings(api)
 	s.routeSettings(api)
+	s.routeServer(api)
 	s.mux.HandleFunc(v1+"/", func(w http.ResponseWriter, r *http.Request) {
 		for name, values := range r.URL.Query() {
 			if len(values) > 1 {

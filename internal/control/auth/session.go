@@ -2,6 +2,7 @@ package auth
 
 import (
 	"crypto/subtle"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -12,14 +13,22 @@ import (
 )
 
 const (
-	// SessionCookie is the name of the cookie of a browser that has logged in.
-	SessionCookie = "livego_session"
+	sessionCookie = "livego_session"
 	// CSRFHeader is the header by which a page of this server proves that it sent a request: no
 	// page of another site knows its value.
 	CSRFHeader = "X-CSRF-Token"
 	// maxSessions bounds the table: about 200 kB. Each session needs a valid credential.
 	maxSessions = 1000
 )
+
+// SessionCookie returns the name of the cookie of a browser that has logged in at the host and port that r is
+// addressed to. A browser sends a cookie to every port of a host, so servers on different ports need different names.
+func SessionCookie(r *http.Request) string {
+	if _, port, err := net.SplitHostPort(r.Host); err == nil && port != "" {
+		return sessionCookie + "_" + port
+	}
+	return sessionCookie
+}
 
 // A Session is a browser that has logged in with a credential.
 type Session struct {
@@ -117,19 +126,37 @@ func (a *AdminAuth) Logout(r *http.Request, csrf string) error {
 	if !n.validCSRF(csrf) {
 		return errNoCSRF()
 	}
-	for _, c := range r.CookiesNamed(SessionCookie) {
+	for _, c := range r.CookiesNamed(SessionCookie(r)) {
 		a.sessions.remove(c.Value)
 	}
 	return nil
 }
 
-// Session returns the session of r's cookie; false when there is none.
-func (a *AdminAuth) Session(r *http.Request) (Session, bool) {
-	cookies := r.CookiesNamed(SessionCookie)
-	if len(cookies) != 1 || !domain.LooksLikeKey(cookies[0].Value) { // another server on this host may have set one too
-		return Session{}, false
+// Session returns the session of r's cookie; false when there is none, or several. Pages on other ports of this host
+// can set cookies of the same name, which are ignored: they cannot end a session.
+func (a *AdminAuth) Session(r *http.Request) (session Session, ok bool) {
+	for _, c := range r.CookiesNamed(SessionCookie(r)) {
+		if !domain.LooksLikeKey(c.Value) {
+			continue
+		}
+		if n, valid := a.sessions.get(c.Value); valid {
+			if ok {
+				return Session{}, false
+			}
+			session, ok = n, true
+		}
 	}
-	return a.sessions.get(cookies[0].Value)
+	return session, ok
+}
+
+// Rights returns the rights of a request that Authorize allows to read.
+func (a *AdminAuth) Rights(r *http.Request) Rights {
+	for _, has := range []Rights{Admin, Operate} {
+		if a.authorize(r, Access{Rights: has, Safe: true}) == nil {
+			return has
+		}
+	}
+	return Read
 }
 
 // validCSRF reports whether csrf is the session's token.

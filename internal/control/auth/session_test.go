@@ -3,6 +3,7 @@ package auth
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,14 +13,16 @@ import (
 	"livego/internal/domain"
 )
 
+const atHost = "Host: live.example"
+
 // login opens a session, and returns it with the header that a browser then sends.
 func login(t *testing.T, d *AdminAuth, credential string) (Session, string) {
 	t.Helper()
-	s, err := d.Login(request("/login", outside, "Host: live.example", "Origin: http://live.example"), credential)
+	s, err := d.Login(request("/login", outside, atHost, "Origin: http://live.example"), credential)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, "Cookie: " + SessionCookie + "=" + s.ID
+	return s, "Cookie: " + sessionCookie + "=" + s.ID
 }
 
 // TestSession checks that a browser with a session may do what its credential allows, and needs the
@@ -55,23 +58,31 @@ func TestSession(t *testing.T) {
 		{"from another origin", "POST", operate, []string{cookie, csrf, "Origin: http://attacker.tld"}, domain.Denied},
 		{"read with read rights", "GET", read, []string{readerCookie}, noError},
 		{"operate with read rights", "POST", operate, []string{readerCookie, CSRFHeader + ": " + reader.CSRF}, domain.Denied},
-		{"made-up session", "GET", read, []string{"Cookie: " + SessionCookie + "=" + domain.NewSecret()}, domain.Denied},
-		{"empty session", "GET", read, []string{"Cookie: " + SessionCookie + "="}, domain.Denied},
-		{"admin token as a session", "GET", read, []string{"Cookie: " + SessionCookie + "=" + token}, domain.Denied},
+		{"made-up session", "GET", read, []string{"Cookie: " + sessionCookie + "=" + domain.NewSecret()}, domain.Denied},
+		{"empty session", "GET", read, []string{"Cookie: " + sessionCookie + "="}, domain.Denied},
+		{"admin token as a session", "GET", read, []string{"Cookie: " + sessionCookie + "=" + token}, domain.Denied},
+		{"session and a cookie of another page", "GET", read, []string{"Cookie: " + sessionCookie + "=" + domain.NewSecret(),
+			cookie, "Cookie: " + sessionCookie + "=x"}, noError},
+		{"session of another port", "GET", read, []string{strings.Replace(cookie, "=", "_8090=", 1)}, domain.Denied},
 		{"two sessions", "GET", read, []string{cookie, readerCookie}, domain.Denied},
 		{"session and a credential", "GET", read, []string{cookie, "Authorization: Bearer " + token}, domain.Invalid},
 	} {
-		r := request("/control/get?room=movie", append(c.headers, outside, "Host: live.example")...)
+		r := request("/control/get?room=movie", append(c.headers, outside, atHost)...)
 		r.Method = c.method
 		if err := d.Authorize(r, c.need); kind(err) != c.want {
 			t.Errorf("%s: %v, want kind %v", c.name, err, c.want)
 		}
 	}
-	r := request("/logout", outside, cookie)
+	for cookie, want := range map[string]Rights{cookie: Admin, readerCookie: Read} {
+		if got := d.Rights(request("/", outside, atHost, cookie)); got != want {
+			t.Errorf("rights %v, want %v", got, want)
+		}
+	}
+	r := request("/logout", outside, atHost, cookie)
 	if err := d.Logout(r, reader.CSRF); kind(err) != domain.Denied {
 		t.Errorf("logout with another session's CSRF token: %v", err)
 	}
-	if err := d.Logout(request("/logout", outside, cookie, "Sec-Fetch-Site: cross-site"),
+	if err := d.Logout(request("/logout", outside, atHost, cookie, "Sec-Fetch-Site: cross-site"),
 		admin.CSRF); kind(err) != domain.Denied {
 		t.Errorf("logout by another site: %v", err)
 	}
@@ -81,7 +92,7 @@ func TestSession(t *testing.T) {
 	if err := d.Logout(r, admin.CSRF); err != nil {
 		t.Errorf("logout: %v", err)
 	}
-	if err := d.Authorize(request("/", outside, cookie), read); kind(err) != domain.Denied ||
+	if err := d.Authorize(request("/", outside, atHost, cookie), read); kind(err) != domain.Denied ||
 		!errors.Is(err, ErrCredential) {
 		t.Errorf("after the logout: %v", err)
 	}
