@@ -30,7 +30,8 @@ type Sample struct {
 	DriftMS   int32   // by how much the timestamps of audio have run ahead of its samples since the start
 	ReorderMS int32   // the longest composition time
 	Viewers   int32
-	Behind    int32 // viewers that skipped to a newer keyframe lately
+	Protocols map[string]int // Viewers by protocol; shared: do not modify
+	Behind    int32          // viewers that skipped to a newer keyframe lately
 
 	Keyframes    uint8
 	BFrames      uint8 // the longest row of B-frames
@@ -52,7 +53,8 @@ type Sample struct {
 type Facts struct {
 	Held              bool // no publisher: nothing is to be expected
 	Viewers           int
-	Behind            int // of these, how many skipped to a newer keyframe in the last half minute
+	Protocols         map[string]int // Viewers by protocol; never modified
+	Behind            int            // of these, how many skipped to a newer keyframe in the last half minute
 	Unusable          []media.UnusableTrack
 	Damaged           uint64 // frames that were skipped so far because they are damaged
 	ArrivalTimestamps bool   // the server replaced the timestamps
@@ -313,7 +315,7 @@ func (a *Analyzer) finishSample(now time.Time, facts Facts) {
 	s.DriftMS = milliseconds(a.audio.drift)
 	s.Silent = s.audioFrames > 0 && int(a.silent)*20 >= int(s.audioFrames)*19
 	s.Static = a.motion.finish(s.videoFrames > 0)
-	s.Viewers, s.Behind = int32(facts.Viewers), int32(facts.Behind)
+	s.Viewers, s.Protocols, s.Behind = int32(facts.Viewers), facts.Protocols, int32(facts.Behind)
 	if facts.Damaged > a.facts.Damaged {
 		s.Damaged = uint8(min(facts.Damaged-a.facts.Damaged, math.MaxUint8))
 	}

@@ -50,7 +50,10 @@ type streamSample struct {
 	Silent       bool      `json:"silent" doc:"The audio was silence."`
 	Static       bool      `json:"static" doc:"The picture did not change."`
 	Viewers      int32     `json:"viewers"`
-	Behind       int32     `json:"viewers_behind" doc:"Viewers that skipped to a newer keyframe in the last half minute."`
+
+	Protocols map[string]int `json:"viewers_by_protocol,omitempty" doc:"The same by protocol; absent without viewers."`
+
+	Behind int32 `json:"viewers_behind" doc:"Viewers that skipped to a newer keyframe in the last half minute."`
 }
 
 type historyInput struct {
@@ -88,7 +91,7 @@ func newStreamSample(s *health.Sample) streamSample {
 		ReorderMS: s.ReorderMS, BFrames: int(s.BFrames), Keyframes: int(s.Keyframes), Jumps: int(s.Jumps),
 		AudioGaps: int(s.AudioGaps), VideoChanges: int(s.VideoChanges), AudioChanges: int(s.AudioChanges),
 		Pauses: int(s.Pauses), Damaged: int(s.Damaged), Silent: s.Silent, Static: s.Static, Viewers: s.Viewers,
-		Behind: s.Behind,
+		Protocols: s.Protocols, Behind: s.Behind,
 	}
 }
 

@@ -24,7 +24,8 @@ func (fakeHealth) FindingsOf(name domain.Name) []health.Finding {
 func (fakeHealth) History(domain.Name) (list []health.Sample) {
 	for i := range health.HistoryLength {
 		list = append(list, health.Sample{Time: healthTime.Add(time.Duration(i) * time.Second), VideoKbps: 2500.1234,
-			FrameRate: 29.97, GOP: 2, SkewMS: -7, Viewers: int32(i), Silent: true})
+			FrameRate: 29.97, GOP: 2, SkewMS: -7, Viewers: int32(i),
+			Protocols: map[string]int{"ws": i}, Silent: true})
 	}
 	return list
 }
@@ -38,7 +39,8 @@ func TestStreamHistory(t *testing.T) {
 	const want = `{"health":[{"code":"keyframe_interval","severity":"warning","text":"Of live/movie.",` +
 		`"since":"2030-01-31T12:00:00Z","last_seen":"2030-01-31T12:01:00Z"}],"samples":[{"at":"2030-01-31T12:09:58Z",` +
 		`"video_kbps":2500.12,"audio_kbps":0,"frame_rate":29.97,"jitter_ms":0,"gop":2,"skew_ms":-7,"lag_ms":0,`
-	if got := w.Body.String(); !strings.HasPrefix(got, want) || !strings.Contains(got, `"silent":true`) {
+	if got := w.Body.String(); !strings.HasPrefix(got, want) || !strings.Contains(got, `"silent":true`) ||
+		!strings.Contains(got, `"viewers":599,"viewers_by_protocol":{"ws":599},`) {
 		t.Errorf("%s, want %s...", got, want)
 	}
 	if got := decode[streamInfo](t, s.get("/api/v1/streams/live/movie"), 200).Health; len(got) != 1 ||

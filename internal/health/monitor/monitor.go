@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"runtime"
 	"slices"
@@ -57,6 +58,7 @@ type examination struct {
 	searched      time.Time          // when the viewers were searched
 	searchedSkips uint64             // how often viewers had skipped then
 	behind        map[uint64]behind  // viewers that have skipped, by their ID
+	protocols     map[string]int     // the viewers of the last second by protocol
 }
 
 // behind is a viewer that skipped.
@@ -222,10 +224,18 @@ func (m *Monitor) tick(name domain.Name, e *examination, now time.Time) {
 	}
 	facts := health.Facts{Held: in.Held}
 	skips := uint64(0)
-	for _, v := range in.Viewers {
+	protocols := make(map[string]int, len(in.Viewers))
+	for proto, v := range in.Viewers {
 		facts.Viewers += v.Viewers
 		skips += v.Skips
+		if v.Viewers > 0 {
+			protocols[proto] = v.Viewers
+		}
 	}
+	if !maps.Equal(protocols, e.protocols) { // the samples of a history share the map of unchanged numbers
+		e.protocols = protocols
+	}
+	facts.Protocols = e.protocols
 	for _, p := range in.Publishers {
 		if p.Active {
 			facts.Unusable, facts.ArrivalTimestamps = p.Skipped.Unusable, p.ArrivalTimestamps

@@ -119,6 +119,11 @@ func TestViewersThatSkip(t *testing.T) {
 		if n := behind(); n != 0 {
 			t.Errorf("%d viewers are behind although none has skipped", n)
 		}
+		h := s.m.History(s.name)
+		if last, first := h[len(h)-1], h[0]; last.Viewers != 200 || last.Protocols["flv"] != 200 ||
+			len(last.Protocols) != 1 || len(first.Protocols) != 0 {
+			t.Errorf("viewers by protocol: first %v, last %v", first.Protocols, last.Protocols)
+		}
 		skip(50, 1)
 		if n := behind(); n != 50 || len(s.found) != 1 || s.found[0].Code != "slow_viewers" {
 			t.Errorf("%d viewers are behind, findings %+v", n, s.found)
