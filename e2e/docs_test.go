@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"cmp"
-	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -55,9 +54,11 @@ func TestDocumentedSettings(t *testing.T) {
 		}
 	}
 	setting := regexp.MustCompile(`^[a-z]+(?:[_.][a-z]+)*(?:_[a-z]+)+(?:: .*)?$`) // "rtmp_addr", "gop_num: 1"
-	for _, name := range []string{"README.md", "README.zh.md", "docs/operating.md", "docs/watching.md", "docs/keys.md",
-		"docs/upgrading.md",
-		"docs/zh/watching.md", "docs/zh/upgrading.md", "docs/glossary.md"} {
+	pages := []string{"README.md", "README.zh.md", "docs/glossary.md"}
+	for _, name := range []string{"files", "keys", "operating", "recording", "upgrading", "watching"} {
+		pages = append(pages, "docs/"+name+".md", "docs/zh/"+name+".md")
+	}
+	for _, name := range pages {
 		for _, m := range codeWord.FindAllStringSubmatch(readDocument(t, name), -1) {
 			key, _, _ := strings.Cut(m[1], ":")
 			if setting.MatchString(m[1]) && !slices.Contains(known, key) {
@@ -170,58 +171,4 @@ func testedBlocks(text string) (blocks []codeBlock) {
 type codeBlock struct {
 	script       string
 	keepsRunning bool
-}
-
-// translations maps each page to its Chinese translation.
-var translations = map[string]string{
-	"README.md":         "README.zh.md",
-	"docs/upgrading.md": "docs/zh/upgrading.md",
-	"docs/watching.md":  "docs/zh/watching.md",
-}
-
-// TestTranslation checks that both languages of a page have the same code blocks, headings of the
-// same levels in the same order, and the same tables: as many rows, and the same code in the first
-// column.
-func TestTranslation(t *testing.T) {
-	t.Parallel()
-	for en, zh := range translations {
-		t.Run(zh, func(t *testing.T) {
-			t.Parallel()
-			want, got := pageOutline(readDocument(t, en)), pageOutline(readDocument(t, zh))
-			if len(want) == 0 {
-				t.Fatalf("%s has no headings, code blocks or tables", en)
-			}
-			for i := range max(len(want), len(got)) {
-				if i >= len(want) || i >= len(got) || want[i] != got[i] {
-					t.Fatalf("%s and %s differ at part %d:\n%s\nwant, as in %s\n%s", zh, en, i+1, partAt(got, i), en, partAt(want, i))
-				}
-			}
-		})
-	}
-}
-
-func partAt(parts []string, i int) string {
-	if i < len(parts) {
-		return parts[i]
-	}
-	return "the end of the page"
-}
-
-// pageOutline returns what a translation must keep, in order: the levels of headings, the code
-// blocks with the mark before them, and for each table row the number of cells and the code in the
-// first one.
-func pageOutline(text string) (parts []string) {
-	element := regexp.MustCompile("(?ms)^(#+) |((?:^ *<!-- test[^\n]*\n)?^ *```.*?^ *```$)|^\\|([^\n]*)$")
-	for _, m := range element.FindAllStringSubmatch(text, -1) {
-		switch {
-		case m[1] != "":
-			parts = append(parts, "heading "+m[1])
-		case m[2] != "":
-			parts = append(parts, m[2])
-		default:
-			first, _, _ := strings.Cut(m[3], "|")
-			parts = append(parts, fmt.Sprintf("row of %d cells %q", strings.Count(m[3], "|"), codeWord.FindAllString(first, -1)))
-		}
-	}
-	return parts
 }
