@@ -293,6 +293,7 @@ func (c ctlEventsListCmd) Run(e *env) error {
 type ctlKeysCmd struct {
 	List   ctlKeysListCmd   `cmd:"" help:"List keys without their secrets."`
 	Create ctlKeysCreateCmd `cmd:"" help:"Create a further key of a room."`
+	Rotate ctlKeysRotateCmd `cmd:"" help:"Replace a key by a new one, and show it."`
 	Revoke ctlKeysRevokeCmd `cmd:"" help:"Revoke a key, and disconnect its publisher."`
 	Export ctlKeysExportCmd `cmd:"" help:"Print all keys with their secrets, for an import."`
 	Import ctlKeysImportCmd `cmd:"" help:"Import keys unchanged from an export."`
@@ -326,6 +327,19 @@ type ctlKeysRevokeCmd struct {
 
 func (c ctlKeysRevokeCmd) Run(e *env) error {
 	return e.callAPI(apiCall{method: http.MethodDelete, path: "/keys/" + url.PathEscape(c.ID)})
+}
+
+type ctlKeysRotateCmd struct {
+	ID    string        `arg:"" help:"The ID of the key from the list, not the key itself."`
+	Grace time.Duration `help:"How long the old key stays valid. Only for a key without a label." placeholder:"DURATION"`
+}
+
+func (c ctlKeysRotateCmd) Run(e *env) error {
+	call := apiCall{method: http.MethodPost, path: "/keys/" + url.PathEscape(c.ID) + "/rotate"}
+	if c.Grace > 0 {
+		call.query = url.Values{"grace": {c.Grace.String()}}
+	}
+	return e.callAPI(call)
 }
 
 type ctlKeysExportCmd struct{}

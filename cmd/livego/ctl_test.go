@@ -80,6 +80,7 @@ func ctlRequests() []struct{ args, request string } {
 		{"events --type denied,stream", "GET /api/v1/events?type=denied%2Cstream"},
 		{"keys list movie", "GET /api/v1/keys?room=movie"},
 		{"keys create movie --label spare", `POST /api/v1/keys {"label":"spare","room":"movie"}`},
+		{"keys rotate K1 --grace 1m", "POST /api/v1/keys/K1/rotate?grace=1m0s"},
 		{"keys revoke K1", "DELETE /api/v1/keys/K1"},
 		{"keys export", "GET /api/v1/keys/export"},
 		{"tokens create play movie --viewers 3", `POST /api/v1/tokens {"action":"play","app":"live","for":"1h0m0s",` +

@@ -72,6 +72,9 @@ type KeyStore interface {
 	// Rotate gives the default key of room for app a new secret, and creates the key if it does not
 	// exist. It returns the new key and what is revoked: at once, or after o.Grace.
 	Rotate(ctx context.Context, app, room string, o Rotation) (Key, []KeyRef, error)
+	// RotateKey gives the key with that ID a new secret. It returns the new key and what is revoked: at once, or after
+	// grace, which only a default key may have. It fails with NotFound if there is none with that ID.
+	RotateKey(ctx context.Context, id string, grace time.Duration) (Key, []KeyRef, error)
 	// Add stores another key. It uses the fields of k that are set and generates ID, Secret and the
 	// like if they are empty. It fails with Conflict if the room has a key with that app and label,
 	// or the ID or Secret is in use, and with Limit if the room has MaxKeys.

@@ -57,14 +57,19 @@ func (s *server) resetKey(r *http.Request, args url.Values) (any, error) {
 	if err != nil {
 		return nil, s.storeError("reset", app, room, err)
 	}
-	if grace > 0 {
-		// a closed hub has no publishers left to disconnect
-		time.AfterFunc(grace, func() { s.revoker.Revoke(revoked, false) })
-	} else {
-		s.revoker.Revoke(revoked, false)
-	}
+	s.revokeAfter(grace, revoked)
 	s.logControl("reset", app, room, r)
 	return key.Secret, nil
+}
+
+// revokeAfter disconnects the publishers that use revoked keys, now or after a grace period.
+func (s *server) revokeAfter(grace time.Duration, revoked []domain.KeyRef) {
+	if grace == 0 {
+		s.revoker.Revoke(revoked, false)
+		return
+	}
+	// a closed hub has no publishers left to disconnect
+	time.AfterFunc(grace, func() { s.revoker.Revoke(revoked, false) })
 }
 
 // controlDelete serves /control/delete?room=R[&app=A]. It disconnects the publisher, also one without
@@ -130,9 +135,17 @@ const maxGrace = 24 * time.Hour
 
 // graceArgument returns the argument grace, a duration or a number of seconds; 0 if absent.
 func graceArgument(args url.Values) (time.Duration, error) {
-	value, given, err := argument(args, "grace")
-	if err != nil || !given {
+	value, _, err := argument(args, "grace")
+	if err != nil {
 		return 0, err
+	}
+	return parseGrace(value)
+}
+
+// parseGrace parses a grace period; 0 for "".
+func parseGrace(value string) (time.Duration, error) {
+	if value == "" {
+		return 0, nil
 	}
 	d, err := time.ParseDuration(value)
 	if n, numErr := strconv.ParseUint(value, 10, 32); numErr == nil {

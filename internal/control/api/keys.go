@@ -29,6 +29,8 @@ func (s *server) routeKeys(api huma.API) {
 	huma.Register(api, make, s.makeKey)
 	huma.Register(api, operation("DELETE", keysPath+"/{id}", "revoke-key",
 		"Revoke a key and disconnect its publisher", http.StatusNotFound), s.revokeKey)
+	huma.Register(api, operation("POST", keysPath+"/{id}/rotate", "rotate-key",
+		"Replace a key by a new one, and disconnect the publisher that uses it", http.StatusNotFound), s.rotateKey)
 	huma.Register(api, operation("GET", keysPath+"/export", "export-keys",
 		"Export all keys with their secrets (role admin)"),
 		s.exportKeys)
@@ -120,11 +122,12 @@ func (s *server) makeKey(ctx context.Context, in *makeInput) (*oneKey, error) {
 	return &oneKey{keyexport.FromDomain(k)}, nil
 }
 
-type revokeInput struct {
+// A KeyInput names a key. It is exported to be embedded in inputs.
+type KeyInput struct {
 	ID string `path:"id" maxLength:"64" doc:"The ID of the key, not the key itself."`
 }
 
-func (s *server) revokeKey(ctx context.Context, in *revokeInput) (*struct{}, error) {
+func (s *server) revokeKey(ctx context.Context, in *KeyInput) (*struct{}, error) {
 	refs, err := s.Keys.Revoke(context.WithoutCancel(ctx), in.ID)
 	if err != nil {
 		if domain.KindOf(err) != domain.NotFound {
@@ -135,6 +138,28 @@ func (s *server) revokeKey(ctx context.Context, in *revokeInput) (*struct{}, err
 	s.revoker.Revoke(refs, false)
 	s.Log.Info("control", "action", "revoke key", "id", in.ID)
 	return nil, nil
+}
+
+type rotateInput struct {
+	KeyInput
+	Grace string `query:"grace" maxLength:"32" doc:"How long the key stays valid, up to 24h: 60s, 10m. Only for a key without a label."`
+}
+
+func (s *server) rotateKey(ctx context.Context, in *rotateInput) (*oneKey, error) {
+	grace, err := parseGrace(in.Grace)
+	if err != nil {
+		return nil, humaError(err)
+	}
+	k, revoked, err := s.Keys.RotateKey(context.WithoutCancel(ctx), in.ID, grace)
+	if err != nil {
+		if domain.KindOf(err) != domain.NotFound {
+			err = s.storeError("rotate", "", "", err)
+		}
+		return nil, humaError(err)
+	}
+	s.revokeAfter(grace, revoked)
+	s.Log.Info("control", "action", "rotate key", "app", k.App, "room", k.Room, "label", k.Label)
+	return &oneKey{keyexport.FromDomain(k)}, nil
 }
 
 type exportOutput struct {

@@ -50,13 +50,24 @@ func TestKeysV1(t *testing.T) {
 	}
 
 	p := s.publish(domain.Name{App: "live", Room: "movie"}, domain.KeyRef{ID: made.ID, Generation: 1})
-	if w := s.do("DELETE", "/api/v1/keys/"+made.ID, ""); w.Code != 204 {
-		t.Errorf("revoke: %d %s", w.Code, w.Body)
+	rotated := decode[keyexport.Key](t, s.do("POST", "/api/v1/keys/"+made.ID+"/rotate", ""), 200)
+	if !domain.LooksLikeKey(rotated.Secret) || rotated.Secret == made.Secret || rotated.ID != made.ID ||
+		rotated.Label != "cam2" {
+		t.Errorf("rotated %+v", rotated)
+	}
+	for target, want := range map[string]int{"x/rotate": 404, made.ID + "/rotate?grace=25h": 400,
+		made.ID + "/rotate?grace=1m": 400} {
+		if w := s.do("POST", "/api/v1/keys/"+target, ""); w.Code != want {
+			t.Errorf("%s: %d %s", target, w.Code, w.Body)
+		}
 	}
 	select {
 	case <-p.Done():
 	case <-time.After(10 * time.Second):
-		t.Error("the publisher with a revoked key stays connected")
+		t.Error("the publisher with a replaced key stays connected")
+	}
+	if w := s.do("DELETE", "/api/v1/keys/"+made.ID, ""); w.Code != 204 {
+		t.Errorf("revoke: %d %s", w.Code, w.Body)
 	}
 	if w := s.do("DELETE", "/api/v1/keys/"+made.ID, ""); w.Code != 404 {
 		t.Errorf("revoke again: %d", w.Code)

@@ -52,18 +52,20 @@ func withRequest(ctx huma.Context, next func(huma.Context)) {
 }
 
 type setting struct {
-	Key     string `json:"key"`
-	Group   string `json:"group"`
-	Value   any    `json:"value,omitempty" doc:"The value in use: a boolean, a whole number, a list of texts, or a text as in the settings file. Absent for a secret."`
-	Set     *bool  `json:"set,omitempty" doc:"Whether a secret has a value; only for secrets."`
-	Default any    `json:"default,omitempty"`
-	Source  string `json:"source" enum:"flag,environment,api,file,default" doc:"Where the value comes from."`
-	Reload  string `json:"reload" enum:"live,new connections,new streams,restart" doc:"When a changed value takes effect."`
-	Pending any    `json:"pending,omitempty" doc:"The value after a restart, if that is another."`
-	Restart bool   `json:"restart,omitempty" doc:"A changed value takes effect after a restart."`
-	Write   string `json:"write" enum:"operate,admin,no" doc:"The role that may change it through the API."`
-	Values  string `json:"values" doc:"The allowed values."`
-	Help    string `json:"help"`
+	Key     string   `json:"key"`
+	Group   string   `json:"group"`
+	Value   any      `json:"value,omitempty" doc:"The value in use: a boolean, a whole number, a list of texts, or a text as in the settings file. Absent for a secret."`
+	Set     *bool    `json:"set,omitempty" doc:"Whether a secret has a value; only for secrets."`
+	Default any      `json:"default,omitempty"`
+	Source  string   `json:"source" enum:"flag,environment,api,file,default" doc:"Where the value comes from."`
+	Reload  string   `json:"reload" enum:"live,new connections,new streams,restart" doc:"When a changed value takes effect."`
+	Pending any      `json:"pending,omitempty" doc:"The value after a restart, if that is another."`
+	Restart bool     `json:"restart,omitempty" doc:"A changed value takes effect after a restart."`
+	Write   string   `json:"write" enum:"operate,admin,no" doc:"The role that may change it through the API."`
+	Kind    string   `json:"kind" enum:"boolean,number,list,choice,text" doc:"The kind of the value."`
+	Choices []string `json:"choices,omitempty" doc:"All allowed values, if kind is choice."`
+	Values  string   `json:"values" doc:"The allowed values."`
+	Help    string   `json:"help"`
 }
 
 type settingList struct {
@@ -78,6 +80,7 @@ func (s *server) listSettings(context.Context, *struct{}) (*settingList, error) 
 		item := setting{
 			Key: st.Key, Group: st.Group, Value: st.Value, Default: st.Default, Source: string(st.Origin),
 			Reload: string(st.Reload), Restart: st.Pending, Write: string(st.Writer), Values: st.Values, Help: st.Help,
+			Kind: settingKind(st), Choices: st.OneOf,
 		}
 		if st.Pending {
 			item.Pending = st.Next
@@ -88,6 +91,22 @@ func (s *server) listSettings(context.Context, *struct{}) (*settingList, error) 
 		out.Body.Settings = append(out.Body.Settings, item)
 	}
 	return out, nil
+}
+
+// settingKind returns the kind of the value of a setting.
+func settingKind(st config.State) string {
+	if st.OneOf != nil {
+		return "choice"
+	}
+	switch st.Default.(type) {
+	case bool:
+		return "boolean"
+	case int:
+		return "number"
+	case []string:
+		return "list"
+	}
+	return "text"
 }
 
 type settingDiff struct {

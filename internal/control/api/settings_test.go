@@ -22,7 +22,7 @@ type fakeSettings struct {
 
 func (f *fakeSettings) SettingStates() []config.State {
 	return []config.State{
-		{Setting: config.Setting{Key: "relay_max", Reload: config.ReloadLive}, Value: 1, Next: 1, File: 1},
+		{Setting: config.Setting{Key: "relay_max", Reload: config.ReloadLive}, Default: 100, Value: 1, Next: 1, File: 1},
 		{Setting: config.Setting{Key: "jwt.secret", Secret: true}, IsSet: true, Differs: true, Origin: config.FromAPI},
 		{Setting: config.Setting{Key: "ring_time"}, Value: "30s", Next: "40s", File: "30s", Pending: true, Differs: true},
 	}
@@ -57,6 +57,9 @@ func TestSettings(t *testing.T) {
 	var list struct{ Settings []map[string]any }
 	if err := json.Unmarshal(s.get("/api/v1/settings").Body.Bytes(), &list); err != nil || len(list.Settings) != 3 {
 		t.Fatal(err, list)
+	}
+	if list.Settings[0]["kind"] != "number" || list.Settings[1]["kind"] != "text" {
+		t.Errorf("kinds: %v", list.Settings)
 	}
 	if _, shown := list.Settings[1]["value"]; shown || list.Settings[1]["set"] != true {
 		t.Errorf("a secret: %v", list.Settings[1])

@@ -91,35 +91,70 @@ func describe(keys []domain.Key, text string) {
 // Rotate implements domain.KeyStore.
 func (s *Keys) Rotate(ctx context.Context, app, room string, o domain.Rotation) (domain.Key, []domain.KeyRef, error) {
 	var k domain.Key
-	var revoked []domain.KeyRef
+	var change domain.RoomChange
 	err := s.update(ctx, room, func(keys []domain.Key) (domain.RoomChange, error) {
-		k, revoked = domain.Key{App: app, Room: room}.Complete(), nil
-		due := time.Now()
-		var kept []domain.Key
-		for _, old := range keys {
-			isDefault := old.App == app && (old.Label == "" || old.Label == domain.FormerLabel)
-			if !o.RevokeOthers && !isDefault {
-				kept = append(kept, old)
-				continue
-			}
-			revoked = append(revoked, refs(keys, old)...)
-			if !isDefault || old.Label != "" {
-				continue
-			}
-			k.ID, k.Role, k.Generation = old.ID, old.Role, s.rooms.NextGeneration(old)
-			if o.Grace > 0 && !o.RevokeOthers {
-				due = due.Add(o.Grace)
-				f := former(old, due)
-				revoked = append(revoked, f.Ref())
-				kept = append(kept, f)
-			}
-		}
-		return domain.RoomChange{Keys: append(kept, k), Revoked: revoked, Due: due}, nil
+		k, change = s.rotate(keys, domain.Key{App: app, Room: room}, o)
+		return change, nil
 	})
 	if err != nil {
 		return domain.Key{}, nil, err
 	}
-	return k, revoked, nil
+	return k, change.Revoked, nil
+}
+
+// RotateKey implements domain.KeyStore.
+func (s *Keys) RotateKey(ctx context.Context, id string, grace time.Duration) (domain.Key, []domain.KeyRef, error) {
+	room, err := s.findRoom(ctx, id)
+	if err != nil {
+		return domain.Key{}, nil, err
+	}
+	var k domain.Key
+	var change domain.RoomChange
+	err = s.update(ctx, room, func(keys []domain.Key) (domain.RoomChange, error) {
+		i := slices.IndexFunc(keys, func(k domain.Key) bool { return k.ID == id })
+		switch {
+		case i < 0:
+			return domain.RoomChange{}, domain.Errorf(domain.NotFound, unknownID)
+		case keys[i].Label == domain.FormerLabel:
+			return domain.RoomChange{}, domain.Errorf(domain.Invalid, "the key was replaced already")
+		case keys[i].Label != "" && grace > 0:
+			return domain.RoomChange{}, domain.Errorf(domain.Invalid, "invalid grace: only for a key without a label")
+		}
+		k, change = s.rotate(keys, domain.Key{App: keys[i].App, Room: room, Label: keys[i].Label},
+			domain.Rotation{Grace: grace})
+		return change, nil
+	})
+	if err != nil {
+		return domain.Key{}, nil, err
+	}
+	return k, change.Revoked, nil
+}
+
+// rotate returns the key that replaces the one of keys with the app and the label of k, and the change.
+func (s *Keys) rotate(keys []domain.Key, k domain.Key, o domain.Rotation) (domain.Key, domain.RoomChange) {
+	k = k.Complete()
+	change := domain.RoomChange{Due: time.Now()}
+	for _, old := range keys {
+		replaced := old.App == k.App && old.Label == k.Label
+		earlier := old.App == k.App && k.Label == "" && old.Label == domain.FormerLabel
+		if !o.RevokeOthers && !replaced && !earlier {
+			change.Keys = append(change.Keys, old)
+			continue
+		}
+		change.Revoked = append(change.Revoked, refs(keys, old)...)
+		if !replaced {
+			continue
+		}
+		k.ID, k.Role, k.Generation, k.Expires = old.ID, old.Role, s.rooms.NextGeneration(old), old.Expires
+		if o.Grace > 0 && !o.RevokeOthers {
+			change.Due = change.Due.Add(o.Grace)
+			f := former(old, change.Due)
+			change.Revoked = append(change.Revoked, f.Ref())
+			change.Keys = append(change.Keys, f)
+		}
+	}
+	change.Keys = append(change.Keys, k)
+	return k, change
 }
 
 // former returns k as the room keeps it after a rotation, with an ID and label of its own. It keeps its
@@ -181,15 +216,22 @@ func (s *Keys) Resolve(ctx context.Context, app, secret string) (domain.Key, err
 
 // Revoke implements domain.KeyStore.
 func (s *Keys) Revoke(ctx context.Context, id string) ([]domain.KeyRef, error) {
-	const unknown = "no key with this id"
-	room, err := s.rooms.FindRoom(ctx, id)
+	room, err := s.findRoom(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if room == "" {
-		return nil, domain.Errorf(domain.NotFound, unknown)
+	return s.remove(ctx, room, unknownID, domain.RoomChange{}, func(k domain.Key) bool { return k.ID == id })
+}
+
+const unknownID = "no key with this id"
+
+// findRoom returns the room of a key. The error is NotFound if there is none with that ID.
+func (s *Keys) findRoom(ctx context.Context, id string) (string, error) {
+	room, err := s.rooms.FindRoom(ctx, id)
+	if err == nil && room == "" {
+		err = domain.Errorf(domain.NotFound, unknownID)
 	}
-	return s.remove(ctx, room, unknown, domain.RoomChange{}, func(k domain.Key) bool { return k.ID == id })
+	return room, err
 }
 
 // Delete implements domain.KeyStore.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 )
@@ -91,7 +90,7 @@ func (f *field) plain(c *Config) any {
 	case bool, int:
 		return v
 	case []string:
-		return slices.Concat([]string{}, v) // not nil
+		return append([]string{}, v...) // not nil
 	case time.Duration:
 		return shortDuration(v)
 	}

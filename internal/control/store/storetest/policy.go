@@ -36,6 +36,7 @@ func RunKeys(t *testing.T, open func(t *testing.T) domain.KeyStore) {
 		{"GraceRevoked", graceRevoked},
 		{"GraceAfterNewDefault", graceAfterNewDefault},
 		{"Add", add},
+		{"RotateKey", rotateKey},
 		{"Revoke", revoke},
 		{"MaxKeys", maxKeys},
 		{"List", list},
@@ -417,6 +418,45 @@ func add(t *testing.T, s domain.KeyStore) {
 	}
 	old := put(t, s, domain.Key{Room: "other", Secret: "rfBd56ti2SMtYvSgD5xAV0YU99zampta7Z7S575KLkIZ9PYk"})
 	same(t, "Get of an added default key", get(t, s, "", "other"), old)
+}
+
+// rotateKey replaces one key by its ID: a labelled one at once, and the default key also after a grace period.
+func rotateKey(t *testing.T, s domain.KeyStore) {
+	expires := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	def := get(t, s, "", "movie")
+	spare := put(t, s, domain.Key{Room: "movie", App: "live", Label: "spare", Role: domain.Backup, Expires: expires})
+	next, revoked, err := s.RotateKey(t.Context(), spare.ID, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameRefs(t, revoked, spare)
+	if next.ID != spare.ID || next.Label != "spare" || next.App != "live" || next.Role != domain.Backup ||
+		!next.Expires.Equal(expires) || next.Generation != 2 {
+		t.Errorf("RotateKey returned %+v for %+v", next, spare)
+	}
+	refuses(t, s, "live", spare.Secret)
+	resolves(t, s, "live", next)
+	resolves(t, s, "live", def)
+
+	nextDef, _, err := s.RotateKey(t.Context(), def.ID, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "Get after RotateKey", get(t, s, "", "movie"), nextDef)
+	if old, err := s.Resolve(t.Context(), "live", def.Secret); err != nil || old.Label != domain.FormerLabel {
+		t.Errorf("the replaced key in its grace period: %+v, %v", old, err)
+	} else if _, _, err := s.RotateKey(t.Context(), old.ID, 0); domain.KindOf(err) != domain.Invalid {
+		t.Errorf("RotateKey of a replaced key: %v", err)
+	}
+	resolves(t, s, "live", next)
+	if _, _, err := s.RotateKey(t.Context(), spare.ID, time.Minute); domain.KindOf(err) != domain.Invalid {
+		t.Errorf("RotateKey of a labelled key with a grace period: %v", err)
+	}
+	for _, id := range []string{"", "nobody", "../x"} {
+		if _, _, err := s.RotateKey(t.Context(), id, 0); domain.KindOf(err) != domain.NotFound {
+			t.Errorf("RotateKey of %q: %v, want not found", id, err)
+		}
+	}
 }
 
 func revoke(t *testing.T, s domain.KeyStore) {
