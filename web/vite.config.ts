@@ -14,7 +14,15 @@ export default defineConfig({
     cssCodeSplit: false, // the console alone has style sheets: one file
     modulePreload: false,
     rolldownOptions: {
-      input: { player: 'src/player/index.ts', watch: 'src/watch/watch.ts', console: 'src/console/console.ts' },
+      input: {
+        player: 'src/player/index.ts',
+        watch: 'src/watch/watch.ts',
+        console: 'src/console/console.ts',
+        // A page that was open during an upgrade of the server can still load these.
+        'engines/ws': 'src/player/ws.ts',
+        'engines/hls': 'src/player/hls.ts',
+        'engines/native': 'src/player/native.ts',
+      },
       preserveEntrySignatures: 'strict',
       output: {
         entryFileNames: '[name].js', chunkFileNames: 'chunks/[name]-[hash].js', assetFileNames: 'console[extname]',

@@ -1,9 +1,11 @@
 // <livego-player>: connects the state machine, the engines and the controls.
 import { addressOf, candidatesOf } from './address.ts'
 import { element, icon, type Icon } from './dom.ts'
-import type { Engine, StartEngine } from './engine.ts'
+import { buffered, type Engine, namesOfCodecs, type StartEngine } from './engine.ts'
 import { type Action, type Event as MachineEvent, initial, next, type Phase, type Protocol, protocolOf, type Reason }
   from './machine.ts'
+import { Measures } from './measures.ts'
+import { Menu, nameOf } from './menu.ts'
 import { styles } from './style.ts'
 import { type Language, languageOf, messageOf, type Text, textOf } from './text.ts'
 
@@ -20,22 +22,31 @@ const engines: Record<Protocol, () => Promise<{ start: StartEngine }>> = {
 export interface PlayerState {
   phase: Phase
   reason?: Reason
+  detail?: string // the code of a refusal, or the codecs that the browser cannot play
   protocol?: Protocol
 }
 
-/** What is known about the picture on the screen. */
+/** What is known about the stream and how it is played. Times are in s. */
 export interface PlayerStats {
   width: number // of the picture, in pixels; 0 for audio only
   height: number
+  codecs: string // as in RFC 6381, "" while they are unknown
   frames: number // shown or dropped since the attempt began
   dropped: number
-  behind?: number // s of media received after the picture
+  behind?: number // newest media minus the picture
+  buffered?: number // media received and not yet played
   received?: number // bytes of media since the attempt began
+  // Since the start of the player:
+  startTime?: number // from the start to the first picture or sound, if no publisher had to be waited for
+  stalls: number // how often playing stood still while the publisher sent
+  stallTime: number
+  errors: number // attempts that failed
+  switches: number // changes of the protocol
 }
 
 /**
  * The element. Attributes: src (https://host/app/room), token, autoplay, muted, controls, poster, protocol (ws, hls or
- * native), lang (en or zh). Events: statechange, whose detail is a PlayerState, and volumechange.
+ * native), lang (en or zh). Events: statechange, whose detail is a PlayerState, volumechange and languagechange.
  */
 export class LivegoPlayer extends HTMLElement {
   static observedAttributes = ['src', 'token', 'controls', 'poster', 'protocol', 'lang']
@@ -43,77 +54,116 @@ export class LivegoPlayer extends HTMLElement {
   readonly #video = element('video', { playsinline: '', part: 'video' })
   readonly #still = element('canvas', { class: 'still', hidden: '' })
   readonly #poster = element('img', { class: 'poster', alt: '', hidden: '' })
+  readonly #picture = element('span', { class: 'picture' })
   readonly #title = element('strong')
   readonly #more = element('span')
-  readonly #spinner = element('div', { class: 'spinner' })
-  readonly #message = element('div', { class: 'message', role: 'status' }, [this.#spinner, this.#title, this.#more])
-  readonly #startIcon = element('span', {}, [icon('play')])
-  readonly #start = this.#button('start', () => this.play(), this.#startIcon)
+  readonly #again = this.#button('again', () => this.play())
+  readonly #message = element('div', { class: 'message', part: 'message' }, [
+    this.#picture, element('div', { class: 'text', role: 'status' }, [this.#title, this.#more]), this.#again,
+  ])
+  readonly #start = this.#button('start', () => this.play(), element('span', {}, [icon('play')]))
   readonly #unmute = this.#button('unmute', () => { this.muted = false })
   readonly #toggle = this.#button('toggle', () => this.#playOrPause())
   readonly #sound = this.#button('sound', () => { this.muted = !this.muted })
-  readonly #volume = element('input', { type: 'range', min: '0', max: '1', step: '0.05' })
+  readonly #volume = element('input', { type: 'range', min: '0', max: '1', step: '0.05', class: 'volume' })
   readonly #live = element('span', { class: 'live' })
-  readonly #showInfo = this.#button('show-info', () => this.#toggleInfo())
+  readonly #settings = this.#button('settings', () => this.#showMenu(!this.#menuShown))
   readonly #pip = this.#button('pip', () => void this.#togglePictureInPicture())
   readonly #full = this.#button('full', () => void this.#toggleFullscreen())
-  readonly #values = element('dl')
-  readonly #switch = this.#button('language', () => this.#switchLanguage())
-  readonly #info = element('div', { class: 'info', hidden: '' }, [this.#values, this.#switch])
-  readonly #bar = element('div', { class: 'bar' }, [
-    this.#toggle, this.#sound, this.#volume, this.#live, this.#showInfo, this.#pip, this.#full,
+  readonly #info = element('dl', { class: 'info', part: 'statistics', hidden: '' })
+  readonly #menu = new Menu({
+    protocol: (p) => (p ? this.setAttribute('protocol', p) : this.removeAttribute('protocol')),
+    language: (l) => this.setAttribute('lang', l),
+    statistics: (shown) => this.#showInfo(shown),
+  })
+  readonly #bar = element('div', { class: 'bar', part: 'controls' }, [
+    this.#toggle, this.#sound, this.#volume, this.#live, this.#settings, this.#pip, this.#full,
+  ])
+  readonly #root = element('div', { class: 'root' }, [
+    this.#video, this.#still, this.#poster, this.#message, this.#start,
+    element('div', { class: 'top' }, [this.#unmute, this.#info]), this.#menu.root, this.#bar,
   ])
 
   #state = initial([])
+  #measures = new Measures()
   #engine: Engine | undefined
   #attempt = 0 // number of the latest attempt; reports of older ones are ignored
   #timer = 0 // of the action wait
   #infoTimer = 0
   #hideTimer = 0
-  #mutedByBrowser = false
+  #controlsWereHidden = false // when the pointer last went down
+  #menuShown = false
+  #infoShown = false
+  #offersSound = false // nobody has chosen to play without sound
+  #resume = false // the browser has paused while the page was hidden
   #language: Language = 'en'
   #text: Text = textOf('en')
-  #received = 0 // bytes at the last update of the information
+  #last = { time: 0, frames: 0, received: 0 } // at the last update of the statistics
   #events: AbortController | undefined
 
   constructor() {
     super()
     const root = this.attachShadow({ mode: 'open' })
     root.adoptedStyleSheets = [styles()]
-    root.append(this.#video, this.#still, this.#poster, this.#message, this.#start, this.#unmute, this.#info, this.#bar)
+    root.append(this.#root)
     const video = this.#video
-    const arrived = () => {
+    video.addEventListener('loadeddata', () => (this.#still.hidden = true))
+    video.addEventListener('playing', () => {
       this.#still.hidden = true
       this.#send({ type: 'playing' })
-    }
-    video.addEventListener('loadeddata', arrived)
-    video.addEventListener('playing', arrived)
+    })
     video.addEventListener('waiting', () => this.#send({ type: 'stalled' }))
+    video.addEventListener('pause', () => this.#paused())
+    video.addEventListener('play', () => {
+      if (this.#state.phase === 'idle' && this.#engine === undefined) this.play() // by the window of picture-in-picture
+    })
     video.addEventListener('resize', () => this.#render())
     video.addEventListener('volumechange', () => {
-      if (!video.muted) this.#mutedByBrowser = false
+      if (!video.muted) this.#offersSound = false
       this.#render()
       this.dispatchEvent(new Event('volumechange'))
     })
     this.#volume.addEventListener('input', () => {
       this.volume = Number(this.#volume.value)
     })
-    this.#poster.addEventListener('error', () => (this.#poster.hidden = true))
-    video.addEventListener('click', () => this.#playOrPause())
-    video.addEventListener('dblclick', () => void this.#toggleFullscreen())
+    this.#poster.addEventListener('error', () => {
+      this.#poster.removeAttribute('src')
+      this.#render()
+    })
+    this.#root.addEventListener('pointerdown', () => {
+      this.#controlsWereHidden = this.#root.classList.contains('quiet')
+    }, { capture: true })
+    for (const layer of [video, this.#message]) {
+      layer.addEventListener('click', (e) => {
+        if (e.target instanceof Element && e.target.closest('button')) return
+        const touched = e instanceof PointerEvent && e.pointerType === 'touch'
+        if (this.#menuShown) this.#showMenu(false)
+        else if (!touched) this.#playOrPause()
+        else if (!this.#controlsWereHidden) this.#hideControls()
+      })
+      layer.addEventListener('dblclick', () => void this.#toggleFullscreen())
+    }
   }
 
   connectedCallback() {
     if (!this.hasAttribute('tabindex')) this.tabIndex = 0
+    if (!this.hasAttribute('role')) this.role = 'region'
     this.#events = new AbortController()
     const { signal } = this.#events
     this.addEventListener('keydown', (e) => this.#key(e), { signal })
     for (const type of ['pointermove', 'pointerdown', 'focusin', 'keydown']) {
       this.addEventListener(type, () => this.#showControls(), { signal })
     }
+    this.addEventListener('pointerleave', (e) => {
+      if (e.pointerType === 'mouse') this.#hideControls()
+    }, { signal })
     document.addEventListener('fullscreenchange', () => this.#render(), { signal })
+    document.addEventListener('visibilitychange', () => {
+      if (!document.hidden && this.#resume) this.play()
+    }, { signal })
     this.#video.muted = this.hasAttribute('muted')
-    this.#setLanguage(languageOf([this.getAttribute('lang') ?? '', ...navigator.languages].filter(Boolean)))
+    this.#offersSound = this.#video.muted && this.#hasControls()
+    this.#setLanguage()
     this.#setPoster()
     this.#reset()
     if (this.hasAttribute('autoplay')) this.play()
@@ -122,18 +172,18 @@ export class LivegoPlayer extends HTMLElement {
   disconnectedCallback() {
     this.#events?.abort()
     clearTimeout(this.#hideTimer)
-    clearInterval(this.#infoTimer)
-    this.#info.hidden = true
+    this.#showInfo(false)
     this.#send({ type: 'stop' })
   }
 
   attributeChangedCallback(name: string, before: string | null, value: string | null) {
     if (!this.isConnected || before === value) return
-    if (name === 'lang') this.#setLanguage(languageOf([value ?? '', ...navigator.languages].filter(Boolean)))
-    else if (name === 'poster') this.#setPoster()
+    if (name === 'lang') this.#setLanguage()
     else if (name === 'controls') this.#render()
+    else if (name === 'poster') this.#setPoster()
     else {
       const plays = this.#state.phase !== 'idle'
+      this.#setPoster()
       this.#reset()
       if (plays || this.hasAttribute('autoplay')) this.play()
     }
@@ -141,6 +191,7 @@ export class LivegoPlayer extends HTMLElement {
 
   /** Starts to play at the newest picture. */
   play(): void {
+    this.#resume = false
     this.#send({ type: 'start' })
   }
 
@@ -170,31 +221,47 @@ export class LivegoPlayer extends HTMLElement {
     this.#video.muted = this.#video.volume === 0
   }
 
-  /** What the player does at the moment. */
-  get state(): PlayerState {
-    const { phase, reason } = this.#state
-    const protocol = protocolOf(this.#state)
-    return { phase, ...(reason && { reason }), ...(protocol && { protocol }) }
+  /** The language of the player. It is set by the attribute lang. */
+  get language(): Language {
+    return this.#language
   }
 
-  /** What is known about the picture on the screen. */
+  /** What the player does at the moment. */
+  get state(): PlayerState {
+    const { phase, reason, detail } = this.#state
+    const protocol = protocolOf(this.#state)
+    return { phase, ...(reason && { reason }), ...(detail && { detail }), ...(protocol && { protocol }) }
+  }
+
+  /** What is known about the stream and how it is played. */
   get stats(): PlayerStats {
     const { videoWidth: width, videoHeight: height } = this.#video
     const { totalVideoFrames: frames, droppedVideoFrames: dropped } = this.#video.getVideoPlaybackQuality()
-    const behind = this.#engine?.latency()
-    const received = this.#engine?.received()
+    const { startTime, stalls, stallTime, errors, switches } = this.#measures
+    const engine = this.#engine
+    const behind = engine?.latency()
+    const ahead = engine && buffered(this.#video)
+    const received = engine?.received()
     return {
-      width, height, frames, dropped,
-      ...(behind !== undefined && { behind }), ...(received !== undefined && { received }),
+      width, height, codecs: engine?.codecs() ?? '', frames, dropped,
+      ...(behind !== undefined && { behind }), ...(ahead !== undefined && { buffered: ahead }),
+      ...(received !== undefined && { received }),
+      ...(startTime !== undefined && { startTime: startTime / 1000 }),
+      stalls, stallTime: stallTime / 1000, errors, switches,
     }
   }
 
-  // reset ends playing and finds out what this browser may use.
-  #reset() {
-    this.#send({ type: 'stop' })
+  // usable returns the protocols that this browser may use: the one that is wanted, or all.
+  #usable(wanted: string): Protocol[] {
     const mse = 'MediaSource' in window || 'ManagedMediaSource' in window
     const nativeHLS = this.#video.canPlayType('application/vnd.apple.mpegurl') !== ''
-    this.#state = initial(candidatesOf(this.getAttribute('protocol') ?? '', mse, nativeHLS))
+    return candidatesOf(wanted, mse, nativeHLS)
+  }
+
+  // reset ends playing, and applies the attributes.
+  #reset() {
+    this.#send({ type: 'stop' })
+    this.#state = initial(this.#usable(this.getAttribute('protocol') ?? ''))
     this.#render()
   }
 
@@ -202,6 +269,7 @@ export class LivegoPlayer extends HTMLElement {
     const before = this.#state
     const [state, actions] = next(before, event)
     this.#state = state
+    this.#measures.observe(before, state, performance.now())
     for (const action of actions) this.#do(action)
     if (state !== before) {
       this.#render()
@@ -220,8 +288,9 @@ export class LivegoPlayer extends HTMLElement {
     this.#attempt++
     if (!this.#engine) return
     this.#keepPicture()
-    this.#engine.destroy()
+    const engine = this.#engine
     this.#engine = undefined
+    engine.destroy()
   }
 
   async #connect(protocol: Protocol) {
@@ -242,9 +311,9 @@ export class LivegoPlayer extends HTMLElement {
     const later = (event: MachineEvent) => setTimeout(() => {
       if (current()) this.#send(event)
     })
-    this.#received = 0
     this.#engine = start(this.#video, url, {
-      silent: () => later({ type: 'silent' }), ended: (reason) => later({ type: 'ended', reason }),
+      silent: () => later({ type: 'silent' }),
+      ended: (reason, detail) => later({ type: 'ended', reason, ...(detail && { detail }) }),
     })
     await this.#playVideo(current)
   }
@@ -262,9 +331,22 @@ export class LivegoPlayer extends HTMLElement {
           this.#send({ type: 'stop' })
           return
         }
-        this.#mutedByBrowser = video.muted = true
+        this.#offersSound = video.muted = true
       }
     }
+  }
+
+  // paused stops a player whose video something else has paused: a key of the keyboard, the window of
+  // picture-in-picture, or a browser that saves power while the page is hidden.
+  #paused() {
+    const { hidden } = document
+    const attempt = this.#attempt
+    setTimeout(() => { // a video that fails is paused too: its engine reports that first
+      const { paused, ended, error } = this.#video
+      if (attempt !== this.#attempt || !this.#engine || !paused || ended || error) return
+      this.pause()
+      this.#resume = hidden
+    })
   }
 
   // keepPicture shows the last picture until the next attempt has one.
@@ -286,16 +368,18 @@ export class LivegoPlayer extends HTMLElement {
     if (e.ctrlKey || e.altKey || e.metaKey) return
     const target = e.composedPath()[0]
     if (e.key === ' ' && target instanceof HTMLButtonElement) return // it presses the button
-    if (e.key.startsWith('Arrow') && target === this.#volume) return
+    const changes = e.key === ' ' || e.key.startsWith('Arrow')
+    if (target instanceof HTMLInputElement && changes) return // its value
     const actions: Record<string, () => void> = {
       ' ': () => this.#playOrPause(),
       k: () => this.#playOrPause(),
       m: () => { this.muted = !this.muted },
       f: () => void this.#toggleFullscreen(),
       p: () => void this.#togglePictureInPicture(),
-      i: () => this.#toggleInfo(),
+      i: () => this.#showInfo(!this.#infoShown),
       ArrowUp: () => { this.volume += volumeStep },
       ArrowDown: () => { this.volume -= volumeStep },
+      ...(this.#menuShown && { Escape: () => this.#showMenu(false) }),
     }
     const action = actions[e.key.length === 1 ? e.key.toLowerCase() : e.key]
     if (!action) return
@@ -319,19 +403,38 @@ export class LivegoPlayer extends HTMLElement {
     } catch { /* there is no picture, or the page does not allow it */ }
   }
 
-  #toggleInfo() {
-    this.#info.hidden = !this.#info.hidden
+  #showMenu(shown: boolean) {
+    this.#menuShown = shown
+    this.#menu.root.hidden = !shown
+    this.#render()
+    if (shown) this.#menu.root.querySelector<HTMLInputElement>('input:checked')?.focus()
+    else this.#settings.focus()
+  }
+
+  #showInfo(shown: boolean) {
+    this.#infoShown = shown
+    this.#info.hidden = !shown
     clearInterval(this.#infoTimer)
-    if (this.#info.hidden) return
-    this.#renderInfo()
-    this.#infoTimer = setInterval(() => this.#renderInfo(), 1000)
+    if (shown) {
+      this.#renderInfo()
+      this.#infoTimer = setInterval(() => this.#renderInfo(), 1000)
+    }
+    this.#renderMenu()
+  }
+
+  #hasControls(): boolean {
+    return !['0', 'false', null].includes(this.getAttribute('controls'))
   }
 
   #showControls() {
     clearTimeout(this.#hideTimer)
-    this.classList.remove('still-pointer')
-    if (this.#state.phase !== 'playing') return
-    this.#hideTimer = setTimeout(() => this.classList.add('still-pointer'), hideAfter)
+    this.#root.classList.remove('quiet')
+    this.#hideTimer = setTimeout(() => this.#hideControls(), hideAfter)
+  }
+
+  #hideControls() {
+    const { phase } = this.#state
+    if (phase !== 'idle' && phase !== 'failed' && !this.#menuShown) this.#root.classList.add('quiet')
   }
 
   #setPoster() {
@@ -341,16 +444,15 @@ export class LivegoPlayer extends HTMLElement {
     this.#render()
   }
 
-  #switchLanguage() {
-    this.#setLanguage(this.#language === 'en' ? 'zh' : 'en')
-    this.#renderInfo()
-  }
-
-  #setLanguage(language: Language) {
+  #setLanguage() {
+    const language = languageOf([this.getAttribute('lang') ?? '', ...navigator.languages].filter(Boolean))
+    const changed = language !== this.#language
     this.#language = language
     this.#text = textOf(language)
-    for (const e of [this.#message, this.#bar, this.#info]) e.lang = language
+    this.#root.lang = language
     this.#render()
+    if (this.#infoShown) this.#renderInfo()
+    if (changed) this.dispatchEvent(new Event('languagechange'))
   }
 
   #button(name: string, press: () => void, ...children: Node[]): HTMLButtonElement {
@@ -361,65 +463,105 @@ export class LivegoPlayer extends HTMLElement {
 
   #render() {
     const t = this.#text
-    const { phase, reason } = this.#state
-    const playing = phase === 'playing'
+    const { phase, reason, connected } = this.#state
+    const shows = phase === 'playing' || phase === 'stalled'
     const idle = phase === 'idle'
-    const audioOnly = playing && this.#video.videoWidth === 0
-    const [title, more] = audioOnly ? [t.audioOnly, ''] : messageOf(t, phase, reason)
-    this.ariaLabel ??= t.player
-    this.#title.textContent = title
-    this.#more.textContent = more
+    const audioOnly = shows && this.#video.videoWidth === 0
+    const [title, more] = audioOnly && phase === 'playing' ? [t.audioOnly, ''] : messageOf(t, this.#state)
+    const mayRetry = phase === 'failed' && !connected && reason === 'refused'
+    this.ariaLabel = t.player
+    setText(this.#title, title)
+    setText(this.#more, more)
     this.#message.hidden = title === ''
-    this.#message.classList.toggle('quiet', phase === 'stalled' || audioOnly)
-    this.#spinner.hidden = phase !== 'connecting' && phase !== 'retrying' && phase !== 'stalled'
-    this.#poster.hidden = !this.#poster.hasAttribute('src') || !this.#still.hidden ||
-      (!audioOnly && (playing || phase === 'stalled'))
+    const picture = (shows && !audioOnly) || !this.#still.hidden
+    this.#message.dataset.over = picture ? 'picture' : this.#poster.hasAttribute('src') ? 'poster' : ''
+    setPicture(this.#picture, audioOnly ? 'sound' : pictureOf(phase, reason))
+    this.#picture.classList.toggle('pulses', phase === 'offline' || audioOnly)
+    this.#again.hidden = !mayRetry
+    setText(this.#again, t.tryAgain)
+    this.#poster.hidden = !this.#poster.hasAttribute('src') || !this.#still.hidden || (shows && !audioOnly)
     this.#start.hidden = !idle
     label(this.#start, t.play)
-    this.#unmute.hidden = !this.#mutedByBrowser || !(playing || phase === 'stalled')
-    this.#unmute.replaceChildren(icon('muted'), t.unmute)
-    this.#bar.hidden = !this.hasAttribute('controls')
-    setButton(this.#toggle, idle ? 'play' : 'pause', idle ? t.play : t.pause)
+    this.#unmute.hidden = !this.#offersSound || !shows
+    if (this.#unmute.lang !== this.#language) this.#unmute.replaceChildren(icon('muted'), t.unmute)
+    this.#unmute.lang = this.#language
+    this.#bar.hidden = !this.#hasControls()
+    setButton(this.#toggle, idle || mayRetry ? 'play' : 'pause', idle || mayRetry ? t.play : t.pause)
     setButton(this.#sound, this.#video.muted ? 'muted' : 'sound', this.#video.muted ? t.unmute : t.mute)
     this.#volume.value = String(this.#video.muted ? 0 : this.#video.volume)
     this.#volume.ariaLabel = t.volume
-    this.#live.textContent = t.live
-    this.#live.classList.toggle('on', playing)
-    setButton(this.#showInfo, 'info', t.info)
+    setText(this.#live, t.live)
+    this.#live.classList.toggle('on', phase === 'playing')
+    setButton(this.#settings, 'settings', t.settings)
+    this.#settings.ariaExpanded = String(this.#menuShown)
     setButton(this.#pip, 'pip', t.pip)
-    this.#pip.hidden = !document.pictureInPictureEnabled
+    this.#pip.hidden = !document.pictureInPictureEnabled || audioOnly
     const full = document.fullscreenElement === this
     setButton(this.#full, full ? 'exitFullscreen' : 'fullscreen', full ? t.exitFullscreen : t.fullscreen)
-    this.#switch.textContent = textOf(this.#language === 'en' ? 'zh' : 'en').language
+    this.#renderMenu()
     this.#showControls()
+  }
+
+  #renderMenu() {
+    if (!this.#menuShown) return
+    const usable = this.#usable('')
+    this.#menu.render(this.#text, {
+      usable, protocol: usable.find((p) => p === this.getAttribute('protocol')) ?? '', language: this.#language,
+      statistics: this.#infoShown,
+    })
   }
 
   #renderInfo() {
     const t = this.#text
-    const { width, height, dropped, behind, received } = this.stats
-    const seconds = new Intl.NumberFormat(this.#language, { maximumFractionDigits: 1, minimumFractionDigits: 1 })
-    const lines: [string, string][] = [[t.protocol, names[protocolOf(this.#state) ?? 'ws']]]
-    lines.push([t.resolution, width > 0 ? `${width} × ${height}` : t.audioOnly])
-    if (received !== undefined && this.#received > 0 && received >= this.#received) {
-      lines.push([t.bitrate, `${Math.round(((received - this.#received) * 8) / 1000)} kbit/s`])
-    }
-    this.#received = received ?? 0
-    if (behind !== undefined) lines.push([t.behind, `${seconds.format(behind)} s`])
-    lines.push([t.dropped, String(dropped)])
-    this.#values.replaceChildren(...lines.flatMap(([name, value]) => [
+    const { width, height, codecs, frames, dropped, behind, buffered: ahead, received = 0 } = this.stats
+    const time = performance.now()
+    const last = this.#last
+    this.#last = { time, frames, received }
+    const elapsed = (time - last.time) / 1000
+    const measured = elapsed < 2 && received > last.received // not the first update, and the same attempt
+    const number = (digits: number) =>
+      new Intl.NumberFormat(this.#language, { maximumFractionDigits: digits, minimumFractionDigits: digits })
+    const seconds = (n: number | undefined) => (n === undefined ? '–' : `${number(1).format(n)} s`)
+    const protocol = protocolOf(this.#state)
+    const lines: [string, string][] = [
+      [t.protocol, protocol ? nameOf(t, protocol) : '–'],
+      [t.codecs, namesOfCodecs(codecs) || '–'],
+      [t.resolution, width > 0 ? `${width} × ${height}` : '–'],
+      [t.frameRate, measured && frames > last.frames ? number(0).format((frames - last.frames) / elapsed) : '–'],
+      [t.bitrate, measured ? `${number(0).format((received - last.received) * 8 / 1000 / elapsed)} kbit/s` : '–'],
+      [t.behind, seconds(behind)],
+      [t.buffered, seconds(ahead)],
+      [t.dropped, number(0).format(dropped)],
+    ]
+    this.#info.replaceChildren(...lines.flatMap(([name, value]) => [
       element('dt', {}, [name]), element('dd', {}, [value]),
     ]))
   }
 }
 
-const names: Record<Protocol, string> = { ws: 'WebSocket-FLV', hls: 'HLS', native: 'HLS' }
+// pictureOf returns the picture beside a message, or undefined for a spinner.
+function pictureOf(phase: Phase, reason: Reason | undefined): Icon | undefined {
+  if (phase === 'offline' || (phase === 'stalled' && reason === 'offline')) return 'antenna'
+  if (phase !== 'failed') return undefined
+  return reason === 'refused' ? 'lock' : reason === 'full' ? 'people' : 'warning'
+}
+
+function setPicture(e: HTMLElement, picture: Icon | undefined) {
+  if (e.dataset.picture === (picture ?? 'spinner')) return
+  e.dataset.picture = picture ?? 'spinner'
+  e.replaceChildren(picture ? icon(picture) : element('span', { class: 'spinner' }))
+}
+
+// setText changes a text only if it differs: screen readers announce changes.
+function setText(e: HTMLElement, text: string) {
+  if (e.textContent !== text) e.textContent = text
+}
 
 function label(b: HTMLElement, text: string) {
   b.ariaLabel = b.title = text
 }
 
 function setButton(b: HTMLButtonElement, picture: Icon, text: string) {
-  if (b.dataset.picture !== picture) b.replaceChildren(icon(picture))
-  b.dataset.picture = picture
+  setPicture(b, picture)
   label(b, text)
 }

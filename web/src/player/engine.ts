@@ -3,10 +3,13 @@ import type { Reason } from './machine.ts'
 
 /** What an engine reports while it plays. */
 export interface Reports {
-  /** The connection works, but no media has arrived. */
+  /** The connection works, but no media arrives. */
   silent(): void
-  /** Playing has ended or did not start. Only the first call counts. */
-  ended(reason: Reason): void
+  /**
+   * Playing has ended or did not start. Only the first call counts. The detail is the code of a refusal, or the codecs
+   * that the browser cannot play.
+   */
+  ended(reason: Reason, detail?: string): void
 }
 
 /** An attempt to play. */
@@ -17,9 +20,14 @@ export interface Engine {
   latency(): number | undefined
   /** Returns the bytes of media received, or undefined where the browser does not tell. */
   received(): number | undefined
+  /** Returns the codecs of the stream as in RFC 6381, or "" while they are unknown. */
+  codecs(): string
 }
 
-/** Starts to play url in video. */
+/**
+ * Starts to play url in video. An element may load an engine of a newer server, so this type and Reports keep what they
+ * have, and an element checks for what was added later.
+ */
 export type StartEngine = (video: HTMLVideoElement, url: string, reports: Reports) => Engine
 
 /** Returns why a request with this HTTP status has failed. 0 is a request without a response. */
@@ -37,6 +45,9 @@ export function reasonOfStatus(status: number): Reason {
   }
 }
 
+/** The header of a response with the code of a refusal. */
+export const codeHeader = 'Livego-Error'
+
 /** Returns why the server has closed a WebSocket. The codes are those in docs/watching.md. */
 export function reasonOfClose(code: number): Reason {
   switch (code) {
@@ -49,6 +60,35 @@ export function reasonOfClose(code: number): Reason {
     default:
       return code > 4000 && code < 5000 ? reasonOfStatus(code - 4000) : 'network'
   }
+}
+
+/** Returns the code of a refusal in a close frame: that of the operator for 1008, else what precedes the reason. */
+export function codeOfClose(code: number, reason: string): string {
+  return code === 1008 ? 'session_ended' : (/^(\w+): /.exec(reason)?.[1] ?? '')
+}
+
+const codecNames: readonly [RegExp, string][] = [
+  [/^avc[13]/, 'H.264'], [/^(hvc1|hev1)/, 'HEVC'], [/^av01/, 'AV1'], [/^vp09/, 'VP9'], [/^vp08/, 'VP8'],
+  [/^mp4a\.(40\.34|6b|69)/i, 'MP3'], [/^mp3$/, 'MP3'], [/^mp4a/, 'AAC'], [/^opus$/i, 'Opus'], [/^flac$/i, 'FLAC'],
+  [/^ac-3$/, 'AC-3'], [/^ec-3$/, 'E-AC-3'],
+]
+
+/** Returns the names of codecs that are given as in RFC 6381: "H.264, AAC" for "avc1.64001f,mp4a.40.2". */
+export function namesOfCodecs(codecs: string): string {
+  const list = codecs.split(',').map((c) => c.trim()).filter(Boolean)
+  return list.map((c) => codecNames.find(([pattern]) => pattern.test(c))?.[1] ?? c).join(', ')
+}
+
+/** Returns the names of those codecs of a stream that the browser cannot play, or "" if it can play all. */
+export function unplayableOf(codecs: string, playable: (type: string) => boolean): string {
+  const list = codecs.split(',').map((c) => c.trim()).filter(Boolean)
+  return namesOfCodecs(list.filter((c) => !playable(`video/mp4; codecs="${c}"`)).join(','))
+}
+
+/** Returns whether the browser plays media of this type by Media Source Extensions. */
+export function playableByMSE(type: string): boolean {
+  const source = window.MediaSource ?? (window as { ManagedMediaSource?: typeof MediaSource }).ManagedMediaSource
+  return source?.isTypeSupported(type) ?? false
 }
 
 /** Returns the seconds of media that are buffered after the current time of a video. */

@@ -20,17 +20,20 @@ export type Phase =
   | 'idle' // before the first start, or stopped
   | 'connecting' // no picture yet
   | 'playing'
-  | 'stalled' // connected, but the picture stands still
+  | 'stalled' // connected, but the picture stands still; the reason is offline while the publisher is lost
   | 'offline' // waits for a publisher
   | 'retrying' // waits before the next attempt
-  | 'failed' // needs a person: see reason
+  | 'failed' // cannot play: see reason
 
 /** The state of a player. It is never modified. */
 export interface State {
   readonly phase: Phase
   readonly reason?: Reason // why it does not play
+  readonly detail?: string // more about the reason: the code of a refusal, or the codecs
   readonly candidates: readonly Protocol[] // what this browser and page may use, the best first
   readonly current: number // index of the protocol in use
+  readonly connected: boolean // an attempt is in progress
+  readonly played: boolean // there was a picture or sound since the start
   readonly failures: number // attempts by this protocol without a picture, in a row
   readonly unplayable: readonly Protocol[] // protocols that cannot play the stream as it is now
 }
@@ -41,8 +44,8 @@ export type Event =
   | { type: 'stop' }
   | { type: 'playing' } // pictures or sound arrive
   | { type: 'stalled' }
-  | { type: 'silent' } // connected, but no data has arrived: the server waits for a publisher
-  | { type: 'ended'; reason: Reason }
+  | { type: 'silent' } // connected, but no data arrives: the server waits for a publisher
+  | { type: 'ended'; reason: Reason; detail?: string }
   | { type: 'timer' } // the delay that was asked for has passed
 
 /** What to do after an event. */
@@ -62,7 +65,7 @@ const lastWait = 8000 // ms
 
 /** Returns the state of a player before it starts. */
 export function initial(candidates: readonly Protocol[]): State {
-  return { phase: 'idle', candidates, current: 0, failures: 0, unplayable: [] }
+  return { phase: 'idle', candidates, current: 0, connected: false, played: false, failures: 0, unplayable: [] }
 }
 
 /** Returns the protocol in use, or that of the next attempt. */
@@ -78,66 +81,66 @@ export function next(s: State, event: Event): [State, Action[]] {
     case 'stop':
       return [initial(s.candidates), [{ type: 'disconnect' }]]
     case 'timer':
-      return s.phase === 'offline' || s.phase === 'retrying' || s.phase === 'failed' ? connect(s) : [s, []]
+      return s.phase === 'idle' || s.connected ? [s, []] : connect(s)
     case 'playing':
-      return active(s) ? [{ ...clear(s), phase: 'playing', failures: 0 }, []] : [s, []]
+      return s.connected ? [{ ...clear(s), phase: 'playing', played: true, failures: 0 }, []] : [s, []]
     case 'stalled':
       return s.phase === 'playing' ? [{ ...s, phase: 'stalled' }, []] : [s, []]
     case 'silent':
-      return s.phase === 'connecting' ? [{ ...s, phase: 'offline', reason: 'offline' }, []] : [s, []]
+      if (s.phase === 'stalled') return [{ ...s, reason: 'offline' }, []]
+      return s.connected && s.phase !== 'playing' ? [{ ...clear(s), phase: 'offline', reason: 'offline' }, []] : [s, []]
     case 'ended':
-      return ended(s, event.reason)
+      return s.connected ? ended(s, event.reason, event.detail) : [s, []]
   }
 }
 
-// active reports whether an attempt is in progress. In the phase offline it may be: a WebSocket waits on the server.
-function active(s: State): boolean {
-  return s.phase !== 'idle' && s.phase !== 'retrying' && s.phase !== 'failed'
-}
-
+// clear returns s without its reason.
 function clear(s: State): State {
-  const { phase, candidates, current, failures, unplayable } = s
-  return { phase, candidates, current, failures, unplayable }
+  const { phase, candidates, current, connected, played, failures, unplayable } = s
+  return { phase, candidates, current, connected, played, failures, unplayable }
 }
 
 function connect(s: State): [State, Action[]] {
   const protocol = protocolOf(s)
   if (!protocol) return [{ ...s, phase: 'failed', reason: 'unplayable' }, []]
-  // A player that waits for a publisher goes on to say so until there is a picture.
-  const state: State = s.phase === 'offline' ? s : { ...clear(s), phase: 'connecting' }
-  return [state, [{ type: 'connect', protocol }]]
+  // A player that waits, for a publisher or for another codec, goes on to say so until there is a picture.
+  const waits = s.phase === 'offline' || s.phase === 'failed'
+  const state: State = waits ? s : { ...clear(s), phase: 'connecting' }
+  return [{ ...state, connected: true }, [{ type: 'connect', protocol }]]
 }
 
-function ended(s: State, reason: Reason): [State, Action[]] {
-  if (!active(s)) return [s, []]
-  const wait = (state: Partial<State>, ms: number): [State, Action[]] =>
-    [{ ...s, reason, ...state }, [{ type: 'wait', ms }]]
-  const played = s.phase === 'playing' || s.phase === 'stalled'
+function ended(s: State, reason: Reason, detail: string | undefined): [State, Action[]] {
+  const because = (phase: Phase, changes: Partial<State> = {}): State =>
+    ({ ...clear(s), connected: false, phase, reason, ...(detail && { detail }), ...changes })
+  const wait = (state: State, ms: number): [State, Action[]] => [state, [{ type: 'wait', ms }]]
+  const fromStart = { current: 0, failures: 0, unplayable: [] }
   switch (reason) {
     case 'offline': // the next stream may have other codecs
-      return wait({ phase: 'offline', current: 0, failures: 0, unplayable: [] }, offlineWait)
+      return wait(because('offline', fromStart), offlineWait)
     case 'refused':
-      return [{ ...s, phase: 'failed', reason }, [{ type: 'disconnect' }]]
+      return [because('failed'), [{ type: 'disconnect' }]]
     case 'full':
-      return wait({ phase: 'failed' }, fullWait)
+      return wait(because('failed'), fullWait)
     case 'again':
-      return wait({ phase: 'retrying', current: 0, failures: 0, unplayable: [] }, firstWait)
+      return wait(because('retrying', fromStart), firstWait)
     case 'unplayable': {
       const protocol = protocolOf(s)
       const unplayable = protocol ? [...s.unplayable, protocol] : s.unplayable
       const current = s.candidates.findIndex((p) => !unplayable.includes(p))
-      if (current < 0) return wait({ phase: 'failed', current: 0, failures: 0, unplayable: [] }, unplayableWait)
-      return connect({ ...s, phase: 'connecting', current, failures: 0, unplayable })
+      const known = detail ?? s.detail // one protocol may know the codecs, another not
+      if (current < 0) return wait(because('failed', { ...fromStart, ...(known && { detail: known }) }), unplayableWait)
+      const [state, actions] = connect({ ...s, current, failures: 0, unplayable })
+      return [{ ...state, ...(known && { detail: known }) }, actions]
     }
     case 'network': {
-      const failures = played ? 1 : s.failures + 1
+      const failures = s.phase === 'playing' || s.phase === 'stalled' ? 1 : s.failures + 1
       const ms = Math.min(firstWait * 2 ** (failures - 1), lastWait)
       const usable = s.candidates.filter((p) => !s.unplayable.includes(p))
-      if (failures % maxFailures !== 0 || usable.length < 2) return wait({ phase: 'retrying', failures }, ms)
+      if (failures % maxFailures !== 0 || usable.length < 2) return wait(because('retrying', { failures }), ms)
       const now = protocolOf(s)
       const following = usable[(usable.findIndex((p) => p === now) + 1) % usable.length]
       const current = s.candidates.findIndex((p) => p === following)
-      return wait({ phase: 'retrying', current, failures }, ms)
+      return wait(because('retrying', { current, failures }), ms)
     }
   }
 }

@@ -1,5 +1,5 @@
 // Plays HLS by the browser itself: Safari, and all browsers on iPhones.
-import { buffered, type Engine, reasonOfStatus, type Reports } from './engine.ts'
+import { buffered, codeHeader, type Engine, reasonOfStatus, type Reports } from './engine.ts'
 
 /** Starts an engine for the playlist at url. */
 export function start(video: HTMLVideoElement, url: string, reports: Reports): Engine {
@@ -13,8 +13,8 @@ export function start(video: HTMLVideoElement, url: string, reports: Reports): E
   // A media element does not tell the HTTP status, so the playlist is requested once more.
   async function ask() {
     try {
-      const { ok, status } = await fetch(url, { signal })
-      reports.ended(ok ? 'unplayable' : reasonOfStatus(status))
+      const { ok, status, headers } = await fetch(url, { signal })
+      reports.ended(ok ? 'unplayable' : reasonOfStatus(status), headers.get(codeHeader) ?? '')
     } catch {
       reports.ended('network')
     }
@@ -28,5 +28,6 @@ export function start(video: HTMLVideoElement, url: string, reports: Reports): E
     },
     latency: () => buffered(video),
     received: () => undefined,
+    codecs: () => '',
   }
 }

@@ -1,6 +1,7 @@
 // Plays FLV over WebSocket by mpegts.js.
 import mpegts from 'mpegts.js'
-import { buffered, type Engine, reasonOfClose, type Reports } from './engine.ts'
+import { buffered, codeOfClose, type Engine, playableByMSE, reasonOfClose, type Reports, unplayableOf }
+  from './engine.ts'
 
 const silentAfter = 1500 // ms without data on an open connection: the server waits for a publisher
 const lostAfter = 40_000 // ms without data: twice the publish_hold by default, in which no data arrives either
@@ -17,10 +18,15 @@ export function start(video: HTMLVideoElement, url: string, reports: Reports): E
     liveBufferLatencyChasing: true, liveBufferLatencyMaxLatency: farBehind, liveBufferLatencyMinRemain: 0.5,
     customLoader: socketLoader(reports, (bytes) => (received += bytes)),
   })
+  const codecs = () => {
+    const { videoCodec, audioCodec } = (player.mediaInfo ?? {}) as mpegts.MSEPlayerMediaInfo
+    return [videoCodec, audioCodec].filter(Boolean).join(',')
+  }
   player.on(mpegts.Events.ERROR, (type: string) => {
     if (type !== mpegts.ErrorTypes.MEDIA_ERROR) reports.ended('network')
     // A stream that did play has changed in a way that the library cannot follow.
-    else reports.ended(video.played.length > 0 ? 'again' : 'unplayable')
+    else if (video.played.length > 0) reports.ended('again')
+    else reports.ended('unplayable', unplayableOf(codecs(), playableByMSE))
   })
   player.attachMediaElement(video)
   player.load()
@@ -28,6 +34,7 @@ export function start(video: HTMLVideoElement, url: string, reports: Reports): E
     destroy: () => player.destroy(),
     latency: () => buffered(video),
     received: () => received,
+    codecs,
   }
 }
 
@@ -50,10 +57,7 @@ function socketLoader(reports: Reports, count: (bytes: number) => void): mpegts.
       this._status = mpegts.LoaderStatus.kConnecting
       socket.onopen = () => {
         this._status = mpegts.LoaderStatus.kBuffering
-        this.#timer = setTimeout(() => {
-          reports.silent()
-          this.#expect('offline')
-        }, silentAfter)
+        this.#expect('offline')
       }
       socket.onmessage = ({ data }: MessageEvent<ArrayBuffer>) => {
         this.#expect('network')
@@ -62,10 +66,10 @@ function socketLoader(reports: Reports, count: (bytes: number) => void): mpegts.
         count(data.byteLength)
         this.onDataArrival(data, start, this.#received)
       }
-      socket.onclose = ({ code }) => {
+      socket.onclose = ({ code, reason }) => {
         clearTimeout(this.#timer)
         this._status = mpegts.LoaderStatus.kComplete
-        reports.ended(reasonOfClose(code))
+        reports.ended(reasonOfClose(code), codeOfClose(code, reason))
       }
     }
 
@@ -84,10 +88,13 @@ function socketLoader(reports: Reports, count: (bytes: number) => void): mpegts.
       super.destroy()
     }
 
-    // expect ends the attempt for this reason unless data arrives in time.
+    // expect reports a connection without data, and ends the attempt for this reason unless data arrives in time.
     #expect(reason: 'offline' | 'network') {
       clearTimeout(this.#timer)
-      this.#timer = setTimeout(() => reports.ended(reason), lostAfter)
+      this.#timer = setTimeout(() => {
+        reports.silent()
+        this.#timer = setTimeout(() => reports.ended(reason), lostAfter)
+      }, silentAfter)
     }
   }
 }

@@ -2,10 +2,10 @@
 
 /** What an embedding page may ask for. All messages have livego: 1. */
 export type Command =
-  | { livego: 1; command: 'play' | 'pause' | 'mute' | 'unmute' | 'state' }
+  | { livego: 1; command: 'play' | 'pause' | 'mute' | 'unmute' | 'state' | 'stats' }
   | { livego: 1; command: 'volume'; value: number } // 0 to 1
 
-const plain = ['play', 'pause', 'mute', 'unmute', 'state']
+const plain = ['play', 'pause', 'mute', 'unmute', 'state', 'stats']
 
 /** Returns the command in a message, or undefined if it is none. */
 export function commandOf(data: unknown): Command | undefined {

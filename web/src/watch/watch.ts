@@ -1,15 +1,16 @@
 // The player page at /app/room.
 import '../player/index.ts'
-import { languageOf } from '../player/text.ts'
 import { commandOf, embedderOf } from './embed.ts'
 import { parametersOf } from './parameters.ts'
 
 const { src, room, attributes } = parametersOf(location.href)
 document.title = room
-document.documentElement.lang = languageOf([attributes.lang ?? '', ...navigator.languages].filter(Boolean))
 
 const player = document.createElement('livego-player')
 for (const [name, value] of Object.entries({ src, ...attributes })) player.setAttribute(name, value)
+
+const setLanguage = () => (document.documentElement.lang = player.language)
+player.addEventListener('languagechange', setLanguage)
 
 const embedder = window.parent === window ? '' : embedderOf([...(location.ancestorOrigins ?? [])], document.referrer)
 if (embedder) {
@@ -33,6 +34,8 @@ if (embedder) {
       case 'volume':
         player.volume = command.value
         return
+      case 'stats':
+        return send('stats', player.stats)
       case 'state':
         sendState()
         sendVolume()
@@ -41,4 +44,8 @@ if (embedder) {
 }
 
 document.body.replaceChildren(player)
-player.focus({ preventScroll: true })
+setLanguage()
+// The keys of the player work before a person has focused it.
+document.body.addEventListener('keydown', (e) => {
+  if (e.target === document.body && !player.dispatchEvent(new KeyboardEvent(e.type, e))) e.preventDefault()
+})
