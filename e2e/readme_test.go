@@ -119,19 +119,37 @@ func needDefaultPorts(t *testing.T) {
 }
 
 // copyCheckout copies the files that `make run` needs, so that the test is independent of other
-// files in the checkout and leaves none there.
+// files in the checkout and leaves none there. If the console is built in the checkout, the copy has
+// it, and `make run` need not download its tools again.
 func copyCheckout(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"Makefile", "go.mod", "go.sum"} {
+	for _, name := range []string{"cmd", "internal", "scripts", "web/src", "web/public", "web/dist"} {
+		if err := os.CopyFS(filepath.Join(dir, name), os.DirFS(filepath.Join("..", name))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files := []string{"Makefile", "go.mod", "go.sum", "docs/openapi.json"}
+	for _, pattern := range []string{"*.go", "*.js*", "*.ts"} {
+		matches, err := filepath.Glob("../web/" + pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range matches {
+			files = append(files, strings.TrimPrefix(path, "../"))
+		}
+	}
+	for _, name := range files {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(readDocument(t, name)), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"cmd", "internal"} {
-		if err := os.CopyFS(filepath.Join(dir, name), os.DirFS(filepath.Join("..", name))); err != nil {
-			t.Fatal(err)
-		}
+	now := time.Now()
+	if err := os.Chtimes(filepath.Join(dir, "web/dist/files/watch.html"), now, now); err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
 	}
 	return dir
 }
