@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"internal/ops/logging":    {"internal/domain"},
 	"internal/ops/tracing":    {"internal/domain"},
 	"internal/ops/histogram":  {},
+	"internal/ops/ffmpeg":     {},
 
 	// Codecs turn bytes into facts about media. No codec imports another.
 	"internal/codec/bits": {},
@@ -61,7 +62,7 @@ var mayImport = map[string][]string{
 	"internal/source": {"internal/media", "internal/codec/accessunit", "internal/codec", "internal/container/...",
 		"internal/proto/rtmp", "internal/ops/textfile"},
 	"internal/playout": {"internal/media", "internal/container/flv", "internal/proto/rtmp", "internal/source",
-		"internal/ops/textfile"},
+		"internal/ops/ffmpeg", "internal/ops/textfile"},
 	"internal/tools/probe": {"internal/media", "internal/container/fmp4", "internal/container/ts", "internal/health",
 		"internal/source"},
 
@@ -128,6 +129,9 @@ var mayImport = map[string][]string{
 		"internal/codec/accessunit", "internal/container/flv"},
 	"internal/edge/httpflv": {"internal/ops/httpx", "internal/deliver/fanout", "internal/domain", "internal/media",
 		"internal/ops/tracing", "internal/ops/netx", "internal/ops/logging", "internal/stream", "internal/container/flv"},
+	// Pictures of streams. ffmpeg makes them.
+	"internal/edge/thumbnail": {"internal/container/fmp4", "internal/domain", "internal/media", "internal/ops/ffmpeg",
+		"internal/ops/histogram", "internal/ops/httpx", "internal/stream"},
 	// HTTP for viewers, in front of the handlers of the protocols, which app gives it.
 	"internal/edge/viewerhttp": {"internal/ops/httpx", "internal/ops/netx", "internal/proto/http1",
 		"internal/proto/http2"},
@@ -148,7 +152,7 @@ var mayImport = map[string][]string{
 	"bench/compare":   {"internal/tools/bench"},
 
 	// Reads the counts of all parts of a server, for Prometheus. No part knows it.
-	"internal/metrics": {"internal/domain", "internal/stream", "internal/control/...", "internal/edge/hls",
+	"internal/metrics": {"internal/domain", "internal/stream", "internal/control/...", "internal/edge/hls", "internal/edge/thumbnail",
 		"internal/health", "internal/health/monitor", "internal/ops/histogram", "internal/ops/netx", "internal/record",
 		"internal/relay"},
 
@@ -157,7 +161,7 @@ var mayImport = map[string][]string{
 
 	// Wiring.
 	"internal/app": {"internal/...", "web"},
-	"cmd/livego": {"internal/app", "internal/control/auth", "internal/tools/bench", "internal/ops/config",
+	"cmd/livego": {"internal/app", "internal/control/auth", "internal/tools/bench", "internal/ops/config", "internal/ops/ffmpeg",
 		"internal/control/keyexport", "internal/domain", "internal/ops/atomicfile", "internal/ops/logging",
 		"internal/playout", "internal/tools/probe", "internal/source"},
 
@@ -192,7 +196,7 @@ var owners = map[string][]string{
 	"go.uber.org/zap":                   {"internal/ops/acme"},                            // to silence certmagic's logger
 	"golang.org/x/net":                  {"internal/tools/bench", "internal/proto/http2"}, // HPACK and frames
 	"golang.org/x/sys": {"internal/tools/bench", "internal/deliver/fanout", "internal/proto/http1",
-		"internal/ops/netx", "internal/ops/peeruser"},
+		"internal/ops/ffmpeg", "internal/ops/netx", "internal/ops/peeruser"},
 	"golang.org/x/time": {"internal/edge/...", "internal/proto/http2"},
 
 	// Metrics and traces.

@@ -313,7 +313,7 @@ func parseRenames(list []string) (map[string]string, error) {
 			return nil, fmt.Errorf("--rename: %q is not of the form OLD=NEW", pair)
 		}
 		from, to := pair[:i], pair[i+1:]
-		if err := domain.CheckRoom(to); err != nil {
+		if err := domain.CheckNewRoom(to); err != nil {
 			return nil, fmt.Errorf("--rename: %s", domain.Reason(err))
 		}
 		if _, twice := names[from]; twice {
@@ -334,7 +334,7 @@ func renameRooms(found []domain.Key, names map[string]string) (keys []domain.Key
 			k.Room = to
 		}
 		delete(names, old)
-		if err := domain.CheckRoom(k.Room); err != nil {
+		if err := domain.CheckNewRoom(k.Room); err != nil {
 			refused = append(refused, fmt.Sprintf("%s; import it under another name with --rename %s", domain.Reason(err),
 				shellQuote(old+"=NEW")))
 			continue

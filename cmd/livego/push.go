@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"livego/internal/ops/config"
+	"livego/internal/ops/ffmpeg"
 	"livego/internal/playout"
 	"livego/internal/source"
 	"livego/internal/tools/probe"
@@ -66,7 +67,7 @@ func (c pushCmd) Run(e *env) error {
 	for _, d := range differences {
 		fmt.Fprintf(e.stderr, "%s: players get new parameters there\n", d)
 	}
-	if c.Transcode && !playout.HasFFmpeg() {
+	if c.Transcode && !ffmpeg.Installed() {
 		return errors.New("--transcode needs ffmpeg, which is not installed")
 	}
 	if err := c.warnRemarks(ctx, e, o); err != nil {
@@ -248,7 +249,7 @@ func (c pushCmd) withExitCode(ctx context.Context, err error) error {
 		return nil
 	case ok:
 		advice := "repair the file:"
-		if playout.HasFFmpeg() {
+		if ffmpeg.Installed() {
 			advice = "use --transcode to encode it while it plays, or repair the file:"
 		}
 		return &failure{exitUnplayable, fmt.Errorf("%w\n%s\n  %s", err, advice, repairCommand(ctx, codec.Path))}

@@ -202,6 +202,11 @@ func (s *Server) HLS(room string) string {
 	return "http://" + s.addr["hls_addr"] + "/live/" + room + ".m3u8"
 }
 
+// Thumbnail returns the URL of a room's picture.
+func (s *Server) Thumbnail(room string) string {
+	return "http://" + s.addr["hls_addr"] + "/live/" + room + ".jpg"
+}
+
 // API returns the URL of a path on the operator's listener.
 func (s *Server) API(path string) string { return "http://" + s.addr["api_addr"] + path }
 

@@ -26,6 +26,7 @@ import (
 	"livego/internal/edge/hls"
 	edgeflv "livego/internal/edge/httpflv"
 	edgertmp "livego/internal/edge/rtmp"
+	"livego/internal/edge/thumbnail"
 	"livego/internal/edge/viewerhttp"
 	"livego/internal/health/monitor"
 	"livego/internal/ops/acme"
@@ -52,6 +53,7 @@ type App struct {
 	rtmp      *edgertmp.Server
 	hls       *hls.Server
 	flv       *edgeflv.Server
+	thumbs    *thumbnail.Server
 	viewers   *viewerhttp.Handler
 	web       *web.Files
 	relays    *relay.Manager
@@ -162,13 +164,18 @@ func (a *App) build() (err error) {
 	if err != nil {
 		return err
 	}
+	if cfg.Thumbnails != "off" && a.thumbnailOptions(p).FFmpeg == "" {
+		a.log.Info("thumbnails are off: ffmpeg is not installed", "ffmpeg", cfg.FFmpeg)
+	}
 	clients := a.tracer.Authorizer(a.authorizer)
 	a.rtmp = edgertmp.New(a.hub, clients, a.rtmpOptions(p))
 	a.hls = hls.New(a.hub, clients, a.hlsOptions(p))
 	a.flv = edgeflv.New(a.hub, clients, a.flvOptions(p))
+	a.thumbs = thumbnail.New(a.hub, clients, a.thumbnailOptions(p))
 	a.viewers = viewerhttp.New(a.viewerOptions(p))
 	a.apply(p)
-	a.background = append(a.background, a.hls.Run, a.relays.Run, a.sequences.Run, a.batching.Run, a.memory.TuneGC,
+	a.background = append(a.background, a.hls.Run, a.thumbs.Run, a.relays.Run, a.sequences.Run, a.batching.Run,
+		a.memory.TuneGC,
 		func(ctx context.Context) {
 			a.store.Run(ctx, auth.Revoker{Hub: a.hub}.Revoke, func(app, room string) { a.endSessions(app, room) })
 		}, a.runReloads)

@@ -15,10 +15,12 @@ import (
 	"livego/internal/edge/hls"
 	edgeflv "livego/internal/edge/httpflv"
 	edgertmp "livego/internal/edge/rtmp"
+	"livego/internal/edge/thumbnail"
 	"livego/internal/edge/viewerhttp"
 	"livego/internal/metrics"
 	"livego/internal/ops/certfile"
 	"livego/internal/ops/config"
+	"livego/internal/ops/ffmpeg"
 	"livego/internal/ops/netx"
 	"livego/internal/proto/rtmp"
 	"livego/internal/stream"
@@ -129,6 +131,7 @@ func (a *App) apply(p *plan) {
 	a.rtmp.SetOptions(a.rtmpOptions(p))
 	a.hls.SetOptions(a.hlsOptions(p))
 	a.flv.SetOptions(a.flvOptions(p))
+	a.thumbs.SetOptions(a.thumbnailOptions(p))
 	a.viewers.SetOptions(a.viewerOptions(p))
 	a.relays.SetOptions(a.relayOptions(p.cfg))
 	a.record.SetLimits(recordLimits(p.cfg))
@@ -212,9 +215,27 @@ func (a *App) flvOptions(p *plan) edgeflv.Options {
 		Log: a.log}
 }
 
+func (a *App) thumbnailOptions(p *plan) thumbnail.Options {
+	o := thumbnail.Options{Interval: p.cfg.ThumbnailInterval, Private: p.private, Log: a.log}
+	if p.cfg.Thumbnails == "off" {
+		o.Reason = "this server has no thumbnails: its setting thumbnails is off"
+		return o
+	}
+	var err error
+	if o.FFmpeg, err = ffmpeg.Find(p.cfg.FFmpeg); err != nil {
+		o.FFmpeg, o.Reason = "", "this server has no thumbnails: ffmpeg is not installed"
+	}
+	return o
+}
+
 func (a *App) viewerOptions(p *plan) viewerhttp.Options {
 	return viewerhttp.Options{
 		Apps: viewerApps(p.cfg.Apps), FLV: a.flv.Serve, HLS: a.hls, Files: a.web,
+		Thumbnail: a.thumbs.Serve,
+		HasRoom: func(r *http.Request, app, room string) bool {
+			name, err := domain.ParseName(app, room)
+			return err == nil && (a.hub.Has(name) || p.streamAuth.HasRoom(r.Context(), room, r.RemoteAddr))
+		},
 		Page: func(w http.ResponseWriter, r *http.Request, app, room string) bool {
 			if _, err := domain.ParseName(app, room); err != nil {
 				return false
@@ -273,7 +294,7 @@ func (o operatorAuth) Rights(r *http.Request) auth.Rights {
 
 func (a *App) metricsOptions(p *plan) metrics.Options {
 	return metrics.Options{
-		Version: Version(), Ready: a.ready, Hub: a.hub, HLS: a.hls, Health: a.health, Relays: a.relays,
+		Version: Version(), Ready: a.ready, Hub: a.hub, HLS: a.hls, Thumbnails: a.thumbs, Health: a.health, Relays: a.relays,
 		Recorder: a.record, Webhooks: p.hooks,
 		Outbox: p.outbox, Store: a.store, Authorizer: a.authorizer, AdminAuth: p.adminAuth, Events: a.events,
 		Limiters:   map[string]*netx.Limiter{"public": a.limits.public, "operator": a.limits.operator},

@@ -59,7 +59,8 @@ func runApp(t *testing.T, file string) (a *App, path string) {
 // reloadValues are other values of settings than the defaults, where the test cannot guess them, and
 // what else must be set with them.
 var reloadValues = map[string]map[string]string{
-	"level": {"level": "debug"}, "log_format": {"log_format": "json"}, "takeover": {"takeover": "never"},
+	"thumbnails": {"thumbnails": "off"},
+	"level":      {"level": "debug"}, "log_format": {"log_format": "json"}, "takeover": {"takeover": "never"},
 	"jwt.algorithm": {"jwt.algorithm": "HS512"},
 	"api_allow":     {"api_allow": "10.0.0.0/8"}, "api_allow_users": {"api_allow_users": "root"},
 	"trusted_proxies": {"trusted_proxies": "10.0.0.1"}, "relay_allow": {"relay_allow": "10.0.0.1"},

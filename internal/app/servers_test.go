@@ -279,3 +279,28 @@ func rawRequest(t testing.TB, addr, method, target string, fields ...string) str
 	}
 	return regexp.MustCompile(`[0-9a-f]{60}`).ReplaceAllString(answer, "boundary")
 }
+
+// TestRoomNamedLikeAThumbnail: a room that exists, or is live, has its player page at an address that
+// would be that of another room's thumbnail.
+func TestRoomNamedLikeAThumbnail(t *testing.T) {
+	a, _ := runApp(t, "")
+	if err := a.store.Update(t.Context(), "cat.jpg", func([]domain.Key) (domain.RoomChange, error) {
+		return domain.RoomChange{Keys: []domain.Key{domain.Key{Room: "cat.jpg"}.Complete()}}, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	dog := domain.Name{App: "live", Room: "dog.jpg"}
+	if _, err := a.hub.Publish(t.Context(), dog, stream.PublishOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"/live/cat.jpg": "text/html; charset=utf-8", "/live/dog.jpg": "text/html; charset=utf-8",
+		"/live/cow.jpg": "text/plain; charset=utf-8", "/live/cat.jpg.jpg": "text/plain; charset=utf-8",
+	} {
+		w := httptest.NewRecorder()
+		a.viewers.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		if got := w.Header().Get("Content-Type"); got != want {
+			t.Errorf("%s: HTTP %d with %s: %s", path, w.Code, got, w.Body)
+		}
+	}
+}

@@ -30,9 +30,9 @@ type AuthRequest struct {
 	// Token is from the query or a header, "" if there is none. It admits to a private room, and
 	// replaces the key of a publisher.
 	Token  string
-	Proto  string // "rtmp", "flv", "ws", "hls"
+	Proto  string // "rtmp", "flv", "ws", "hls", "thumbnail"
 	Remote string // host:port
-	// DryRun checks access only, as for HEAD: a one-time token is not used up.
+	// DryRun checks access only, as for HEAD and thumbnails: a one-time token is not used up.
 	DryRun bool
 }
 

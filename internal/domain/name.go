@@ -46,6 +46,15 @@ func CheckApp(s string) error {
 // CheckRoom reports whether s may name a room.
 func CheckRoom(s string) error { return checkPart("room", s) }
 
+// CheckNewRoom reports whether s may name a room that does not exist yet: CheckRoom, and it does not end
+// as the address of a thumbnail does.
+func CheckNewRoom(s string) error {
+	if strings.HasSuffix(strings.ToLower(s), ".jpg") {
+		return Errorf(Invalid, "room name %q ends in .jpg, which is a file format", s)
+	}
+	return CheckRoom(s)
+}
+
 // CheckLabel reports whether s may be the label of a stream key: a valid room name, or "" for the
 // default key.
 func CheckLabel(s string) error {

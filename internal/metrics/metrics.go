@@ -17,6 +17,7 @@ import (
 	"livego/internal/control/store/measured"
 	"livego/internal/control/webhook"
 	"livego/internal/edge/hls"
+	"livego/internal/edge/thumbnail"
 	"livego/internal/health/monitor"
 	"livego/internal/ops/netx"
 	"livego/internal/record"
@@ -30,6 +31,7 @@ type Options struct {
 	Ready      func() error // why the server cannot serve, or nil
 	Hub        *stream.Hub
 	HLS        *hls.Server
+	Thumbnails *thumbnail.Server
 	Health     *monitor.Monitor
 	Relays     *relay.Manager
 	Recorder   *record.Recorder

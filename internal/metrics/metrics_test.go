@@ -21,6 +21,7 @@ import (
 	"livego/internal/control/webhook"
 	"livego/internal/domain"
 	"livego/internal/edge/hls"
+	"livego/internal/edge/thumbnail"
 	"livego/internal/health/monitor"
 	"livego/internal/media"
 	"livego/internal/ops/netx"
@@ -62,7 +63,8 @@ func newOptions(t testing.TB) Options {
 	t.Cleanup(limiter.Close)
 	return Options{
 		Version: "v1", Ready: func() error { return nil }, Hub: hub, HLS: hls.New(hub, chain, hls.Options{}),
-		Health: monitor.New(hub, monitor.Options{Log: log}), Relays: relays,
+		Thumbnails: thumbnail.New(hub, chain, thumbnail.Options{}),
+		Health:     monitor.New(hub, monitor.Options{Log: log}), Relays: relays,
 		Recorder: record.New(hub, record.Options{Dir: t.TempDir(), Log: log}),
 		Webhooks: webhook.NewAuthorizer(webhook.AuthorizerOptions{}), Outbox: outbox, Store: measured.New(store),
 		Authorizer: chain, AdminAuth: admin, Events: events.New(), Limiters: map[string]*netx.Limiter{"public": limiter},

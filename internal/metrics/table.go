@@ -87,6 +87,11 @@ var table = []family{
 	{"livego_hls_blocked_request_timeouts_total", counter, nil,
 		"Requests that have waited for a segment or part that did not come in time."},
 
+	{"livego_thumbnail_duration_seconds", histogramOfSeconds, nil,
+		"Time to render a thumbnail by ffmpeg, or until that failed."},
+	{"livego_thumbnail_failures_total", counter, nil,
+		"Thumbnails that could not be rendered."},
+
 	{"livego_recordings", gauge, []string{"state"},
 		"Recordings: recording, stalled by a slow disk, or waiting for a disk that is full or has failed."},
 	{"livego_recording_files_total", counter, []string{"reason"},

@@ -253,6 +253,18 @@ func (s *StreamAuth) CheckApp(app string) error {
 	return nil
 }
 
+// HasRoom reports whether room has a key, as far as the store knows now. It is within the share of
+// lookups of the client at remote.
+func (s *StreamAuth) HasRoom(ctx context.Context, room, remote string) bool {
+	release, err := s.lookups.Acquire(ctx, remote)
+	if err != nil {
+		return false
+	}
+	defer release()
+	keys, err := s.keys.List(ctx, room)
+	return err == nil && len(keys) > 0
+}
+
 // resolve looks up the key of r within its address's share of lookups.
 func (s *StreamAuth) resolve(ctx context.Context, r domain.AuthRequest) (domain.Key, error) {
 	release, err := s.lookups.Acquire(ctx, r.Remote)

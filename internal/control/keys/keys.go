@@ -55,6 +55,11 @@ func (s *Keys) Create(ctx context.Context, room string, description *string) (k 
 	fresh := domain.Key{Room: room}.Complete()
 	err = s.rooms.Update(ctx, room, func(keys []domain.Key) (domain.RoomChange, error) {
 		keys, created = slices.Clone(keys), len(keys) == 0
+		if created {
+			if err := domain.CheckNewRoom(room); err != nil {
+				return domain.RoomChange{}, err
+			}
+		}
 		i := find(keys, "", "")
 		if i < 0 {
 			i, keys = 0, slices.Insert(keys, 0, fresh)
@@ -307,6 +312,9 @@ func (s *Keys) update(ctx context.Context, room string,
 	change func([]domain.Key) (domain.RoomChange, error)) error {
 	return s.rooms.Update(ctx, room, func(keys []domain.Key) (domain.RoomChange, error) {
 		c, err := change(slices.Clone(keys))
+		if err == nil && len(keys) == 0 && len(c.Keys) > 0 {
+			err = domain.CheckNewRoom(room)
+		}
 		if now := time.Now(); err == nil && !slices.Equal(c.Keys, keys) {
 			c.Keys = slices.DeleteFunc(c.Keys, func(k domain.Key) bool {
 				return k.Label == domain.FormerLabel && !k.Expires.IsZero() && now.After(k.Expires)

@@ -26,6 +26,9 @@ const maxURL = 4 << 10
 // without a limit.
 const bodyWait = time.Second
 
+// thumbnailExt is the suffix of thumbnails.
+const thumbnailExt = ".jpg"
+
 // App says by which protocols the streams of an app are served.
 type App struct{ FLV, HLS bool }
 
@@ -36,6 +39,11 @@ type Options struct {
 	FLV   func(w http.ResponseWriter, r *http.Request, app, room string)
 	HLS   http.Handler // playlists, segments and parts
 	Files http.Handler // the files of the player, below /.livego/
+	// Thumbnail serves a picture of a stream.
+	Thumbnail func(w http.ResponseWriter, r *http.Request, app, room string)
+	// HasRoom reports whether there is a room of that name, which ends in .jpg. Such a room has a player
+	// page at the address that would be that of a thumbnail.
+	HasRoom func(r *http.Request, app, room string) bool
 	// Page serves the player page of a room. It reports false if no room may have this name.
 	Page         func(w http.ResponseWriter, r *http.Request, app, room string) bool
 	Proxies      netx.Proxies
@@ -96,8 +104,8 @@ func (h *Handler) WaitIdle(ctx context.Context) {
 }
 
 // ServeHTTP routes /{app}/{room}.flv, over HTTP and WebSocket, /{app}/{room}.m3u8 with the resources of
-// HLS, and /{app}/{room}, the player page, with its files below /.livego/. CORS allows pages of
-// every site, without credentials.
+// HLS, /{app}/{room}.jpg, the thumbnail, and /{app}/{room}, the player page, with its files below /.livego/.
+// CORS allows pages of every site, without credentials.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch w.(type) {
 	case *http1.Response, *http2.Response: // they limit the time without progress themselves
@@ -240,10 +248,13 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request) {
 		opt.FLV(w, r, name, strings.TrimSuffix(rest, ".flv"))
 	case slashes == 0 && strings.HasSuffix(rest, ".m3u8") && app.HLS, slashes == 1 && app.HLS:
 		opt.HLS.ServeHTTP(w, r)
+	case slashes == 0 && strings.HasSuffix(rest, thumbnailExt) && (app.FLV || app.HLS) && !opt.HasRoom(r, name, rest):
+		opt.Thumbnail(w, r, name, strings.TrimSuffix(rest, thumbnailExt))
 	case slashes == 0 && (app.FLV || app.HLS) && opt.Page != nil && opt.Page(w, r, name, rest):
 		// served
 	default:
-		http.Error(w, "not found: streams are at /APP/ROOM.flv and /APP/ROOM.m3u8, the player at /APP/ROOM",
+		http.Error(w, "not found: streams are at /APP/ROOM.flv and /APP/ROOM.m3u8, the player at /APP/ROOM, "+
+			"a picture at /APP/ROOM.jpg",
 			http.StatusNotFound)
 	}
 }

@@ -60,6 +60,8 @@ func TestRoutes(t *testing.T) {
 		Files: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			got = "file " + r.URL.Path
 		}),
+		Thumbnail: func(_ http.ResponseWriter, _ *http.Request, app, room string) { got = "thumbnail " + app + " " + room },
+		HasRoom:   func(_ *http.Request, app, room string) bool { return app+"/"+room == "live/cat.jpg" },
 		Page: func(_ http.ResponseWriter, _ *http.Request, app, room string) bool {
 			if room == "" || slices.Contains([]string{".flv", ".m3u8", ".ts"}, path.Ext(room)) {
 				return false
@@ -80,7 +82,12 @@ func TestRoutes(t *testing.T) {
 		{"/off/movie.flv", ""},
 		{"/none/movie.flv", ""},
 		{"/live/movie", "page live movie"},
-		{"/live/movie.jpg", "page live movie.jpg"},
+		{"/live/movie.jpg", "thumbnail live movie"},
+		{"/live/cat.jpg", "page live cat.jpg"},
+		{"/live/cat.jpg.jpg", "thumbnail live cat.jpg"},
+		{"/flvonly/movie.jpg", "thumbnail flvonly movie"},
+		{"/off/movie.jpg", ""},
+		{"/none/movie.jpg", ""},
 		{"/flvonly/movie", "page flvonly movie"},
 		{"/hlsonly/movie", "page hlsonly movie"},
 		{"/off/movie", ""},

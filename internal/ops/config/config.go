@@ -115,6 +115,10 @@ type Config struct {
 	RingTime    time.Duration `key:"ring_time" default:"30s" min:"1s" max:"10m" reload:"live" write:"operate" help:"The maximum duration of a stream that is held in memory for viewers."`
 	RingSize    Bytes         `key:"ring_size" default:"64MiB" min:"1MiB" max:"64GiB" reload:"live" write:"operate" help:"The maximum size of a stream that is held in memory for viewers."`
 
+	Thumbnails        string        `key:"thumbnails" default:"auto" oneof:"auto,off" reload:"live" write:"operate" help:"Serve the newest keyframe of each stream as JPEG at /APP/ROOM.jpg. auto: if ffmpeg is installed."`
+	ThumbnailInterval time.Duration `key:"thumbnail_interval" default:"10s" min:"1s" max:"1h" reload:"live" write:"operate" help:"How long a thumbnail is kept at least before a newer one is rendered."`
+	FFmpeg            string        `key:"ffmpeg" default:"ffmpeg" nonempty:"true" reload:"live" write:"no" help:"The ffmpeg program that renders thumbnails: a path, or a name in PATH."`
+
 	HLSSegment        time.Duration `key:"hls_segment" default:"2s" min:"500ms" max:"6s" group:"HLS" reload:"new streams" write:"operate" help:"The intended duration of a segment; it ends at the next keyframe."`
 	HLSPart           time.Duration `key:"hls_part" default:"200ms" min:"0s" max:"1s" reload:"new streams" write:"operate" help:"The intended duration of a part for low-latency HLS; a part is a whole number of frames. 0: no parts."`
 	HLSWindow         int           `key:"hls_window" default:"8" min:"8" max:"1000" reload:"new streams" write:"operate" help:"The length of a playlist, in segments."`

@@ -1,13 +1,15 @@
 //go:build unix
 
-package playout
+package ffmpeg
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -42,7 +44,7 @@ func TestFFmpegOutput(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			fakeFFmpeg(t, tt.script)
-			c, err := startFFmpeg(t.Context(), nil)
+			c, err := Start(t.Context(), Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,7 +74,7 @@ func TestFFmpegIsKilledOnCancel(t *testing.T) {
 			fakeFFmpeg(t, script)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			c, err := startFFmpeg(ctx, nil)
+			c, err := Start(ctx, Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,5 +93,46 @@ func TestFFmpegIsKilledOnCancel(t *testing.T) {
 				t.Errorf("it took %v to end", took)
 			}
 		})
+	}
+}
+
+// TestUntrusted runs a process for hostile input: it has the lowest priority, limited memory, and none of
+// this process's environment, and its end takes its child processes with it.
+func TestUntrusted(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("limits of other processes are for Linux only")
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	t.Setenv("LIVEGO_ADMIN_TOKEN", "secret")
+	fakeFFmpeg(t, `read line; cut -d' ' -f19 /proc/$$/stat; ulimit -v; cat /proc/$$/oom_score_adj; env | grep -c LIVEGO
+sleep 100 & echo $!; wait`)
+	input, start := io.Pipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	c, err := Start(ctx, Options{Stdin: input, Untrusted: true})
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(start, "limits are set\n")
+	start.Close()
+	lines := bufio.NewScanner(c)
+	for _, want := range []string{"19", "2097152", "1000", "0"} {
+		if !lines.Scan() || lines.Text() != want {
+			t.Errorf("%q, want %q", lines.Text(), want)
+		}
+	}
+	lines.Scan()
+	child := "/proc/" + lines.Text() + "/stat"
+	cancel()
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	for b, err := os.ReadFile(child); err == nil; b, err = os.ReadFile(child) {
+		if _, state, _ := strings.Cut(string(b), ") "); strings.HasPrefix(state, "Z") {
+			break
+		}
+		runtime.Gosched()
 	}
 }
