@@ -52,21 +52,27 @@ func TestReadme(t *testing.T) {
 }
 
 // watchDocumented checks each address in the tour: with ffprobe, or, for WebSocket, which ffmpeg
-// does not support, that an FLV file starts.
+// does not support, that an FLV file starts, or that it is the player page.
 func watchDocumented(t *testing.T, text string) {
 	t.Helper()
 	_, tour, _ := strings.Cut(text, "## The tour")
 	tour, _, _ = strings.Cut(tour, "\n## ")
 	addresses := regexp.MustCompile("\\w+://[\\w.]+:\\d+/live/movie(?:\\.\\w+)?`").FindAllString(tour, -1)
 	slices.Sort(addresses)
-	if addresses = slices.Compact(addresses); len(addresses) != 4 {
-		t.Fatalf("the tour contains %q, want four addresses", addresses)
+	if addresses = slices.Compact(addresses); len(addresses) != 5 {
+		t.Fatalf("the tour contains %q, want five addresses", addresses)
 	}
 	var probes []func() (string, error)
 	for _, a := range addresses {
 		url := strings.TrimSuffix(a, "`")
 		if strings.HasPrefix(url, "ws:") {
 			probes = append(probes, async(func() (string, error) { return url + ": ", openFLV(t.Context(), url) }))
+			continue
+		}
+		if strings.HasSuffix(url, "/movie") && strings.HasPrefix(url, "http:") {
+			if resp, body := request(t, http.MethodGet, url, nil); !strings.Contains(body, "<html") {
+				t.Errorf("%s is not a page: %s %s", url, resp.Status, body)
+			}
 			continue
 		}
 		probes = append(probes, async(func() (string, error) {

@@ -2,9 +2,6 @@ package browser
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -13,54 +10,16 @@ import (
 	"livego/e2e/sample"
 )
 
-// playerPage returns the page in docs/watching.md.
-func playerPage(t *testing.T) []byte {
-	t.Helper()
-	text, err := os.ReadFile("../../docs/watching.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, ok := strings.Cut(string(text), "```html\n")
-	page, _, end := strings.Cut(rest, "```")
-	if !ok || !end {
-		t.Fatal("docs/watching.md contains no page")
-	}
-	return []byte(page)
-}
-
-// openPage opens the page, which the server serves from statics, for a room: with an HLS player and
-// an FLV player.
-func openPage(t *testing.T, s *harness.Server, room string) players {
-	t.Helper()
-	harness.Need(t, "node", "chromium")
-	harness.NeedFile(t, "node_modules/playwright-core")
-	url := s.API("/statics/watch.html") + "?room=" + room + "&server=http://" + s.Addr("httpflv_addr")
-	return players{t, harness.StartProgram(t, "node", "page.mjs", os.Getenv("TEST_KEEP"), url)}
-}
-
-// startWithPage starts a server that serves the page.
-func startWithPage(t *testing.T) *harness.Server {
-	t.Helper()
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "statics"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "statics", "watch.html"), playerPage(t), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return harness.Start(t, harness.Options{NoRace: true, Dir: dir})
-}
-
-// awaitLowLatency waits until both players of the page play close to the encoder, whose clock is in
-// the picture.
+// awaitLowLatency waits until players by HLS and by WebSocket play close to the encoder, whose clock
+// is in the picture.
 func awaitLowLatency(p players, what string) []playerState {
 	p.t.Helper()
-	// without the settings of the page: 7 s and 2 s
-	most := map[string]time.Duration{"hls": 1200 * time.Millisecond, "flv": 750 * time.Millisecond}
+	// with the defaults of the libraries: 7 s and 2 s
+	most := map[string]time.Duration{"hls": 1200 * time.Millisecond, "ws": 750 * time.Millisecond}
 	since := map[int]playerState{}
 	return p.await(what, func(n int, s playerState) bool {
 		first, ok := since[n]
-		if picture, _ := s.latency(); !ok || picture > most[s.URL] || s.Note != "" || s.Time < first.Time {
+		if picture, _ := s.latency(); !ok || picture > most[s.URL] || s.Note != "playing" || s.Time < first.Time {
 			since[n] = s
 			return false
 		}
@@ -68,11 +27,11 @@ func awaitLowLatency(p players, what string) []playerState {
 	})
 }
 
-// TestPlayerPageCatchesUpAndReconnects plays by the page in docs/watching.md: it catches up after a
-// stall, reports that nobody publishes, and continues with the encoder.
+// TestPlayerPageCatchesUpAndReconnects plays by the player page, by HLS and by WebSocket: it catches
+// up after a stall, reports that nobody publishes, and continues with the encoder.
 func TestPlayerPageCatchesUpAndReconnects(t *testing.T) {
 	harness.Need(t, "ffmpeg")
-	s := startWithPage(t)
+	s := harness.Start(t, harness.Options{NoRace: true})
 	encode := func() *harness.Process {
 		e := harness.FFmpeg(t, "-re", "-f", "lavfi", "-i", "color=size=256x144:rate=25", "-re", "-f", "lavfi", "-i",
 			"sine=440:r=44100",
@@ -83,7 +42,8 @@ func TestPlayerPageCatchesUpAndReconnects(t *testing.T) {
 		return e
 	}
 	e := encode()
-	p := openPage(t, s, "movie")
+	page := "http://" + s.Addr("httpflv_addr") + "/live/movie"
+	p := openPlayers(t, page+"?protocol=hls", page+"?protocol=ws")
 	awaitLowLatency(p, "playing")
 	p.Signal(syscall.SIGHUP)
 	p.await("a stall", func(_ int, s playerState) bool {
@@ -94,10 +54,7 @@ func TestPlayerPageCatchesUpAndReconnects(t *testing.T) {
 	p.Signal(syscall.SIGHUP) // it misses the last parts, as on a busy machine
 	e.Signal(syscall.SIGINT)
 	e.Wait(patience)
-	p.await("nobody publishes", func(_ int,
-		s playerState) bool {
-		return strings.Contains(s.Note, "Nobody is publishing")
-	})
+	p.await("nobody publishes", func(_ int, s playerState) bool { return s.Note == "offline: offline" })
 	encode()
 	before := awaitLowLatency(p, "the encoder is back")
 	if !harness.Long() {
@@ -107,7 +64,7 @@ func TestPlayerPageCatchesUpAndReconnects(t *testing.T) {
 	p.awaitFor(whole+patience, "five minutes", func(n int, s playerState) bool {
 		played := time.Duration((s.Time - before[n].Time) * float64(time.Second))
 		wall := time.Duration(s.Now-before[n].Now) * time.Millisecond
-		if s.Note != "" || wall-played > 10*time.Second {
+		if s.Note != "playing" || wall-played > 10*time.Second {
 			t.Fatalf("after %v: %+v", wall, s)
 		}
 		return wall >= whole
@@ -115,10 +72,11 @@ func TestPlayerPageCatchesUpAndReconnects(t *testing.T) {
 	awaitLowLatency(p, "low latency after five minutes")
 }
 
-// TestPlayerPageReportsUnplayableCodec has the page play a codec that the browser does not support.
+// TestPlayerPageReportsUnplayableCodec has the player page play a codec that the browser does not
+// support.
 func TestPlayerPageReportsUnplayableCodec(t *testing.T) {
 	harness.NeedNewerFFmpeg(t)
-	s := startWithPage(t)
+	s := harness.Start(t, harness.Options{NoRace: true})
 	var file bytes.Buffer
 	if err := repeat(sample.HEVC().Read(t), 10).Write(&file); err != nil {
 		t.Fatal(err)
@@ -126,6 +84,6 @@ func TestPlayerPageReportsUnplayableCodec(t *testing.T) {
 	harness.NewerFFmpeg(t, file.Bytes(), "-re", "-i", "pipe:0", "-map", "0", "-c", "copy", "-f", "flv",
 		s.RTMP(s.Key("movie")))
 	s.AwaitLive("movie")
-	openPage(t, s, "movie").await("a message about the codec",
-		func(_ int, s playerState) bool { return strings.Contains(s.Note, "cannot play") })
+	openPlayers(t, "http://"+s.Addr("httpflv_addr")+"/live/movie").await("a message about the codec",
+		func(_ int, s playerState) bool { return s.Note == "failed: unplayable" })
 }

@@ -1,5 +1,6 @@
 // Opens player pages in Chromium, each in a window, and prints the state of their players as a line
-// of JSON every 200 ms. It fails if a page asks another host for anything, or breaks its policy.
+// of JSON every 200 ms. It fails if a page asks another host for anything, or breaks its policy. On
+// SIGHUP the pages are blocked for some seconds, as on a busy machine.
 //
 //   node player.mjs SHOTS URL...
 import path from 'node:path'
@@ -7,11 +8,13 @@ import { chromium } from 'playwright-core'
 import { playerStates } from './players.mjs'
 
 const every = 200 // ms between lines
+const blocked = 6000 // ms
 
 const [shots, ...urls] = process.argv.slice(2)
 const browser = await chromium.launch({
   executablePath: '/usr/bin/chromium',
   args: ['--no-sandbox', '--disable-dev-shm-usage'],
+  handleSIGHUP: false, // handled below
 })
 process.on('SIGTERM', () => browser.close().then(() => process.exit(0)))
 
@@ -34,6 +37,8 @@ const pages = await Promise.all(urls.map(async (url) => {
   })
   return page
 }))
+process.on('SIGHUP', () => pages.forEach((page) =>
+  page.evaluate((ms) => { for (const end = Date.now() + ms; Date.now() < end; ); }, blocked)))
 for (let n = 0; ; n++) {
   const states = await Promise.all(pages.map(async (page) => {
     const [state] = await page.evaluate(playerStates)
