@@ -14,10 +14,13 @@ export interface PageProps {
 export interface Page {
   id: keyof typeof common.en & IconName // names its text and its picture too
   role?: Role // those with less do not see it
+  hidden?: true // it is not in the menu
   load: () => Promise<{ default: Component<PageProps> | Component }>
 }
 
 /** In the order of the menu; the first is shown at the start. */
 export const pages: readonly Page[] = [
   { id: 'streams', load: () => import('./pages/Streams.svelte') },
+  { id: 'start', hidden: true, load: () => import('./pages/Start.svelte') },
+  { id: 'rooms', load: () => import('./pages/Rooms.svelte') },
 ]

@@ -16,7 +16,8 @@ export const client = createClient<paths>({ baseUrl: base })
 
 client.use({
   onRequest({ request }) {
-    if (request.method !== 'GET' && session.csrf) request.headers.set('X-CSRF-Token', session.csrf)
+    const token = session.server?.csrf_token
+    if (request.method !== 'GET' && token) request.headers.set('X-CSRF-Token', token)
     return request
   },
   onResponse({ response }) {

@@ -1,57 +1,48 @@
 // Who uses the console, what they may do, and where the server is reached.
+import type { components } from '../api/schema.ts'
 
-/** The roles of the operator's HTTP, from the least. */
-const roles = ['read', 'operate', 'admin'] as const
-export type Role = (typeof roles)[number]
+export type ServerInfo = components['schemas']['ServerInfoBody']
+export type Address = components['schemas']['Address']
+export type Role = ServerInfo['role']
 
-/** What GET /api/v1/session answers. */
-export interface SessionInfo {
-  role: Role
-  csrf?: string // of a browser that has logged in
-  version: string
-  tokens: boolean // the server can make tokens
-  apps: AppInfo[]
-  listeners: Listeners
-}
-
-/** An app of the server, and where its streams are watched: base addresses, '' or absent for what it does not serve. */
-export interface AppInfo {
-  name: string
-  flv: boolean
-  hls: boolean
-}
-
-/** Base addresses as this browser reaches them, such as http://localhost:7001. */
-export interface Listeners {
-  rtmp?: string
-  rtmps?: string
-  flv?: string
-  hls?: string
-  https?: string
-}
+const roles: readonly Role[] = ['read', 'operate', 'admin']
 
 class Session {
-  role = $state<Role>('read')
-  version = $state('')
-  tokens = $state(false)
-  apps = $state.raw<readonly AppInfo[]>([])
-  listeners = $state.raw<Listeners>({})
-  csrf = '' // for client.ts
-  loggedIn = $state(false)
+  server = $state.raw<ServerInfo>()
 
-  set(info: SessionInfo): void {
-    this.role = info.role
-    this.version = info.version
-    this.tokens = info.tokens
-    this.apps = info.apps
-    this.listeners = info.listeners
-    this.csrf = info.csrf ?? ''
-    this.loggedIn = this.csrf !== ''
+  /** Reports whether the role of the session allows what needs another. */
+  may(need: Role): boolean {
+    return this.server !== undefined && roles.indexOf(this.server.role) >= roles.indexOf(need)
   }
 
-  /** Reports whether the role allows what needs another. */
-  may(need: Role): boolean {
-    return roles.indexOf(this.role) >= roles.indexOf(need)
+  /** Whether a person has logged in, and can log out. */
+  get loggedIn(): boolean {
+    return this.server?.csrf_token !== undefined
+  }
+
+  /** The names of the apps that accept publishers, the main app first. */
+  get apps(): string[] {
+    return this.server?.apps?.map((a) => a.app) ?? []
+  }
+
+  /** Returns where encoders publish to an app: URLs that a stream key completes. */
+  publish(app: string): Address[] {
+    return this.server?.apps?.find((a) => a.app === app)?.publish ?? []
+  }
+
+  /** Returns where a stream is watched. */
+  play(app: string, room: string): Address[] {
+    const of = this.server?.apps?.find((a) => a.app === app)?.play ?? []
+    return of.map(({ protocol, url }) => ({ protocol, url: url.replace('{room}', () => encodeURIComponent(room)) }))
+  }
+
+  /**
+   * Returns the address of the player page of a stream that this page can load too: one over TLS if it is over TLS
+   * itself. undefined if the app serves none.
+   */
+  page(app: string, room: string): string | undefined {
+    const pages = this.play(app, room).filter((a) => a.protocol === 'page').map((a) => a.url)
+    return pages.find((url) => url.startsWith(location.protocol)) ?? pages[0]
   }
 }
 

@@ -7,6 +7,8 @@ export interface Column<Row> {
   value?: (row: Row) => string | number // to sort by, and to search in; absent for columns with buttons
   numeric?: boolean // aligned to the right
   wide?: boolean // takes the space that is left
+  heading?: boolean // on a phone it is the heading of the row's card
+  desktop?: boolean // a phone does not show it
 }
 
 /** What a table is sorted by. */

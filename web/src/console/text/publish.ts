@@ -1,0 +1,41 @@
+// Texts about encoders: what to enter to publish.
+import { dictionary } from './language.ts'
+
+export const publish = dictionary({
+  en: {
+    encoder: 'Encoder',
+    livego: 'livego push',
+    server: 'Server',
+    key: 'Stream key',
+    keyHint: 'Anyone who has the key can publish. Keep it secret.',
+    showKey: 'Show the key',
+    hideKey: 'Hide the key',
+    needsOperate: 'Your role does not show keys. Ask an operator for the key of this room.',
+    obs: 'In OBS Studio, open Settings, then Stream. Choose the service Custom…, and enter:',
+    obsMore: 'In Output, set the keyframe interval to 2 s. Then press Start Streaming.',
+    picture: 'A test picture with a tone',
+    file: 'A file, again and again',
+    gstreamer: 'A test picture with a tone. It needs the plugins good, bad, ugly and libav of GStreamer.',
+    push: 'Files as they are, without encoding. H.264 and AAC play everywhere.',
+    run: 'Run this in a terminal:',
+    overTLS: 'encrypted',
+  },
+  zh: {
+    encoder: '编码器',
+    livego: 'livego push',
+    server: '服务器',
+    key: '推流码',
+    keyHint: '任何人拿到推流码都能推流，请勿泄露。',
+    showKey: '显示推流码',
+    hideKey: '隐藏推流码',
+    needsOperate: '当前角色无权查看推流码，请联系管理员。',
+    obs: '在 OBS Studio 中打开“设置 → 直播”，服务选择“自定义…”，填入：',
+    obsMore: '在“输出”中把关键帧间隔设为 2 秒，然后点击“开始直播”。',
+    picture: '测试画面和测试音',
+    file: '循环播放一个文件',
+    gstreamer: '测试画面和测试音，需要 GStreamer 的 good、bad、ugly 和 libav 插件。',
+    push: '直接推送文件，不重新编码。H.264 和 AAC 兼容性最好。',
+    run: '在终端中运行：',
+    overTLS: '加密',
+  },
+})
