@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -142,6 +143,8 @@ func TestPrometheus(t *testing.T) {
 	harness.Livego(t, t.TempDir(), nil, "bench", "--publish", s.RTMP(s.Key("movie")), "--play", s.RTMP("movie"), "--play",
 		s.FLV("movie"), "--play", "ws"+strings.TrimPrefix(s.FLV("movie"), "http"), "--play", "llhls+"+s.HLS("movie"),
 		"-n", "16", "--join", "2s", "--settle", "1s", "-d", "1m")
+	s.AwaitLive("movie")
+	defer keepReporting(t, s, "movie")()
 	first := s.Push(src.File(t), "other", "-stream_loop", "-1")
 	s.AwaitLive("other")
 	second := s.Push(src.File(t), "other", "-stream_loop", "-1")
@@ -191,6 +194,46 @@ func TestPrometheus(t *testing.T) {
 		t.Fatal(err)
 	}
 	harness.StartProgram(t, "sh", "-c", "promtool check metrics <"+metrics).WaitOK(patience)
+}
+
+// keepReporting watches a room as one player after the other, until stop is called. Each reports twice.
+func keepReporting(t *testing.T, s *harness.Server, room string) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	play := func(session string) error {
+		leave, err := watchAs(ctx, s, room, session)
+		if err != nil {
+			return err
+		}
+		defer leave()
+		for _, data := range []string{
+			"bsa=(0),bsda=(0),livego-frames=25,livego-switches=0,dfa=0,ltc=900,msd=400",
+			`bsa=(1),bsda=(300),livego-frames=75,livego-switches=1,dfa=2,ltc=900,ec=("network")`,
+		} {
+			if status, err := reportPlayback(s, session, data); err != nil || status != http.StatusNoContent {
+				return fmt.Errorf("a report: HTTP %d, %w", status, err)
+			}
+			select { // reports in the same second do not count
+			case <-time.After(1100 * time.Millisecond):
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		return nil
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for n := 0; ctx.Err() == nil; n++ {
+			if err := play(fmt.Sprint("player-", n)); err != nil && ctx.Err() == nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 // checkRules checks that each alert rule of deploy/prometheus is evaluated.

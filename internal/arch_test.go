@@ -80,6 +80,11 @@ var mayImport = map[string][]string{
 	// How long frames wait for others. It knows no stream.
 	"internal/deliver/batching": {},
 
+	// What players report, by stream.
+	"internal/proto/cmcd":  {},
+	"internal/quality":     {"internal/domain", "internal/ops/histogram", "internal/proto/cmcd"},
+	"internal/edge/report": {"internal/ops/netx", "internal/proto/cmcd", "internal/quality"},
+
 	// Problems of streams, from their frames.
 	"internal/health": {"internal/media", "internal/codec"},
 	// The same for every stream of a hub. FLV and the samples of the end-to-end tests in tests only.
@@ -128,7 +133,8 @@ var mayImport = map[string][]string{
 		"internal/ops/tracing", "internal/ops/logging", "internal/stream", "internal/proto/rtmp",
 		"internal/codec/accessunit", "internal/container/flv"},
 	"internal/edge/httpflv": {"internal/ops/httpx", "internal/deliver/fanout", "internal/domain", "internal/media",
-		"internal/ops/tracing", "internal/ops/netx", "internal/ops/logging", "internal/stream", "internal/container/flv"},
+		"internal/ops/tracing", "internal/ops/netx", "internal/ops/logging", "internal/stream", "internal/container/flv",
+		"internal/proto/cmcd", "internal/quality"},
 	// Pictures of streams. ffmpeg makes them.
 	"internal/edge/thumbnail": {"internal/container/fmp4", "internal/domain", "internal/media", "internal/ops/ffmpeg",
 		"internal/ops/histogram", "internal/ops/httpx", "internal/stream"},
@@ -138,12 +144,12 @@ var mayImport = map[string][]string{
 	// http1 in a benchmark only
 	"internal/edge/hls": {"internal/ops/httpx", "internal/domain", "internal/media", "internal/ops/netx",
 		"internal/ops/tracing", "internal/stream", "internal/deliver/segment", "internal/container/m3u8",
-		"internal/proto/http1"},
+		"internal/proto/cmcd", "internal/proto/http1", "internal/quality"},
 
 	// The operator's API. It sees the hub and the keys, not how streams are delivered.
 	"internal/control/api": {"internal/ops/httpx", "internal/control/keyexport", "internal/domain", "internal/media",
 		"internal/ops/logging", "internal/stream", "internal/control/auth", "internal/health", "internal/control/events",
-		"internal/ops/config"},
+		"internal/ops/config", "internal/quality"},
 
 	// The bench speaks protocols. It measures any server, so it does not know this one.
 	"internal/tools/bench": {"internal/media", "internal/codec/...", "internal/container/...", "internal/proto/rtmp",
@@ -152,8 +158,9 @@ var mayImport = map[string][]string{
 	"bench/compare":   {"internal/tools/bench"},
 
 	// Reads the counts of all parts of a server, for Prometheus. No part knows it.
-	"internal/metrics": {"internal/domain", "internal/stream", "internal/control/...", "internal/edge/hls", "internal/edge/thumbnail",
-		"internal/health", "internal/health/monitor", "internal/ops/histogram", "internal/ops/netx", "internal/record",
+	"internal/metrics": {"internal/domain", "internal/stream", "internal/control/...", "internal/edge/hls",
+		"internal/edge/report", "internal/edge/thumbnail", "internal/health", "internal/health/monitor",
+		"internal/ops/histogram", "internal/ops/netx", "internal/quality", "internal/record",
 		"internal/relay"},
 
 	// The built player and its page. It knows no streams.

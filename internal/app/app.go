@@ -25,9 +25,11 @@ import (
 	"livego/internal/domain"
 	"livego/internal/edge/hls"
 	edgeflv "livego/internal/edge/httpflv"
+	"livego/internal/edge/report"
 	edgertmp "livego/internal/edge/rtmp"
 	"livego/internal/edge/thumbnail"
 	"livego/internal/edge/viewerhttp"
+	"livego/internal/health"
 	"livego/internal/health/monitor"
 	"livego/internal/ops/acme"
 	"livego/internal/ops/admission"
@@ -36,6 +38,7 @@ import (
 	"livego/internal/ops/netx"
 	"livego/internal/ops/systemd"
 	"livego/internal/ops/tracing"
+	"livego/internal/quality"
 	"livego/internal/record"
 	"livego/internal/relay"
 	"livego/internal/stream"
@@ -68,6 +71,8 @@ type App struct {
 	record    *record.Recorder
 	systemd   systemd.Notifier
 	health    *monitor.Monitor
+	quality   *quality.Collector
+	reports   *report.Handler
 	tracer    *tracing.Tracer // nil if off
 
 	authorizer, pulls *auth.Chain // of clients, and of streams that the operator pulls
@@ -138,8 +143,10 @@ func (a *App) build() (err error) {
 		return err
 	}
 	a.events = events.New()
-	a.health = monitor.New(a.hub, monitor.Options{Event: a.events.Add, Log: a.log})
-	a.background = append(a.background, a.events.Observe(a.hub), a.health.Run)
+	a.quality = quality.New()
+	a.reports = report.New(a.quality, cfg.LimitLoopback)
+	a.health = monitor.New(a.hub, monitor.Options{Event: a.events.Add, Playback: a.playback, Log: a.log})
+	a.background = append(a.background, a.events.Observe(a.hub), a.health.Run, a.quality.Run)
 	a.memory = memlimit.Find(os.DirFS("/"))
 	a.admission = admission.New(a.memory, a.hub.Has, a.log)
 	a.authorizer, a.pulls = auth.NewChain(a.events.Add), auth.NewChain(nil)
@@ -189,6 +196,12 @@ func (a *App) endSessions(app, room string) int {
 		domain.CodeErrorf(domain.Denied, domain.SessionEnded, "session ended by the operator"))
 	a.hls.EndSessions(app, room)
 	return n
+}
+
+// playback returns what the players of a stream report, for the doctor.
+func (a *App) playback(name domain.Name) health.Playback {
+	f := a.quality.Figures(name)
+	return health.Playback{Players: f.Players, Stalled: f.Stalled, Slow: f.Slow, Most: f.Most()}
 }
 
 var errStopping = errors.New("the server is stopping")

@@ -127,6 +127,7 @@ func (a *App) apply(p *plan) {
 	a.pulls.SetSteps(p.streamAuth.AuthenticateOperator, admit)
 	a.limits.set(p.cfg, p.proxies)
 	a.hub.SetOptions(a.hubOptions(p.cfg))
+	a.quality.SetOn(p.cfg.PlayerReports)
 	a.batching.Set(p.cfg.BatchWindow.Auto, p.cfg.BatchWindow.Fixed)
 	a.rtmp.SetOptions(a.rtmpOptions(p))
 	a.hls.SetOptions(a.hlsOptions(p))
@@ -201,7 +202,7 @@ func (a *App) hlsOptions(p *plan) hls.Options {
 		SessionTimeout: cfg.HLSSessionTimeout, AnswerTimeout: cfg.AnswerTimeout, LimitLoopback: cfg.LimitLoopback,
 		Apps:     func(app string) bool { return apps[app].HLS },
 		Private:  p.private,
-		MarkUsed: a.sequences.MarkUsed, Tracer: a.tracer, Log: a.log,
+		MarkUsed: a.sequences.MarkUsed, Quality: a.quality, Tracer: a.tracer, Log: a.log,
 	}
 }
 
@@ -211,8 +212,8 @@ func (p *plan) private(name domain.Name) bool {
 }
 
 func (a *App) flvOptions(p *plan) edgeflv.Options {
-	return edgeflv.Options{PlayWait: p.cfg.PlayWait, Engine: a.engine, Fanout: a.fanoutOptions(p.cfg), Tracer: a.tracer,
-		Log: a.log}
+	return edgeflv.Options{PlayWait: p.cfg.PlayWait, Engine: a.engine, Fanout: a.fanoutOptions(p.cfg),
+		Quality: a.quality, Tracer: a.tracer, Log: a.log}
 }
 
 func (a *App) thumbnailOptions(p *plan) thumbnail.Options {
@@ -230,7 +231,7 @@ func (a *App) thumbnailOptions(p *plan) thumbnail.Options {
 
 func (a *App) viewerOptions(p *plan) viewerhttp.Options {
 	return viewerhttp.Options{
-		Apps: viewerApps(p.cfg.Apps), FLV: a.flv.Serve, HLS: a.hls, Files: a.web,
+		Apps: viewerApps(p.cfg.Apps), FLV: a.flv.Serve, HLS: a.hls, Reports: a.reports, Files: a.web,
 		Thumbnail: a.thumbs.Serve,
 		HasRoom: func(r *http.Request, app, room string) bool {
 			name, err := domain.ParseName(app, room)
@@ -294,7 +295,8 @@ func (o operatorAuth) Rights(r *http.Request) auth.Rights {
 
 func (a *App) metricsOptions(p *plan) metrics.Options {
 	return metrics.Options{
-		Version: Version(), Ready: a.ready, Hub: a.hub, HLS: a.hls, Thumbnails: a.thumbs, Health: a.health, Relays: a.relays,
+		Version: Version(), Ready: a.ready, Hub: a.hub, HLS: a.hls, Thumbnails: a.thumbs, Health: a.health,
+		Quality: a.quality, Reports: a.reports, Relays: a.relays,
 		Recorder: a.record, Webhooks: p.hooks,
 		Outbox: p.outbox, Store: a.store, Authorizer: a.authorizer, AdminAuth: p.adminAuth, Events: a.events,
 		Limiters:   map[string]*netx.Limiter{"public": a.limits.public, "operator": a.limits.operator},
@@ -324,7 +326,7 @@ func (a *App) newAPI(p *plan) http.Handler {
 	}
 	return api.New(api.Options{
 		Hub: a.hub, Keys: a.keys, Relays: a.relays, EndSessions: a.endSessions, Auth: operatorAuth{a}, Events: a.events,
-		Health: a.health, Log: a.log, Settings: a, Apps: apiApps(cfg.Apps),
+		Health: a.health, Quality: a.quality, Log: a.log, Settings: a, Apps: apiApps(cfg.Apps),
 		TokenIssuer: auth.TokenIssuer{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
 		RTMP:        "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
 		RTMPS:     baseURL(cfg.EnableRTMPS, "rtmps://", cfg.RTMPSAddr),

@@ -14,7 +14,7 @@ import (
 	"livego/internal/media"
 )
 
-// HistoryLength is how many samples an Analyzer keeps: ten minutes. They take 58 kB.
+// HistoryLength is how many samples an Analyzer keeps: ten minutes. They take 67 kB.
 const HistoryLength = 600
 
 // A Sample describes one second of a stream: the default tracks, as they arrived.
@@ -32,6 +32,8 @@ type Sample struct {
 	Viewers   int32
 	Protocols map[string]int // Viewers by protocol; shared: do not modify
 	Behind    int32          // viewers that skipped to a newer keyframe lately
+	Players   int32          // viewers whose player reports how it plays
+	Stalled   int32          // of these, how many stood still in the last minute
 
 	Keyframes    uint8
 	BFrames      uint8 // the longest row of B-frames
@@ -55,9 +57,18 @@ type Facts struct {
 	Viewers           int
 	Protocols         map[string]int // Viewers by protocol; never modified
 	Behind            int            // of these, how many skipped to a newer keyframe in the last half minute
+	Playback          Playback
 	Unusable          []media.UnusableTrack
 	Damaged           uint64 // frames that were skipped so far because they are damaged
 	ArrivalTimestamps bool   // the server replaced the timestamps
+}
+
+// Playback is what players have reported.
+type Playback struct {
+	Players int    // that have reported in the last minute
+	Stalled int    // of these, how many stood still in the last minute
+	Slow    int    // how many measured less throughput than the stream has
+	Most    string // what most of those that stood still have in common: "HLS in Safari"; "" for nothing
 }
 
 // An Analyzer examines one stream. The zero Analyzer is ready. Not for concurrent use.
@@ -316,6 +327,7 @@ func (a *Analyzer) finishSample(now time.Time, facts Facts) {
 	s.Silent = s.audioFrames > 0 && int(a.silent)*20 >= int(s.audioFrames)*19
 	s.Static = a.motion.finish(s.videoFrames > 0)
 	s.Viewers, s.Protocols, s.Behind = int32(facts.Viewers), facts.Protocols, int32(facts.Behind)
+	s.Players, s.Stalled = int32(facts.Playback.Players), int32(facts.Playback.Stalled)
 	if facts.Damaged > a.facts.Damaged {
 		s.Damaged = uint8(min(facts.Damaged-a.facts.Damaged, math.MaxUint8))
 	}

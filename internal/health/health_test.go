@@ -183,6 +183,50 @@ func TestViewersThatFallBehind(t *testing.T) {
 	}
 }
 
+// TestPlaybackStalls checks the share of players that stall from which on it is a problem, and that it is none if the
+// publisher has paused.
+func TestPlaybackStalls(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		facts Facts
+		pause bool
+		text  string // a part of the sentence; "" for none
+	}{
+		{"nobody reports", Facts{Viewers: 50}, false, ""},
+		{"nobody stalls", Facts{Playback: Playback{Players: 100}}, false, ""},
+		{"few players", Facts{Playback: Playback{Players: 2, Stalled: 2}}, false, ""},
+		{"a small share", Facts{Playback: Playback{Players: 100, Stalled: 4}}, false, ""},
+		{"a share", Facts{Playback: Playback{Players: 100, Stalled: 7}}, false, "7 of 100 players (7 %) stalled in the " +
+			"last minute. Their lines may take less than the 1.1 Mbit/s of the stream: in OBS lower"},
+		{"one browser", Facts{Playback: Playback{Players: 100, Stalled: 7, Most: "HLS in Safari"}}, false,
+			"minute; most of them play HLS in Safari. Play the stream there"},
+		{"slow lines in one browser", Facts{Playback: Playback{Players: 100, Stalled: 7, Slow: 5, Most: "Safari"}}, false,
+			"most of them play Safari. Their lines may take less"},
+		{"the publisher paused", Facts{Playback: Playback{Players: 100, Stalled: 100}}, true, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := newEncoder(t)
+			e.run(10 * time.Second)
+			if tt.pause {
+				e.now = e.now.Add(2 * time.Second)
+			}
+			e.facts = tt.facts
+			e.run(10 * time.Second)
+			if tt.text == "" {
+				e.check("", "")
+			} else {
+				e.check("playback_stalls", "")
+				if list := e.a.Findings(); len(list) > 0 && !strings.Contains(list[0].Text, tt.text) {
+					t.Error(list[0].Text)
+				}
+			}
+			if h := e.a.History(); h[len(h)-1].Stalled != int32(tt.facts.Playback.Stalled) {
+				t.Errorf("the history has %d players that stalled", h[len(h)-1].Stalled)
+			}
+		})
+	}
+}
+
 // TestShortlyUnusableTrack checks that a configuration may come after the first frames.
 func TestShortlyUnusableTrack(t *testing.T) {
 	e := newEncoder(t)

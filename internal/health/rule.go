@@ -47,6 +47,7 @@ var rules = [...]rule{
 	{"unstable_uplink", Warning, (*Analyzer).checkPauses},
 	{"damaged_frames", Warning, (*Analyzer).checkDamage},
 	{"slow_viewers", Warning, (*Analyzer).checkViewers},
+	{"playback_stalls", Warning, (*Analyzer).checkPlayback},
 }
 
 // Rules returns the code and the severity of each finding that there can be.
@@ -570,10 +571,48 @@ func (a *Analyzer) checkViewers() string {
 		a.checkPauses() != "" || a.checkJumps() != "" || a.checkFast() != "" {
 		return ""
 	}
-	sum, seconds := 0.0, a.window(10, func(*Sample) {})
-	a.window(10, func(s *Sample) { sum += float64(s.VideoKbps + s.AudioKbps) })
-	rate := sum / float64(max(seconds, 1))
+	rate := a.bitrate()
 	return fmt.Sprintf("%d of %d viewers fell behind and skipped: their lines take less than the %.1f "+
 		"Mbit/s of the stream. In OBS lower Settings > Output > Video Bitrate to %.0f Kbps; in ffmpeg add "+
 		"-b:v %.0fk -maxrate %.0fk.", a.facts.Behind, a.facts.Viewers, rate/1000, rate*0.6, rate*0.6, rate*0.6)
+}
+
+// bitrate returns the bitrate of the stream over the last ten seconds, in kbit/s.
+func (a *Analyzer) bitrate() float64 {
+	sum := 0.0
+	seconds := a.window(10, func(s *Sample) { sum += float64(s.VideoKbps + s.AudioKbps) })
+	return sum / float64(max(seconds, 1))
+}
+
+const (
+	minStalled      = 3
+	minShareStalled = 0.05
+)
+
+func (a *Analyzer) checkPlayback() string {
+	p := a.facts.Playback
+	if p.Stalled < minStalled || float64(p.Stalled) < minShareStalled*float64(p.Players) || a.hasStopped() ||
+		a.checkPauses() != "" || a.checkJumps() != "" || a.checkFast() != "" || a.checkViewers() != "" {
+		return ""
+	}
+	text := fmt.Sprintf("%d of %d players (%d %%) stalled in the last minute", p.Stalled, p.Players,
+		100*p.Stalled/p.Players)
+	if p.Most != "" {
+		text += "; most of them play " + p.Most
+	}
+	if p.Most != "" && 2*p.Slow < p.Stalled {
+		return text + ". Play the stream there to see why; a proxy or a CDN may serve this protocol badly."
+	}
+	rate := a.bitrate()
+	return text + fmt.Sprintf(". Their lines may take less than the %.1f Mbit/s of the stream: in OBS lower Settings > "+
+		"Output > Video Bitrate to %.0f Kbps; in ffmpeg add -b:v %.0fk -maxrate %.0fk.", rate/1000, rate*0.6, rate*0.6,
+		rate*0.6)
+}
+
+// hasStopped reports whether nothing arrived for a second of the last minute, so that the players had nothing to play.
+func (a *Analyzer) hasStopped() (stopped bool) {
+	a.window(eventWindow, func(s *Sample) {
+		stopped = stopped || s.videoFrames == 0 && s.audioFrames == 0 || s.Pauses > 0
+	})
+	return stopped
 }

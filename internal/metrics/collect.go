@@ -11,6 +11,7 @@ import (
 	"livego/internal/domain"
 	"livego/internal/health"
 	"livego/internal/ops/histogram"
+	"livego/internal/quality"
 	"livego/internal/stream"
 )
 
@@ -35,6 +36,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	totals := c.Hub.Totals()
 	s.addStreams(totals)
 	c.collectFindings(s)
+	c.collectPlayback(s)
 	c.collectAccess(s, totals.Conflicts)
 	c.collectHLS(s)
 	thumbnails := c.Thumbnails.Statistics()
@@ -61,6 +63,10 @@ func (s samples) gauge(name string, v float64, labels ...string) {
 
 func (s samples) counter(name string, v uint64, labels ...string) {
 	s.ch <- prometheus.MustNewConstMetric(s.desc[name], prometheus.CounterValue, float64(v), labels...)
+}
+
+func (s samples) seconds(name string, d time.Duration, labels ...string) {
+	s.ch <- prometheus.MustNewConstMetric(s.desc[name], prometheus.CounterValue, d.Seconds(), labels...)
 }
 
 func (s samples) histogram(name string, h histogram.Snapshot, labels ...string) {
@@ -112,6 +118,29 @@ func (c *collector) collectFindings(s samples) {
 	}
 	for _, r := range health.Rules() {
 		s.gauge("livego_stream_findings", float64(streams[r.Code]), r.Code, string(r.Severity))
+	}
+}
+
+// collectPlayback collects what players report.
+func (c *collector) collectPlayback(s samples) {
+	totals, reports := c.Quality.Statistics()
+	for result, n := range reports {
+		s.counter("livego_player_reports_total", n, result)
+	}
+	s.counter("livego_player_reports_total", c.Reports.Limited(), "limited")
+	for proto, t := range totals {
+		s.counter("livego_player_sessions_total", t.Players, proto)
+		s.seconds("livego_player_played_seconds_total", t.Played, proto)
+		s.counter("livego_player_stalls_total", t.Stalls, proto)
+		s.seconds("livego_player_stalled_seconds_total", t.StallTime, proto)
+		s.counter("livego_player_frames_total", t.Frames, proto)
+		s.counter("livego_player_dropped_frames_total", t.Dropped, proto)
+		s.counter("livego_player_switches_total", t.Switches, proto)
+		for _, code := range quality.ErrorCodes() {
+			s.counter("livego_player_errors_total", t.Errors[code], proto, code)
+		}
+		s.histogram("livego_player_start_seconds", t.Start.Snapshot(), proto)
+		s.histogram("livego_player_delay_seconds", t.Latency.Snapshot(), proto)
 	}
 }
 

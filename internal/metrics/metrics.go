@@ -17,9 +17,11 @@ import (
 	"livego/internal/control/store/measured"
 	"livego/internal/control/webhook"
 	"livego/internal/edge/hls"
+	"livego/internal/edge/report"
 	"livego/internal/edge/thumbnail"
 	"livego/internal/health/monitor"
 	"livego/internal/ops/netx"
+	"livego/internal/quality"
 	"livego/internal/record"
 	"livego/internal/relay"
 	"livego/internal/stream"
@@ -33,6 +35,8 @@ type Options struct {
 	HLS        *hls.Server
 	Thumbnails *thumbnail.Server
 	Health     *monitor.Monitor
+	Quality    *quality.Collector
+	Reports    *report.Handler
 	Relays     *relay.Manager
 	Recorder   *record.Recorder
 	Webhooks   *webhook.Authorizer

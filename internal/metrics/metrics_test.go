@@ -21,10 +21,13 @@ import (
 	"livego/internal/control/webhook"
 	"livego/internal/domain"
 	"livego/internal/edge/hls"
+	"livego/internal/edge/report"
 	"livego/internal/edge/thumbnail"
 	"livego/internal/health/monitor"
 	"livego/internal/media"
 	"livego/internal/ops/netx"
+	"livego/internal/proto/cmcd"
+	"livego/internal/quality"
 	"livego/internal/record"
 	"livego/internal/relay"
 	"livego/internal/stream"
@@ -61,10 +64,12 @@ func newOptions(t testing.TB) Options {
 	t.Cleanup(func() { outbox.Run(stopped) }) // closes its queue
 	limiter := netx.NewLimiter(netx.LimitOptions{})
 	t.Cleanup(limiter.Close)
+	players := quality.New()
 	return Options{
 		Version: "v1", Ready: func() error { return nil }, Hub: hub, HLS: hls.New(hub, chain, hls.Options{}),
 		Thumbnails: thumbnail.New(hub, chain, thumbnail.Options{}),
-		Health:     monitor.New(hub, monitor.Options{Log: log}), Relays: relays,
+		Health:     monitor.New(hub, monitor.Options{Log: log}), Quality: players, Reports: report.New(players, false),
+		Relays:   relays,
 		Recorder: record.New(hub, record.Options{Dir: t.TempDir(), Log: log}),
 		Webhooks: webhook.NewAuthorizer(webhook.AuthorizerOptions{}), Outbox: outbox, Store: measured.New(store),
 		Authorizer: chain, AdminAuth: admin, Events: events.New(), Limiters: map[string]*netx.Limiter{"public": limiter},
@@ -126,6 +131,10 @@ func TestMetrics(t *testing.T) {
 	_ = o.AdminAuth.Authorize(httptest.NewRequest("GET", "http://localhost/", nil), auth.Access{Rights: auth.Admin})
 	o.Events.Add(domain.Event{Type: domain.EventDenied})
 	_, _ = o.Store.Room(t.Context(), "movie")
+	defer o.Quality.Join(o.Quality.ID("player"), domain.Name{App: "live", Room: "movie"}, "ws", "").Leave()
+	o.Quality.Report(&cmcd.Data{Session: "player", Stalls: 2, StallTime: 1500, Frames: 750, Dropped: 5, Latency: 800,
+		StartDelay: 400, Errors: []string{"network"}})
+	o.Quality.Report(&cmcd.Data{Session: "nobody"})
 
 	body, contentType := scrape(t, NewHandler(o), "text/plain")
 	if !strings.HasPrefix(contentType, "text/plain; version=0.0.4") {
@@ -142,6 +151,12 @@ func TestMetrics(t *testing.T) {
 		`livego_viewer_delay_seconds_bucket{proto="flv",le="0.02"} 3`, `livego_viewer_delay_seconds_count{proto="flv"} 3`,
 		`livego_viewer_first_frame_seconds_bucket{proto="flv",le="+Inf"} 3`,
 		`livego_viewer_first_frame_seconds_count{proto="hls"} 1`,
+		`livego_player_reports_total{result="used"} 1`, `livego_player_reports_total{result="refused"} 1`,
+		`livego_player_reports_total{result="limited"} 0`, `livego_player_sessions_total{proto="ws"} 1`,
+		`livego_player_stalls_total{proto="ws"} 2`, `livego_player_stalled_seconds_total{proto="ws"} 1.5`,
+		`livego_player_frames_total{proto="ws"} 750`, `livego_player_dropped_frames_total{proto="ws"} 5`,
+		`livego_player_errors_total{code="network",proto="ws"} 1`, `livego_player_errors_total{code="other",proto="ws"} 0`,
+		`livego_player_start_seconds_bucket{proto="ws",le="0.5"} 1`, `livego_player_delay_seconds_count{proto="ws"} 1`,
 		`livego_refusals_total{action="publish",reason="conflict"} 1`,
 		`livego_refusals_total{action="play",reason="token_expired"} 1`,
 		`livego_refusals_total{action="manage",reason="denied"} 1`,

@@ -21,6 +21,7 @@ import (
 	"livego/internal/ops/config"
 	"livego/internal/ops/httpx"
 	"livego/internal/ops/logging"
+	"livego/internal/quality"
 	"livego/internal/stream"
 )
 
@@ -80,6 +81,10 @@ type Options struct {
 	Health interface {
 		FindingsOf(domain.Name) []health.Finding
 		History(domain.Name) []health.Sample
+	}
+	// Quality has the figures of what players report.
+	Quality interface {
+		Figures(domain.Name) quality.Figures
 	}
 
 	// Private reports whether the viewers of a stream need a credential. A nil func means that none do.

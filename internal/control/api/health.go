@@ -53,7 +53,9 @@ type streamSample struct {
 
 	Protocols map[string]int `json:"viewers_by_protocol,omitempty" doc:"The same by protocol; absent without viewers."`
 
-	Behind int32 `json:"viewers_behind" doc:"Viewers that skipped to a newer keyframe in the last half minute."`
+	Behind  int32 `json:"viewers_behind" doc:"Viewers that skipped to a newer keyframe in the last half minute."`
+	Players int32 `json:"players" doc:"Players that report how well they play."`
+	Stalled int32 `json:"players_stalled" doc:"Of these, how many stood still in the last minute."`
 }
 
 type historyInput struct {
@@ -91,7 +93,7 @@ func newStreamSample(s *health.Sample) streamSample {
 		ReorderMS: s.ReorderMS, BFrames: int(s.BFrames), Keyframes: int(s.Keyframes), Jumps: int(s.Jumps),
 		AudioGaps: int(s.AudioGaps), VideoChanges: int(s.VideoChanges), AudioChanges: int(s.AudioChanges),
 		Pauses: int(s.Pauses), Damaged: int(s.Damaged), Silent: s.Silent, Static: s.Static, Viewers: s.Viewers,
-		Protocols: s.Protocols, Behind: s.Behind,
+		Protocols: s.Protocols, Behind: s.Behind, Players: s.Players, Stalled: s.Stalled,
 	}
 }
 

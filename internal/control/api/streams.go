@@ -45,6 +45,8 @@ type streamInfo struct {
 	GOP        float64   `json:"gop,omitempty" doc:"Time between the last two keyframes, in seconds. Absent if unknown."`
 	Health     []finding `json:"health" doc:"The problems that its bytes show, the worst first."`
 
+	Quality *playQuality `json:"quality,omitempty" doc:"What players reported in the last minute. Absent if none did."`
+
 	Viewers  map[string]int `json:"viewers" doc:"Number of viewers by protocol."`
 	BytesIn  uint64         `json:"bytes_in" doc:"Bytes of media that the current publishers have sent."`
 	BytesOut uint64         `json:"bytes_out" doc:"Bytes of media that were sent to viewers."`
@@ -109,6 +111,7 @@ func newStream(in stream.Info, now time.Time) streamInfo {
 func (s *server) measure(d *streamInfo, program *media.Program) {
 	name := domain.Name{App: d.App, Room: d.Room}
 	d.Health, d.Private = s.findings(name), s.Private != nil && s.Private(name)
+	d.Quality = newPlayQuality(s.Quality.Figures(name))
 	m, _ := s.Hub.Measure(name)
 	d.GOP = m.GOP.Seconds()
 	for _, r := range m.Tracks {

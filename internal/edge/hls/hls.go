@@ -31,6 +31,7 @@ import (
 	"livego/internal/deliver/segment"
 	"livego/internal/domain"
 	"livego/internal/ops/tracing"
+	"livego/internal/quality"
 	"livego/internal/stream"
 )
 
@@ -56,6 +57,7 @@ type Options struct {
 	Apps          func(app string) bool  // the apps that have HLS; nil: all
 	Private       func(domain.Name) bool // rooms whose segments require a session too; nil: none
 	LimitLoopback bool                   // session limits per address hold for loopback too
+	Quality       *quality.Collector     // of what players report; may be nil; SetOptions does not change it
 	// MarkUsed, when set, receives each media sequence number before it is used: see
 	// segment.SequenceAllocator.
 	MarkUsed func(uint64)
@@ -94,7 +96,7 @@ type Server struct {
 func New(hub *stream.Hub, authorizer domain.Authorizer, o Options) *Server {
 	s := &Server{
 		hub: hub, authorizer: authorizer,
-		registry:       newSessionRegistry(hub, authorizer, o.Tracer, o.SessionTimeout, o.LimitLoopback),
+		registry:       newSessionRegistry(hub, authorizer, o),
 		streamSessions: make(map[domain.Name]*streamSession),
 		changed:        make(chan struct{}),
 	}

@@ -15,6 +15,8 @@ import (
 	"livego/internal/media"
 	"livego/internal/ops/httpx"
 	"livego/internal/ops/netx"
+	"livego/internal/proto/cmcd"
+	"livego/internal/quality"
 )
 
 const playlistExt = ".m3u8"
@@ -126,7 +128,7 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, reque
 		return err
 	}
 	f := choose(l)
-	uri := grant.Name.Room + "/" + playlists[f] + "?s=" + s.registry.issueToken(grant)
+	uri := grant.Name.Room + "/" + playlists[f] + "?s=" + s.registry.issueToken(grant, s.playback(r))
 	if grant.Name.App != requested.App {
 		uri = "../" + grant.Name.App + "/" + uri
 	}
@@ -137,6 +139,12 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, reque
 	s.setResponseDeadline(w, r, l, 0)
 	response{contentType: m3u8.ContentType, cache: cacheNone, body: body}.send(w, r)
 	return nil
+}
+
+// playback returns the ID of the playback that the player of r has named; 0 for none.
+func (s *Server) playback(r *http.Request) quality.ID {
+	d, _ := cmcd.ParseRequest(r)
+	return s.registry.quality.ID(d.Session)
 }
 
 // idleTargets is after how many target durations without a response a connection is idle, if that
@@ -250,6 +258,7 @@ func (s *Server) serveMediaPlaylist(w http.ResponseWriter, r *http.Request, name
 		if err := s.registry.recordPlaylist(token, name, sess.epoch, l, r); err != nil {
 			return err
 		}
+		s.registry.observePlayback(token, name, r)
 	}
 	if d.blocks {
 		if l, err = sess.blockReload(r.Context(), l, f, &d); err != nil {
@@ -433,6 +442,7 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name domain.N
 	s.setResponseDeadline(w, r, l, f.Duration)
 	n := response{contentType: f.Type, cache: cache, etag: f.Name, body: data, ranges: true}.send(w, r)
 	s.registry.countBytes(token, name, r, &f, n)
+	s.registry.observePlayback(token, name, r)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package hls
 
 import (
+	"cmp"
 	"container/list"
 	"crypto/hmac"
 	"hash/maphash"
@@ -16,6 +17,8 @@ import (
 	"livego/internal/ops/httpx"
 	"livego/internal/ops/netx"
 	"livego/internal/ops/tracing"
+	"livego/internal/proto/cmcd"
+	"livego/internal/quality"
 	"livego/internal/stream"
 )
 
@@ -59,7 +62,8 @@ type sessionRegistry struct {
 	*signer
 	hub      *stream.Hub
 	limiter  domain.ViewerLimiter
-	loopback bool // limits per address hold for loopback too
+	loopback bool               // limits per address hold for loopback too
+	quality  *quality.Collector // may be nil
 	seed     maphash.Seed
 
 	mu       sync.Mutex      // locked before the hub's locks
@@ -88,8 +92,9 @@ type viewerSession struct {
 	token    sessionToken // its signature is verified for room
 	room     domain.Name
 	client   client
-	viewer   *stream.Viewer // nil when the stream had ended before the session started
-	epoch    uint64         // of the stream session that viewer belongs to
+	viewer   *stream.Viewer  // nil when the stream had ended before the session started
+	epoch    uint64          // of the stream session that viewer belongs to
+	quality  *quality.Viewer // nil if its player cannot report
 	lastSeen time.Time
 	target   time.Duration // maximum time between two playlist requests
 	endSeen  time.Time     // when the viewer was sent the end of the playlist; zero before
@@ -109,11 +114,10 @@ type usedAddress struct {
 	last time.Time
 }
 
-func newSessionRegistry(hub *stream.Hub, limiter domain.ViewerLimiter, tracer *tracing.Tracer, timeout time.Duration,
-	loopback bool) *sessionRegistry {
+func newSessionRegistry(hub *stream.Hub, limiter domain.ViewerLimiter, o Options) *sessionRegistry {
 	return &sessionRegistry{
-		signer: newSigner(), hub: hub, limiter: limiter, tracer: tracer,
-		timeout: timeout, loopback: loopback, seed: maphash.MakeSeed(),
+		signer: newSigner(), hub: hub, limiter: limiter, tracer: o.Tracer, quality: o.Quality,
+		timeout: o.SessionTimeout, loopback: o.LimitLoopback, seed: maphash.MakeSeed(),
 		sessions: make(map[sessionID]*viewerSession), byClient: make(map[client]*viewerSession),
 		unfetched: make(map[netip.Addr]*list.List), limited: make(map[netip.Addr]int),
 		unlimited: make(map[netip.Addr]int), ended: make(map[domain.Name]uint32),
@@ -127,13 +131,13 @@ func (reg *sessionRegistry) setTimeout(d time.Duration) {
 	reg.timeout = d
 }
 
-// issueToken returns a new signed session token for grant, for a URL. The registry stores nothing
-// for it.
-func (reg *sessionRegistry) issueToken(grant domain.Grant) string {
+// issueToken returns a new signed session token for grant and the playback of a player, for a URL.
+// The registry stores nothing for it.
+func (reg *sessionRegistry) issueToken(grant domain.Grant, playback quality.ID) string {
 	reg.mu.Lock()
 	sequence := reg.endSequence
 	reg.mu.Unlock()
-	return reg.encode(grant, sequence)
+	return reg.encode(grant, playback, sequence)
 }
 
 // verifyToken decodes the session token s and verifies that it is for name. The error has a code
@@ -387,9 +391,35 @@ func (reg *sessionRegistry) attachViewer(vs *viewerSession, epoch uint64, r *htt
 		Proto: "hls", Remote: r.RemoteAddr, URL: httpx.DisplayURL(r, "http", "/"+vs.client.name.String()+playlistExt),
 		Agent: r.UserAgent(), TLS: r.TLS != nil, FirstMedia: reg.tracer.FirstFrame(r.Context(), vs.client.name, "hls"),
 	})
-	if err == nil { // else the stream has ended, and has no viewers
-		vs.viewer, vs.epoch = v, v.Epoch()
+	if err != nil { // the stream has ended, and has no viewers
+		return
 	}
+	vs.viewer, vs.epoch = v, v.Epoch()
+	vs.quality = reg.quality.Join(vs.token.playback, vs.client.name, "hls", r.UserAgent())
+}
+
+// observePlayback records what the player of the session t says with r, a request for name. Without
+// t it is the session that the player names, or the one that probably sent r.
+func (reg *sessionRegistry) observePlayback(t *sessionToken, name domain.Name, r *http.Request) {
+	d, found := cmcd.ParseRequest(r)
+	if !found || reg.quality == nil || r.Method != http.MethodGet {
+		return
+	}
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	vs := reg.byClient[reg.clientOf(name, r)]
+	if t != nil {
+		vs = reg.sessions[t.id]
+	}
+	if vs != nil && t != nil && vs.quality == nil && vs.viewer != nil {
+		id := reg.quality.ID(cmp.Or(d.Session, string(t.id[:])))
+		vs.quality = reg.quality.Join(id, name, "hls", r.UserAgent())
+	}
+	var v *quality.Viewer
+	if vs != nil {
+		v = vs.quality
+	}
+	reg.quality.ObserveRequest(v, name, &d)
 }
 
 // countBytes counts n bytes of f for the session t or, if that is nil, for the session that
@@ -494,7 +524,8 @@ func (reg *sessionRegistry) unlinkClient(vs *viewerSession) {
 func (vs *viewerSession) detachViewer() {
 	if vs.viewer != nil {
 		vs.viewer.Leave()
-		vs.viewer = nil
+		vs.quality.Leave()
+		vs.viewer, vs.quality = nil, nil
 	}
 }
 

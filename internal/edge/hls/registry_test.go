@@ -125,7 +125,7 @@ func TestKickedSessionStaysRefused(t *testing.T) {
 		c.write(c.publish(movie), 3*time.Second)
 		synctest.Wait()
 		const lifetime = 3 * kickRetention
-		token := c.srv.registry.issueToken(domain.Grant{Name: movie, Expires: time.Now().Add(lifetime)})
+		token := c.srv.registry.issueToken(domain.Grant{Name: movie, Expires: time.Now().Add(lifetime)}, 0)
 		url := "/live/movie/ts.m3u8?s=" + token
 		c.get(url)
 		if err := c.hub.Kick(c.countedViewers()[0].ID, errors.New("enough")); err != nil {

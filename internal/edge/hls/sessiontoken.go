@@ -12,6 +12,7 @@ import (
 
 	"livego/internal/domain"
 	"livego/internal/ops/netx"
+	"livego/internal/quality"
 )
 
 // A sessionToken is a viewer session as the query of the media playlist carries it. It is signed by
@@ -23,22 +24,24 @@ type sessionToken struct {
 	expires     int64              // Unix time; 0: never
 	viewerLimit domain.ViewerLimit // Max 0: no limit
 	address     netip.Addr         // the only address that may use it; zero: any
+	playback    quality.ID         // of the player, which can report; 0: none
 
 	encoded [maxTokenSize]byte // the decoded text, with the signature
 	length  int
 }
 
 // A session token is, in unpadded base64url: the ID, the end sequence, the expiry time, flags, the
-// viewer limit's ID and maximum if there is one, the address in 16 bytes if there is one, and the
-// first 16 bytes of the signature.
+// viewer limit's ID and maximum if there is one, the address in 16 bytes if there is one, the ID of
+// the playback if there is one, and the first 16 bytes of the signature.
 const (
 	headSize      = len(sessionID{}) + 4 + 8 + 1
 	limitSize     = 16 + 4
 	signatureSize = 16
-	maxTokenSize  = headSize + limitSize + 16 + signatureSize
+	maxTokenSize  = headSize + limitSize + 16 + 8 + signatureSize
 	maxTokenText  = (8*maxTokenSize + 5) / 6
 	flagLimit     = 1
 	flagAddress   = 2
+	flagPlayback  = 4
 )
 
 // A signer encodes and verifies session tokens. They are valid for as long as the server runs.
@@ -53,8 +56,8 @@ func newSigner() *signer {
 	return s
 }
 
-// encode returns a new session token for grant, for a URL.
-func (s *signer) encode(grant domain.Grant, sequence uint32) string {
+// encode returns a new session token for grant and the playback of a player, for a URL.
+func (s *signer) encode(grant domain.Grant, playback quality.ID, sequence uint32) string {
 	b := make([]byte, 0, maxTokenSize)
 	var id sessionID
 	rand.Read(id[:])
@@ -70,6 +73,9 @@ func (s *signer) encode(grant domain.Grant, sequence uint32) string {
 	if grant.Address.IsValid() {
 		flags |= flagAddress
 	}
+	if playback != 0 {
+		flags |= flagPlayback
+	}
 	b = append(binary.BigEndian.AppendUint64(b, uint64(expires)), flags)
 	if flags&flagLimit != 0 {
 		b = append(b, grant.ViewerLimit.ID[:]...)
@@ -78,6 +84,9 @@ func (s *signer) encode(grant domain.Grant, sequence uint32) string {
 	if flags&flagAddress != 0 {
 		addr := grant.Address.As16()
 		b = append(b, addr[:]...)
+	}
+	if flags&flagPlayback != 0 {
+		b = binary.BigEndian.AppendUint64(b, uint64(playback))
 	}
 	return s.coding.EncodeToString(append(b, s.sign(grant.Name, b)...))
 }
@@ -108,6 +117,10 @@ func (s *signer) decode(t *sessionToken, text string) bool {
 	if flags&flagAddress != 0 && len(b) >= 16 {
 		t.address = netip.AddrFrom16([16]byte(b)).Unmap()
 		b = b[16:]
+	}
+	if flags&flagPlayback != 0 && len(b) >= 8 {
+		t.playback = quality.ID(binary.BigEndian.Uint64(b))
+		b = b[8:]
 	}
 	return len(b) == 0
 }

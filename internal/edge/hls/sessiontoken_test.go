@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"livego/internal/domain"
+	"livego/internal/quality"
 	"livego/internal/stream"
 )
 
@@ -28,23 +29,24 @@ func grants() []domain.Grant {
 func newTestRegistry(t testing.TB) *sessionRegistry {
 	hub := stream.NewHub(stream.Options{})
 	t.Cleanup(hub.Close)
-	return newSessionRegistry(hub, newFakeAuthorizer(), nil, 0, false)
+	return newSessionRegistry(hub, newFakeAuthorizer(), Options{})
 }
 
 func TestSessionTokens(t *testing.T) {
 	a, b := newTestRegistry(t), newTestRegistry(t)
-	for _, grant := range grants() {
-		good := a.issueToken(grant)
+	for i, grant := range grants() {
+		playback := quality.ID(i) << 40
+		good := a.issueToken(grant, playback)
 		token, err := a.verifyToken(good, movie)
 		expires := int64(0)
 		if !grant.Expires.IsZero() {
 			expires = grant.Expires.Unix()
 		}
 		if err != nil || token.viewerLimit != grant.ViewerLimit || token.address != grant.Address ||
-			token.expires != expires {
+			token.expires != expires || token.playback != playback {
 			t.Errorf("%+v decoded as %+v, %v", grant, token, err)
 		}
-		if again := a.issueToken(grant); again == good {
+		if again := a.issueToken(grant, playback); again == good {
 			t.Error("two tokens are equal")
 		}
 		for i := range len(good) {
@@ -74,7 +76,7 @@ func TestSessionTokenChecks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := stream.NewHub(stream.Options{})
 		defer hub.Close()
-		a := newSessionRegistry(hub, newFakeAuthorizer(), nil, 0, false)
+		a := newSessionRegistry(hub, newFakeAuthorizer(), Options{})
 		check := func(s string, from string) domain.Code {
 			t.Helper()
 			token, err := a.verifyToken(s, movie)
@@ -86,8 +88,8 @@ func TestSessionTokenChecks(t *testing.T) {
 			return domain.CodeOf(a.authorize(token, movie, r))
 		}
 		const here, there = "192.0.2.7:1", "192.0.2.8:1"
-		brief := a.issueToken(domain.Grant{Name: movie, Expires: time.Now().Add(time.Minute)})
-		bound := a.issueToken(domain.Grant{Name: movie, Address: netip.MustParseAddr("192.0.2.7")})
+		brief := a.issueToken(domain.Grant{Name: movie, Expires: time.Now().Add(time.Minute)}, 0)
+		bound := a.issueToken(domain.Grant{Name: movie, Address: netip.MustParseAddr("192.0.2.7")}, 0)
 		for _, c := range []struct {
 			name, session, from string
 			want                domain.Code
@@ -112,12 +114,12 @@ func TestSessionTokenChecks(t *testing.T) {
 			t.Errorf("after the sessions of another app were ended: %q", got)
 		}
 		for _, app := range []string{movie.App, ""} {
-			before := a.issueToken(domain.Grant{Name: movie})
+			before := a.issueToken(domain.Grant{Name: movie}, 0)
 			a.endSessions(app, movie.Room)
 			if got := check(before, here); got != domain.SessionEnded {
 				t.Errorf("ended in app %q: %q", app, got)
 			}
-			if got := check(a.issueToken(domain.Grant{Name: movie}), here); got != "" {
+			if got := check(a.issueToken(domain.Grant{Name: movie}, 0), here); got != "" {
 				t.Errorf("a newer session: %q", got)
 			}
 		}
@@ -128,7 +130,7 @@ func TestSessionTokenChecks(t *testing.T) {
 // stays ended.
 func TestEndedRoomsAreBounded(t *testing.T) {
 	a := newTestRegistry(t)
-	first := a.issueToken(domain.Grant{Name: movie})
+	first := a.issueToken(domain.Grant{Name: movie}, 0)
 	a.endSessions("live", "movie")
 	for n := range maxEndedRooms + 10 {
 		a.endSessions("live", string(rune('a'+n%26))+time.Duration(n).String())
@@ -149,7 +151,7 @@ func FuzzSessionToken(f *testing.F) {
 	a := newTestRegistry(f)
 	made := map[string]bool{}
 	for _, grant := range grants() {
-		s := a.issueToken(grant)
+		s := a.issueToken(grant, 0)
 		made[s] = true
 		f.Add(s)
 	}

@@ -22,6 +22,8 @@ import (
 	"livego/internal/ops/logging"
 	"livego/internal/ops/netx"
 	"livego/internal/ops/tracing"
+	"livego/internal/proto/cmcd"
+	"livego/internal/quality"
 	"livego/internal/stream"
 )
 
@@ -31,7 +33,8 @@ type Options struct {
 	PlayWait time.Duration
 	Engine   *fanout.Engine // nil: each viewer has a goroutine
 	Fanout   fanout.Options
-	Tracer   *tracing.Tracer // may be nil
+	Quality  *quality.Collector // of what players report; may be nil
+	Tracer   *tracing.Tracer    // may be nil
 	Log      *slog.Logger
 }
 
@@ -118,7 +121,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request, grant domain.
 		return
 	}
 	c := fanout.Viewer{Name: grant.Name, Stats: v, Waited: waited}
-	p := httpViewer{playing: playing{v, log}}
+	p := httpViewer{playing: playing{v, s.reporting(r, grant.Name), log}}
 	c.Format = format{dialectOf(r), raw}
 	if r.ProtoMajor != 1 {
 		log.Info("playing")
@@ -134,6 +137,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request, grant domain.
 	nc, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		v.Leave()
+		p.quality.Leave()
 		log.Error("cannot take over the connection", "err", err)
 		return
 	}
@@ -180,15 +184,24 @@ func dialectOf(r *http.Request) flv.Dialect {
 	return flv.Dialect{LegacyHEVC: q.Get("hevc") == "12", Multitrack: all, NoColorInfo: !all}
 }
 
+// reporting adds a viewer whose player has named its session in the URL to those that can report.
+func (s *Server) reporting(r *http.Request, name domain.Name) *quality.Viewer {
+	d, _ := cmcd.ParseQuery(r.URL.RawQuery)
+	c := s.opt.Load().Quality
+	return c.Join(c.ID(d.Session), name, protoOf(r), r.UserAgent())
+}
+
 // playing is the end of a viewer that plays.
 type playing struct {
-	viewer *stream.Viewer
-	log    *slog.Logger
+	viewer  *stream.Viewer
+	quality *quality.Viewer // may be nil
+	log     *slog.Logger
 }
 
 // Closed implements fanout.Protocol.
 func (p playing) Closed(err error) {
 	p.viewer.Leave()
+	p.quality.Leave()
 	logging.PlayerEnded(p.log, err)
 }
 

@@ -64,9 +64,14 @@ func newTestServer(t *testing.T, http2 bool) (*stream.Hub, *httptest.Server) {
 // newTestServerTimeout is newTestServer with this write timeout.
 func newTestServerTimeout(t *testing.T, http2 bool, writeTimeout time.Duration) (*stream.Hub, *httptest.Server) {
 	t.Helper()
+	return newTestServerOptions(t, http2, Options{Fanout: fanout.Options{WriteTimeout: writeTimeout, GOPs: 1}})
+}
+
+func newTestServerOptions(t *testing.T, http2 bool, o Options) (*stream.Hub, *httptest.Server) {
+	t.Helper()
 	hub := stream.NewHub(stream.Options{})
-	s := New(hub, testAuthorizer{}, Options{Fanout: fanout.Options{WriteTimeout: writeTimeout, GOPs: 1},
-		Log: slog.New(slog.DiscardHandler)})
+	o.Log = slog.New(slog.DiscardHandler)
+	s := New(hub, testAuthorizer{}, o)
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		app, file, _ := strings.Cut(r.URL.Path[1:], "/")
 		s.Serve(w, r, app, strings.TrimSuffix(file, ".flv"))

@@ -101,6 +101,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, grant do
 		logging.PlayerEnded(log, err)
 		return
 	}
+	p.quality = s.reporting(r, grant.Name)
 	netx.MarkStreaming(nc) // until the connection is closed
 	log.Info("playing")
 	s.webSocket.Serve(nc, fanout.Viewer{Name: grant.Name, Format: format{dialectOf(r), message}, Stats: p.viewer,

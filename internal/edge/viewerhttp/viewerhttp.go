@@ -44,6 +44,8 @@ type Options struct {
 	// HasRoom reports whether there is a room of that name, which ends in .jpg. Such a room has a player
 	// page at the address that would be that of a thumbnail.
 	HasRoom func(r *http.Request, app, room string) bool
+	// Reports receives what players report about playback, at /.livego/report.
+	Reports http.Handler
 	// Page serves the player page of a room. It reports false if no room may have this name.
 	Page         func(w http.ResponseWriter, r *http.Request, app, room string) bool
 	Proxies      netx.Proxies
@@ -104,8 +106,8 @@ func (h *Handler) WaitIdle(ctx context.Context) {
 }
 
 // ServeHTTP routes /{app}/{room}.flv, over HTTP and WebSocket, /{app}/{room}.m3u8 with the resources of
-// HLS, /{app}/{room}.jpg, the thumbnail, and /{app}/{room}, the player page, with its files below /.livego/.
-// CORS allows pages of every site, without credentials.
+// HLS, /{app}/{room}.jpg, the thumbnail, and /{app}/{room}, the player page, with its files and its reports
+// below /.livego/. CORS allows pages of every site, without credentials.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch w.(type) {
 	case *http1.Response, *http2.Response: // they limit the time without progress themselves
@@ -229,6 +231,10 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	opt := h.opt.Load()
+	if r.URL.Path == "/.livego/report" && opt.Reports != nil {
+		opt.Reports.ServeHTTP(w, r)
+		return
+	}
 	if strings.HasPrefix(r.URL.Path, "/.livego/") && opt.Files != nil {
 		opt.Files.ServeHTTP(w, r)
 		return

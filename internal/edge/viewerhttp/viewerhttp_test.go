@@ -62,6 +62,9 @@ func TestRoutes(t *testing.T) {
 		}),
 		Thumbnail: func(_ http.ResponseWriter, _ *http.Request, app, room string) { got = "thumbnail " + app + " " + room },
 		HasRoom:   func(_ *http.Request, app, room string) bool { return app+"/"+room == "live/cat.jpg" },
+		Reports: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			got = "report " + r.URL.RawQuery
+		}),
 		Page: func(_ http.ResponseWriter, _ *http.Request, app, room string) bool {
 			if room == "" || slices.Contains([]string{".flv", ".m3u8", ".ts"}, path.Ext(room)) {
 				return false
@@ -94,6 +97,8 @@ func TestRoutes(t *testing.T) {
 		{"/none/movie", ""},
 		{"/live/movie.ts", ""},
 		{"/live/", ""},
+		{"/.livego/report?CMCD=bs", "report CMCD=bs"},
+		{"/.livego/report/x", "file /.livego/report/x"},
 		{"/.livego/player.js", "file /.livego/player.js"},
 		{"/.livego/chunks/a.js", "file /.livego/chunks/a.js"},
 		{"/live/a/b/c.flv", ""},

@@ -44,7 +44,9 @@ type Monitor struct {
 // Options of a Monitor.
 type Options struct {
 	Event func(domain.Event) // called when a finding appears and when it is over; must not block; may be nil
-	Log   *slog.Logger
+	// Playback returns what the players of a stream report. It must not block, and may be nil.
+	Playback func(domain.Name) health.Playback
+	Log      *slog.Logger
 }
 
 // An examination is that of one session of a stream.
@@ -243,6 +245,9 @@ func (m *Monitor) tick(name domain.Name, e *examination, now time.Time) {
 		}
 	}
 	facts.Behind = m.countBehind(name, e, skips, now)
+	if m.opt.Playback != nil {
+		facts.Playback = m.opt.Playback(name)
+	}
 	appeared, cleared := e.finishSecond(now, facts)
 	for _, f := range appeared {
 		m.opt.Log.Warn("stream problem", "stream", name.String(), "finding", f.Code, "problem", f.Text)

@@ -126,7 +126,8 @@ type Config struct {
 	HLSStartWait      time.Duration `key:"hls_start_wait" default:"10s" min:"0s" max:"1m" reload:"live" write:"operate" help:"How long a request for a playlist waits for the first segment."`
 	HLSSessionTimeout time.Duration `key:"hls_session_timeout" default:"30s" min:"1s" max:"10m" reload:"live" write:"operate" help:"After what time without requests a viewer is gone."`
 
-	MetricsStreams int `key:"metrics_streams" default:"0" min:"0" max:"200" group:"Metrics" reload:"live" write:"operate" help:"How many streams have series of their own in /metrics, with their names: those that started first. 0: none."`
+	MetricsStreams int  `key:"metrics_streams" default:"0" min:"0" max:"200" group:"Metrics" reload:"live" write:"operate" help:"How many streams have series of their own in /metrics, with their names: those that started first. 0: none."`
+	PlayerReports  bool `key:"player_reports" default:"true" reload:"live" write:"operate" help:"Let players report how well they play: start time, stalls, delay, dropped frames, errors. Figures of a stream are made of them, and no address is stored. See docs/watching.md."`
 
 	OTLPEndpoint string `key:"otlp_endpoint" secret:"url" group:"Traces" reload:"restart" help:"The URL of a collector for traces by OTLP over HTTP: http://localhost:4318. Without a path, /v1/traces is added. See docs/metrics.md."`
 	OTLPHeaders  string `key:"otlp_headers" secret:"true" reload:"restart" help:"Headers of each request to the collector, for instance with a credential: name=value, separated by commas."`

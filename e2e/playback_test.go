@@ -1,0 +1,127 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"livego/e2e/harness"
+	"livego/e2e/sample"
+)
+
+// reportPlayback sends what a player says, and returns the HTTP status.
+func reportPlayback(s *harness.Server, session, data string) (int, error) {
+	target := "http://" + s.Addr("httpflv_addr") + "/.livego/report?CMCD=" +
+		url.QueryEscape(data+`,sid="`+session+`"`)
+	resp, err := harness.Client().Get(target)
+	if err != nil {
+		return 0, err
+	}
+	resp.Body.Close()
+	if resp.Header.Get("Access-Control-Allow-Origin") != "*" {
+		return 0, fmt.Errorf("pages of other origins cannot report: %v", resp.Header)
+	}
+	return resp.StatusCode, nil
+}
+
+// watchAs watches a room as a player with a session, until ctx ends or stop is called.
+func watchAs(ctx context.Context, s *harness.Server, room, session string) (stop func(), err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet,
+		s.FLV(room)+"?CMCD="+url.QueryEscape(`sid="`+session+`"`), nil)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	r.Header.Set("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:153.0) Gecko/20100101 Firefox/153.0")
+	resp, err := harness.Client().Do(r)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("HTTP %d", resp.StatusCode)
+	}
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = io.Copy(io.Discard, resp.Body) // until ctx is done
+		resp.Body.Close()
+	}()
+	return func() {
+		cancel()
+		<-done
+	}, nil
+}
+
+// TestPlaybackReports: players that watch may report. The figures are in the API, and many stalls are a finding.
+func TestPlaybackReports(t *testing.T) {
+	t.Parallel()
+	s := harness.Start(t, harness.Options{})
+	src := load(t, sample.AV)
+	s.Push(src.File(t), "movie", "-stream_loop", "-1")
+	s.Push(src.File(t), "other", "-stream_loop", "-1")
+	s.AwaitLive("movie")
+	s.AwaitLive("other")
+	const players = 6
+	for i := range players {
+		session := fmt.Sprint("player-", i)
+		if got, err := reportPlayback(s, session, "bsa=(0)"); got != http.StatusGone {
+			t.Errorf("a report before the stream: HTTP %d, %v", got, err)
+		}
+		stop, err := watchAs(t.Context(), s, "movie", session)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stop()
+		data := "bsa=(0),bsda=(0),livego-frames=250,dfa=5,ltc=900,msd=400,v=2"
+		if i < 4 {
+			data = `bsa=(2),bsda=(1500),ec=("network"),livego-frames=250,dfa=5,ltc=1900,msd=800,v=2`
+		}
+		if got, err := reportPlayback(s, session, data); got != http.StatusNoContent {
+			t.Errorf("a report: HTTP %d, %v", got, err)
+		}
+	}
+	var live struct {
+		Quality *struct {
+			Players, Stalled int
+			Share            float64
+			Failed           map[string]int
+			Delay            struct{ Median, P95 float64 }
+			Groups           []struct {
+				Proto, Browser   string
+				Players, Stalled int
+			}
+		}
+		Health []struct{ Code, Text string }
+	}
+	get := func(room string) {
+		t.Helper()
+		live.Quality, live.Health = nil, nil
+		if err := json.Unmarshal(harness.Get(t, s.API("/api/v1/streams/live/"+room)), &live); err != nil {
+			t.Fatal(err)
+		}
+	}
+	harness.Eventually(t, patience, "the stalls are a finding", func() error {
+		get("movie")
+		for _, f := range live.Health {
+			if f.Code == "playback_stalls" && strings.HasPrefix(f.Text, "4 of 6 players (66 %) stalled") {
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v", live.Health)
+	})
+	q := live.Quality
+	if q == nil || q.Players != players || q.Stalled != 4 || q.Share != 1 || q.Failed["network"] != 4 ||
+		q.Delay.Median != 1.9 || len(q.Groups) != 1 || q.Groups[0].Browser != "firefox" || q.Groups[0].Stalled != 4 {
+		t.Errorf("%+v", q)
+	}
+	if get("other"); live.Quality != nil {
+		t.Errorf("a stream without reports has %+v", live.Quality)
+	}
+}
