@@ -172,7 +172,7 @@ func TestUnannouncedProxy(t *testing.T) {
 				fmt.Sprintf("--api_addr="+c.listen, port), fmt.Sprintf("--use_api_https=%v", c.scheme == "https"),
 				"--rtmps_cert=" + cert, "--rtmps_key=" + private,
 			}})
-			s.AwaitStderr(longTimeout, func(log string) bool { return strings.Contains(log, "ready: get") })
+			s.AwaitStderr(longTimeout, func(log string) bool { return strings.Contains(log, "ready: open") })
 			for _, host := range c.hosts {
 				url := fmt.Sprintf("%s://%s:%d%s", c.scheme, host, port, get)
 				for uid, want := range map[uint32]string{person: "200", wwwData: "403"} {

@@ -335,8 +335,7 @@ func (a *App) logReady() {
 		a.log.Info("listening", "what", l.service, "addr", l.Addr().String())
 	}
 	//nolint:sloglint // a line for people, who copy the URL
-	a.log.Info("ready: get a stream key with GET " + scheme(a.cfg.UseAPIHTTPS) + displayAddr(a.apiListeners[0].Addr()) +
-		"/control/get?room=movie")
+	a.log.Info("ready: open " + scheme(a.cfg.UseAPIHTTPS) + displayAddr(a.apiListeners[0].Addr()) + "/ in a browser")
 }
 
 func ignoreClosed(err error) error {

@@ -91,7 +91,7 @@ func TestStreamNamesAreNotRedacted(t *testing.T) {
 
 func TestMessagesKeepURLQueries(t *testing.T) {
 	var b strings.Builder
-	New(&b, Options{Format: "text"}).Info("ready: get a stream key with GET http://localhost:8090/control/get?room=movie")
+	New(&b, Options{Format: "text"}).Info("get a stream key with GET http://localhost:8090/control/get?room=movie")
 	if !strings.Contains(b.String(), "/control/get?room=movie") {
 		t.Errorf("the hint is cut: %s", &b)
 	}
