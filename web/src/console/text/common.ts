@@ -49,7 +49,7 @@ export const common = dictionary({
     rooms: '房间',
     sessions: '会话',
     relays: '转推与拉流',
-    recordings: '录制',
+    recordings: '录像',
     events: '事件',
     settings: '设置',
     keys: '密钥',

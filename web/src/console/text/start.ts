@@ -34,7 +34,7 @@ export const start = dictionary({
     welcome: '开始第一场直播',
     lead: '只需三步，大约一分钟。',
     create: '创建房间',
-    createText: '观众观看房间，编码器使用房间的推流码推流。',
+    createText: '观众观看房间，编码器使用房间的推流密钥推流。',
     room: '房间名',
     roomHint: '可以使用字母、数字、点、连字符和下划线。',
     createButton: '创建房间',
