@@ -159,7 +159,7 @@ func TestPrometheus(t *testing.T) {
 	}
 
 	for _, expr := range []string{
-		`count(livego_viewers > 0) == 4`, `sum(livego_viewers) == 16`, `livego_streams{state="held"} == 1`,
+		`count(livego_viewers > 0) == 4`, `sum(livego_viewers) == 17`, `livego_streams{state="held"} == 1`,
 		`count(rate(livego_viewer_sent_bytes_total[10s]) > 0) == 4`, `livego_recordings{state="recording"} == 2`,
 		`increase(livego_publisher_takeovers_total[1m]) > 0`, `increase(livego_stream_holds_total[1m]) > 0`,
 		`count(count by (action) (livego_refusals_total > 0)) == 3`,
