@@ -1,6 +1,9 @@
 package browser
 
 import (
+	"encoding/json"
+	"fmt"
+	"maps"
 	"os"
 	"testing"
 	"time"
@@ -41,6 +44,35 @@ func TestPlayerPage(t *testing.T) {
 	<-timer.C
 	encode(sample.Large)
 	p.awaitProgress("another encoder", before, 256)
+	awaitReports(t, s, map[string]int{"ws chrome": 2, "hls chrome": 1})
+}
+
+// awaitReports waits until as many players as groups says, by protocol and browser, have reported how they play the
+// room movie.
+func awaitReports(t *testing.T, s *harness.Server, groups map[string]int) {
+	t.Helper()
+	harness.Eventually(t, patience, "the players have reported", func() error {
+		var stream struct {
+			Quality struct {
+				Delay  struct{ Median float64 }
+				Groups []struct {
+					Proto, Browser string
+					Players        int
+				}
+			}
+		}
+		if err := json.Unmarshal(harness.Get(t, s.API("/api/v1/streams/live/movie")), &stream); err != nil {
+			return err
+		}
+		got := map[string]int{}
+		for _, g := range stream.Quality.Groups {
+			got[g.Proto+" "+g.Browser] = g.Players
+		}
+		if delay := stream.Quality.Delay.Median; !maps.Equal(got, groups) || delay <= 0 || delay > 60 {
+			return fmt.Errorf("players %v, median of the delay %v", got, delay)
+		}
+		return nil
+	})
 }
 
 // TestPlayerOnAnotherSite plays by <livego-player> and by the player page in a frame, on a page of

@@ -6,6 +6,7 @@ import { type Action, type Event as MachineEvent, initial, next, type Phase, typ
   from './machine.ts'
 import { Measures } from './measures.ts'
 import { Menu, nameOf } from './menu.ts'
+import { Reporter } from './report.ts'
 import { styles } from './style.ts'
 import { type Language, languageOf, messageOf, type Text, textOf } from './text.ts'
 
@@ -86,6 +87,7 @@ export class LivegoPlayer extends HTMLElement {
 
   #state = initial([])
   #measures = new Measures()
+  readonly #reporter = new Reporter(() => this.stats)
   #engine: Engine | undefined
   #attempt = 0 // number of the latest attempt; reports of older ones are ignored
   #timer = 0 // of the action wait
@@ -158,6 +160,7 @@ export class LivegoPlayer extends HTMLElement {
       if (e.pointerType === 'mouse') this.#hideControls()
     }, { signal })
     document.addEventListener('fullscreenchange', () => this.#render(), { signal })
+    window.addEventListener('pagehide', () => this.#reporter.send(), { signal })
     document.addEventListener('visibilitychange', () => {
       if (!document.hidden && this.#resume) this.play()
     }, { signal })
@@ -270,6 +273,7 @@ export class LivegoPlayer extends HTMLElement {
     const [state, actions] = next(before, event)
     this.#state = state
     this.#measures.observe(before, state, performance.now())
+    this.#reporter.observe(before, state, event)
     for (const action of actions) this.#do(action)
     if (state !== before) {
       this.#render()
@@ -300,7 +304,7 @@ export class LivegoPlayer extends HTMLElement {
     let start: StartEngine
     try {
       const src = new URL(this.getAttribute('src') ?? '', document.baseURI)
-      url = addressOf(src.href, this.getAttribute('token') ?? '', protocol)
+      url = this.#reporter.addressOf(addressOf(src.href, this.getAttribute('token') ?? '', protocol))
       ;({ start } = await engines[protocol]())
     } catch {
       if (current()) this.#send({ type: 'ended', reason: 'network' })

@@ -1,0 +1,122 @@
+// Reports to the server how well a stream plays: docs/watching.md says what and when.
+import type { Event, State } from './machine.ts'
+
+/** What a report is made of. Times are in s; counts are since the start of the player. */
+export interface Playback {
+  startTime?: number
+  stalls: number
+  stallTime: number
+  switches: number
+  behind?: number
+  frames: number // since the last connection
+  dropped: number
+}
+
+const interval = 30_000 // ms between reports, and up to jitter more, so that players do not report all at once
+const jitter = 10_000
+const soonest = 5000 // ms between a report and the next one that something causes
+const maxErrors = 4 // in a report
+const gone = 410 // the status of a report that the server does not want
+
+/** Returns the text of a report, as CMCD (CTA-5004-B). */
+export function reportOf(session: string, p: Playback, errors: readonly string[]): string {
+  const ms = (seconds: number) => Math.round(seconds * 1000)
+  const pairs = [
+    `bsa=(${p.stalls})`, `bsda=(${ms(p.stallTime)})`, `dfa=${p.dropped}`,
+    errors.length > 0 ? `ec=(${errors.map((code) => `"${code}"`).join(' ')})` : '',
+    `livego-frames=${p.frames}`, `livego-switches=${p.switches}`,
+    p.behind === undefined ? '' : `ltc=${ms(p.behind)}`, p.startTime === undefined ? '' : `msd=${ms(p.startTime)}`,
+    `sid="${session}"`, 'v=2',
+  ]
+  return pairs.filter(Boolean).join(',')
+}
+
+// newSession returns a name that nobody guesses. crypto.randomUUID needs HTTPS.
+function newSession(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join('')
+}
+
+/** Sends reports of one player. playback returns what there is to report. */
+export class Reporter {
+  readonly #playback: () => Playback
+  #session = ''
+  #address = '' // where reports go; '' before the first connection
+  #wanted = false // the server has not refused a report since the last connection
+  #timer: ReturnType<typeof setTimeout> | undefined
+  #sent = -Infinity // when
+  #plays = false
+  #errors: string[] = [] // since the last report
+  #last = { frames: 0, dropped: 0 } // of the connection
+  #before = { frames: 0, dropped: 0 } // of earlier connections
+
+  constructor(playback: () => Playback) {
+    this.#playback = playback
+  }
+
+  /** Returns the address of a stream with the name of the playback, under which its reports are accepted. */
+  addressOf(stream: string): string {
+    const url = new URL(stream)
+    url.searchParams.set('CMCD', `sid="${this.#session}"`)
+    const report = new URL('../.livego/report', url)
+    report.protocol = report.protocol.replace('ws', 'http')
+    this.#address = report.href
+    this.#wanted = true
+    return url.href
+  }
+
+  /** Observes what an event has changed, before the player acts on it. */
+  observe(before: State, after: State, event: Event): void {
+    this.#plays = after.phase === 'playing' || after.phase === 'stalled'
+    if (after.phase === 'idle') {
+      if (before.phase !== 'idle') this.send()
+      clearTimeout(this.#timer)
+      return
+    }
+    if (before.phase === 'idle') {
+      this.#session = newSession()
+      this.#address = ''
+      this.#sent = -Infinity
+      this.#errors = []
+      this.#last = { frames: 0, dropped: 0 }
+      this.#before = { frames: 0, dropped: 0 }
+    }
+    if (event.type === 'ended' && before.connected && (event.reason === 'network' || event.reason === 'unplayable')) {
+      this.#errors = [...this.#errors, event.reason].slice(-maxErrors)
+    }
+    const late = performance.now() - this.#sent >= soonest
+    if (after.phase === 'playing' && before.phase !== 'playing' && late) this.send()
+  }
+
+  /** Sends a report, if the server wants one. */
+  send(): void {
+    clearTimeout(this.#timer)
+    if (!this.#wanted || !this.#address) return
+    this.#timer = setTimeout(() => {
+      if (this.#plays) this.send()
+    }, interval + Math.random() * jitter)
+    this.#sent = performance.now()
+    const playback = this.#playback()
+    const text = reportOf(this.#session, { ...playback, ...this.#frames(playback) }, this.#errors)
+    this.#errors = []
+    void this.#post(`${this.#address}?CMCD=${encodeURIComponent(text)}`)
+  }
+
+  // frames returns the counts of all connections: those of a browser start again with each.
+  #frames({ frames, dropped }: Playback): { frames: number; dropped: number } {
+    if (frames < this.#last.frames) {
+      this.#before.frames += this.#last.frames
+      this.#before.dropped += this.#last.dropped
+    }
+    this.#last = { frames, dropped }
+    return { frames: this.#before.frames + frames, dropped: this.#before.dropped + dropped }
+  }
+
+  async #post(address: string) {
+    try {
+      const { status } = await fetch(address, {
+        keepalive: true, cache: 'no-store', credentials: 'omit', referrerPolicy: 'no-referrer',
+      })
+      if (status === gone) this.#wanted = false
+    } catch { /* the next report has the same totals */ }
+  }
+}
