@@ -1,5 +1,12 @@
 import { expect, test } from 'vitest'
-import { formatAgo, formatBitrate, formatBytes, formatDuration, formatLength, formatNumber } from './format.ts'
+import {
+  formatAgo, formatBitrate, formatBytes, formatDuration, formatLength, formatNumber, formatShare,
+} from './format.ts'
+
+test('small shares have a decimal', () => {
+  expect([0, 0.0004, 0.0123, 0.0996, 0.5, 1].map((s) => formatShare(s, 'en'))).toEqual(
+    ['0%', '0%', '1.2%', '10%', '50%', '100%'])
+})
 
 test('sizes have three digits at most before the unit grows', () => {
   expect([0, 999, 1000, 1500, 999_949, 999_950, 12_345_678, 3e12].map(formatBytes)).toEqual(

@@ -8,6 +8,12 @@ export function formatNumber(n: number, language: Language): string {
   return new Intl.NumberFormat(locales[language], { maximumFractionDigits: 0 }).format(n)
 }
 
+/** Returns a share from 0 to 1 in percent, such as "1.2%". */
+export function formatShare(share: number, language: Language): string {
+  const digits = share > 0 && share < 0.0995 ? 1 : 0
+  return new Intl.NumberFormat(locales[language], { style: 'percent', maximumFractionDigits: digits }).format(share)
+}
+
 /** Returns a size, such as "1.5 GB", in powers of 1000. */
 export function formatBytes(bytes: number): string {
   return withUnit(bytes, ['B', 'kB', 'MB', 'GB', 'TB', 'PB'])

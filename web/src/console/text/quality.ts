@@ -1,0 +1,43 @@
+// Texts of how well the viewers of a stream see it.
+import { dictionary } from './language.ts'
+
+export const quality = dictionary({
+  en: {
+    title: 'Quality for viewers',
+    none: 'No player has reported in the last minute.',
+    players: 'Players that report',
+    share: (percent: string) => `${percent} of all`,
+    stalled: 'Stalled in the last minute',
+    stallTime: 'Time stood still',
+    start: 'Start',
+    delay: 'Delay',
+    spread: (median: string, p95: string) => `${median} s, 95 %: ${p95} s`,
+    dropped: 'Dropped frames',
+    slow: 'Line too slow',
+    switched: 'Changed the protocol',
+    failed: 'Errors',
+    codes: { network: 'network', unplayable: 'not playable', other: 'other' },
+    group: 'Protocol, browser',
+    otherBrowser: 'other',
+    chart: 'Stalled players',
+  },
+  zh: {
+    title: '观看质量',
+    none: '最近一分钟没有播放器上报。',
+    players: '上报的播放器',
+    share: (percent: string) => `占全部的 ${percent}`,
+    stalled: '最近一分钟卡顿',
+    stallTime: '卡顿时间占比',
+    start: '首帧时间',
+    delay: '延迟',
+    spread: (median: string, p95: string) => `${median} 秒，95 %：${p95} 秒`,
+    dropped: '丢帧率',
+    slow: '线路太慢',
+    switched: '切换了协议',
+    failed: '错误',
+    codes: { network: '网络', unplayable: '无法播放', other: '其他' },
+    group: '协议、浏览器',
+    otherBrowser: '其他',
+    chart: '卡顿的播放器',
+  },
+})
