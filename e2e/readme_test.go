@@ -51,6 +51,32 @@ func TestReadme(t *testing.T) {
 	}
 }
 
+// TestBuildWithoutNode builds livego on a machine without Node: the build says what is missing, and so does
+// the server, which has plain pages in the place of the player and the console.
+func TestBuildWithoutNode(t *testing.T) {
+	harness.Need(t, "make")
+	t.Parallel()
+	dir := copyCheckout(t)
+	if err := os.RemoveAll(filepath.Join(dir, "web/dist/files")); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.CommandContext(t.Context(), "make", "build")
+	build.Dir, build.Env = dir, append(os.Environ(), "PATH="+harness.PathWithout(t, "npm", "node"))
+	if out, err := build.CombinedOutput(); err != nil || !strings.Contains(string(out), "Node is not installed") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	s := harness.Start(t, harness.Options{Binary: filepath.Join(dir, "bin/livego")})
+	s.AwaitLog(patience, "built without the ")
+	for url, want := range map[string]string{
+		strings.TrimSuffix(s.FLV("movie"), ".flv"): "without the player",
+		s.API("/"): "livego",
+	} {
+		if page := string(harness.Get(t, url)); !strings.Contains(page, want) || strings.Contains(page, "/.livego/") {
+			t.Errorf("%s:\n%s", url, page)
+		}
+	}
+}
+
 // watchDocumented checks each address in the tour: with ffprobe, or, for WebSocket, which ffmpeg
 // does not support, that an FLV file starts, or that it is the player page.
 func watchDocumented(t *testing.T, text string) {

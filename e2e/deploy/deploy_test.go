@@ -40,10 +40,16 @@ func tool(t *testing.T, name string) string {
 // run runs a command in the root of the repository and returns its output.
 func run(t *testing.T, env []string, name string, args ...string) string {
 	t.Helper()
+	return runIn(t, root, env, name, args...)
+}
+
+// runIn runs a command in a directory and returns its output.
+func runIn(t *testing.T, dir string, env []string, name string, args ...string) string {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir, cmd.Env = root, append(os.Environ(), env...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
@@ -51,6 +57,14 @@ func run(t *testing.T, env []string, name string, args ...string) string {
 		t.Fatalf("%s: %v\n%s%s", cmd, err, out, &errs)
 	}
 	return string(out)
+}
+
+// copySources copies what the repository has, without what is built and installed in it, to a new directory.
+func copySources(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	run(t, nil, "sh", "-c", `git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$0"`, dir)
+	return dir
 }
 
 // buildPackage builds a package of a version with the settings file in config, and returns its path.
@@ -104,7 +118,7 @@ func write(t *testing.T, name, text string) {
 func TestDebianPackage(t *testing.T) {
 	t.Parallel()
 	harness.NeedRights(t, "unshare", "--mount", "--net", "true")
-	harness.Need(t, "systemctl", "systemd-analyze", "dpkg", "setpriv", "curl", "man")
+	harness.Need(t, "ffmpeg", "systemctl", "systemd-analyze", "dpkg", "setpriv", "curl", "man")
 	old := buildPackage(t, "deb", "1.0.0", "")
 	next := buildPackage(t, "deb", "1.0.1", read(t, "deploy/livego.yaml")+"# new version\n")
 	dir := t.TempDir()
@@ -114,6 +128,9 @@ func TestDebianPackage(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(t, filepath.Join(dir, name), string(text))
+	}
+	if _, err := os.Stat(filepath.Join(root, "web/dist/files/console.html")); err == nil || os.Getenv("CI") == "true" {
+		write(t, filepath.Join(dir, "player"), "")
 	}
 	commands := regexp.MustCompile("(?ms)^<!-- test: package -->\n```sh\n(.*?)^```").
 		FindAllStringSubmatch(read(t, "docs/install.md"), -1)
@@ -183,30 +200,35 @@ func instructions(t *testing.T) (list []instruction) {
 	return list
 }
 
-// TestImage builds the stages of the Dockerfile by hand: it runs the commands of the first stage, copies
+// TestImage builds the stages of the Dockerfile by hand: it runs the commands of the first stages, copies
 // the result into an empty directory, and runs the entry point and the health check there as the user
 // of the image with a read-only file system, in a network of its own.
 func TestImage(t *testing.T) {
 	t.Parallel()
 	harness.NeedRights(t, "unshare", "--mount", "--net", "true")
-	harness.Need(t, "ip", "curl")
+	harness.Need(t, "ip", "curl", "npm")
+	src := copySources(t)
 	out := filepath.Join(t.TempDir(), "out")
 	var env []string
 	var entry, health []string
 	var user, data string
 	for _, i := range instructions(t) {
 		switch {
-		case i.Stage == "build" && i.Name == "RUN":
+		case i.Name == "RUN" && (i.Stage == "build" || i.Stage == "web"):
 			if !i.Shell || len(i.Args) != 1 {
 				t.Fatalf("%+v: this test runs shell commands only", i)
 			}
 			command := strings.ReplaceAll(i.Args[0], "/out/", out+"/")
-			run(t, []string{"GOFLAGS=-buildvcs=false"}, "sh", "-c", command)
+			runIn(t, src, []string{"GOFLAGS=-buildvcs=false"}, "sh", "-c", command)
 		case i.Name == "ENV":
 			for pair := range slices.Chunk(i.Args, 2) {
 				env = append(env, pair[0]+"="+pair[1])
 			}
-		case i.Name == "COPY" && i.Stage != "build":
+		case i.Name == "COPY" && i.Stage == "build" && i.From != "": // from src to src
+			if i.From != "web" || !slices.Equal(i.Args, []string{"/src/web/dist/files", "web/dist/files"}) {
+				t.Fatalf("%+v: this test builds the player where the program is built", i)
+			}
+		case i.Name == "COPY" && i.Stage != "build" && i.Stage != "web":
 			if i.From != "build" || !slices.Equal(i.Args, []string{"/out/", "/"}) {
 				t.Fatalf("%+v: this test copies one directory", i)
 			}
@@ -241,6 +263,9 @@ func TestImage(t *testing.T) {
 		done
 		[ "$(stat -c %u /proc/$server)" = ` + uid + ` ]
 		[ "$(curl -s -o /dev/null -w '%{http_code}' http://localhost:7002/live/movie.m3u8)" = 404 ]
+		curl -s http://localhost:7001/live/movie | grep -q /.livego/watch.js
+		curl -sf -o /dev/null http://localhost:7001/.livego/player.js
+		curl -s http://localhost:8090/ | grep -q /.livego/console.js
 		kill $server
 		wait $server
 		! ` + command(health)
@@ -293,5 +318,24 @@ func TestCompose(t *testing.T) {
 	p := harness.Livego(t, t.TempDir(), env, "check-config")
 	if p.WaitOK(10 * time.Second); strings.Contains(p.Stderr(), "warning") {
 		t.Errorf("the settings of the container: %s", p.Stderr())
+	}
+}
+
+// TestReleaseNeedsNode starts a release on a machine without Node: it fails before anything is built.
+func TestReleaseNeedsNode(t *testing.T) {
+	t.Parallel()
+	src := copySources(t)
+	runIn(t, src, nil, "git", "init", "-q")
+	runIn(t, src, nil, "git", "-c", "user.name=x", "-c", "user.email=x@localhost", "commit", "-q", "--allow-empty",
+		"-m", "x")
+	cmd := exec.CommandContext(t.Context(), "scripts/release")
+	cmd.Dir, cmd.Env = src, append(os.Environ(), "PATH="+harness.PathWithout(t, "npm", "node"))
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "Node is not installed") ||
+		!strings.Contains(string(out), "FAIL  player and console") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if _, err := os.Stat(filepath.Join(src, "dist")); err == nil {
+		t.Error("a release was built")
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -62,4 +64,25 @@ func NeedFile(t testing.TB, path string) {
 	if _, err := os.Stat(path); err != nil {
 		skipMissing(t, path+" is not installed")
 	}
+}
+
+// PathWithout returns a PATH like that of this process, but without programs of these names.
+func PathWithout(t testing.TB, names ...string) string {
+	t.Helper()
+	bin := t.TempDir()
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		programs, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range programs {
+			if slices.Contains(names, filepath.Base(path)) {
+				continue
+			}
+			if err := os.Symlink(path, filepath.Join(bin, filepath.Base(path))); err != nil && !os.IsExist(err) {
+				t.Fatal(err)
+			}
+		}
+	}
+	return bin
 }

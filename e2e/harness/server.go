@@ -19,6 +19,7 @@ import (
 // Options configures a server under test. The zero value is a server on free ports with a data
 // directory of its own.
 type Options struct {
+	Binary       string   // "" for that of the tests
 	NoRace       bool     // the build without the race detector, as people run it
 	DataDir      string   // "" for a new one
 	Dir          string   // working directory; "" for an empty one, without livego.yaml and statics
@@ -53,7 +54,11 @@ func Start(t testing.TB, o Options) *Server {
 		s.addr[listeners[i]] = fmt.Sprintf("127.0.0.1:%d", port)
 		args = append(args, "--"+listeners[i]+"="+s.addr[listeners[i]])
 	}
-	cmd := exec.Command(Binary(t, o.NoRace), append(args, o.Flags...)...)
+	binary := o.Binary
+	if binary == "" {
+		binary = Binary(t, o.NoRace)
+	}
+	cmd := exec.Command(binary, append(args, o.Flags...)...)
 	if o.MaxOpenFiles > 0 {
 		Need(t, "prlimit")
 		cmd = exec.Command("prlimit", append([]string{fmt.Sprintf("--nofile=%d:%d", o.MaxOpenFiles, o.MaxOpenFiles)},

@@ -26,6 +26,13 @@ systemd-analyze verify livego.service livego.socket
 # the exposure in tenths, of which 100 is the most
 systemd-analyze security --offline=true --threshold=20 livego.service >/dev/null
 
+: it has the player and the console, if they are built here
+if [ -e /test/player ]; then
+	curl -s http://localhost:7001/live/movie | grep -q /.livego/watch.js
+	curl -sf -o /dev/null http://localhost:7001/.livego/player.js
+	user curl -s http://localhost:8090/ | grep -q /.livego/console.js
+fi
+
 : the sandbox
 first=$(pid)
 [ "$(stat -c %U /proc/"$first")" = livego ]
@@ -40,6 +47,17 @@ fails nsenter -t "$first" -m touch /etc/livego/x # the file system is read-only 
 key=$(get user)
 [[ $key == *'"status":200'*' 200' ]]
 [[ $(get setpriv --reuid=33 --regid=33 --clear-groups) != *' 200' ]] # www-data: a proxy
+
+: ffmpeg works in the sandbox
+stream_key=$(grep -o '[0-9A-Za-z]\{48\}' <<<"$key")
+ffmpeg -v error -re -f lavfi -i testsrc2=rate=10:size=320x180 -t 60 -c:v libx264 -g 10 -f flv "rtmp://localhost/live/$stream_key" &
+encoder=$!
+for _ in {1..100}; do
+	[ "$(curl -s -o /test/thumbnail.jpg -w '%{http_code}' http://localhost:7001/live/movie.jpg)" != 200 ] || break
+	sleep 0.1
+done
+kill $encoder
+[ "$(head -c 3 /test/thumbnail.jpg | od -An -tx1)" = ' ff d8 ff' ]
 
 : an upgrade keeps keys and settings
 echo 'log_format: json' >>/etc/livego/livego.yaml
