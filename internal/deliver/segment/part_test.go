@@ -252,3 +252,19 @@ func TestLowFrameRateHasNoParts(t *testing.T) {
 		})
 	}
 }
+
+// TestPartsHaveChangedTracks changes both tracks where the first new picture comes later than a part
+// after the first new audio: the parts of the segment that starts there have the new pictures.
+func TestPartsHaveChangedTracks(t *testing.T) {
+	frames := slices.Concat(
+		interleave(video(0, 3*time.Second, 40*ms, 2*time.Second), audio(0, 3*time.Second)),
+		modify(audio(3*time.Second, 3020*ms), changeAudio),
+		modify(video(3600*ms, 6*time.Second, 40*ms, 2*time.Second), changeVideo))
+	for _, seg := range writeAll(t, New(7, Options{Part: 200 * ms}), frames) {
+		for _, p := range seg.parts {
+			if len(p.data()) == 0 {
+				t.Errorf("part %s with %d frames from %v on is empty", p.name, len(p.frames), p.frames[0].DTS)
+			}
+		}
+	}
+}

@@ -100,6 +100,15 @@ type period struct {
 	arrived time.Time // arrival time of the frame at start, or the end of the segment before if that is later
 }
 
+// join records that p has a frame of t.
+func (p *period) join(t *media.Track) {
+	known := p.track(t.Kind)
+	if *known == p.carriedOver {
+		p.carriedOver = nil
+	}
+	*known = t
+}
+
 // track returns a pointer to p's track of kind k.
 func (p *period) track(k media.Kind) **media.Track {
 	if k == media.Video {
@@ -286,11 +295,7 @@ func (r *rule) startPeriod(f *media.Frame, at time.Duration) {
 
 // add records that f belongs to the open segment.
 func (r *rule) add(f *media.Frame) {
-	t := r.period.track(f.Track.Kind)
-	if *t == r.period.carriedOver {
-		r.period.carriedOver = nil
-	}
-	*t = f.Track
+	r.period.join(f.Track)
 	r.size += len(f.Payload) + frameOverhead
 	r.end = max(r.end, f.DTS+f.Duration)
 }

@@ -132,6 +132,7 @@ func (s *Segmenter) Write(f *media.Frame) {
 
 // extend adds f to the open segment, and completes parts that end before it.
 func (s *Segmenter) extend(f *media.Frame) {
+	s.period.join(f.Track) // before parts of the period are complete, which have its tracks
 	if s.allowsPartEnd(f) {
 		s.endParts(cutPoint{len(s.frames), s.position(f)}, f)
 		if s.dueAtPart() {
