@@ -34,7 +34,7 @@ func TestGolden(t *testing.T) {
 	var out bytes.Buffer
 	for _, tt := range segmentationCases {
 		for _, part := range []time.Duration{0, 200 * ms} {
-			r := newRecorder()
+			r := newRecorder(t)
 			s := New(7, Options{Part: part, MarkUsed: r.markUsed})
 			for _, f := range tt.frames {
 				r.write(s, f)
@@ -47,7 +47,7 @@ func TestGolden(t *testing.T) {
 		}
 	}
 	for seed := range uint64(goldenStreams) {
-		fmt.Fprintf(&out, "%x stream %d\n", recordStream(seed), seed)
+		fmt.Fprintf(&out, "%x stream %d\n", recordStream(t, seed), seed)
 	}
 	if *update {
 		if err := os.WriteFile(goldenFile, out.Bytes(), 0o644); err != nil {
@@ -71,14 +71,16 @@ func TestGolden(t *testing.T) {
 
 // A recorder hashes what players get of a stream.
 type recorder struct {
-	hash  hash.Hash
-	seen  *List
-	files map[string]string // hash of each file by its name
+	t      testing.TB
+	hash   hash.Hash
+	seen   *List
+	files  map[string]string // hash of each file by its name
+	bodies map[string]string // playlists by format and ETag
 	programmer
 }
 
-func newRecorder() *recorder {
-	return &recorder{hash: sha256.New(), files: map[string]string{}, programmer: programmer{trackWait: 2 * time.Second}}
+func newRecorder(t testing.TB) *recorder {
+	return &recorder{t: t, hash: sha256.New(), files: map[string]string{}, bodies: map[string]string{}, programmer: programmer{trackWait: 2 * time.Second}}
 }
 
 func (r *recorder) sum() []byte { return r.hash.Sum(nil)[:8] }
@@ -129,6 +131,11 @@ func (r *recorder) observe(l *List) {
 				continue
 			}
 			r.printf("playlist %s\n%s", p.ETag, p.Body)
+			tag := fmt.Sprint(f, p.ETag)
+			if body, ok := r.bodies[tag]; ok && body != string(p.Body) {
+				r.t.Errorf("ETag %s of two playlists:\n%s\n%s", p.ETag, body, p.Body)
+			}
+			r.bodies[tag] = string(p.Body)
 			for _, m := range uriPattern.FindAllSubmatch(p.Body, -1) {
 				if m[1] == nil {
 					m[1] = m[0]
@@ -170,9 +177,9 @@ func (r *recorder) observe(l *List) {
 
 // recordStream generates the stream of a seed, with every kind of change that a stream can have,
 // and returns the hash of what players get.
-func recordStream(seed uint64) []byte {
+func recordStream(t testing.TB, seed uint64) []byte {
 	g := &generator{rnd: rand.New(rand.NewPCG(seed, 15)), video: h264, audio: aac}
-	r := newRecorder()
+	r := newRecorder(t)
 	pick := func(d ...time.Duration) time.Duration { return d[g.rnd.IntN(len(d))] }
 	opt := Options{
 		Segment: pick(2*time.Second, 2*time.Second, time.Second, 500*ms), Part: pick(200*ms, 200*ms, 330*ms, time.Second, 0),

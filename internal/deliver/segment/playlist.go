@@ -200,21 +200,26 @@ func (l *List) render(f Format, delta bool) (*Playlist, error) {
 	return &Playlist{Body: body, ETag: l.etag(f, delta), uriEnds: uriEnds, compressor: l.compressor}, nil
 }
 
-// etag identifies the state of l.
+// etag identifies the playlist of l in format f.
 func (l *List) etag(f Format, delta bool) string {
 	b := append([]byte(nil), l.newest().name...)
+	mark := func(what string, is bool) {
+		if is {
+			b = append(append(b, '-'), what...)
+		}
+	}
 	if f == FMP4 {
 		b = strconv.AppendInt(append(b, '.'), int64(len(l.parts)), 10)
 		if l.open != nil { // the playlist has its preload hint
-			b = append(b, "-open"...)
+			mark(l.open.name, true)
+			mark("discontinuous", l.open.discontinuity)
+			mark("full", l.full)
 		}
+		mark("parts", l.newestByPartsOnly(f))
+		mark("paused", l.Paused)
 	}
-	if l.Ended {
-		b = append(b, "-end"...)
-	}
-	if delta {
-		b = append(b, "-delta"...)
-	}
+	mark("end", l.Ended)
+	mark("delta", delta)
 	return string(b)
 }
 
@@ -255,5 +260,5 @@ func (l *List) independent(f Format) bool {
 			return false
 		}
 	}
-	return len(l.parts) == 0 || l.open.trackSet.tracks[f].video == nil || l.parts[0].independent
+	return f != FMP4 || len(l.parts) == 0 || l.open.trackSet.tracks[f].video == nil || l.parts[0].independent
 }
