@@ -23,4 +23,12 @@ export const pages: readonly Page[] = [
   { id: 'streams', load: () => import('./pages/Streams.svelte') },
   { id: 'start', hidden: true, load: () => import('./pages/Start.svelte') },
   { id: 'rooms', load: () => import('./pages/Rooms.svelte') },
+  { id: 'sessions', load: () => import('./pages/Sessions.svelte') },
+  { id: 'recordings', load: () => import('./pages/Recordings.svelte') },
+  { id: 'relays', load: () => import('./pages/Relays.svelte') },
+  { id: 'keys', load: () => import('./pages/Keys.svelte') },
+  { id: 'tokens', role: 'operate', load: () => import('./pages/Tokens.svelte') },
+  { id: 'events', load: () => import('./pages/Events.svelte') },
+  { id: 'settings', role: 'operate', load: () => import('./pages/Settings.svelte') },
+  { id: 'server', load: () => import('./pages/Server.svelte') },
 ]

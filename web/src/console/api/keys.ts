@@ -13,11 +13,22 @@ export async function keyOf(room: string, description?: string): Promise<string>
 
 /** Makes a new key for a room. The old one is not valid any more, and its publisher is disconnected. */
 export async function resetKey(room: string): Promise<void> {
-  const answer = await fetch(`${base}/control/reset`, {
-    method: 'POST', body: new URLSearchParams({ room }),
-    headers: { 'X-CSRF-Token': session.server?.csrf_token ?? '', 'Accept': 'application/problem+json' },
+  await control('reset', { room })
+}
+
+/** Makes a request to /control, and returns its data. */
+async function control(action: 'get' | 'reset', parameters: Record<string, string>): Promise<string> {
+  const answer = await fetch(`${base}/control/${action}`, {
+    method: 'POST', body: new URLSearchParams(parameters),
+    headers: { 'X-CSRF-Token': session.server?.csrf_token ?? '' },
   })
-  if (answer.ok) return
-  const { data } = await answer.json() as { data?: string }
-  throw new APIError(answer.status, { detail: data } as Problem)
+  const { data = '' } = await answer.json() as { data?: string }
+  if (!answer.ok) throw new APIError(answer.status, { detail: data } as Problem)
+  return data
+}
+
+/** Returns the default key of a room, for one app or for every app. */
+export async function defaultKey(room: string, app?: string): Promise<string> {
+  if (!app) return keyOf(room)
+  return control('get', { room, app })
 }

@@ -1,0 +1,38 @@
+import { expect, test } from 'vitest'
+import { isSame, reasonsByKey, type Setting, textOf, valueOf } from './settings.ts'
+
+const setting = (change: Partial<Setting>): Setting => ({
+  key: 'x', group: 'General', source: 'default', reload: 'live', write: 'operate', kind: 'text', values: '', help: '',
+  ...change,
+})
+
+test('fields become the values of the API, and back', () => {
+  expect(valueOf('number', ' 20 ')).toBe(20)
+  expect(valueOf('number', '2.5')).toBe('2.5')
+  expect(valueOf('list', 'a\n b ,c\n\n')).toEqual(['a', 'b', 'c'])
+  expect(valueOf('text', ' 30s ')).toBe('30s')
+  expect(textOf(['a', 'b'])).toBe('a\nb')
+  expect([textOf(undefined), textOf(null), textOf(0), textOf(false)]).toEqual(['', '', '0', 'false'])
+})
+
+test('a draft that is the value of the server is no change', () => {
+  expect(isSame(setting({ kind: 'number', value: 3 }), 3)).toBe(true)
+  expect(isSame(setting({ kind: 'list', value: ['a'] }), ['a'])).toBe(true)
+  expect(isSame(setting({ kind: 'list' }), [])).toBe(true)
+  expect(isSame(setting({ value: '1s', restart: true, pending: '2s' }), '1s')).toBe(false)
+  expect(isSame(setting({ value: '1s', restart: true, pending: '2s' }), '2s')).toBe(true)
+  expect(isSame(setting({ set: true }), '')).toBe(false)
+  expect(isSame(setting({ value: 'a' }), null)).toBe(false)
+})
+
+test('reasons are shown at their settings', () => {
+  const [byKey, others] = reasonsByKey(
+    [
+      'relay_max (of the API): must be at least 0, not -1', '"hook.secret": too short',
+      'rtmp_addr and hls_addr: the same',
+    ],
+    ['relay_max', 'hook.secret', 'rtmp_addr'],
+  )
+  expect([...byKey]).toEqual([['relay_max', 'must be at least 0, not -1'], ['hook.secret', 'too short']])
+  expect(others).toEqual(['rtmp_addr and hls_addr: the same'])
+})
