@@ -26,6 +26,11 @@ export default defineConfig({
       preserveEntrySignatures: 'strict',
       output: {
         entryFileNames: '[name].js', chunkFileNames: 'chunks/[name]-[hash].js', assetFileNames: 'console[extname]',
+        // What most pages of the console share is one file, without what the player uses too.
+        codeSplitting: { groups: [
+          { name: 'preload', test: /preload-helper/, priority: 1 },
+          { name: 'console', test: /src\/console\//, minShareCount: 4 },
+        ] },
       },
     },
     chunkSizeWarningLimit: 1024, // hls.js, which is loaded when it is needed
