@@ -4,6 +4,7 @@ import { type API, base } from '../api/client.ts'
 export type ServerEvent = API<'Event'>
 type Listener = (event: ServerEvent) => void
 
+const retryAfter = 5000 // ms after the server has refused the connection, which browsers do not try again
 const closeAfter = 1000 // ms without a listener: the next page may have one
 const listeners = new Set<Listener>()
 let source: EventSource | undefined
@@ -16,6 +17,11 @@ function open() {
   source.addEventListener('message', (message: MessageEvent<string>) => {
     const event = JSON.parse(message.data) as ServerEvent
     for (const listener of listeners) listener(event)
+  })
+  source.addEventListener('error', () => {
+    if (source?.readyState !== EventSource.CLOSED) return
+    close()
+    setTimeout(open, retryAfter)
   })
 }
 
