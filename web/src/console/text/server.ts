@@ -59,7 +59,7 @@ export const server = dictionary({
     memoryOf: (used: string, limit: string) => `${used} / ${limit}`,
     features: '功能',
     tokens: '令牌',
-    recordings: '录制',
+    recordings: '录像',
     redis: '密钥存于 Redis',
     on: '开启',
     off: '关闭',

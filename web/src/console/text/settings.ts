@@ -71,9 +71,9 @@ export const settings = dictionary({
     newSecret: '新的值',
     oneEach: '每行一项。',
     sources: {
-      flag: '由启动参数设置', environment: '由环境变量设置', api: '在这里设置', file: '由文件设置', default: '',
+      flag: '由命令行参数设置', environment: '由环境变量设置', api: '在这里设置', file: '由文件设置', default: '',
     } as Record<string, string>,
-    overridden: '已由启动参数或环境变量设置，不能在这里修改。',
+    overridden: '已由命令行参数或环境变量设置，不能在这里修改。',
     fixed: '不能在这里修改。',
     needsAdmin: '需要 admin 角色。',
     takesEffect: {
