@@ -268,3 +268,25 @@ func TestPartsHaveChangedTracks(t *testing.T) {
 		}
 	}
 }
+
+// TestSegmentsHaveChangedTracks is the same where the first new picture starts a segment, and nothing of
+// the segment before, which has audio only, was complete.
+func TestSegmentsHaveChangedTracks(t *testing.T) {
+	changed := modify(audio(3*time.Second, 8*time.Second), changeAudio)
+	frames := slices.Concat(
+		interleave(video(0, 3*time.Second, 40*ms, 2*time.Second), audio(0, 3*time.Second)),
+		interleave(changed, modify(video(4500*ms, 8*time.Second, 40*ms, 2*time.Second), changeVideo)))
+	for _, part := range []time.Duration{0, 200 * ms} {
+		for _, seg := range writeAll(t, New(7, Options{Part: part}), frames) {
+			if len(seg.data(FMP4)) == 0 || len(seg.data(TS)) == 0 {
+				t.Errorf("segment %s with %d frames is empty", seg.name, len(seg.frames))
+			}
+			for _, f := range seg.frames {
+				if !seg.trackSet.tracks[FMP4].contains(f) {
+					t.Errorf("segment %s has a frame at %v of another track", seg.name, f.DTS)
+					break
+				}
+			}
+		}
+	}
+}

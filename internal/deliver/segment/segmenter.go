@@ -96,6 +96,9 @@ func (s *Segmenter) Write(f *media.Frame) {
 		action, end := s.decide(&s.buffer, f, measured)
 		switch action {
 		case startSegment:
+			if !end.discontinuous { // before something of the period is complete, which has its tracks
+				s.period.join(f.Track)
+			}
 			s.divide(end, f)
 			s.add(f)
 			return
@@ -132,7 +135,7 @@ func (s *Segmenter) Write(f *media.Frame) {
 
 // extend adds f to the open segment, and completes parts that end before it.
 func (s *Segmenter) extend(f *media.Frame) {
-	s.period.join(f.Track) // before parts of the period are complete, which have its tracks
+	s.period.join(f.Track) // as in Write
 	if s.allowsPartEnd(f) {
 		s.endParts(cutPoint{len(s.frames), s.position(f)}, f)
 		if s.dueAtPart() {
