@@ -58,12 +58,13 @@ func TestMemoryOfRenderedFormats(t *testing.T) {
 		name string
 		ask  []string // extensions
 		want int      // formats in use
+		past int      // complete segments at which players are
 	}{
-		{"no requests", nil, 0},
-		{"parts", []string{"parts"}, 1},
-		{"parts and segments", []string{"parts", extPart}, 1},
-		{"MPEG-TS", []string{extTS}, 1},
-		{"all", []string{"parts", extPart, extTS}, 2},
+		{"no requests", nil, 0, 0},
+		{"parts", []string{"parts"}, 1, partTargets},
+		{"parts and segments", []string{"parts", extPart}, 1, renderedTargets},
+		{"MPEG-TS", []string{extTS}, 1, renderedTargets},
+		{"all", []string{"parts", extPart, extTS}, 2, renderedTargets},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := New(0, Options{Part: 200 * ms})
@@ -90,7 +91,7 @@ func TestMemoryOfRenderedFormats(t *testing.T) {
 			for i, seg := range l.segments {
 				n := seg.totals.payload[0] + seg.totals.payload[1]
 				payload += n
-				if i >= len(l.segments)-renderedTargets {
+				if i >= len(l.segments)-tt.past {
 					played += n
 				}
 				made += len(seg.rendered[TS].cached()) + len(seg.rendered[FMP4].cached())

@@ -20,6 +20,8 @@ const (
 	// stay. Players start three target durations from the end of the playlist, and request a segment
 	// soon after it is listed.
 	renderedTargets = 3
+	// partTargets is the same for rendered parts, which players request when they are new.
+	partTargets = 1
 	// maxPerTarget is the number of segments per target duration beyond which a playlist stops
 	// growing. An encoder that changes its parameters with each frame must not fill the memory with
 	// playlists.
@@ -122,8 +124,11 @@ func (l *List) trim(targets, bytes int) {
 	l.frameBytes = 0
 	rendered := 0
 	for _, s := range slices.Backward(l.segments) {
-		if kept >= renderedTargets*l.Target {
-			s.dropRendered() // rendered again for a late player
+		switch { // what is dropped is rendered again for a late player
+		case kept >= renderedTargets*l.Target:
+			s.dropRendered()
+		case kept >= partTargets*l.Target:
+			s.dropParts()
 		}
 		kept += s.duration
 		l.frameBytes += s.size

@@ -242,6 +242,14 @@ func (s *segment) dropRendered() {
 	for f := range s.rendered {
 		s.rendered[f].drop()
 	}
+	s.dropParts()
+}
+
+// dropParts drops the rendered bytes of the parts of s, unless they are slices of the rendered segment.
+func (s *segment) dropParts() {
+	if s.rendered[FMP4].cached() != nil {
+		return
+	}
 	for _, p := range s.parts {
 		p.rendered.drop()
 	}
