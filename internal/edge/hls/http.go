@@ -137,7 +137,7 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, reque
 		return err
 	}
 	s.setResponseDeadline(w, r, l, 0)
-	response{contentType: m3u8.ContentType, cache: cacheNone, body: body}.send(w, r)
+	(&response{contentType: m3u8.ContentType, cache: cacheNone, body: body}).send(w, r)
 	return nil
 }
 
@@ -232,14 +232,33 @@ func multivariant(uri string, l *segment.List, f segment.Format) ([]byte, error)
 	return p.Encode()
 }
 
-// serveMediaPlaylist serves a viewer with a session, or one that needs no token. A session that is
-// no longer valid, as after a restart, counts as none.
+// serveMediaPlaylist serves a viewer with a session, or one that needs no token. Its parts call each other
+// only here, so that neither a request that waits nor a response needs a stack of more than 4 kB.
 func (s *Server) serveMediaPlaylist(w http.ResponseWriter, r *http.Request, name domain.Name, f segment.Format) error {
 	d, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
 		return err
 	}
 	private := s.isPrivate(name)
+	l, err := s.awaitList(r, name, private, f, &d)
+	if err != nil {
+		return err
+	}
+	var resp response
+	if err := s.playlist(&resp, r, name, private, l, f, &d); err != nil {
+		return err
+	}
+	w.Header()["Vary"] = varyEncoding
+	s.setResponseDeadline(w, r, l, 0)
+	resp.send(w, r)
+	return nil
+}
+
+// awaitList authorizes r, a request for a media playlist of name, and returns the list to respond with,
+// for which a blocking reload waits. A session that is no longer valid, as after a restart, counts as
+// none.
+func (s *Server) awaitList(r *http.Request, name domain.Name, private bool, f segment.Format, d *query) (*segment.List,
+	error) {
 	token, err := s.registry.verifyToken(d.session, name)
 	switch {
 	case err == nil && private:
@@ -248,32 +267,31 @@ func (s *Server) serveMediaPlaylist(w http.ResponseWriter, r *http.Request, name
 		err = s.authorizeWithoutToken(r, name)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	sess, l, err := s.awaitSession(r.Context(), name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if token != nil && r.Method == http.MethodGet {
 		if err := s.registry.recordPlaylist(token, name, sess.epoch, l, r); err != nil {
-			return err
+			return nil, err
 		}
 		s.registry.observePlayback(token, name, r)
 	}
-	if d.blocks {
-		if l, err = sess.blockReload(r.Context(), l, f, &d); err != nil {
-			return err
-		}
-		if token != nil && l.Ended {
-			s.registry.recordEndSeen(token)
-		}
-		if private { // the session may have ended or expired while the request was blocked
-			if err := s.registry.authorize(token, name, r); err != nil {
-				return err
-			}
-		}
+	if !d.blocks {
+		return l, nil
 	}
-	return s.sendPlaylist(w, r, name, private, l, f, &d)
+	if l, err = sess.blockReload(r.Context(), l, f, d); err != nil {
+		return nil, err
+	}
+	if token != nil && l.Ended {
+		s.registry.recordEndSeen(token)
+	}
+	if private { // the session may have ended or expired while the request was blocked
+		err = s.registry.authorize(token, name, r)
+	}
+	return l, err
 }
 
 // authorizeWithoutToken authorizes a request for a media playlist without a session.
@@ -285,9 +303,8 @@ func (s *Server) authorizeWithoutToken(r *http.Request, name domain.Name) error 
 	return err
 }
 
-// sendPlaylist sends the media playlist of l, the list of name, in format f. A request that waits does
-// not have the stack that this needs.
-func (s *Server) sendPlaylist(w http.ResponseWriter, r *http.Request, name domain.Name, private bool, l *segment.List,
+// playlist makes resp the media playlist of l, the list of name, in format f, for r.
+func (s *Server) playlist(resp *response, r *http.Request, name domain.Name, private bool, l *segment.List,
 	f segment.Format, d *query) error {
 	if carriedTracks(l, f) == 0 {
 		return domain.Errorf(domain.NotFound, "%s has no track that this HLS format can carry, only %s: start at %s%s", name,
@@ -297,9 +314,7 @@ func (s *Server) sendPlaylist(w http.ResponseWriter, r *http.Request, name domai
 	if err != nil {
 		return err
 	}
-	s.setResponseDeadline(w, r, l, 0)
-	resp := response{contentType: m3u8.ContentType, cache: cachePlaylist, etag: p.ETag, body: p.Body}
-	w.Header()["Vary"] = varyEncoding
+	resp.contentType, resp.cache, resp.etag, resp.body = m3u8.ContentType, cachePlaylist, p.ETag, p.Body
 	switch gzip := httpx.AcceptsGzip(r); {
 	case private: // each URI has the session of this viewer
 		resp.cache, resp.etag, resp.body = cacheNone, "", p.WithQuery("s="+d.session)
@@ -309,7 +324,6 @@ func (s *Server) sendPlaylist(w http.ResponseWriter, r *http.Request, name domai
 	case gzip:
 		resp.etag, resp.body, resp.gzipped = p.ETag+"-gzip", p.Gzip(), true
 	}
-	resp.send(w, r)
 	return nil
 }
 
@@ -413,37 +427,45 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name domain.N
 		}
 		cache = cachePrivate
 	}
-	sess, l := s.lookupList(name)
 	var f segment.File
-	listed := true // a playlist lists the file; false for a preload hint
-	if l != nil {
-		if f = l.File(file); f.Name == "" && l.IsPreloadHint(file) {
-			listed = false
-			var err error
-			if l, err = sess.hold(r.Context(), l, false,
-				func(l *segment.List) bool { return !l.IsPreloadHint(file) }); err != nil {
-				return err
-			}
-			if token != nil { // the session may have ended or expired while the request was blocked
-				if err := s.registry.authorize(token, name, r); err != nil {
-					return err
-				}
-			}
-			f = l.File(file)
-		}
-	}
-	if listed && f.IsPart {
-		awaitReloads(r.Context(), l)
+	l, err := s.awaitFile(&f, r, name, token, file)
+	if err != nil {
+		return err
 	}
 	data := f.Data()
 	if len(data) == 0 {
 		return domain.Errorf(domain.NotFound, "segment of %s not found: it does not exist or has expired", name)
 	}
 	s.setResponseDeadline(w, r, l, f.Duration)
-	n := response{contentType: f.Type, cache: cache, etag: f.Name, body: data, ranges: true}.send(w, r)
+	n := (&response{contentType: f.Type, cache: cache, etag: f.Name, body: data, ranges: true}).send(w, r)
 	s.registry.countBytes(token, name, r, &f, n)
 	s.registry.observePlayback(token, name, r)
 	return nil
+}
+
+// awaitFile sets f to the file of name that r requests, and returns the list that has it. f stays the
+// zero File if there is none.
+func (s *Server) awaitFile(f *segment.File, r *http.Request, name domain.Name, token *sessionToken, file string) (
+	*segment.List, error) {
+	sess, l := s.lookupList(name)
+	if l == nil {
+		return nil, nil
+	}
+	if *f = l.File(file); f.Name != "" || !l.IsPreloadHint(file) {
+		if f.IsPart {
+			awaitReloads(r.Context(), l)
+		}
+		return l, nil
+	}
+	l, err := sess.hold(r.Context(), l, false, func(l *segment.List) bool { return !l.IsPreloadHint(file) })
+	if err != nil {
+		return nil, err
+	}
+	if token != nil { // the session may have ended or expired while the request was blocked
+		err = s.registry.authorize(token, name, r)
+	}
+	*f = l.File(file)
+	return l, err
 }
 
 // authorizeMedia returns the session of r, a request for media of a private stream, or the error
@@ -491,7 +513,7 @@ type response struct {
 
 // send sends the response and returns how many bytes of the body were written. For content in
 // memory it does the work of http.ServeContent, which it calls for range requests.
-func (p response) send(w http.ResponseWriter, r *http.Request) int {
+func (p *response) send(w http.ResponseWriter, r *http.Request) int {
 	h := w.Header()
 	// values is one allocation for all headers.
 	values := [...]string{p.contentType, p.cache, `"` + p.etag + `"`, strconv.Itoa(len(p.body))}

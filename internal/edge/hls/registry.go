@@ -256,9 +256,13 @@ func (reg *sessionRegistry) recordMedia(t *sessionToken, name domain.Name, r *ht
 // or its address. Caller holds reg.mu.
 func (reg *sessionRegistry) admit(t *sessionToken, name domain.Name, r *http.Request, now time.Time) (*viewerSession,
 	error) {
-	from := netx.AddressPrefix(netx.ClientAddr(r)).Addr()
 	vs := reg.sessions[t.id]
-	if vs == nil {
+	known := vs != nil
+	var from netip.Addr
+	if !known || t.viewerLimit.Max > 0 {
+		from = netx.AddressPrefix(netx.ClientAddr(r)).Addr()
+	}
+	if !known {
 		vs = &viewerSession{token: *t, room: name, address: from}
 		if reg.closed || t.viewerLimit.Max == 0 && reg.isFull(from) {
 			return nil, nil
@@ -275,7 +279,7 @@ func (reg *sessionRegistry) admit(t *sessionToken, name domain.Name, r *http.Req
 		}
 	}
 	vs.lastSeen = now
-	if reg.sessions[t.id] == nil {
+	if !known {
 		reg.sessions[t.id] = vs
 		if t.viewerLimit.Max == 0 {
 			reg.unlimited[from]++

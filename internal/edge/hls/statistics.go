@@ -1,7 +1,9 @@
 package hls
 
 import (
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"livego/internal/deliver/segment"
 )
@@ -10,14 +12,26 @@ import (
 type blockedRequests struct {
 	current         atomic.Int64
 	total, timeouts atomic.Uint64
+	timers          sync.Pool // of *time.Timer: stopped, for the next request
 }
 
-func (b *blockedRequests) start() {
+// start counts a request, and returns a timer for it.
+func (b *blockedRequests) start(d time.Duration) *time.Timer {
 	b.current.Add(1)
 	b.total.Add(1)
+	if t, ok := b.timers.Get().(*time.Timer); ok {
+		t.Reset(d)
+		return t
+	}
+	return time.NewTimer(d)
 }
 
-func (b *blockedRequests) end() { b.current.Add(-1) }
+// end counts the end of a request whose timer is t.
+func (b *blockedRequests) end(t *time.Timer) {
+	b.current.Add(-1)
+	t.Stop()
+	b.timers.Put(t)
+}
 
 // Statistics are counts over all streams since the start of the server.
 type Statistics struct {

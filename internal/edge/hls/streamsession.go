@@ -226,10 +226,8 @@ func (s *streamSession) hold(ctx context.Context, l *segment.List, whole bool,
 	if until(l) {
 		return l, nil
 	}
-	s.blocked.start()
-	defer s.blocked.end()
-	timer := time.NewTimer(l.Target)
-	defer timer.Stop()
+	timer := s.blocked.start(l.Target)
+	defer s.blocked.end(timer)
 	for waited := 0; ; {
 		counted := !whole && l.AddWaiter()
 		var err error

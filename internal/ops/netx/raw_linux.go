@@ -42,10 +42,8 @@ func SendNow(fd int, parts [][]byte, iov []unix.Iovec) (int, error) {
 		iov[i].Base = unsafe.SliceData(p)
 		iov[i].SetLen(len(p))
 	}
-	defer clear(iov)
-	for {
-		var n uintptr
-		var errno unix.Errno
+	n, errno := uintptr(0), unix.EINTR
+	for errno == unix.EINTR {
 		if len(parts) == 1 {
 			n, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(iov[0].Base)),
 				uintptr(len(parts[0])), flags, 0, 0)
@@ -54,16 +52,15 @@ func SendNow(fd int, parts [][]byte, iov []unix.Iovec) (int, error) {
 			msg.SetIovlen(len(iov))
 			n, _, errno = unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), flags)
 		}
-		switch errno {
-		case 0:
-			return int(n), nil
-		case unix.EINTR:
-		case unix.EAGAIN:
-			return 0, errno
-		default:
-			return 0, os.NewSyscallError("send", errno)
-		}
 	}
+	clear(iov)
+	switch errno {
+	case 0:
+		return int(n), nil
+	case unix.EAGAIN:
+		return 0, errno
+	}
+	return 0, os.NewSyscallError("send", errno)
 }
 
 // QueuedNow returns how many bytes the kernel holds for a TCP descriptor that the peer has not

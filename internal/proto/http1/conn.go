@@ -30,7 +30,7 @@ const (
 // next request: players send the same ones in each.
 const maxKeptFields = 2 << 10
 
-// A conn is a connection on which one goroutine serves one request after another.
+// A conn is a connection on which one goroutine at a time serves one request after another.
 type conn struct {
 	srv  *Server
 	nc   net.Conn // tcp, or tls
@@ -38,6 +38,8 @@ type conn struct {
 	tls  *tls.Conn // over tcp; nil without TLS
 	sock socket
 	busy atomic.Bool // a request is being served
+
+	requests int // that have been served
 
 	http2 atomic.Pointer[http2.Conn] // nil: HTTP/1.1
 
@@ -78,31 +80,33 @@ func (s *Server) newConn(nc net.Conn) (*conn, error) {
 	return c, nil
 }
 
-// run serves c until it ends or is passed to net/http.
+// requestsPerGoroutine is how many requests a goroutine serves before another one continues with the
+// connection, which starts with a small stack. The runtime halves a stack only if it finds less than a
+// quarter of it in use, which is never the case while a request is held. So the first request, and each
+// that happens to render what all viewers share, would leave a large stack for as long as the viewer
+// watches.
+const requestsPerGoroutine = 32
+
+// run serves c until it ends, is passed to net/http, or is continued by another goroutine.
 func (c *conn) run() {
-	passed := false
+	passed, continued := false, false
 	defer func() {
 		if p := recover(); p != nil && p != http.ErrAbortHandler {
 			c.log("http1: panic serving %v: %v\n%s", c.req.RemoteAddr, p, debug.Stack())
 		}
-		c.cleanup(passed || c.res.hijacked)
+		if !continued {
+			c.cleanup(passed || c.res.hijacked)
+		}
 	}()
-	c.setReadDeadline(c.srv.fallback.ReadHeaderTimeout)
-	c.deadlineSetAt = time.Time{} // the idle timeout is another limit
-	if c.tls != nil {
-		if err := c.handshake(); err != nil {
-			return
-		}
-		if c.req.TLS.NegotiatedProtocol == "h2" {
-			c.serveHTTP2()
-			return
-		}
+	if c.requests == 0 && !c.start() {
+		return
 	}
-	for first := true; ; first = false {
+	for {
 		if c.sock.read() != nil {
 			return
 		}
 		c.busy.Store(true)
+		first := c.requests == 0
 		head, err := c.readHead(first)
 		if err != nil {
 			return
@@ -116,7 +120,6 @@ func (c *conn) run() {
 		}
 		c.sock.release()
 		if !c.serve() {
-			passed = c.res.hijacked
 			return
 		}
 		if len(c.rawFields) > maxKeptFields {
@@ -127,7 +130,30 @@ func (c *conn) run() {
 			return
 		}
 		c.setReadDeadline(c.srv.fallback.IdleTimeout)
+		if c.requests++; c.requests%requestsPerGoroutine == 1 {
+			continued = true
+			c.srv.wg.Go(c.run)
+			return
+		}
 	}
+}
+
+// start prepares c for its first request. It reports false if there is none: the TLS handshake has
+// failed, or c has been served by HTTP/2.
+func (c *conn) start() bool {
+	c.setReadDeadline(c.srv.fallback.ReadHeaderTimeout)
+	c.deadlineSetAt = time.Time{} // the idle timeout is another limit
+	if c.tls == nil {
+		return true
+	}
+	if err := c.handshake(); err != nil {
+		return false
+	}
+	if c.req.TLS.NegotiatedProtocol == "h2" {
+		c.serveHTTP2()
+		return false
+	}
+	return true
 }
 
 var errNotTCP = errors.New("http1: not a TCP connection")

@@ -205,26 +205,24 @@ func (s *socket) tryRead(fd uintptr) (done bool) {
 
 // send writes head and body, as long as there is progress, and returns how many bytes of both were
 // written.
-func (s *socket) send(head, body []byte) (int, error) {
+func (s *socket) send(head, body []byte) (n int, err error) {
 	s.sendMu.Lock()
-	defer s.sendMu.Unlock()
-	return s.sendLocked(head, body)
-}
-
-func (s *socket) sendLocked(head, body []byte) (int, error) {
 	if s.tls != nil {
-		return s.sendEncrypted(head, body)
+		n, err = s.sendEncrypted(head, body)
+	} else {
+		n, err = s.sendRaw(head, body)
 	}
-	return s.sendRaw(head, body)
+	s.sendMu.Unlock()
+	return n, err
 }
 
-// sendBy is send with a deadline for b.
+// sendBy is send with a deadline for b. It is for HTTP/2, which is over TLS.
 func (s *socket) sendBy(b []byte, deadline time.Time) (int, error) {
 	s.sendMu.Lock()
 	defer s.sendMu.Unlock()
 	s.deadline = deadline
 	defer func() { s.deadline = time.Time{} }()
-	return s.sendLocked(nil, b)
+	return s.sendEncrypted(nil, b)
 }
 
 func (s *socket) sendRaw(head, body []byte) (int, error) {
@@ -291,12 +289,16 @@ func (s *socket) progressed() bool {
 
 // sendOnce sends by one system call.
 func (s *socket) sendOnce(fd uintptr) (int, error) {
-	parts, iov := s.out, [len(s.out)]unix.Iovec{}
-	parts[1] = parts[1][:min(len(parts[1]), maxSend)]
+	var iov [len(s.out)]unix.Iovec
+	parts := s.out[:]
 	if len(parts[0]) == 0 {
-		return netx.SendNow(int(fd), parts[1:], iov[:])
+		parts = parts[1:]
 	}
-	return netx.SendNow(int(fd), parts[:], iov[:])
+	body := s.out[1]
+	s.out[1] = body[:min(len(body), maxSend)]
+	n, err := netx.SendNow(int(fd), parts, iov[:])
+	s.out[1] = body
+	return n, err
 }
 
 // advance records that n more bytes were written.
