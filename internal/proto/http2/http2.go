@@ -4,8 +4,9 @@
 // costs several times as much as to send it. The package knows no sockets and nothing of what is
 // served.
 //
-// A connection has a goroutine that reads frames, and one for each request. The goroutine of a
-// request writes its response itself, up to 64 KiB at a time, under the lock of the connection.
+// A connection has a goroutine that reads frames, and one for each request, of which one waits for the
+// next request. The goroutine of a request writes its response itself, up to 64 KiB at a time, under the
+// lock of the connection.
 // Replies to the client's own frames, such as PING, are written by the goroutine that reads, before it
 // reads on: so a client that does not read them cannot make the server keep them.
 package http2
@@ -109,7 +110,8 @@ type Conn struct {
 	ctx    context.Context
 	remote string
 	tls    *tls.ConnectionState
-	wg     sync.WaitGroup // counts requests
+	wg     sync.WaitGroup // counts the goroutines of requests
+	calls  chan call      // for the goroutine that is idle
 
 	// Of the goroutine that reads:
 	framer   *h2.Framer // writes to replies
@@ -130,6 +132,7 @@ type Conn struct {
 	mu        sync.Mutex
 	streams   map[uint32]*stream // open or half-closed
 	running   int                // handlers
+	idle      bool               // a goroutine waits for a call
 	lastID    uint32             // the highest of the client's streams
 	window    int64              // bytes of DATA that may be sent on all streams
 	initial   int64              // window of a new stream
@@ -143,7 +146,7 @@ type Conn struct {
 // state are for the fields of http.Request.
 func (s *Server) NewConn(ctx context.Context, t Transport, remote string, state *tls.ConnectionState) *Conn {
 	c := &Conn{srv: s, t: t, ctx: ctx, remote: remote, tls: state, overhead: rate.NewLimiter(overheadRate, overheadBurst),
-		streams: make(map[uint32]*stream), window: defaultWindow, initial: defaultWindow}
+		calls: make(chan call, 1), streams: make(map[uint32]*stream), window: defaultWindow, initial: defaultWindow}
 	c.framer = h2.NewFramer(&c.replies, reader{c})
 	c.framer.SetMaxReadFrameSize(frameSize)
 	c.framer.SetReuseFrames()
@@ -159,6 +162,7 @@ func (c *Conn) Serve() {
 	for err == nil {
 		err = c.readFrame()
 	}
+	close(c.calls)
 	c.end(err)
 	c.wg.Wait()
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -122,6 +124,21 @@ func TestRFC9113(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOneGoroutineWaits sends requests one after another, which share a goroutine, and two at once, of
+// whose goroutines one ends.
+func TestOneGoroutineWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []int
+		count := func(*Conn) { got = append(got, runtime.NumGoroutine()) }
+		exchange(t, []step{preface, settings(), count, hi(1), count, hi(3), count,
+			request(5, "GET", "/late"), request(7, "GET", "/late"), count, 2 * time.Second, count})
+		n := got[0]
+		if want := []int{n, n + 1, n + 1, n + 2, n + 1}; !slices.Equal(got, want) {
+			t.Errorf("%d goroutines, want %d", got, want)
+		}
+	})
 }
 
 // exchange takes the steps of a client, and returns what it received.

@@ -36,19 +36,39 @@ var (
 	errBodyTooLong = errors.New("http2: request body too long")
 )
 
-// open starts a request.
+// A call is a request and what serves it.
+type call struct {
+	stream  *stream
+	request *http.Request
+	handler http.Handler
+}
+
+// open starts a request, in the idle goroutine if there is one: its stack is large enough already.
 func (c *Conn) open(st *stream, r *http.Request, handler http.Handler) {
 	c.mu.Lock()
 	c.lastID, st.window = st.id, c.initial
 	c.streams[st.id] = st
 	c.running++
+	idle := c.idle
+	c.idle = false
 	c.mu.Unlock()
-	c.wg.Go(func() { c.handle(st, r, handler) })
+	q := call{st, r, handler}
+	if idle {
+		c.calls <- q
+		return
+	}
+	c.wg.Go(func() {
+		for ok := true; ok && c.handle(q); {
+			q, ok = <-c.calls
+		}
+	})
 }
 
-// handle calls the handler, and completes the response.
-func (c *Conn) handle(st *stream, r *http.Request, handler http.Handler) {
-	w := &Response{stream: st, isHead: r.Method == http.MethodHead, header: make(http.Header), length: -1}
+// handle calls the handler, and completes the response. It reports whether its goroutine is to wait for
+// another call, as one of a connection does.
+func (c *Conn) handle(q call) (idle bool) {
+	st := q.stream
+	w := &Response{stream: st, isHead: q.request.Method == http.MethodHead, header: make(http.Header), length: -1}
 	defer func() {
 		if p := recover(); p != nil {
 			if p != http.ErrAbortHandler {
@@ -63,9 +83,12 @@ func (c *Conn) handle(st *stream, r *http.Request, handler http.Handler) {
 		if c.running--; c.running == 0 {
 			c.idleSince = time.Now()
 		}
+		idle = !c.idle
+		c.idle = true
 	}()
-	handler.ServeHTTP(w, r)
+	q.handler.ServeHTTP(w, q.request)
 	w.finish()
+	return false
 }
 
 // remove removes st, which is complete or reset. The caller holds conn.mu.
