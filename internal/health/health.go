@@ -68,7 +68,7 @@ type Playback struct {
 	Players int    // that have reported in the last minute
 	Stalled int    // of these, how many stood still in the last minute
 	Slow    int    // how many measured less throughput than the stream has
-	Most    string // what most of those that stood still have in common: "HLS in Safari"; "" for nothing
+	Most    string // what most of those that stood still play: "HLS in Safari", "in Safari"; "" for nothing
 }
 
 // An Analyzer examines one stream. The zero Analyzer is ready. Not for concurrent use.

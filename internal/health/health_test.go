@@ -199,9 +199,9 @@ func TestPlaybackStalls(t *testing.T) {
 		{"a share", Facts{Playback: Playback{Players: 100, Stalled: 7}}, false, "7 of 100 players (7 %) stalled in the " +
 			"last minute. Their lines may take less than the 1.1 Mbit/s of the stream: in OBS lower"},
 		{"one browser", Facts{Playback: Playback{Players: 100, Stalled: 7, Most: "HLS in Safari"}}, false,
-			"minute; most of them play HLS in Safari. Play the stream there"},
-		{"slow lines in one browser", Facts{Playback: Playback{Players: 100, Stalled: 7, Slow: 5, Most: "Safari"}}, false,
-			"most of them play Safari. Their lines may take less"},
+			"minute; most of them play HLS in Safari. Watch the stream like that"},
+		{"slow lines in one browser", Facts{Playback: Playback{Players: 100, Stalled: 7, Slow: 5, Most: "in Safari"}}, false,
+			"most of them play in Safari. Their lines may take less"},
 		{"the publisher paused", Facts{Playback: Playback{Players: 100, Stalled: 100}}, true, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

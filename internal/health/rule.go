@@ -601,7 +601,7 @@ func (a *Analyzer) checkPlayback() string {
 		text += "; most of them play " + p.Most
 	}
 	if p.Most != "" && 2*p.Slow < p.Stalled {
-		return text + ". Play the stream there to see why; a proxy or a CDN may serve this protocol badly."
+		return text + ". Watch the stream like that to see why; a proxy or a CDN may be too slow."
 	}
 	rate := a.bitrate()
 	return text + fmt.Sprintf(". Their lines may take less than the %.1f Mbit/s of the stream: in OBS lower Settings > "+

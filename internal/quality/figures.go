@@ -43,76 +43,37 @@ func (c *Collector) Figures(name domain.Name) Figures {
 		return Figures{}
 	}
 	now := time.Now()
-	sample, share := c.sample(name, now)
-	f := Figures{Players: len(sample), Share: share, StallRatio: math.NaN(), DroppedRatio: math.NaN()}
+	var sum summary
+	share := c.summarize(name, now, &sum)
+	f := sum.Figures
 	if f.Players == 0 {
 		return Figures{}
 	}
-	var stallTime, played time.Duration
-	var frames, dropped int
-	var starts, latencies []int
-	groups := map[Group]Group{}
-	for i := range sample {
-		s := &sample[i]
-		key := Group{Proto: s.proto, Browser: s.browser}
-		g := groups[key]
-		g.Players++
-		if isRecent(s.stalled, now) {
-			f.Stalled++
-			g.Stalled++
-		}
-		groups[key] = g
-		if s.last.Throughput >= 0 && s.last.Throughput < s.last.Bitrate {
-			f.Slow++
-		}
-		if isRecent(s.switched, now) {
-			f.Switched++
-		}
-		if isRecent(s.failed, now) {
-			if f.Failed == nil {
-				f.Failed = make(map[string]int)
-			}
-			f.Failed[s.failure]++
-		}
-		if s.last.StallTime >= 0 {
-			stallTime += s.stallTime
-			played += s.interval
-		}
-		frames += s.frames
-		dropped += s.dropped
-		if s.last.StartDelay >= 0 {
-			starts = append(starts, s.last.StartDelay)
-		}
-		if s.last.Latency >= 0 {
-			latencies = append(latencies, s.last.Latency)
-		}
+	f.Share, f.StallRatio, f.DroppedRatio = share, math.NaN(), math.NaN()
+	if sum.played > 0 {
+		f.StallRatio = min(1, sum.stallTime.Seconds()/sum.played.Seconds())
 	}
-	if played > 0 {
-		f.StallRatio = min(1, stallTime.Seconds()/played.Seconds())
+	if sum.frames > 0 {
+		f.DroppedRatio = float64(sum.dropped) / float64(sum.frames)
 	}
-	if frames > 0 {
-		f.DroppedRatio = float64(dropped) / float64(frames)
-	}
-	f.Start, f.Latency = spread(starts), spread(latencies)
-	for key, g := range groups {
-		g.Proto, g.Browser = key.Proto, key.Browser
-		f.Groups = append(f.Groups, g)
-	}
+	f.Start, f.Latency = spread(sum.starts), spread(sum.latencies)
 	slices.SortFunc(f.Groups, func(a, b Group) int {
 		return cmp.Or(cmp.Compare(b.Players, a.Players), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Browser, b.Browser))
 	})
 	return f
 }
 
-// sample returns a copy of the sessions of a stream that have reported lately, and the share of them.
-func (c *Collector) sample(name domain.Name, now time.Time) (sample []session, share float64) {
+// summarize adds the sessions of a stream that have reported lately to sum. It returns the share of the connected
+// players that may report.
+func (c *Collector) summarize(name domain.Name, now time.Time, sum *summary) (share float64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	of := c.streams[name]
 	if of == nil {
-		return nil, 0
+		return 0
 	}
 	connected := 0
+	sum.starts, sum.latencies = make([]int, 0, len(of.stored)), make([]int, 0, len(of.stored))
 	for _, s := range of.stored {
 		if !of.samples(s.id) {
 			continue
@@ -121,10 +82,56 @@ func (c *Collector) sample(name domain.Name, now time.Time) (sample []session, s
 			connected++
 		}
 		if !s.reported.IsZero() && now.Sub(s.reported) <= activeFor && (s.conns > 0 || isRecent(s.ended, now)) {
-			sample = append(sample, *s)
+			sum.add(s, now)
 		}
 	}
-	return sample, min(1, float64(connected)/float64(max(of.count, 1)))
+	return min(1, float64(connected)/float64(max(of.count, 1)))
+}
+
+// A summary sums up sessions.
+type summary struct {
+	Figures
+	stallTime, played time.Duration
+	frames, dropped   int
+	starts, latencies []int // in ms
+}
+
+func (sum *summary) add(s *session, now time.Time) {
+	sum.Players++
+	i := slices.IndexFunc(sum.Groups, func(g Group) bool { return g.Proto == s.proto && g.Browser == s.browser })
+	if i < 0 {
+		i = len(sum.Groups)
+		sum.Groups = append(sum.Groups, Group{Proto: s.proto, Browser: s.browser})
+	}
+	sum.Groups[i].Players++
+	if isRecent(s.stalled, now) {
+		sum.Stalled++
+		sum.Groups[i].Stalled++
+	}
+	if s.last.Throughput >= 0 && s.last.Throughput < s.last.Bitrate {
+		sum.Slow++
+	}
+	if isRecent(s.switched, now) {
+		sum.Switched++
+	}
+	if isRecent(s.failed, now) {
+		if sum.Failed == nil {
+			sum.Failed = make(map[string]int)
+		}
+		sum.Failed[s.failure]++
+	}
+	if s.last.StallTime >= 0 {
+		sum.stallTime += s.stallTime
+		sum.played += s.interval
+	}
+	sum.frames += s.frames
+	sum.dropped += s.dropped
+	if s.last.StartDelay >= 0 {
+		sum.starts = append(sum.starts, s.last.StartDelay)
+	}
+	if s.last.Latency >= 0 {
+		sum.latencies = append(sum.latencies, s.last.Latency)
+	}
 }
 
 func isRecent(t, now time.Time) bool { return !t.IsZero() && now.Sub(t) <= recent }
@@ -148,12 +155,17 @@ const (
 	minMore = 1.5
 )
 
-// Most returns what most of the stalled players have in common and the others have not, in words: "HLS in Safari",
-// "Safari", "HLS". It returns "" if there is nothing.
+// Most returns what most of the stalled players play and the others do not, in words: "HLS in Safari", "in Safari" or
+// "HLS". It returns "" if there is nothing.
 func (f Figures) Most() string {
 	best, highest := "", minMore
 	for _, of := range []func(Group) string{
-		func(g Group) string { return browserNames[g.Browser] },
+		func(g Group) string {
+			if browserNames[g.Browser] == "" {
+				return ""
+			}
+			return "in " + browserNames[g.Browser]
+		},
 		func(g Group) string { return protoNames[g.Proto] },
 		func(g Group) string {
 			if browserNames[g.Browser] == "" || protoNames[g.Proto] == "" {
@@ -183,7 +195,7 @@ func (f Figures) Most() string {
 
 // Names of protocols and browsers for people.
 var (
-	protoNames   = map[string]string{"hls": "HLS", "ws": "WebSocket-FLV"}
+	protoNames   = map[string]string{"hls": "HLS", "ws": "WebSocket-FLV", "flv": "HTTP-FLV"}
 	browserNames = map[string]string{"chrome": "Chrome", "edge": "Edge", "firefox": "Firefox", "safari": "Safari"}
 )
 

@@ -275,7 +275,7 @@ func TestMost(t *testing.T) {
 	}{
 		{"nothing", []Group{{"ws", "chrome", 50, 5}, {"hls", "safari", 50, 5}}, ""},
 		{"all are alike", []Group{{"ws", "chrome", 100, 10}}, ""},
-		{"a browser", []Group{{"ws", "firefox", 20, 4}, {"hls", "firefox", 20, 5}, {"ws", "chrome", 60, 1}}, "Firefox"},
+		{"a browser", []Group{{"ws", "firefox", 20, 4}, {"hls", "firefox", 20, 5}, {"ws", "chrome", 60, 1}}, "in Firefox"},
 		{"a protocol", []Group{{"hls", "safari", 20, 5}, {"hls", "chrome", 20, 5}, {"ws", "chrome", 60, 1}}, "HLS"},
 		{"both", []Group{{"hls", "chrome", 10, 9}, {"hls", "safari", 40, 0}, {"ws", "chrome", 50, 1}}, "HLS in Chrome"},
 		{"no browser", []Group{{"hls", "other", 10, 9}, {"ws", "chrome", 90, 1}}, "HLS"},
@@ -312,5 +312,20 @@ func TestReportDoesNotAllocate(t *testing.T) {
 	c.Report(d)
 	if n := testing.AllocsPerRun(100, func() { c.Report(early); c.Report(unknown) }); n > 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// BenchmarkFigures computes the figures of a stream whose sample is full, as the API and the doctor do.
+func BenchmarkFigures(b *testing.B) {
+	c := New()
+	for i := range maxSampled {
+		defer c.Join(c.ID(fmt.Sprint(i)), movie, "ws", chrome).Leave()
+		c.Report(reportOf(fmt.Sprint(i), func(d *cmcd.Data) { d.Stalls, d.Latency, d.StartDelay = 0, i*7%1000, i*3%1000 }))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if f := c.Figures(movie); f.Players != maxSampled {
+			b.Fatal(f.Players)
+		}
 	}
 }
