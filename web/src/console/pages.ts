@@ -10,17 +10,23 @@ export interface PageProps {
   query: URLSearchParams
 }
 
+type Loaded = Promise<{ default: Component<PageProps> | Component }>
+
 /** A page of the menu. Its address is #/id, and those that begin so. */
 export interface Page {
   id: keyof typeof common.en & IconName // names its text and its picture too
   role?: Role // those with less do not see it
   hidden?: true // it is not in the menu
-  load: () => Promise<{ default: Component<PageProps> | Component }>
+  load: () => Loaded
+  loadOne?: () => Loaded // the page of one entry: #/id/...
 }
 
 /** In the order of the menu; the first is shown at the start. */
 export const pages: readonly Page[] = [
-  { id: 'streams', load: () => import('./pages/Streams.svelte') },
+  {
+    id: 'streams', load: () => import('./pages/Streams.svelte'),
+    loadOne: () => import('./pages/StreamPage.svelte'), // #/streams/live/movie
+  },
   { id: 'start', hidden: true, load: () => import('./pages/Start.svelte') },
   { id: 'rooms', load: () => import('./pages/Rooms.svelte') },
   { id: 'sessions', load: () => import('./pages/Sessions.svelte') },

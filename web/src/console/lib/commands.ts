@@ -36,7 +36,8 @@ export function commandsOf(encoder: Encoder, url: string): Command[] {
         {
           source: 'file',
           text: 'ffmpeg -re -stream_loop -1 -i film.mp4 \\\n' +
-            `  -c:v libx264 -preset veryfast -pix_fmt yuv420p -g 60 -c:a aac -f flv ${address}`,
+            '  -c:v libx264 -preset veryfast -pix_fmt yuv420p -g 60 \\\n' +
+            `  -c:a aac -b:a 128k -f flv ${address}`,
         },
       ]
     case 'gstreamer':

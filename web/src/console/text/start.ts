@@ -40,7 +40,7 @@ export const start = dictionary({
     createButton: '创建房间',
     chooseRoom: '选择房间',
     newRoom: '新建房间…',
-    app: '应用',
+    app: 'app',
     created: (room: string) => `房间 ${room} 已就绪。`,
     another: '换一个房间',
     publish: '推流',
@@ -54,6 +54,6 @@ export const start = dictionary({
     openPage: '打开观看页面',
     openStream: '查看直播详情',
     needsOperate: '创建房间需要 operate 或 admin 角色。',
-    noApp: '没有可以推流的应用，请在设置中添加。',
+    noApp: '没有可以推流的 app，请在设置中添加。',
   },
 })

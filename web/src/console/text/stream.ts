@@ -79,7 +79,7 @@ export const stream = dictionary({
     private: '私有',
     uptime: (time: string) => `已直播 ${time}`,
     heldText: '推流中断，观众正在等待恢复。',
-    noPlayer: '这个应用不提供浏览器播放。',
+    noPlayer: '这个 app 不提供浏览器播放。',
     noToken: '这是私有直播，当前角色无法生成播放令牌。',
     openPage: '观看页面',
     end: '结束直播',

@@ -48,6 +48,6 @@ export const watch = dictionary({
     week: '7 天',
     expires: (time: string) => `以下地址的有效期至 ${time}。`,
     noTokens: '观看这个房间需要令牌，但服务器没有设置 token.secret，无法生成令牌。',
-    noAddress: '这个应用不提供观看。',
+    noAddress: '这个 app 不提供观看。',
   },
 })

@@ -1,0 +1,78 @@
+package browser
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/harness"
+	"livego/e2e/sample"
+)
+
+// needConsole checks that the console can be tested.
+func needConsole(t *testing.T) {
+	t.Helper()
+	harness.Need(t, "ffmpeg", "node", "chromium")
+	harness.NeedFile(t, "node_modules/playwright-core")
+	harness.NeedFile(t, "node_modules/axe-core")
+	harness.NeedFile(t, "../../web/dist/files/console.js")
+}
+
+// runConsole runs a script with the console, and decodes what it prints.
+func runConsole(t *testing.T, limit time.Duration, result any, args ...string) {
+	t.Helper()
+	p := harness.StartProgram(t, "node", args...)
+	p.WaitOK(limit)
+	if err := json.Unmarshal([]byte(p.Stdout()), result); err != nil {
+		t.Fatalf("%q: %v", p.Stdout(), err)
+	}
+}
+
+// TestFirstStream follows the console of an empty server to the first picture. All commands come from
+// the page.
+func TestFirstStream(t *testing.T) {
+	needConsole(t)
+	t.Parallel()
+	s := harness.Start(t, harness.Options{NoRace: true})
+	var result struct{ Live, Picture int } // ms since the visit began
+	runConsole(t, 2*patience, &result, "firststream.mjs", s.API("/"), os.Getenv("TEST_KEEP"))
+	if result.Picture > 60_000 {
+		t.Errorf("the first picture came after %d ms", result.Picture)
+	}
+	t.Logf("live after %d ms, first picture after %d ms", result.Live, result.Picture)
+}
+
+// TestConsoleStreams uses the pages of streams and rooms with thirty streams: previews, every button,
+// both languages, dark and light, a phone, and a server without thumbnails. It measures the CPU that
+// the browser needs for the list of streams.
+func TestConsoleStreams(t *testing.T) {
+	needConsole(t)
+	t.Parallel()
+	const maxCores = 0.5
+	seconds := 5
+	if harness.Long() {
+		seconds = 60
+	}
+	s := harness.Start(t, harness.Options{NoRace: true,
+		Flags: []string{"--private=live/room02", "--token.secret=a secret that signs the tokens of a test"}})
+	var outputs []string
+	for i := range 30 {
+		outputs = append(outputs, "[f=flv]"+s.RTMP(s.Key(fmt.Sprintf("room%02d", i+1))))
+	}
+	harness.FFmpeg(t, "-re", "-stream_loop", "-1", "-i", sample.Small.File(t), "-map", "0", "-c", "copy", "-f", "tee",
+		strings.Join(outputs, "|"))
+	plain := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--thumbnails=off"}})
+	plain.Push(sample.Small.File(t), "movie", "-stream_loop", "-1")
+	plain.AwaitLive("movie")
+	var result struct{ Cores float64 }
+	runConsole(t, 3*patience, &result, "streams.mjs", s.API("/"), plain.API("/"), strconv.Itoa(seconds),
+		os.Getenv("TEST_KEEP"))
+	if result.Cores > maxCores {
+		t.Errorf("the browser needs %.2f cores for 30 rooms, at most %.2f", result.Cores, maxCores)
+	}
+	t.Logf("the browser needs %.2f cores for 30 rooms", result.Cores)
+}
