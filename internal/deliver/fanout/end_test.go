@@ -13,10 +13,7 @@ import (
 func TestKickedViewer(t *testing.T) {
 	t.Parallel()
 	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
-		r := newHarness(t, Options{})
-		r.frame("k", true)
-		v := r.viewer(conn{})
-		v.want("S 0s", "F k")
+		r, v := newHarness(t, Options{}).watch()
 		why := domain.Errorf(domain.Denied, "enough")
 		if err := r.hub.Kick(v.v.ID(), why); err != nil {
 			t.Fatal(err)
@@ -54,10 +51,7 @@ func TestViewerLeaves(t *testing.T) {
 
 func TestUnsupportedChangeDisconnectsViewers(t *testing.T) {
 	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
-		r := newHarness(t, Options{})
-		r.frame("k", true)
-		v := r.viewer(conn{})
-		v.want("S 0s", "F k")
+		r, v := newHarness(t, Options{}).watch()
 		r.frame("break", false)
 		v.want("E "+errBreak.Error(), "EOF")
 		v.nc.Close()
@@ -67,10 +61,7 @@ func TestUnsupportedChangeDisconnectsViewers(t *testing.T) {
 
 func TestPanicEndsOneFeed(t *testing.T) {
 	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
-		r := newHarness(t, Options{})
-		r.frame("k", true)
-		v := r.viewer(conn{})
-		v.want("S 0s", "F k")
+		r, v := newHarness(t, Options{}).watch()
 		r.frame("panic", false)
 		v.want("E "+errPanic.Error(), "EOF")
 		v.nc.Close()

@@ -234,6 +234,15 @@ type client struct {
 	closed chan error
 }
 
+// watch starts a stream, and a viewer that has received its keyframe.
+func (r *harness) watch() (*harness, *client) {
+	r.t.Helper()
+	r.frame("k", true)
+	v := r.viewer(conn{})
+	v.want("S 0s", "F k")
+	return r, v
+}
+
 func (r *harness) viewer(c conn) *client {
 	r.t.Helper()
 	nc, err := net.Dial("tcp", r.ln.Addr().String())

@@ -18,49 +18,41 @@ import (
 
 // TestSlowViewerGetsEveryByte has a viewer whose socket accepts little at a time.
 func TestSlowViewerGetsEveryByte(t *testing.T) {
-	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
-		r := newHarness(t, Options{})
-		r.frame("k", true)
-		v := r.viewer(conn{})
-		v.want("S 0s", "F k")
-		big := bytes.Repeat([]byte("x"), 256<<10)
-		for i := range 80 { // 20 MiB: more than the kernel holds
-			copy(big, fmt.Sprintf("%039d|", i))
-			r.frame(string(big), false)
-		}
-		for i := range 80 {
-			v.want(fmt.Sprintf("F %039d|", i))
-		}
-	})
-}
-
-// TestEncoderBurstMakesNoViewerLate has an encoder send more than MaxLatency at once, after a
-// pause: no viewer skips, though the burst fills sockets.
-func TestEncoderBurstMakesNoViewerLate(t *testing.T) {
-	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
-		r := newHarness(t, Options{MaxLatency: 10 * time.Minute})
-		r.frame("k", true)
-		v := r.viewer(conn{})
-		v.want("S 0s", "F k")
-		big := bytes.Repeat([]byte("x"), 256<<10)
-		for i := range 80 { // 12 min of it, 20 MiB: more than the kernel holds
-			copy(big, fmt.Sprintf("%039d|", i))
-			r.frame(string(big), i%10 == 0)
-			r.at += 9 * time.Second
-		}
-		for i := range 80 {
-			v.want(fmt.Sprintf("F %039d|", i))
-		}
-	})
+	t.Parallel()
+	for _, tt := range []struct {
+		name       string
+		maxLatency time.Duration
+		frames     int           // of 256 KiB: more than the kernel holds
+		gop        int           // a keyframe each so many
+		pause      time.Duration // of the encoder before each frame, which it then sends at once
+		late       time.Duration // before it reads
+	}{
+		{"without a limit", 0, 80, 1 << 10, 0, 0},
+		{"burst of 12 min after a pause", 10 * time.Minute, 80, 10, 9 * time.Second, 0},
+		{"late within a GOP, which is never split", 100 * time.Millisecond, 40, 1 << 10, 0, 500 * time.Millisecond},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
+				r, v := newHarness(t, Options{MaxLatency: tt.maxLatency}).watch()
+				big := bytes.Repeat([]byte("x"), 256<<10)
+				for i := range tt.frames {
+					copy(big, fmt.Sprintf("%039d|", i))
+					r.frame(string(big), i%tt.gop == tt.gop-1)
+					r.at += tt.pause
+				}
+				<-time.After(tt.late)
+				for i := range tt.frames {
+					v.want(fmt.Sprintf("F %039d|", i))
+				}
+			})
+		})
+	}
 }
 
 func TestSlowViewerSkipsToKeyframe(t *testing.T) {
 	t.Parallel()
 	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
-		r := newHarness(t, Options{MaxLatency: time.Second})
-		r.frame("k", true)
-		v := r.viewer(conn{})
-		v.want("S 0s", "F k")
+		r, v := newHarness(t, Options{MaxLatency: time.Second}).watch()
 		r.waitSent(v, 1) // it has reached the live edge, so that it can fall behind
 		events, _, stop := r.hub.Observe(1000, true)
 		defer stop()
@@ -165,10 +157,7 @@ func (r *harness) newestNode() weak.Pointer[node] {
 func TestStalledViewerIsDisconnected(t *testing.T) {
 	t.Parallel()
 	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
-		r := newHarness(t, Options{WriteTimeout: 100 * time.Millisecond})
-		r.frame("k", true)
-		v := r.viewer(conn{})
-		v.want("S 0s", "F k")
+		r, v := newHarness(t, Options{WriteTimeout: 100 * time.Millisecond}).watch()
 		r.frame(string(make([]byte, 32<<20)), false) // and it reads nothing
 		v.wantClosed(os.ErrDeadlineExceeded)
 	})
@@ -205,26 +194,5 @@ func TestSlowViewerGetsStreamEnd(t *testing.T) {
 		v.want("F "+string(big[:40]), "E ", "EOF")
 		v.nc.Close()
 		v.wantClosed(io.EOF)
-	})
-}
-
-// TestSlowViewerStaysWithoutNewerKeyframe has a viewer fall behind by more than MaxLatency in one
-// GOP: it gets all of it, because a GOP is never split.
-func TestSlowViewerStaysWithoutNewerKeyframe(t *testing.T) {
-	t.Parallel()
-	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
-		r := newHarness(t, Options{MaxLatency: 100 * time.Millisecond})
-		r.frame("k", true)
-		v := r.viewer(conn{})
-		v.want("S 0s", "F k")
-		big := bytes.Repeat([]byte("x"), 256<<10)
-		for i := range 40 { // 10 MiB: more than the kernel holds
-			copy(big, fmt.Sprintf("%039d|", i))
-			r.frame(string(big), false)
-		}
-		<-time.After(500 * time.Millisecond) // it is late
-		for i := range 40 {
-			v.want(fmt.Sprintf("F %039d|", i))
-		}
 	})
 }
