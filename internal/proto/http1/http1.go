@@ -42,7 +42,7 @@ type Server struct {
 	fallback *http.Server
 	http2    *http2.Server
 	opt      Options
-	date     dateHeader
+	date     http2.Date
 	bufs     sync.Pool // of *[bufSize]byte
 	heads    sync.Pool // of *responseHead
 	records  sync.Pool // of *[]byte, for the TLS records of a response
@@ -269,23 +269,4 @@ func Conn(c net.Conn) net.Conn {
 		}
 	}
 	return c
-}
-
-// dateHeader caches the Date line of a response head, which changes once a second.
-type dateHeader struct{ last atomic.Pointer[dateLine] }
-
-type dateLine struct {
-	unix int64
-	text string
-}
-
-// line returns the line for the current second.
-func (d *dateHeader) line() string {
-	now := time.Now()
-	l := d.last.Load()
-	if l == nil || l.unix != now.Unix() {
-		l = &dateLine{now.Unix(), "Date: " + now.UTC().Format(http.TimeFormat) + "\r\n"}
-		d.last.Store(l)
-	}
-	return l.text
 }

@@ -203,7 +203,7 @@ func (w *Response) send(b []byte) (int, error) {
 
 // completeHead completes the head of a response whose body starts with b.
 func (w *Response) completeHead(b []byte) {
-	h := append(w.head.text, w.conn.srv.date.line()...)
+	h := append(append(append(w.head.text, "Date: "...), w.conn.srv.date.Value()...), endOfLine...)
 	if w.length < 0 && hasBody(w.status) && (w.conn.req.Method != http.MethodHead || len(b) > 0) {
 		h = append(h, "Content-Length: "...)
 		h = strconv.AppendInt(h, int64(len(b)), 10)

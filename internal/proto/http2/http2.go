@@ -85,6 +85,7 @@ type Server struct {
 	maxStreams int
 	bufs       sync.Pool // of *[batchSize]byte
 	heads      sync.Pool // of *headEncoder
+	date       Date
 }
 
 // New returns a Server. It uses the Handler, the ReadHeaderTimeout, the IdleTimeout, MaxHeaderBytes,

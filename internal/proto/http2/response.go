@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	h2 "golang.org/x/net/http2"
@@ -320,7 +321,7 @@ func (w *Response) completeHead(b []byte, end bool) {
 		return
 	}
 	w.head.complete = true
-	w.head.add("date", time.Now().UTC().Format(http.TimeFormat))
+	w.head.add("date", w.stream.conn.srv.date.Value())
 	if w.length < 0 && end && hasBody(w.status) && (!w.isHead || w.written > 0) {
 		w.head.add("content-length", strconv.FormatInt(w.written, 10))
 	}
@@ -432,4 +433,23 @@ var lowerNames = map[string]string{
 	"Access-Control-Expose-Headers": "access-control-expose-headers", "Cache-Control": "cache-control",
 	"Content-Encoding": "content-encoding", "Content-Length": "content-length", "Content-Type": "content-type",
 	"Etag": "etag", "Vary": "vary", "X-Content-Type-Options": "x-content-type-options",
+}
+
+// A Date is the value of the Date field of responses, which changes once a second.
+type Date struct{ last atomic.Pointer[dateValue] }
+
+type dateValue struct {
+	unix int64
+	text string
+}
+
+// Value returns the value for the current second.
+func (d *Date) Value() string {
+	now := time.Now()
+	v := d.last.Load()
+	if v == nil || v.unix != now.Unix() {
+		v = &dateValue{now.Unix(), now.UTC().Format(http.TimeFormat)}
+		d.last.Store(v)
+	}
+	return v.text
 }

@@ -58,17 +58,19 @@ func (c *Conn) open(st *stream, r *http.Request, handler http.Handler) {
 		return
 	}
 	c.wg.Go(func() {
-		for ok := true; ok && c.handle(q); {
+		header := make(http.Header)
+		for ok := true; ok && c.handle(q, header); {
+			clear(header)
 			q, ok = <-c.calls
 		}
 	})
 }
 
-// handle calls the handler, and completes the response. It reports whether its goroutine is to wait for
-// another call, as one of a connection does.
-func (c *Conn) handle(q call) (idle bool) {
+// handle calls the handler, and completes the response, whose header is empty. It reports whether its
+// goroutine is to wait for another call, as one of a connection does.
+func (c *Conn) handle(q call, header http.Header) (idle bool) {
 	st := q.stream
-	w := &Response{stream: st, isHead: q.request.Method == http.MethodHead, header: make(http.Header), length: -1}
+	w := &Response{stream: st, isHead: q.request.Method == http.MethodHead, header: header, length: -1}
 	defer func() {
 		if p := recover(); p != nil {
 			if p != http.ErrAbortHandler {
