@@ -195,7 +195,7 @@ var owners = map[string][]string{
 	"github.com/danielgtaylor/huma/v2":  {"internal/control/api"},
 	"github.com/goccy/go-yaml":          {"internal/ops/config"},
 	"github.com/golang-jwt/jwt/v5":      {"internal/control/auth"},
-	"github.com/gorilla/websocket":      {"internal/edge/httpflv"},
+	"github.com/gorilla/websocket":      {"internal/edge/httpflv", "e2e/browser"}, // which drives Firefox
 	"github.com/lmittmann/tint":         {"internal/ops/logging"},
 	"github.com/redis/go-redis/v9":      {"internal/control/store/redis"},
 	"github.com/schollz/progressbar/v3": {"cmd/livego"},
@@ -204,7 +204,7 @@ var owners = map[string][]string{
 	"golang.org/x/net":                  {"internal/tools/bench", "internal/proto/http2"}, // HPACK and frames
 	"golang.org/x/sys": {"internal/tools/bench", "internal/deliver/fanout", "internal/proto/http1",
 		"internal/ops/ffmpeg", "internal/ops/netx", "internal/ops/peeruser"},
-	"golang.org/x/time": {"internal/edge/...", "internal/proto/http2"},
+	"golang.org/x/time": {"internal/edge/...", "internal/proto/http2", "e2e/browser"}, // a slow connection
 
 	// Metrics and traces.
 	"github.com/prometheus/client_golang": {"internal/metrics"},

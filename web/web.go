@@ -2,6 +2,7 @@
 package web
 
 import (
+	"cmp"
 	"compress/gzip"
 	"crypto/sha256"
 	"embed"
@@ -9,7 +10,9 @@ import (
 	"io/fs"
 	"mime"
 	"net/http"
+	"net/url"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -118,15 +121,20 @@ const plainPage = `<!doctype html>
 <code>.m3u8</code> at its end in a player such as VLC.</p>
 `
 
-// ServePlayer serves the player page to a viewer. embedOrigins says which pages may embed it, as in the directive
-// frame-ancestors; none may if it is empty. The Host of r has been checked.
-func (f *Files) ServePlayer(w http.ResponseWriter, r *http.Request, embedOrigins []string) {
+// PlayerOptions configure the player page.
+type PlayerOptions struct {
+	EmbedOrigins []string // pages that may embed it, as in the directive frame-ancestors; none may if it is empty
+	PublicURL    string   // address of the server behind a proxy, which the Host of a request may lack; "" for none
+}
+
+// ServePlayer serves the player page to a viewer. The Host of r has been checked.
+func (f *Files) ServePlayer(w http.ResponseWriter, r *http.Request, o PlayerOptions) {
 	page, ok := f.byName["watch.html"]
 	if !ok {
 		page = file{content: plainPage, contentType: contentType("watch.html")}
 	}
 	h := w.Header()
-	h.Set("Content-Security-Policy", playerPolicy(r.Host, embedOrigins))
+	h.Set("Content-Security-Policy", playerPolicy(r.Host, o))
 	h.Set("Referrer-Policy", "no-referrer")
 	page.serve(w, r)
 }
@@ -145,18 +153,21 @@ func (f *Files) ServeConsole(w http.ResponseWriter, r *http.Request) {
 	page.serve(w, r)
 }
 
-// playerPolicy returns the Content-Security-Policy of the player page. Older versions of Safari do not count
-// WebSockets of the same host as 'self'.
-func playerPolicy(host string, embedOrigins []string) string {
+// playerPolicy returns the Content-Security-Policy of the player page. Streams are served on the port of the page.
+// Older versions of Safari do not count WebSockets of the same host as 'self'.
+func playerPolicy(host string, o PlayerOptions) string {
 	connect := "'self'"
-	if host != "" {
-		connect += " ws://" + host + " wss://" + host
+	public, err := url.Parse(o.PublicURL)
+	if err != nil {
+		public = &url.URL{}
 	}
-	ancestors := "'none'"
-	if len(embedOrigins) > 0 {
-		ancestors = strings.Join(embedOrigins, " ")
+	for _, h := range slices.Compact([]string{host, public.Host}) {
+		if h != "" {
+			connect += " ws://" + h + " wss://" + h
+		}
 	}
-	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https: data:; " +
+	ancestors := cmp.Or(strings.Join(o.EmbedOrigins, " "), "'none'")
+	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' http: https: data:; " +
 		"connect-src " + connect + "; media-src 'self' blob:; worker-src 'self' blob:; " +
 		"base-uri 'none'; form-action 'none'; frame-ancestors " + ancestors
 }

@@ -81,14 +81,16 @@ func TestServePlayer(t *testing.T) {
 		{notBuilt, nil, "without the player", "frame-ancestors 'none'"},
 	} {
 		w := httptest.NewRecorder()
-		c.files.ServePlayer(w, httptest.NewRequest("GET", "http://tv.example:7001/live/movie", nil), c.origins)
+		c.files.ServePlayer(w, httptest.NewRequest("GET", "http://tv.example:7001/live/movie", nil),
+			PlayerOptions{EmbedOrigins: c.origins, PublicURL: "https://live.example/tv"})
 		policy := w.Header().Get("Content-Security-Policy")
 		if w.Code != 200 || !strings.Contains(w.Body.String(), c.page) ||
 			w.Header().Get("Content-Type") != "text/html; charset=utf-8" {
 			t.Errorf("HTTP %d, %v: %s", w.Code, w.Header(), w.Body)
 		}
 		if !strings.HasSuffix(policy, c.ancestors) || strings.Contains(policy, "unsafe") ||
-			!strings.Contains(policy, "connect-src 'self' ws://tv.example:7001 wss://tv.example:7001;") {
+			!strings.Contains(policy,
+				"connect-src 'self' ws://tv.example:7001 wss://tv.example:7001 ws://live.example wss://live.example;") {
 			t.Errorf("policy %s", policy)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"os"
 	"testing"
-	"time"
 
 	"livego/e2e/harness"
 	"livego/e2e/sample"
@@ -40,8 +39,7 @@ func TestPlayerPage(t *testing.T) {
 	})
 	first.Kill()
 	first.Wait(patience)
-	timer := time.NewTimer(3 * time.Second)
-	<-timer.C
+	p.await("interrupted", func(_ int, s playerState) bool { return s.Note == "stalled: offline" })
 	encode(sample.Large)
 	p.awaitProgress("another encoder", before, 256)
 	awaitReports(t, s, map[string]int{"ws chrome": 2, "hls chrome": 1})

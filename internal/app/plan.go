@@ -24,6 +24,7 @@ import (
 	"livego/internal/ops/netx"
 	"livego/internal/proto/rtmp"
 	"livego/internal/stream"
+	"livego/web"
 )
 
 // A plan is what the server makes of a Config and can replace while it runs. To make one may fail; to
@@ -241,7 +242,7 @@ func (a *App) viewerOptions(p *plan) viewerhttp.Options {
 			if _, err := domain.ParseName(app, room); err != nil {
 				return false
 			}
-			a.web.ServePlayer(w, r, p.cfg.EmbedOrigins)
+			a.web.ServePlayer(w, r, web.PlayerOptions{EmbedOrigins: p.cfg.EmbedOrigins, PublicURL: p.cfg.PublicURL})
 			return true
 		},
 		Proxies: p.proxies, WriteTimeout: p.cfg.WriteTimeout,

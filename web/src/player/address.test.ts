@@ -8,6 +8,7 @@ test('addressOf', () => {
     .toBe('https://a.example/tv/live/movie.m3u8?token=a%26b')
   expect(addressOf('https://a.example/live/movie?token=x&s=1', 'y', 'native'))
     .toBe('https://a.example/live/movie.m3u8?token=y&s=1')
+  expect(addressOf('https://a.example/live/movie', 'x', 'jpg')).toBe('https://a.example/live/movie.jpg?token=x')
 })
 
 test('candidatesOf', () => {

@@ -1,14 +1,16 @@
 // The addresses of a stream.
 import { type Protocol, protocols } from './machine.ts'
 
+const endings = { ws: '.flv', hls: '.m3u8', native: '.m3u8', jpg: '.jpg' } as const
+
 /**
- * Returns the address at which a protocol plays the stream at src, https://host/app/room with or without a query.
- * A token that is not empty replaces the one in src.
+ * Returns the address at which a protocol plays the stream at src, https://host/app/room with or without a query, or
+ * that of its thumbnail. A token that is not empty replaces the one in src.
  */
-export function addressOf(src: string, token: string, protocol: Protocol): string {
+export function addressOf(src: string, token: string, protocol: Protocol | 'jpg'): string {
   const url = new URL(src)
   url.hash = ''
-  url.pathname = url.pathname.replace(/\/+$/, '') + (protocol === 'ws' ? '.flv' : '.m3u8')
+  url.pathname = url.pathname.replace(/\/+$/, '') + endings[protocol]
   if (token) url.searchParams.set('token', token)
   if (protocol === 'ws') url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:'
   return url.href

@@ -12,6 +12,7 @@ import { type Language, languageOf, messageOf, type Text, textOf } from './text.
 
 const hideAfter = 3000 // ms without a movement of the pointer
 const volumeStep = 0.1
+const thumbnailAfter = 1000 // ms without a picture
 
 const engines: Record<Protocol, () => Promise<{ start: StartEngine }>> = {
   ws: () => import('./ws.ts'),
@@ -39,7 +40,7 @@ export interface PlayerStats {
   received?: number // bytes of media since the attempt began
   // Since the start of the player:
   startTime?: number // from the start to the first picture or sound, if no publisher had to be waited for
-  stalls: number // how often playing stood still while the publisher sent
+  stalls: number // how often playing stood still
   stallTime: number
   errors: number // attempts that failed
   switches: number // changes of the protocol
@@ -91,9 +92,12 @@ export class LivegoPlayer extends HTMLElement {
   #engine: Engine | undefined
   #attempt = 0 // number of the latest attempt; reports of older ones are ignored
   #timer = 0 // of the action wait
+  #thumbnail = '' // address of the thumbnail, if it is the poster and was not requested yet
+  #posterTimer = 0
   #infoTimer = 0
   #hideTimer = 0
-  #controlsWereHidden = false // when the pointer last went down
+  #touched = false // the pointer that last went down is a finger
+  #controlsWereHidden = false // at that time
   #menuShown = false
   #infoShown = false
   #offersSound = false // nobody has chosen to play without sound
@@ -132,18 +136,20 @@ export class LivegoPlayer extends HTMLElement {
       this.#poster.removeAttribute('src')
       this.#render()
     })
-    this.#root.addEventListener('pointerdown', () => {
+    this.#root.addEventListener('pointerdown', (e) => {
+      this.#touched = e.pointerType === 'touch'
       this.#controlsWereHidden = this.#root.classList.contains('quiet')
     }, { capture: true })
     for (const layer of [video, this.#message]) {
       layer.addEventListener('click', (e) => {
         if (e.target instanceof Element && e.target.closest('button')) return
-        const touched = e instanceof PointerEvent && e.pointerType === 'touch'
         if (this.#menuShown) this.#showMenu(false)
-        else if (!touched) this.#playOrPause()
+        else if (!this.#touched) this.#playOrPause()
         else if (!this.#controlsWereHidden) this.#hideControls()
       })
-      layer.addEventListener('dblclick', () => void this.#toggleFullscreen())
+      layer.addEventListener('dblclick', () => {
+        if (!this.#touched) void this.#toggleFullscreen()
+      })
     }
   }
 
@@ -167,9 +173,9 @@ export class LivegoPlayer extends HTMLElement {
     this.#video.muted = this.hasAttribute('muted')
     this.#offersSound = this.#video.muted && this.#hasControls()
     this.#setLanguage()
-    this.#setPoster()
     this.#reset()
     if (this.hasAttribute('autoplay')) this.play()
+    this.#setPoster()
   }
 
   disconnectedCallback() {
@@ -186,14 +192,15 @@ export class LivegoPlayer extends HTMLElement {
     else if (name === 'poster') this.#setPoster()
     else {
       const plays = this.#state.phase !== 'idle'
-      this.#setPoster()
       this.#reset()
       if (plays || this.hasAttribute('autoplay')) this.play()
+      if (name !== 'protocol') this.#setPoster()
     }
   }
 
-  /** Starts to play at the newest picture. */
+  /** Starts to play at the newest picture. Without an address nothing happens. */
   play(): void {
+    if (!this.#addressOf('ws')) return
     this.#resume = false
     this.#send({ type: 'start' })
   }
@@ -261,6 +268,13 @@ export class LivegoPlayer extends HTMLElement {
     return candidatesOf(wanted, mse, nativeHLS)
   }
 
+  // addressOf returns the address of the stream by a protocol or of its thumbnail, "" without a valid src.
+  #addressOf(what: Protocol | 'jpg'): string {
+    const src = this.getAttribute('src')
+    if (!src || !URL.canParse(src, document.baseURI)) return ''
+    return addressOf(new URL(src, document.baseURI).href, this.getAttribute('token') ?? '', what)
+  }
+
   // reset ends playing, and applies the attributes.
   #reset() {
     this.#send({ type: 'stop' })
@@ -284,8 +298,15 @@ export class LivegoPlayer extends HTMLElement {
   #do(action: Action) {
     clearTimeout(this.#timer)
     this.#disconnect()
-    if (action.type === 'connect') void this.#connect(action.protocol)
-    else if (action.type === 'wait') this.#timer = setTimeout(() => this.#send({ type: 'timer' }), action.ms)
+    clearTimeout(this.#posterTimer)
+    if (action.type === 'connect') {
+      void this.#connect(action.protocol)
+      this.#posterTimer = setTimeout(() => {
+        if (this.#state.phase !== 'connecting') return
+        this.#showThumbnail()
+        this.#render()
+      }, thumbnailAfter)
+    } else if (action.type === 'wait') this.#timer = setTimeout(() => this.#send({ type: 'timer' }), action.ms)
   }
 
   #disconnect() {
@@ -300,12 +321,9 @@ export class LivegoPlayer extends HTMLElement {
   async #connect(protocol: Protocol) {
     const attempt = this.#attempt
     const current = () => attempt === this.#attempt
-    let url: string
     let start: StartEngine
     try {
-      const src = new URL(this.getAttribute('src') ?? '', document.baseURI)
-      url = this.#reporter.addressOf(addressOf(src.href, this.getAttribute('token') ?? '', protocol))
-      ;({ start } = await engines[protocol]())
+      ({ start } = await engines[protocol]())
     } catch {
       if (current()) this.#send({ type: 'ended', reason: 'network' })
       return
@@ -315,7 +333,7 @@ export class LivegoPlayer extends HTMLElement {
     const later = (event: MachineEvent) => setTimeout(() => {
       if (current()) this.#send(event)
     })
-    this.#engine = start(this.#video, url, {
+    this.#engine = start(this.#video, this.#reporter.addressOf(this.#addressOf(protocol)), {
       silent: () => later({ type: 'silent' }),
       ended: (reason, detail) => later({ type: 'ended', reason, ...(detail && { detail }) }),
     })
@@ -443,9 +461,18 @@ export class LivegoPlayer extends HTMLElement {
 
   #setPoster() {
     const poster = this.getAttribute('poster')
+    this.#poster.removeAttribute('src')
+    this.#thumbnail = ''
     if (poster) this.#poster.src = poster
-    else this.#poster.removeAttribute('src')
+    else if (poster === null) this.#thumbnail = this.#addressOf('jpg')
     this.#render()
+  }
+
+  // showThumbnail shows the thumbnail of the stream as the poster. It is not requested when there is a picture soon,
+  // since the server has to render it.
+  #showThumbnail() {
+    if (this.#thumbnail) this.#poster.src = this.#thumbnail
+    this.#thumbnail = ''
   }
 
   #setLanguage() {
@@ -470,6 +497,7 @@ export class LivegoPlayer extends HTMLElement {
     const { phase, reason, connected } = this.#state
     const shows = phase === 'playing' || phase === 'stalled'
     const idle = phase === 'idle'
+    if (idle && this.#still.hidden && this.isConnected) this.#showThumbnail()
     const audioOnly = shows && this.#video.videoWidth === 0
     const [title, more] = audioOnly && phase === 'playing' ? [t.audioOnly, ''] : messageOf(t, this.#state)
     const mayRetry = phase === 'failed' && !connected && reason === 'refused'

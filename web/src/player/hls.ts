@@ -15,7 +15,7 @@ export function start(video: HTMLVideoElement, url: string, reports: Reports): E
   hls.on(Hls.Events.LEVEL_LOADED, (_, { details }) => {
     // what remains of a stream that has ended
     if (!details.live && video.played.length === 0) reports.ended('offline')
-    else if (details.misses > 0) reports.silent()
+    else if (details.misses > 0 && video.played.length > 0) reports.silent()
   })
   hls.on(Hls.Events.MANIFEST_LOADED, (_, { levels }) => {
     codecs = levels[0]?.attrs.CODECS ?? ''

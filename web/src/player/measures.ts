@@ -5,7 +5,10 @@ import { protocolOf, type Protocol, type State } from './machine.ts'
 export class Measures {
   /** From the start to the first picture or sound; undefined if a publisher had to be waited for. */
   startTime: number | undefined
-  /** How often playing stood still, and for how long in all, while the publisher sent. */
+  /**
+   * How often playing stood still, and for how long in all. A player cannot distinguish a publisher that is lost from a
+   * network that carries nothing: the server can.
+   */
   stalls = 0
   stallTime = 0
   /** Attempts that failed. */
@@ -42,9 +45,6 @@ export class Measures {
     if (before.phase === 'playing' && after.phase === 'stalled') {
       this.stalls++
       this.#stalledSince = now
-    } else if (after.phase === 'stalled' && after.reason === 'offline' && this.#stalledSince !== undefined) {
-      this.stalls-- // the publisher was lost: no fault of the way to the viewer
-      this.#stalledSince = undefined
     } else if (after.phase !== 'stalled') this.#endStall(now)
   }
 

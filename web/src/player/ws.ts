@@ -16,7 +16,7 @@ export function start(video: HTMLVideoElement, url: string, reports: Reports): E
     enableWorker: false, enableStashBuffer: false, autoCleanupSourceBuffer: true,
     liveSync: true, liveSyncTargetLatency: 0.5, liveSyncMaxLatency: 0.8, liveSyncPlaybackRate: 1.2,
     liveBufferLatencyChasing: true, liveBufferLatencyMaxLatency: farBehind, liveBufferLatencyMinRemain: 0.5,
-    customLoader: socketLoader(reports, (bytes) => (received += bytes)),
+    customLoader: socketLoader(video, reports, (bytes) => (received += bytes)),
   })
   const codecs = () => {
     const { videoCodec, audioCodec } = (player.mediaInfo ?? {}) as mpegts.MSEPlayerMediaInfo
@@ -40,7 +40,9 @@ export function start(video: HTMLVideoElement, url: string, reports: Reports): E
 
 // socketLoader returns a class that receives data for mpegts.js. The class of mpegts.js hides the close code, which
 // says why a stream has ended.
-function socketLoader(reports: Reports, count: (bytes: number) => void): mpegts.CustomLoaderConstructor {
+function socketLoader(
+  video: HTMLVideoElement, reports: Reports, count: (bytes: number) => void,
+): mpegts.CustomLoaderConstructor {
   return class extends mpegts.BaseLoader {
     #socket: WebSocket | undefined
     #timer = 0
@@ -92,7 +94,8 @@ function socketLoader(reports: Reports, count: (bytes: number) => void): mpegts.
     #expect(reason: 'offline' | 'network') {
       clearTimeout(this.#timer)
       this.#timer = setTimeout(() => {
-        reports.silent()
+        // The server sends a small header as soon as there is a stream; what follows takes its time on a slow network.
+        if (reason === 'offline' || video.played.length > 0) reports.silent()
         this.#timer = setTimeout(() => reports.ended(reason), lostAfter)
       }, silentAfter)
     }

@@ -12,4 +12,6 @@ test('parametersOf', () => {
     })
   expect(parametersOf('https://a.example/live/movie?muted=0&autoplay=true&controls=1').attributes)
     .toEqual({ autoplay: '', controls: '' })
+  expect(parametersOf('https://a.example/live/movie?poster=a.png').attributes.poster).toBe('a.png')
+  expect(parametersOf('https://a.example/live/movie?poster=0').attributes.poster).toBe('')
 })

@@ -22,5 +22,6 @@ export function parametersOf(address: string): Parameters {
     const value = query.get(name)
     if (value) attributes[name] = value
   }
+  if (attributes.poster === '0') attributes.poster = '' // none, not even the thumbnail
   return { src: url.origin + url.pathname, room: url.pathname.split('/').pop() ?? '', attributes }
 }
