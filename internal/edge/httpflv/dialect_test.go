@@ -1,6 +1,7 @@
 package httpflv
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
@@ -40,12 +41,15 @@ func TestDialects(t *testing.T) {
 				}
 				p.Write(f)
 			}
-			byHTTP := get(t, srv, "GET", "/live/movie.flv"+tt.query)
+			byHTTP := bufio.NewReader(get(t, srv, "GET", "/live/movie.flv"+tt.query).Body)
+			if _, err := byHTTP.Peek(1); err != nil {
+				t.Fatal(err)
+			}
 			bySocket := dial(t, srv, "/live/movie.flv"+tt.query)
 			first := readBinary(t, bySocket)
 			p.End(stream.Clean)
 			more, _ := readToClose(t, bySocket)
-			for name, r := range map[string]io.Reader{"HTTP": byHTTP.Body,
+			for name, r := range map[string]io.Reader{"HTTP": byHTTP,
 				"WebSocket": bytes.NewReader(append(first, more...))} {
 				if got := bodies(t, r); !slices.Equal(got, tt.want) {
 					t.Errorf("%s: %q, want %q", name, got, tt.want)
