@@ -14,6 +14,7 @@ export default defineConfig({
     cssCodeSplit: false, // the console alone has style sheets: one file
     modulePreload: false,
     rolldownOptions: {
+      checks: { pluginTimings: false }, // on a busy machine it would print them
       input: {
         player: 'src/player/index.ts',
         watch: 'src/watch/watch.ts',

@@ -2,6 +2,7 @@ package browser
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,11 +35,7 @@ func TestHLSLatency(t *testing.T) {
 		tries          = 3
 	)
 	s := harness.Start(t, harness.Options{NoRace: true})
-	harness.FFmpeg(t, "-re", "-f", "lavfi", "-i", "color=size=256x144:rate=25", "-re", "-f", "lavfi", "-i",
-		"sine=440:r=44100",
-		"-vf", clockFilter, "-r", "25", "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt",
-		"yuv420p", "-g", "50",
-		"-c:a", "aac", "-f", "flv", s.RTMP(s.Key("movie")))
+	encodeClock(t, s.RTMP(s.Key("movie")))
 	s.AwaitLive("movie")
 	for n := 1; ; n++ {
 		picture, off := measureLatency(play(t, s.HLS("movie")))
@@ -52,26 +49,45 @@ func TestHLSLatency(t *testing.T) {
 	}
 }
 
+// encodeClock publishes one stream, whose picture shows the clock, to each of the URLs.
+func encodeClock(t *testing.T, urls ...string) {
+	t.Helper()
+	harness.FFmpeg(t, "-re", "-f", "lavfi", "-i", "color=size=256x144:rate=25", "-re", "-f", "lavfi", "-i",
+		"sine=440:r=44100", "-map", "0:v", "-map", "1:a",
+		"-vf", clockFilter, "-r", "25", "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt",
+		"yuv420p", "-g", "50", "-flags", "+global_header",
+		"-c:a", "aac", "-f", "tee", "[f=flv]"+strings.Join(urls, "|[f=flv]"))
+}
+
 // measureLatency returns the latency of p, which plays one stream, some seconds after its start,
 // and the error of the times in the playlist: medians over five seconds.
 func measureLatency(p players) (picture, off time.Duration) {
 	p.t.Helper()
 	const samples, settle = 25, 4 // of 200 ms each; in s
-	from := p.awaitProgress("playing", nil, 256)[0].Time
-	last := from
-	var pictures, offs []time.Duration
-	p.await("enough samples", func(_ int, s playerState) bool {
-		if s.Time == last || s.Time < from+settle {
-			return false
+	pictures, offs := sampleLatency(p, samples, settle)
+	slices.Sort(offs[0])
+	return pictures[0][samples/2], offs[0][samples/2]
+}
+
+// sampleLatency returns the latency of each of p, in order, from settle seconds after the start on, and the
+// errors of the times in the playlist. It stops the browser.
+func sampleLatency(p players, samples int, settle float64) (pictures, offs [][]time.Duration) {
+	p.t.Helper()
+	from := p.awaitProgress("playing", nil, 256)
+	pictures, offs = make([][]time.Duration, len(from)), make([][]time.Duration, len(from))
+	last := make([]float64, len(from))
+	p.await("enough samples", func(n int, s playerState) bool {
+		if s.Time != last[n] && s.Time >= from[n].Time+settle {
+			last[n] = s.Time
+			a, b := s.latency()
+			pictures[n], offs[n] = append(pictures[n], a), append(offs[n], (a-b).Abs())
 		}
-		last = s.Time
-		a, b := s.latency()
-		pictures, offs = append(pictures, a), append(offs, (a-b).Abs())
-		return len(pictures) >= samples
+		return len(pictures[n]) >= samples
 	})
 	p.Kill()
 	p.Wait(patience)
-	slices.Sort(pictures)
-	slices.Sort(offs)
-	return pictures[samples/2], offs[samples/2]
+	for _, all := range pictures {
+		slices.Sort(all)
+	}
+	return pictures, offs
 }
