@@ -14,20 +14,25 @@ const [shots, stream] = process.argv.slice(2)
 const { origin, host } = new URL(stream)
 const policy = [
   "default-src 'none'", `script-src 'nonce-a' ${origin}`, `connect-src ${origin} ws://${host}`, 'media-src blob:',
-  `frame-src ${origin}`, "worker-src 'none'", "style-src 'none'", "require-trusted-types-for 'script'",
+  `frame-src ${origin} http://localhost:*`, "worker-src 'none'", "style-src 'none'", "require-trusted-types-for 'script'",
 ].join('; ')
 const markup = `<!doctype html><title>another site</title>
 <script type="module" nonce="a" src="${origin}/.livego/player.js"></script>
 <livego-player src="${stream}" autoplay muted controls></livego-player>
 <iframe src="${stream}?muted=1" width="320" height="180" allow="autoplay; fullscreen; picture-in-picture"></iframe>
+<iframe src="http://localhost:PORT/other" width="20" height="20"></iframe>
 <script nonce="a">
 window.messages = []
 addEventListener('message', ({ origin, data }) => window.messages.push({ origin, ...data }))
 </script>`
-const server = http.createServer((_, response) => {
+const other = `<!doctype html><script>
+setInterval(() => parent.frames[0].postMessage({ livego: 1, command: 'pause' }, '*'), 100)
+</script>`
+const server = http.createServer((request, response) => {
   response.setHeader('Content-Type', 'text/html')
+  if (request.url === '/other') return response.end(other)
   response.setHeader('Content-Security-Policy', policy)
-  response.end(markup)
+  response.end(markup.replace('PORT', server.address().port))
 }).listen(0, '127.0.0.1')
 await new Promise((resolve) => server.once('listening', resolve))
 
@@ -51,20 +56,23 @@ for (const one of watched) {
     window.players = [{ url: '', player, video: player.shadowRoot.querySelector('video') }]
   })
 }
-// command sends a command to the frame, and waits until it has answered with this phase.
-async function command(name, phase) {
-  await page.evaluate((name) => {
+// command sends a command to the frame, and waits until it has answered with a message that has these fields.
+async function command(message, answer) {
+  await page.evaluate((message) => {
     window.messages = []
-    document.querySelector('iframe').contentWindow.postMessage({ livego: 1, command: name }, '*')
-  }, name)
-  await page.waitForFunction(([phase, origin]) =>
-    window.messages.some((m) => m.origin === origin && m.livego === 1 && m.event === 'state' && m.phase === phase),
-  [phase, origin])
+    document.querySelector('iframe').contentWindow.postMessage({ livego: 1, ...message }, '*')
+  }, message)
+  await page.waitForFunction(([answer, origin]) => window.messages.some((m) => m.origin === origin && m.livego === 1 &&
+    Object.entries(answer).every(([name, value]) => m[name] === value)), [answer, origin])
 }
 await frame.waitForFunction(() => window.players[0].player.state.phase === 'playing')
-await command('pause', 'idle')
-await command('play', 'playing')
-// A frame within the frame's own page is not the embedder: its message is not obeyed.
+await command({ command: 'pause' }, { event: 'state', phase: 'idle' })
+await command({ command: 'play' }, { event: 'state', phase: 'playing' })
+await command({ command: 'volume', value: 0.5 }, { event: 'volume', volume: 0.5, muted: false })
+await command({ command: 'mute' }, { event: 'volume', volume: 0.5, muted: true })
+await command({ command: 'state' }, { event: 'state', phase: 'playing', protocol: 'ws' })
+await command({ command: 'stats' }, { event: 'stats', width: 160, height: 90 })
+// Only the page that embeds the player is obeyed: not the player page, nor the page in the other frame.
 await frame.evaluate(() => window.postMessage({ livego: 1, command: 'pause' }, '*'))
 for (let n = 0; ; n++) {
   const states = await Promise.all(watched.map(async (one) => {

@@ -108,7 +108,8 @@ func (f *firefox) evaluate(context, expression string, value any) {
 		ExceptionDetails struct{ Text string }
 	}
 	f.call("script.evaluate", map[string]any{
-		"expression": "JSON.stringify(" + expression + ")", "target": map[string]any{"context": context}, "awaitPromise": true,
+		"expression": "JSON.stringify(" + expression + ")", "target": map[string]any{"context": context},
+		"awaitPromise": true,
 	}, &reply)
 	if reply.Type != "success" {
 		f.t.Fatalf("%s: %s", expression, reply.ExceptionDetails.Text)

@@ -111,7 +111,8 @@ func testControls(t *testing.T, c *chrome) {
 			await page.waitForSelector('dl.info >> text=/^\\d+ kbit/')
 			await page.check('input[name=language][value=en]')
 			await page.waitForSelector('legend >> text=Protocol')`, nil)
-		p.check("the page has the language of its player", `return page.evaluate(() => document.documentElement.lang === 'en')`)
+		p.check("the page has the language of its player", `return page.evaluate(() =>
+			document.documentElement.lang === 'en')`)
 		checkAccessibility(t, p, "menu and statistics")
 		p.run("await page.check('input[name=protocol][value=hls]')", nil)
 		p.await("HLS", func(w watched) bool { return w.Phase == "playing" && w.Protocol == "hls" })
@@ -162,7 +163,8 @@ func testControls(t *testing.T, c *chrome) {
 		p := c.open(t, base+"movie?autoplay=0&poster=../.livego/icon.svg&lang=zh&protocol=hls", nil)
 		p.run(`await page.waitForSelector('button.start[title=播放]')
 			await page.waitForSelector('img.poster[src="../.livego/icon.svg"]')`, nil)
-		p.check("nothing is played", `return page.evaluate(() => document.querySelector('livego-player').state.phase === 'idle')`)
+		p.check("nothing is played", `return page.evaluate(() =>
+			document.querySelector('livego-player').state.phase === 'idle')`)
 		checkAccessibility(t, p, "start")
 		p.run("await page.click('button.start')", nil)
 		if got := p.awaitMoving("started by a person"); got.Protocol != "hls" || got.Muted {

@@ -500,7 +500,8 @@ export class LivegoPlayer extends HTMLElement {
     if (idle && this.#still.hidden && this.isConnected) this.#showThumbnail()
     const audioOnly = shows && this.#video.videoWidth === 0
     const [title, more] = audioOnly && phase === 'playing' ? [t.audioOnly, ''] : messageOf(t, this.#state)
-    const mayRetry = phase === 'failed' && !connected && reason === 'refused'
+    const failed = phase === 'failed'
+    const mayRetry = failed && !connected && reason === 'refused'
     this.ariaLabel = t.player
     setText(this.#title, title)
     setText(this.#more, more)
@@ -518,7 +519,8 @@ export class LivegoPlayer extends HTMLElement {
     if (this.#unmute.lang !== this.#language) this.#unmute.replaceChildren(icon('muted'), t.unmute)
     this.#unmute.lang = this.#language
     this.#bar.hidden = !this.#hasControls()
-    setButton(this.#toggle, idle || mayRetry ? 'play' : 'pause', idle || mayRetry ? t.play : t.pause)
+    for (const e of [this.#toggle, this.#sound, this.#volume, this.#live]) e.hidden = failed
+    setButton(this.#toggle, idle ? 'play' : 'pause', idle ? t.play : t.pause)
     setButton(this.#sound, this.#video.muted ? 'muted' : 'sound', this.#video.muted ? t.unmute : t.mute)
     this.#volume.value = String(this.#video.muted ? 0 : this.#video.volume)
     this.#volume.ariaLabel = t.volume
@@ -527,7 +529,7 @@ export class LivegoPlayer extends HTMLElement {
     setButton(this.#settings, 'settings', t.settings)
     this.#settings.ariaExpanded = String(this.#menuShown)
     setButton(this.#pip, 'pip', t.pip)
-    this.#pip.hidden = !document.pictureInPictureEnabled || audioOnly
+    this.#pip.hidden = !document.pictureInPictureEnabled || audioOnly || failed
     const full = document.fullscreenElement === this
     setButton(this.#full, full ? 'exitFullscreen' : 'fullscreen', full ? t.exitFullscreen : t.fullscreen)
     this.#renderMenu()

@@ -74,6 +74,7 @@ svg { width: 24px; height: 24px; fill: currentColor; flex: none; }
 .live::before { content: ''; width: 9px; height: 9px; border-radius: 50%; background: #8a909c; }
 .live.on { color: #fff; }
 .live.on::before { background: var(--accent); }
+.live[hidden] + button { margin-left: auto; }
 .volume { width: 88px; height: 44px; margin: 0 4px; padding: 0; background: none; appearance: none; cursor: pointer; }
 .volume::-webkit-slider-runnable-track { height: 4px; border-radius: 2px; background: rgb(255 255 255 / .4); }
 .volume::-webkit-slider-thumb { appearance: none; width: 14px; height: 14px; margin-top: -5px; border-radius: 50%;
@@ -110,6 +111,9 @@ svg { width: 24px; height: 24px; fill: currentColor; flex: none; }
   .message strong { font-size: 15px; }
   .message .text span { font-size: 13px; }
   .start span { width: 56px; height: 56px; }
+  .top { flex-wrap: nowrap; }
+  .unmute { padding: 0 14px 0 12px; font-size: 15px; flex: none; }
+  .info { gap: 0 10px; padding: 6px 10px; font-size: 11px; line-height: 1.3; }
 }
 `
 
