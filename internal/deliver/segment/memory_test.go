@@ -61,7 +61,7 @@ func TestMemoryOfRenderedFormats(t *testing.T) {
 		past int      // complete segments at which players are
 	}{
 		{"no requests", nil, 0, 0},
-		{"parts", []string{"parts"}, 1, partTargets},
+		{"parts", []string{"parts"}, 1, 0},
 		{"parts and segments", []string{"parts", extPart}, 1, renderedTargets},
 		{"MPEG-TS", []string{extTS}, 1, renderedTargets},
 		{"all", []string{"parts", extPart, extTS}, 2, renderedTargets},
@@ -87,7 +87,13 @@ func TestMemoryOfRenderedFormats(t *testing.T) {
 				}
 			}
 			l := s.List()
-			payload, played, made := 0, 0, 0
+			payload, played, made, parts := 0, 0, 0, 0
+			countPart := func(p *part) {
+				if n := len(p.rendered.cached()); n > 0 {
+					made += n
+					parts++
+				}
+			}
 			for i, seg := range l.segments {
 				n := seg.totals.payload[0] + seg.totals.payload[1]
 				payload += n
@@ -97,13 +103,16 @@ func TestMemoryOfRenderedFormats(t *testing.T) {
 				made += len(seg.rendered[TS].cached()) + len(seg.rendered[FMP4].cached())
 				if seg.rendered[FMP4].cached() == nil {
 					for _, p := range seg.parts {
-						made += len(p.rendered.cached())
+						countPart(p)
 					}
 				}
 			}
 			for _, p := range l.parts {
 				played += p.totals.payload[0] + p.totals.payload[1]
-				made += len(p.rendered.cached())
+				countPart(p)
+			}
+			if want := renderedParts * len(tt.ask); tt.past == 0 && parts != want {
+				t.Errorf("%d parts are rendered, want %d", parts, want)
 			}
 			if most := played * tt.want * 11 / 10; made > most {
 				t.Errorf("%d rendered bytes of %d formats, for %d bytes at which players are", made, tt.want, played)

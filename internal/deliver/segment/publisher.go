@@ -20,8 +20,11 @@ const (
 	// stay. Players start three target durations from the end of the playlist, and request a segment
 	// soon after it is listed.
 	renderedTargets = 3
-	// partTargets is the same for rendered parts, which players request when they are new.
-	partTargets = 1
+	// renderedParts is how many of the newest parts stay rendered. Players request parts when they are
+	// new, and start holdBackParts from the end. An older one that is requested is rendered again, and
+	// stays for partTargets target durations after the end of its segment.
+	renderedParts = 2 * holdBackParts
+	partTargets   = 1
 	// maxPerTarget is the number of segments per target duration beyond which a playlist stops
 	// growing. An encoder that changes its parameters with each frame must not fill the memory with
 	// playlists.
@@ -46,6 +49,7 @@ func (p *publisher) Ready() <-chan struct{} { return p.ready }
 func (p *publisher) publish(l *List, open *segment, full bool) {
 	if open != nil {
 		l.open, l.parts, l.full = open, open.parts[:len(open.parts):len(open.parts)], full
+		l.dropOldPart()
 	}
 	old := p.List()
 	l.Ready = true
@@ -57,6 +61,17 @@ func (p *publisher) publish(l *List, open *segment, full bool) {
 	}
 	if !old.Ready {
 		close(p.ready)
+	}
+}
+
+// dropOldPart drops the rendered bytes of the newest part that is not one of renderedParts.
+func (l *List) dropOldPart() {
+	parts := l.parts
+	if s := l.newest(); s != nil && s.rendered[FMP4].cached() == nil { // else its parts are slices of it
+		parts = slices.Concat(s.parts, parts)
+	}
+	if i := len(parts) - 1 - renderedParts; i >= 0 {
+		parts[i].rendered.drop()
 	}
 }
 
