@@ -80,7 +80,8 @@ type recorder struct {
 }
 
 func newRecorder(t testing.TB) *recorder {
-	return &recorder{t: t, hash: sha256.New(), files: map[string]string{}, bodies: map[string]string{}, programmer: programmer{trackWait: 2 * time.Second}}
+	return &recorder{t: t, hash: sha256.New(), files: map[string]string{}, bodies: map[string]string{},
+		programmer: programmer{trackWait: 2 * time.Second}}
 }
 
 func (r *recorder) sum() []byte { return r.hash.Sum(nil)[:8] }
