@@ -44,10 +44,11 @@ export function commandsOf(encoder: Encoder, url: string): Command[] {
       return [{
         source: 'picture',
         text: `gst-launch-1.0 flvmux name=mux streamable=true ! rtmp2sink location=${address} \\\n` +
-          '  videotestsrc is-live=true ! video/x-raw,width=1280,height=720,framerate=30/1 \\\n' +
+          '  videotestsrc is-live=true ! video/x-raw,format=I420,width=1280,height=720,framerate=30/1 \\\n' +
           '  ! x264enc tune=zerolatency speed-preset=veryfast bitrate=2500 key-int-max=60 \\\n' +
-          '  ! h264parse ! queue ! mux.video \\\n' +
-          '  audiotestsrc is-live=true ! audioconvert ! avenc_aac ! aacparse ! queue ! mux.audio',
+          '    option-string=scenecut=0 ! h264parse ! queue ! mux.video \\\n' +
+          '  audiotestsrc is-live=true ! audioconvert ! audio/x-raw,rate=48000,channels=2 \\\n' +
+          '  ! avenc_aac ! aacparse ! queue ! mux.audio',
       }]
     case 'livego':
       return [{ source: 'file', text: `livego push --loop film.mp4 ${address}` }]
