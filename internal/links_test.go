@@ -16,17 +16,20 @@ var (
 	mdLink    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	mdHeading = regexp.MustCompile(`(?m)^#{1,6} +(.+?) *#*$`)
 	mdCode    = regexp.MustCompile("(?s)```.*?```|`[^`\n]*`")
+	mdImage   = regexp.MustCompile(`\b(?:src|srcset)="([^"]+)"`)
 	mdMarkup  = regexp.MustCompile("[*`]|\\[([^]]*)\\]\\([^)]*\\)")
 )
 
-// TestLinks checks that each relative link in a Markdown file leads to a file, and its fragment to a heading.
+// TestLinks checks that each relative link in a Markdown file leads to a file, and its fragment to a heading. Pictures
+// are links too.
 func TestLinks(t *testing.T) {
 	for _, file := range filesWith(t, ".md") {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range mdLink.FindAllStringSubmatch(mdCode.ReplaceAllString(string(text), ""), -1) {
+		prose := mdCode.ReplaceAllString(string(text), "")
+		for _, m := range append(mdLink.FindAllStringSubmatch(prose, -1), mdImage.FindAllStringSubmatch(prose, -1)...) {
 			if strings.Contains(m[1], ":") { // another site, or mail
 				continue
 			}
@@ -41,6 +44,37 @@ func TestLinks(t *testing.T) {
 				t.Errorf("%s: link to %s: no such heading", file, m[1])
 			}
 		}
+	}
+}
+
+// TestImages checks that each picture in docs/images is shown by a page, and that they stay small.
+func TestImages(t *testing.T) {
+	const maxBytes, maxTotal = 60_000, 1_000_000
+	shown := map[string]bool{}
+	for _, file := range filesWith(t, ".md") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range mdImage.FindAllStringSubmatch(string(text), -1) {
+			shown[filepath.Join(filepath.Dir(file), m[1])] = true
+		}
+	}
+	var total int64
+	for _, file := range filesWith(t, ".webp") {
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if total += info.Size(); info.Size() > maxBytes {
+			t.Errorf("%s has %d bytes, want at most %d", file, info.Size(), maxBytes)
+		}
+		if !shown[file] {
+			t.Errorf("no page shows %s", file)
+		}
+	}
+	if total == 0 || total > maxTotal {
+		t.Errorf("the pictures have %d bytes, want at most %d, and some", total, maxTotal)
 	}
 }
 
