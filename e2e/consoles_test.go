@@ -89,7 +89,8 @@ func playBeside(t *testing.T, s *harness.Server, window time.Duration, c *client
 	if err := json.Unmarshal([]byte(bench.Stdout()), &r); err != nil {
 		t.Fatalf("livego bench: %v: %q\n%s", err, bench.Stdout(), bench.Stderr())
 	}
-	if v, d := r.Viewers, r.Delivery; v.Joined != v.Wanted || v.Lost > 0 || d.Missing > 0 || d.Repeats > 0 || d.Corrupt > 0 {
+	v, d := r.Viewers, r.Delivery
+	if v.Joined != v.Wanted || v.Lost > 0 || d.Missing > 0 || d.Repeats > 0 || d.Corrupt > 0 {
 		t.Errorf("%+v", r)
 	}
 	return r
@@ -211,10 +212,10 @@ func (p *reportingConn) get(target string) (status int, body string, err error) 
 
 // browserHeader is the header of a request as Chromium sends it, after Host.
 const browserHeader = "\r\nConnection: keep-alive\r\nsec-ch-ua-platform: \"Linux\"\r\n" +
-	"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36\r\n" +
-	"sec-ch-ua: \"Chromium\";v=\"140\", \"Not=A?Brand\";v=\"24\"\r\nsec-ch-ua-mobile: ?0\r\nAccept: */*\r\n" +
-	"Origin: https://www.example.com\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\n" +
-	"Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-GB,en;q=0.9\r\n\r\n"
+	"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 " +
+	"Safari/537.36\r\nsec-ch-ua: \"Chromium\";v=\"140\", \"Not=A?Brand\";v=\"24\"\r\nsec-ch-ua-mobile: ?0\r\n" +
+	"Accept: */*\r\nOrigin: https://www.example.com\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: cors\r\n" +
+	"Sec-Fetch-Dest: empty\r\nAccept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-GB,en;q=0.9\r\n\r\n"
 
 // openConsoles makes the requests of consoles until ctx ends: half show the stream, the others the list of streams.
 // Each has a connection for events.

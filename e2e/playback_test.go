@@ -59,7 +59,8 @@ func watchAs(ctx context.Context, s *harness.Server, room, session string) (stop
 	}, nil
 }
 
-// TestPlaybackReports: players that watch may report. The figures are in the API, and many stalls are a finding.
+// TestPlaybackReports: players that watch may report. The figures are in the API, and many stalls are a finding. When
+// player_reports is set to false, no report is accepted.
 func TestPlaybackReports(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.Options{})
@@ -123,5 +124,19 @@ func TestPlaybackReports(t *testing.T) {
 	}
 	if get("other"); live.Quality != nil {
 		t.Errorf("a stream without reports has %+v", live.Quality)
+	}
+	off, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, s.API("/api/v1/settings"),
+		strings.NewReader(`{"player_reports":false}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	off.Header.Set("Content-Type", "application/json")
+	resp, err := harness.Client().Do(off)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if got, err := reportPlayback(s, "player-0", "bsa=(9)"); got != http.StatusGone || resp.StatusCode != http.StatusOK {
+		t.Errorf("a report after player_reports was set to false, HTTP %d: HTTP %d, %v", resp.StatusCode, got, err)
 	}
 }

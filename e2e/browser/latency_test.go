@@ -26,7 +26,7 @@ func (s playerState) latency() (picture, playlist time.Duration) {
 
 // TestHLSLatency plays a stream whose picture shows the encoder's clock by hls.js, and measures the
 // latency. hls.js stays behind by the length of a stall, which this machine may have caused: the
-// test tries three times.
+// test tries three times. The player sends CMCD with its requests, by which the server counts it.
 func TestHLSLatency(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	const (
@@ -38,9 +38,12 @@ func TestHLSLatency(t *testing.T) {
 	encodeClock(t, s.RTMP(s.Key("movie")))
 	s.AwaitLive("movie")
 	for n := 1; ; n++ {
-		picture, off := measureLatency(play(t, s.HLS("movie")))
+		picture, off := measureLatency(play(t, s.HLS("movie")+"#cmcd"))
 		t.Logf("latency %v by the clock in the picture, the playlist's times are off by %v", picture, off)
 		if picture <= maxLatency && off <= clockTolerance {
+			awaitReports(t, s, func(groups map[string]int, _ float64) bool {
+				return len(groups) == 1 && groups["hls chrome"] >= 1
+			})
 			return
 		}
 		if n == tries {

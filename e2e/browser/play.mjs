@@ -59,7 +59,8 @@ function start(addresses) {
     video.addEventListener('resize', () => p.widths.push(video.videoWidth))
     if (url.includes('.m3u8')) {
       // maxLiveSyncPlaybackRate as in docs/watching.md
-      const hls = new Hls(whole ? { startPosition: 0 } : { maxLiveSyncPlaybackRate: 1.5 })
+      const cmcd = mode === 'cmcd' ? { cmcd: {} } : {}
+      const hls = new Hls({ ...(whole ? { startPosition: 0 } : { maxLiveSyncPlaybackRate: 1.5 }), ...cmcd })
       hls.on(Hls.Events.ERROR, (_, data) => {
         const url = data.context?.url ?? ''
         p.errors.push(`${data.details} at ${video.currentTime} ${url}`)

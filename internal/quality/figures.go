@@ -75,7 +75,7 @@ func (c *Collector) summarize(name domain.Name, now time.Time, sum *summary) (sh
 	connected := 0
 	sum.starts, sum.latencies = make([]int, 0, len(of.stored)), make([]int, 0, len(of.stored))
 	for _, s := range of.stored {
-		if !of.samples(s.id) {
+		if !s.sampled() {
 			continue
 		}
 		if s.conns > 0 {

@@ -71,6 +71,7 @@ type session struct {
 	since    time.Time // when it was stored
 	reported time.Time // the last report; zero: none
 	reports  bool      // its player sends reports, so that its requests do not count too
+	refused  bool      // a report was refused: its player sends no more before it connects again
 	last     cmcd.Data // the newest value of each number
 
 	stalled, failed, switched time.Time // when it last did; zero: never
@@ -160,7 +161,7 @@ func (c *Collector) Join(id ID, name domain.Name, proto, agent string) *Viewer {
 	}
 	if s != nil {
 		s.conns++
-		s.proto, s.browser = proto, browser
+		s.proto, s.browser, s.refused = proto, browser, false
 	}
 	return &Viewer{c: c, of: of, session: s}
 }
@@ -190,6 +191,9 @@ func (v *Viewer) Leave() {
 func (of *viewers) samples(id ID) bool {
 	return of.count <= maxSampled || float64(id) <= maxSampled/float64(of.count)*float64(^ID(0))
 }
+
+// sampled reports whether s counts in the figures.
+func (s *session) sampled() bool { return !s.refused && s.of.samples(s.id) }
 
 // release forgets a stream without viewers and sessions. Caller holds c.mu.
 func (c *Collector) release(of *viewers) {

@@ -235,9 +235,13 @@ func TestSample(t *testing.T) {
 			viewers = append(viewers, c.Join(c.ID(fmt.Sprint(i)), movie, "ws", chrome))
 		}
 		small := c.Join(c.ID("small"), other, "ws", chrome)
-		used := 0
+		used, refused := 0, 0
 		for i := range players {
-			if c.Report(reportOf(fmt.Sprint(i), func(d *cmcd.Data) { d.Stalls = min(1, i%10/9) })) == Used {
+			session := fmt.Sprint(i)
+			if s := c.sessions[c.ID(session)]; s != nil && !s.sampled() {
+				refused = i // it was in the larger sample of fewer players
+			}
+			if c.Report(reportOf(session, func(d *cmcd.Data) { d.Stalls = min(1, i%10/9) })) == Used {
 				used++
 			}
 		}
@@ -255,9 +259,20 @@ func TestSample(t *testing.T) {
 		if c.Report(reportOf("small", nil)) != Used || c.Figures(other).Share != 1 {
 			t.Error("a large stream keeps the players of a small one from reporting")
 		}
-		for _, v := range viewers {
-			v.Leave()
+		for i, v := range viewers {
+			if i != refused {
+				v.Leave()
+			}
 		}
+		last := fmt.Sprint(refused)
+		if got := c.Report(reportOf(last, nil)); got != Refused || c.Figures(movie).Share != 0 {
+			t.Errorf("the last viewer, whose player was told to stop: %v, %+v", got, c.Figures(movie))
+		}
+		c.Join(c.ID(last), movie, "ws", chrome).Leave()
+		if got := c.Report(reportOf(last, nil)); got != Used || c.Figures(movie).Share != 1 {
+			t.Errorf("the last viewer, when its player has connected again: %v", got)
+		}
+		viewers[refused].Leave()
 		small.Leave()
 		time.Sleep(keepEnded + 2*sweepInterval)
 		if len(c.sessions) != 0 || len(c.streams) != 0 {

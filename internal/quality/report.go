@@ -40,7 +40,10 @@ func (c *Collector) Report(d *cmcd.Data) Result {
 func (c *Collector) report(id ID, d *cmcd.Data, now time.Time) Result {
 	s := c.sessions[id]
 	switch {
-	case s == nil || !c.on.Load() || !s.of.samples(id):
+	case s == nil:
+		return Refused
+	case !c.on.Load() || !s.sampled():
+		s.refused = true
 		return Refused
 	case s.reports && now.Sub(s.reported) < minInterval:
 		return Early
@@ -64,7 +67,7 @@ func (c *Collector) ObserveRequest(v *Viewer, name domain.Name, d *cmcd.Data) {
 	if id == 0 && v != nil {
 		s = v.session
 	}
-	if s == nil || s.of.name != name || s.reports || !s.of.samples(s.id) {
+	if s == nil || s.of.name != name || s.reports || !s.sampled() {
 		return
 	}
 	stalls := max(s.last.Stalls, 0)

@@ -68,6 +68,7 @@ test('a player reports at the first picture, then every 30 to 40 s, and at the e
   await vi.advanceTimersByTimeAsync(12_000)
   expect(sent).toHaveLength(2)
   p.do({ type: 'stop' })
+  p.reporter.send() // the page is closed
   expect(sent).toHaveLength(3)
   await vi.advanceTimersByTimeAsync(120_000)
   expect(sent).toHaveLength(3)

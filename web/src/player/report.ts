@@ -40,7 +40,7 @@ function newSession(): string {
 export class Reporter {
   readonly #playback: () => Playback
   #session = ''
-  #address = '' // where reports go; '' before the first connection
+  #address = '' // where reports go; '' before the first connection and after the end
   #wanted = false // the server has not refused a report since the last connection
   #timer: ReturnType<typeof setTimeout> | undefined
   #sent = -Infinity // when
@@ -70,11 +70,11 @@ export class Reporter {
     if (after.phase === 'idle') {
       if (before.phase !== 'idle') this.send()
       clearTimeout(this.#timer)
+      this.#address = ''
       return
     }
     if (before.phase === 'idle') {
       this.#session = newSession()
-      this.#address = ''
       this.#sent = -Infinity
       this.#errors = []
       this.#last = { frames: 0, dropped: 0 }
