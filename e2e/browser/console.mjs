@@ -1,5 +1,4 @@
-// Opens the operator's page in Chromium, creates a token by its form, and prints what the page
-// shows then.
+// Opens the console in Chromium, creates a token on its page, and prints the token and the addresses that the page shows.
 //
 //   node console.mjs URL
 import { chromium } from 'playwright-core'
@@ -9,14 +8,15 @@ const browser = await chromium.launch({
   executablePath: '/usr/bin/chromium',
   args: ['--no-sandbox', '--disable-dev-shm-usage'],
 })
-const page = await browser.newPage()
+const page = await browser.newPage({ locale: 'en-GB' })
 page.on('pageerror', (err) => console.error(err))
 page.on('console', (message) => message.type() === 'error' && console.error(message.text()))
-await page.goto(url)
-await page.click('text=Make a token')
-await page.fill('input[name=stream]', 'live/movie')
-await page.fill('input[name=viewers]', '2')
-await page.click('#token button')
-await page.waitForSelector('#made:not([hidden])')
-console.log(await page.textContent('#made'))
+await page.goto(`${url}#/tokens`)
+await page.getByLabel('Room').fill('movie')
+await page.getByLabel('Viewers at a time').fill('2')
+await page.getByRole('button', { name: 'Make token' }).click()
+await page.getByRole('button', { name: 'Show: Token' }).click()
+const shown = await page.getByRole('region', { name: 'Ready links' }).locator('code').allInnerTexts()
+const links = shown.filter((text) => text.includes('.flv?') || text.includes('.m3u8?') || text.startsWith('rtmp:'))
+console.log([shown.at(-1), ...links].join('\n'))
 await browser.close()

@@ -9,11 +9,10 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestConsoleCreatesToken creates a token by the form of the operator's page, and watches a private
+// TestConsoleCreatesToken creates a token by the form of the console, and watches a private
 // room with it.
 func TestConsoleCreatesToken(t *testing.T) {
-	harness.Need(t, "ffmpeg", "node", "chromium")
-	harness.NeedFile(t, "node_modules/playwright-core")
+	needConsole(t)
 	s := harness.Start(t, harness.Options{NoRace: true,
 		Flags: []string{"--private=*", "--token.secret=a secret that signs the tokens of a test"}})
 	s.Push(sample.Small.File(t), "movie", "-stream_loop", "-1")

@@ -1,0 +1,30 @@
+package browser
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"livego/e2e/harness"
+)
+
+// TestConsoleAccess logs in to the console by the admin token, by the JWT of a reader, and by one that expires. Pages of
+// other ports of the same host, which the browser sends the cookie of the console, can neither frame it, nor read from
+// it, nor change anything.
+func TestConsoleAccess(t *testing.T) {
+	needConsole(t)
+	t.Parallel()
+	const secret = "a secret that signs the JWTs of a test"
+	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--jwt.secret=" + secret}})
+	token, err := os.ReadFile(filepath.Join(s.DataDir, "admin.token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var result struct{}
+	runConsole(t, 2*patience, &result, "access.mjs", s.API("/"), strings.TrimSpace(string(token)), secret,
+		os.Getenv("TEST_KEEP"))
+	if log := s.Stdout() + s.Stderr(); strings.Contains(log, strings.TrimSpace(string(token))) {
+		t.Error("the token is in the log")
+	}
+}
