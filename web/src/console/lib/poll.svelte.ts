@@ -1,5 +1,6 @@
 // Values that are loaded again and again while the page is visible.
 import { messageOf } from '../api/error.ts'
+import { connection } from './connection.svelte.ts'
 
 /** A value that is loaded again and again. */
 export interface Poll<T> {
@@ -31,7 +32,8 @@ export function poll<T>(load: (signal: AbortSignal) => Promise<T>, every: number
         value = await load(stopped.signal)
         error = ''
       } catch (err) {
-        if (!stopped.signal.aborted) error = messageOf(err)
+        // The frame says that the server does not answer.
+        if (!stopped.signal.aborted) error = connection.lost ? '' : messageOf(err)
       }
       running = false
       if (stopped.signal.aborted || document.hidden) return
