@@ -159,13 +159,18 @@ func (s *Server) NewConn(ctx context.Context, t Transport, remote string, state 
 // Serve serves requests until the connection ends, and returns when all handlers have returned. The
 // caller closes the connection.
 func (c *Conn) Serve() {
+	c.end(c.readFrames())
+	c.wg.Wait()
+}
+
+// readFrames reads frames until the connection ends, and returns why.
+func (c *Conn) readFrames() error {
+	defer close(c.calls)
 	err := c.start()
 	for err == nil {
 		err = c.readFrame()
 	}
-	close(c.calls)
-	c.end(err)
-	c.wg.Wait()
+	return err
 }
 
 // Shutdown refuses new requests, and ends Serve when those in progress are complete.
