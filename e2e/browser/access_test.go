@@ -9,9 +9,9 @@ import (
 	"livego/e2e/harness"
 )
 
-// TestConsoleAccess logs in to the console by the admin token, by the JWT of a reader, and by one that expires. Pages of
-// other ports of the same host, which the browser sends the cookie of the console, can neither frame it, nor read from
-// it, nor change anything.
+// TestConsoleAccess logs in to the console by the admin token, by the JWT of a reader, and by one that expires. Pages
+// of other ports of the same host, to which the browser sends the cookie of the console too, can neither frame it, nor
+// read from it, nor change anything.
 func TestConsoleAccess(t *testing.T) {
 	needConsole(t)
 	t.Parallel()
