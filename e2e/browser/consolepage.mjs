@@ -26,6 +26,7 @@ export async function openConsole(browser, url, faults, options = {}) {
     viewport: { width: 1280, height: 800 }, locale: 'en-GB', permissions: ['clipboard-read', 'clipboard-write'], ...options,
   })
   const page = await context.newPage()
+  page.setDefaultTimeout(60_000)
   const host = new URL(url).hostname
   page.on('pageerror', (err) => faults.push(String(err)))
   page.on('dialog', (dialog) => {

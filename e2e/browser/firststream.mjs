@@ -1,5 +1,5 @@
 // Goes through the first visit to the console of an empty server: makes a room, runs the command that the page shows, and
-// waits for the picture. Prints the times as JSON.
+// waits for the picture twice, by two encoders. Prints the times as JSON.
 //
 //   node firststream.mjs URL DIRECTORY-FOR-SCREENSHOTS|''
 import assert from 'node:assert/strict'
@@ -7,6 +7,13 @@ import { spawn } from 'node:child_process'
 import { awaitPicture, checkPage, openConsole, startBrowser } from './consolepage.mjs'
 
 const typing = 200 // ms that a person needs for a character
+
+// run runs a command of the page until this program ends.
+function run(command) {
+  const child = spawn('sh', ['-c', `exec ${command}`], { stdio: ['ignore', 'ignore', 'inherit'] })
+  process.on('exit', () => child.kill())
+  return child
+}
 
 const [url, shots] = process.argv.slice(2)
 const browser = await startBrowser()
@@ -28,8 +35,7 @@ await page.getByRole('tab', { name: 'ffmpeg' }).click()
 await page.getByRole('button', { name: 'Show the key' }).click()
 const command = await page.getByRole('region', { name: /^ffmpeg: A test picture/ }).innerText()
 await checkPage(page, 'first-2', shots)
-const encoder = spawn('sh', ['-c', `exec ${command}`], { stdio: ['ignore', 'ignore', 'inherit'] })
-process.on('exit', () => encoder.kill())
+const encoder = run(command)
 await page.getByText('You are live.').waitFor({ timeout: 60_000 })
 const live = Date.now() - start
 await awaitPicture(page)
@@ -39,6 +45,12 @@ await page.getByRole('link', { name: 'Go to the stream' }).click()
 await page.getByRole('heading', { name: 'movie', level: 1 }).waitFor()
 await awaitPicture(page)
 encoder.kill()
+await page.getByText('Offline', { exact: true }).waitFor()
+await page.getByRole('tab', { name: 'GStreamer' }).click()
+await page.getByRole('button', { name: 'Show the key' }).click()
+run(await page.getByRole('region', { name: /^GStreamer: / }).innerText())
+await page.getByText('Live', { exact: true }).waitFor()
+await page.getByText(/^GStreamer .* muxer$/).waitFor() // the encoder, by its metadata
 assert.deepEqual(faults, [])
 console.log(JSON.stringify({ live, picture }))
 await browser.close()

@@ -1,5 +1,5 @@
 // Uses the pages of streams and rooms of a server with thirty streams, room01 to room30, of which room02 is private, and
-// of a server without thumbnails. Prints the CPU that the browser needs as JSON.
+// of a server without thumbnails, with a JWT of the role read. Prints the CPU that the browser needs as JSON.
 //
 //   node streams.mjs URL URL-WITHOUT-THUMBNAILS MEASURED-SECONDS DIRECTORY-FOR-SCREENSHOTS|''
 import assert from 'node:assert/strict'
@@ -169,6 +169,19 @@ async function withoutThumbnails() {
   const other = await openConsole(browser, plain, faults)
   await other.locator('a.card img').waitFor() // a still of a player
   await other.waitForFunction(() => !document.querySelector('livego-player'))
+  assert.doesNotMatch(other.url(), /jwt/)
+  for (const name of ['Start a stream', 'Tokens', 'Settings']) {
+    assert.equal(await other.getByRole('link', { name }).count(), 0, `${name} needs another role`)
+  }
+  await other.locator('a.card').click()
+  await awaitPicture(other)
+  await other.getByText('This stream was published without a stream key.').waitFor()
+  for (const name of ['End the stream', 'Reset the key', 'Delete the room', 'Show the key']) {
+    assert.equal(await other.getByRole('button', { name }).count(), 0, `${name} needs another role`)
+  }
+  await other.getByRole('link', { name: 'Rooms' }).click()
+  await other.getByText('There are no rooms').waitFor()
+  assert.equal(await other.getByRole('button', { name: 'New room' }).count(), 0)
   await other.close()
 }
 

@@ -16,7 +16,7 @@ import (
 // needConsole checks that the console can be tested.
 func needConsole(t *testing.T) {
 	t.Helper()
-	harness.Need(t, "ffmpeg", "node", "chromium")
+	harness.Need(t, "ffmpeg", "node", "chromium", "gst-launch-1.0")
 	harness.NeedFile(t, "node_modules/playwright-core")
 	harness.NeedFile(t, "node_modules/axe-core")
 	harness.NeedFile(t, "../../web/dist/files/console.js")
@@ -47,8 +47,8 @@ func TestFirstStream(t *testing.T) {
 }
 
 // TestConsoleStreams uses the pages of streams and rooms with thirty streams: previews, every button,
-// both languages, dark and light, a phone, and a server without thumbnails. It measures the CPU that
-// the browser needs for the list of streams.
+// both languages, dark and light, a phone, and a server without thumbnails where the role is read. It
+// measures the CPU that the browser needs for the list of streams.
 func TestConsoleStreams(t *testing.T) {
 	needConsole(t)
 	t.Parallel()
@@ -65,12 +65,15 @@ func TestConsoleStreams(t *testing.T) {
 	}
 	harness.FFmpeg(t, "-re", "-stream_loop", "-1", "-i", sample.Small.File(t), "-map", "0", "-c", "copy", "-f", "tee",
 		strings.Join(outputs, "|"))
-	plain := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--thumbnails=off"}})
-	plain.Push(sample.Small.File(t), "movie", "-stream_loop", "-1")
-	plain.AwaitLive("movie")
+	const secret = "--jwt.secret=a secret that signs the JWTs of a test"
+	plain := harness.Start(t, harness.Options{NoRace: true,
+		Flags: []string{"--thumbnails=off", "--rtmp_noauth", secret}})
+	plain.PushTo(sample.Small.File(t), plain.RTMP("movie"), "-stream_loop", "-1")
+	reader := harness.Livego(t, t.TempDir(), nil, "token", "manage", "--role=read", secret)
+	reader.WaitOK(patience)
 	var result struct{ Cores float64 }
-	runConsole(t, 3*patience, &result, "streams.mjs", s.API("/"), plain.API("/"), strconv.Itoa(seconds),
-		os.Getenv("TEST_KEEP"))
+	runConsole(t, 3*patience, &result, "streams.mjs", s.API("/"),
+		plain.API("/?jwt="+strings.TrimSpace(reader.Stdout())), strconv.Itoa(seconds), os.Getenv("TEST_KEEP"))
 	if result.Cores > maxCores {
 		t.Errorf("the browser needs %.2f cores for 30 rooms, at most %.2f", result.Cores, maxCores)
 	}
