@@ -172,6 +172,7 @@ const browser = await chromium.launch({
 })
 try {
   await startServers()
+  const pictures = (p) => p.waitForFunction(() => document.querySelectorAll('main .thumbnail img').length >= 3)
   const page = (name, hash = name, act) => ({ name, url: `${api}/#/${hash}`, ready: 'main h1', act })
   await shoot(browser, [
     page('start', 'streams'),
@@ -181,13 +182,13 @@ try {
   const warm = 1000 * Number(process.env.SCREENSHOTS_WARM ?? 300) // what charts show
   await new Promise((resolve) => setTimeout(resolve, warm))
   await shoot(browser, [
-    { ...page('streams'), as: video },
+    { ...page('streams', 'streams', pictures), as: video },
     { ...page('stream', 'streams/live/studio'), as: video },
     page('encoder', 'start', async (p) => {
       await p.selectOption('main select', 'archive')
       await p.click('main .primary')
     }),
-    { ...page('rooms'), as: video },
+    { ...page('rooms', 'rooms', pictures), as: video },
     page('sessions'),
     page('recordings'),
     page('relays'),
