@@ -22,7 +22,7 @@ func TestConsoleAccess(t *testing.T) {
 		t.Fatal(err)
 	}
 	var result struct{}
-	runConsole(t, 2*patience, &result, "access.mjs", s.API("/"), strings.TrimSpace(string(token)), secret,
+	runConsole(t, 3*patience, &result, "access.mjs", s.API("/"), strings.TrimSpace(string(token)), secret,
 		os.Getenv("TEST_KEEP"))
 	if log := s.Stdout() + s.Stderr(); strings.Contains(log, strings.TrimSpace(string(token))) {
 		t.Error("the token is in the log")
