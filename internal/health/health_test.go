@@ -2,6 +2,7 @@ package health
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,6 +120,31 @@ func TestFindingStaysForAWhile(t *testing.T) {
 	e.check("", "timestamps_unreliable")
 	if list := e.a.Findings(); len(list) != 0 {
 		t.Errorf("%+v", list)
+	}
+}
+
+// TestFrameRateThatWasVariable: the finding describes the frames that varied, and not the regular ones after them.
+func TestFrameRateThatWasVariable(t *testing.T) {
+	e := newEncoder(t)
+	for i := range 2000 {
+		step := frameTime
+		if i < 600 && i%2 == 0 {
+			step *= 2
+		}
+		e.a.Observe(&media.Frame{Track: e.video, Program: e.program, DTS: e.at, PTS: e.at, Duration: step,
+			Payload: make([]byte, e.size(i))}, e.at, e.now)
+		e.at, e.now = e.at+step, e.now.Add(step)
+		if i%25 == 0 {
+			e.tick()
+		}
+		for _, f := range e.a.Findings() {
+			if f.Code == "variable_frame_rate" && !strings.Contains(f.Text, "frames are 40 to 80 ms apart") {
+				t.Fatalf("frame %d: %s", i, f.Text)
+			}
+		}
+	}
+	if !slices.ContainsFunc(e.appeared, func(f Finding) bool { return f.Code == "variable_frame_rate" }) {
+		t.Errorf("findings %+v, want variable_frame_rate", e.appeared)
 	}
 }
 

@@ -251,6 +251,9 @@ func (a *Analyzer) checkFrameRate() string {
 	if n < frameRateSeconds || irregular < n-1 || jumps > 0 || a.facts.ArrivalTimestamps {
 		return ""
 	}
+	if a.recent(0).irregular < maxIrregular {
+		return "" // the text describes the last intervals
+	}
 	shortest, longest := a.intervals.span()
 	rate := (1000 + a.intervals.median/2) / max(a.intervals.median, 1)
 	return fmt.Sprintf("Frame rate varies: frames are %d to %d ms apart. In OBS set Settings > Video > "+
