@@ -41,7 +41,8 @@ func (h halves) file(t *testing.T, left, right string) string {
 // thumbnail requests url, and returns the response with its body.
 func thumbnail(t *testing.T, url string) (*http.Response, []byte) {
 	t.Helper()
-	resp, err := harness.Client().Get(url)
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: 2 * patience}}
+	resp, err := client.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,8 +84,9 @@ func TestThumbnails(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	s := harness.Start(t, harness.Options{
-		Flags: []string{"--publish_hold_clean=1m", "--thumbnail_interval=1s", "--private=live/av1"},
-		Env:   []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret},
+		Flags: []string{"--publish_hold_clean=2m", "--thumbnail_interval=1s", "--thumbnail_timeout=1m",
+			"--private=live/av1"},
+		Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret},
 	})
 	const x265 = "-c:v libx265 -preset ultrafast -x265-params log-level=none:pools=1 "
 	all := []halves{
@@ -133,7 +135,9 @@ func TestThumbnails(t *testing.T) {
 func TestThumbnailChanges(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s := harness.Start(t, harness.Options{Flags: []string{"--publish_hold_clean=1m", "--thumbnail_interval=1s"}})
+	s := harness.Start(t, harness.Options{
+		Flags: []string{"--publish_hold_clean=2m", "--thumbnail_interval=1s", "--thumbnail_timeout=1m"},
+	})
 	h := halves{room: "movie", size: "320x180", args: "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"}
 	url := s.Thumbnail("movie")
 	if resp, body := thumbnail(t, url); resp.StatusCode != 404 || !strings.Contains(string(body), "nobody is publishing") {
@@ -181,7 +185,7 @@ func TestThumbnailsOfHostileStreams(t *testing.T) {
 	if err := os.WriteFile(script, []byte("#!/bin/bash\nexec -a "+dir+"/busy sleep 1000\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s := harness.Start(t, harness.Options{Flags: []string{"--publish_hold_clean=1m", "--ffmpeg=" + script}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--publish_hold_clean=2m", "--thumbnail_timeout=2s", "--ffmpeg=" + script}})
 	h := halves{room: "movie", size: "320x180", args: "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"}
 	push(t, s, h.file(t, "red", "blue"), "movie").WaitOK(patience)
 	url := s.Thumbnail("movie")

@@ -218,7 +218,8 @@ func (a *App) flvOptions(p *plan) edgeflv.Options {
 }
 
 func (a *App) thumbnailOptions(p *plan) thumbnail.Options {
-	o := thumbnail.Options{Interval: p.cfg.ThumbnailInterval, Private: p.private, Log: a.log}
+	o := thumbnail.Options{Interval: p.cfg.ThumbnailInterval, Timeout: p.cfg.ThumbnailTimeout, Private: p.private,
+		Log: a.log}
 	if p.cfg.Thumbnails == "off" {
 		o.Reason = "this server has no thumbnails: its setting thumbnails is off"
 		return o

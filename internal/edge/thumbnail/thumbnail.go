@@ -33,7 +33,7 @@ type Options struct {
 	// Interval is how long a stream keeps its thumbnail at least. Default 10 s.
 	Interval time.Duration
 	// Timeout is how long ffmpeg may take for a thumbnail, and twice that how long a client waits for
-	// the first of a stream. Default 5 s.
+	// the first of a stream. Default 10 s.
 	Timeout time.Duration
 	Private func(domain.Name) bool // rooms whose thumbnails no cache may share; nil: none
 	Log     *slog.Logger
@@ -94,7 +94,7 @@ func New(hub *stream.Hub, authorizer domain.Authorizer, o Options) *Server {
 // SetOptions replaces the options for requests from now on.
 func (s *Server) SetOptions(o Options) {
 	o.Interval = cmp.Or(o.Interval, 10*time.Second)
-	o.Timeout = cmp.Or(o.Timeout, 5*time.Second)
+	o.Timeout = cmp.Or(o.Timeout, 10*time.Second)
 	s.opt.Store(&o)
 }
 
@@ -319,10 +319,11 @@ func (s *Server) close() {
 	s.queue = nil
 }
 
-// durationBounds are of the time to render a thumbnail: Timeout is 5 s.
+// durationBounds are of the time to render a thumbnail: Timeout is 10 s by default.
 var durationBounds = []time.Duration{
 	25 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond,
 	500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second,
+	10 * time.Second,
 }
 
 // Statistics are counts since the start of the server.

@@ -117,6 +117,7 @@ type Config struct {
 
 	Thumbnails        string        `key:"thumbnails" default:"auto" oneof:"auto,off" reload:"live" write:"operate" help:"Serve the newest keyframe of each stream as JPEG at /APP/ROOM.jpg. auto: if ffmpeg is installed."`
 	ThumbnailInterval time.Duration `key:"thumbnail_interval" default:"10s" min:"1s" max:"1h" reload:"live" write:"operate" help:"How long a thumbnail is kept at least before a newer one is rendered."`
+	ThumbnailTimeout  time.Duration `key:"thumbnail_timeout" default:"10s" min:"1s" max:"1m" reload:"live" write:"operate" help:"How long ffmpeg may take to render a thumbnail. A client waits twice that long for the first thumbnail of a stream."`
 	FFmpeg            string        `key:"ffmpeg" default:"ffmpeg" nonempty:"true" reload:"live" write:"no" help:"The ffmpeg program that renders thumbnails: a path, or a name in PATH."`
 
 	HLSSegment        time.Duration `key:"hls_segment" default:"2s" min:"500ms" max:"6s" group:"HLS" reload:"new streams" write:"operate" help:"The intended duration of a segment; it ends at the next keyframe."`
