@@ -146,8 +146,9 @@ func (p *pager[T]) trim() {
 // page returns the entries of the page, not nil, and the cursor of the next page; "" for the last.
 func (p *pager[T]) page() (list []T, next string) {
 	p.trim()
-	list = make([]T, 0, p.limit)
-	for _, entry := range p.list[:min(len(p.list), p.limit)] {
+	entries := p.list[:min(len(p.list), p.limit)]
+	list = make([]T, 0, len(entries))
+	for _, entry := range entries {
 		list = append(list, *entry)
 	}
 	if len(p.list) <= p.limit {
