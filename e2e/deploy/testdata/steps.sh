@@ -65,7 +65,7 @@ livego check-config
 [[ $(user livego check-config 2>&1) == *'permission denied'* ]] # they may contain secrets
 systemctl reload livego.service
 [ "$(pid)" = "$first" ]
-grep -q 'msg="settings reloaded"' /test/livego.log
+until grep -q 'msg="settings reloaded"' /test/livego.log; do sleep 0.1; done
 dpkg -i --force-confold /test/new.deb </dev/null
 systemctl is-active livego.service
 second=$(pid)
