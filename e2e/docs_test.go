@@ -29,9 +29,9 @@ func readDocument(t *testing.T, path string) string {
 // codeWord matches text in backticks.
 var codeWord = regexp.MustCompile("`([^`\n]+)`")
 
-// TestDocumentedSettings checks that each setting and each error code in the documents for users
-// exists, and that each code is in docs/keys.md. docs/settings.md is generated from the table of
-// settings, which a test of config checks.
+// TestDocumentedSettings checks that each setting, error code and metric in the documents for users
+// exists, and that each code is in docs/keys.md. docs/settings.md and docs/metrics.md are those of the
+// code, which other tests check.
 func TestDocumentedSettings(t *testing.T) {
 	t.Parallel()
 	var settings []string
@@ -47,7 +47,15 @@ func TestDocumentedSettings(t *testing.T) {
 	if len(codes) < 10 {
 		t.Fatalf("internal/domain/error.go has %d error codes", len(codes))
 	}
+	metrics := regexp.MustCompile("(?m)^\\| `(livego_[a-z_]+)` \\|").FindAllStringSubmatch(readDocument(t,
+		"docs/metrics.md"), -1)
+	if len(metrics) < 40 {
+		t.Fatalf("docs/metrics.md has %d metrics", len(metrics))
+	}
 	known := slices.Clone(settings)
+	for _, m := range metrics {
+		known = append(known, m[1])
+	}
 	for _, m := range codes {
 		if known = append(known, m[1]); !strings.Contains(readDocument(t, "docs/keys.md"), "`"+m[1]+"`") {
 			t.Errorf("docs/keys.md does not describe %s", m[1])
@@ -62,7 +70,7 @@ func TestDocumentedSettings(t *testing.T) {
 		for _, m := range codeWord.FindAllStringSubmatch(readDocument(t, name), -1) {
 			key, _, _ := strings.Cut(m[1], ":")
 			if setting.MatchString(m[1]) && !slices.Contains(known, key) {
-				t.Errorf("%s: no setting and no error code is named %s", name, key)
+				t.Errorf("%s: no setting, error code or metric is named %s", name, key)
 			}
 		}
 	}
