@@ -105,8 +105,8 @@ var mayImport = map[string][]string{
 	"internal/proto/http2": {},
 
 	// The control plane. A config is plain values; the packages that receive them interpret them.
-	"internal/ops/config": {"internal/domain", "internal/ops/atomicfile", "internal/ops/httpx", "internal/ops/netx", "internal/ops/redisurl",
-		"internal/ops/textfile"},
+	"internal/ops/config": {"internal/domain", "internal/ops/atomicfile", "internal/ops/httpx", "internal/ops/netx",
+		"internal/ops/redisurl", "internal/ops/textfile"},
 	"internal/ops/acme":          {"internal/domain"},
 	"internal/ops/admission":     {"internal/domain", "internal/ops/memlimit"},
 	"internal/ops/certfile":      {},
@@ -168,9 +168,9 @@ var mayImport = map[string][]string{
 
 	// Wiring.
 	"internal/app": {"internal/...", "web"},
-	"cmd/livego": {"internal/app", "internal/control/auth", "internal/tools/bench", "internal/ops/config", "internal/ops/ffmpeg",
-		"internal/control/keyexport", "internal/domain", "internal/ops/atomicfile", "internal/ops/logging",
-		"internal/playout", "internal/tools/probe", "internal/source"},
+	"cmd/livego": {"internal/app", "internal/control/auth", "internal/tools/bench", "internal/ops/config",
+		"internal/ops/ffmpeg", "internal/control/keyexport", "internal/domain", "internal/ops/atomicfile",
+		"internal/ops/logging", "internal/playout", "internal/tools/probe", "internal/source"},
 
 	// The end-to-end tests use the binary only, as a user does. They have parsers of their own, so
 	// that one mistake cannot hide on both sides.

@@ -317,8 +317,8 @@ func TestInvalidCredentials(t *testing.T) {
 	for _, route := range []string{
 		"/", "/control/get?room=x", "/control/reset?room=x", "/control/delete?room=x", "/control/push?x=y",
 		"/control/pull?x=y", "/stat/livestat", "/statics/",
-		"/api/v1/keys", "/api/v1/keys/export", "/api/v1/keys/import", "/api/v1/keys/x", "/api/v1/keys/x/rotate", "/api/v1/tokens", "/api/v1/events",
-		"/api/v1/events/stream",
+		"/api/v1/keys", "/api/v1/keys/export", "/api/v1/keys/import", "/api/v1/keys/x", "/api/v1/keys/x/rotate",
+		"/api/v1/tokens", "/api/v1/events", "/api/v1/events/stream",
 		"/api/v1/relays", "/api/v1/relays/x", "/api/v1/recordings", "/api/v1/recordings/x", "/api/v1/recordings/x/file",
 		"/api/v1/rooms", "/api/v1/rooms/x", "/api/v1/streams", "/api/v1/streams/live/x", "/api/v1/streams/live/x/history",
 		"/api/v1/sessions", "/api/v1/sessions/1", "/api/v1/settings", "/api/v1/settings/diff", "/api/v1/settings/level",
@@ -365,7 +365,8 @@ func TestInvalidCredentials(t *testing.T) {
 	for route, least := range map[string]int{
 		"GET /stat/livestat": 0, "GET /api/v1/keys": 0, "GET /api/v1/events": 0, "GET /api/v1/relays": 0,
 		"GET /control/get?room=x": 1, "POST /control/reset?room=x": 1,
-		"DELETE /api/v1/keys/x": 1, "POST /api/v1/keys/x/rotate": 1, "POST /api/v1/tokens": 1, "GET /api/v1/keys/export": 2, "POST /api/v1/keys/import": 2,
+		"DELETE /api/v1/keys/x": 1, "POST /api/v1/keys/x/rotate": 1, "POST /api/v1/tokens": 1,
+		"GET /api/v1/keys/export": 2, "POST /api/v1/keys/import": 2,
 		"GET /debug/pprof/": 2, "POST /api/v1/relays": 1, "GET /api/v1/relays/x": 0, "DELETE /api/v1/relays/x": 1,
 		"GET /api/v1/recordings": 0, "GET /api/v1/recordings/x": 0, "GET /api/v1/recordings/x/file": 0,
 		"DELETE /api/v1/recordings/x": 1,
