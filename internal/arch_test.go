@@ -204,6 +204,7 @@ var owners = map[string][]string{
 	"golang.org/x/net":                  {"internal/tools/bench", "internal/proto/http2"}, // HPACK and frames
 	"golang.org/x/sys": {"internal/tools/bench", "internal/deliver/fanout", "internal/proto/http1",
 		"internal/ops/ffmpeg", "internal/ops/netx", "internal/ops/peeruser"},
+	"golang.org/x/text": {"internal/control/api"},                                     // the language of the login page
 	"golang.org/x/time": {"internal/edge/...", "internal/proto/http2", "e2e/browser"}, // a slow connection
 
 	// Metrics and traces.

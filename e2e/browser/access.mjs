@@ -33,9 +33,26 @@ const key = async (page) => page.evaluate(async () => {
   return room.key
 })
 
-async function wrongToken() {
-  const page = await logIn('guess')
-  await page.getByRole('alert').waitFor()
+// The login page is in the language of the browser or in the one that was chosen, there or in the console.
+async function loginPage() {
+  const page = await openConsole(browser, url, faults,
+    { locale: 'zh-CN', colorScheme: 'dark', viewport: { width: 360, height: 640 } })
+  await page.getByRole('heading', { name: '登录' }).waitFor()
+  await checkPage(page, 'login-phone-dark-zh', shots)
+  await page.fill('#credential', 'guess')
+  await page.press('#credential', 'Enter')
+  await page.getByRole('alert').filter({ hasText: '凭据无效' }).waitFor()
+  await checkPage(page, 'login-wrong-phone-dark-zh', shots)
+  await page.getByRole('link', { name: 'English' }).click()
+  await page.getByRole('heading', { name: 'Log in' }).waitFor()
+  await page.emulateMedia({ colorScheme: 'light' })
+  await checkPage(page, 'login-phone-light', shots)
+  await page.fill('#credential', token)
+  await page.press('#credential', 'Enter')
+  await page.getByRole('button', { name: 'Menu' }).click()
+  await page.getByLabel('Language').selectOption('zh')
+  await page.getByRole('button', { name: '退出登录' }).click()
+  await page.getByRole('heading', { name: '登录' }).waitFor()
   await page.context().close()
 }
 
@@ -163,7 +180,7 @@ async function logOut(page) {
   assert.equal(await status(page, 'api/v1/server'), 401)
 }
 
-await wrongToken()
+await loginPage()
 await readOnly()
 await expiry()
 const page = await logIn(token)

@@ -2,12 +2,15 @@ package api
 
 import (
 	"errors"
+	"html/template"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"path"
 	"strings"
 	"time"
+
+	"golang.org/x/text/language"
 
 	"livego/internal/control/auth"
 	"livego/internal/domain"
@@ -31,16 +34,71 @@ func isLoginTarget(p string) bool {
 // loginData is the data of the login template.
 type loginData struct {
 	pageData
+	Text  loginText
 	Root  string // relative path from the page to /, which also works below a proxy's path prefix
 	Next  string // path to redirect to after login
-	Hint  string // why a credential is needed, if that is not obvious
-	Wrong string // why the last attempt failed
+	Hint  string // why a credential is needed, in English, if that is not obvious
+	Wrong bool   // the credential of the last attempt was invalid
+	Error string // another reason why the last attempt failed, in English
 	Plain bool   // the token would be sent over the network in plain text
+}
+
+// Page returns the relative path to the page that needs the credential.
+func (d loginData) Page() string { return d.Root + strings.TrimPrefix(d.Next, "/") }
+
+// loginText is the text of the login form in one language.
+type loginText struct {
+	Language                    string
+	LogIn, Credential, Wrong    string
+	PlainHTTP, LanguageSwitcher string
+	Help                        template.HTML // where an operator finds a credential
+}
+
+func englishLogin() loginText {
+	return loginText{
+		Language: "en", LogIn: "Log in", Credential: "Admin token or JWT", LanguageSwitcher: "Language",
+		Wrong:     "Invalid credential: neither the admin token nor a valid JWT",
+		PlainHTTP: "This page was loaded over plain HTTP: others on the network can read what you enter.",
+		Help: "The admin token is in the file <code>admin.token</code> of livego's data directory on the server, unless " +
+			"the setting <code>admin_token</code> is set. <code>livego token manage</code> makes a JWT.",
+	}
+}
+
+func chineseLogin() loginText {
+	return loginText{
+		Language: "zh-CN", LogIn: "登录", Credential: "管理令牌或 JWT", LanguageSwitcher: "语言",
+		Wrong:     "凭据无效：既不是管理令牌，也不是有效的 JWT",
+		PlainHTTP: "此页面通过未加密的 HTTP 打开，网络中的其他人可以看到你输入的内容。",
+		Help: "管理令牌保存在服务器上 livego 数据目录的 <code>admin.token</code> 文件中；如果配置了 " +
+			"<code>admin_token</code>，则以该设置为准。JWT 用 <code>livego token manage</code> 生成。",
+	}
+}
+
+// languageCookie is the cookie of the language that a person has chosen here or in the console: en or zh.
+const languageCookie = "livego_language"
+
+// loginTextOf returns the text in the language of lang=L in the query, which the browser keeps as its choice, of that
+// choice, or of the browser, in this order.
+func loginTextOf(w http.ResponseWriter, r *http.Request) loginText {
+	chosen := r.URL.Query().Get("lang")
+	if chosen == "en" || chosen == "zh" {
+		http.SetCookie(w, &http.Cookie{
+			Name: languageCookie, Value: chosen, Path: "/", MaxAge: 365 * 24 * 3600, SameSite: http.SameSiteStrictMode,
+		})
+	} else if c, err := r.Cookie(languageCookie); err == nil {
+		chosen = c.Value
+	}
+	known := language.NewMatcher([]language.Tag{language.English, language.SimplifiedChinese, language.TraditionalChinese})
+	if _, i := language.MatchStrings(known, chosen, r.Header.Get("Accept-Language")); i > 0 {
+		return chineseLogin()
+	}
+	return englishLogin()
 }
 
 // writeLogin writes the login form.
 func (s *server) writeLogin(w http.ResponseWriter, r *http.Request, d loginData) {
 	ip, _ := netip.ParseAddr(hostname(r.Host))
+	d.Text = loginTextOf(w, r)
 	d.pageData = pageData{CSS: s.page.css, Icon: s.page.icon, Version: s.Version}
 	d.Root = "./" + strings.Repeat("../", strings.Count(r.URL.Path, "/")-1)
 	d.Plain = scheme(r) == "http" && hostname(r.Host) != "localhost" && !ip.IsLoopback()
@@ -66,7 +124,11 @@ func (s *server) serveLogin(w http.ResponseWriter, r *http.Request) {
 	session, err := s.Auth.Login(r, strings.TrimSpace(args.Get("credential")))
 	if err != nil {
 		s.logRefusal(r, err)
-		s.writeLogin(w, r, loginData{Next: next, Wrong: domain.Reason(err)})
+		d := loginData{Next: next, Wrong: errors.Is(err, auth.ErrInvalidCredential)}
+		if !d.Wrong {
+			d.Error = domain.Reason(err)
+		}
+		s.writeLogin(w, r, d)
 		return
 	}
 	s.Log.Info("operator logged in", "role", session.Rights.String(), "remote", r.RemoteAddr)

@@ -60,6 +60,50 @@ func TestLoginForm(t *testing.T) {
 	}
 }
 
+// TestLanguageOfLoginForm checks that the form is in the language of the browser, or in the one that the person has
+// chosen, also after a failed attempt, and that it needs no script.
+func TestLanguageOfLoginForm(t *testing.T) {
+	s, _ := newAuthFixture(t)
+	const english, chinese = `<html lang="en">`, `<html lang="zh-CN">`
+	for _, c := range []struct{ target, accepted, cookie, want string }{
+		{"/", "", "", english},
+		{"/", "en-GB,en;q=0.9,zh;q=0.8", "", english},
+		{"/", "zh-CN,zh;q=0.9,en;q=0.8", "", chinese},
+		{"/", "en;q=0.5, zh-TW;q=0.9", "", chinese},
+		{"/", "de, zh;q=0.5", "", chinese},
+		{"/", "de", "", english},
+		{"/", "zh-CN", "livego_language=en", english},
+		{"/", "en", "livego_language=zh", chinese},
+		{"/", "zh", "livego_language=%3Cscript%3E", chinese},
+		{"/?lang=zh", "en", "livego_language=en", chinese},
+		{"/?lang=en", "zh", "livego_language=zh", english},
+		{"/?lang=de", "zh", "", chinese},
+		{"/statics/a/b.html", "zh", "", chinese},
+	} {
+		w := s.get(c.target, fromOutside, publicHost, asBrowser, "Accept-Language: "+c.accepted, "Cookie: "+c.cookie)
+		body := w.Body.String()
+		if !strings.Contains(body, c.want) || strings.Contains(body, "<script") {
+			t.Errorf("%s, Accept-Language %q, cookie %q: %s", c.target, c.accepted, c.cookie, body)
+		}
+		chosen, _, _ := strings.Cut(w.Header().Get("Set-Cookie"), ";")
+		if want := strings.Replace(c.target, "/?lang=", "livego_language=", 1); chosen != "" && chosen != want {
+			t.Errorf("%s: the chosen language is %q", c.target, chosen)
+		} else if chosen == "" && (want == "livego_language=zh" || want == "livego_language=en") {
+			t.Errorf("%s: the choice is not kept", c.target)
+		}
+	}
+	body := s.get("/statics/a/b.html", fromOutside, publicHost, asBrowser).Body.String()
+	wantText(t, body, `href="./../../statics/a/b.html?lang=zh"`)
+	failed := s.do("POST", "/login", "credential=guess&next=/statics/", fromOutside, publicHost, form,
+		"Cookie: livego_language=zh").Body.String()
+	wantText(t, failed, chinese, "凭据无效", `href="./statics/?lang=en"`)
+	for _, english := range []string{"Log in", "credential:", "plain HTTP", "setting"} {
+		if strings.Contains(failed, english) {
+			t.Errorf("the Chinese form contains %q: %s", english, failed)
+		}
+	}
+}
+
 // TestLogin logs in, reads, changes something, and logs out.
 func TestLogin(t *testing.T) {
 	s, token := newAuthFixture(t)

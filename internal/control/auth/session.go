@@ -2,6 +2,7 @@ package auth
 
 import (
 	"crypto/subtle"
+	"errors"
 	"net"
 	"net/http"
 	"sync"
@@ -86,9 +87,13 @@ func (s *sessions) remove(id string) {
 	delete(s.byDigest, domain.Digest(id))
 }
 
+// ErrInvalidCredential is in the chain of the error of Login for an invalid credential.
+var ErrInvalidCredential = errors.New("invalid credential: neither the admin token nor a valid JWT")
+
 // Login opens a session for a credential, the admin token or a JWT. The session lasts for the
-// session time, but not longer than the JWT. The error is of kind Denied for an invalid credential
-// and for a page of another site. Requests from an address with too many failures are delayed.
+// session time, but not longer than the JWT. The error is of kind Denied for an invalid credential,
+// which has ErrInvalidCredential in its chain, and for a page of another site. Requests from an
+// address with too many failures are delayed.
 func (a *AdminAuth) Login(r *http.Request, credential string) (Session, error) {
 	if err := checkOrigin(r, Access{}); err != nil {
 		return Session{}, err
@@ -100,7 +105,7 @@ func (a *AdminAuth) Login(r *http.Request, credential string) (Session, error) {
 		if credential != "" {
 			a.failures.add(addr)
 		}
-		return Session{}, domain.Errorf(domain.Denied, "invalid credential: neither the admin token nor a valid JWT")
+		return Session{}, &domain.Error{Kind: domain.Denied, Err: ErrInvalidCredential}
 	}
 	n := Session{CSRF: domain.NewSecret(), Rights: has, Expires: time.Now().Add(a.opt.SessionTime)}
 	var claims jwt.RegisteredClaims // of a JWT that was verified above

@@ -4,7 +4,7 @@ import { type Dictionary, type Language, languageOf } from '../text/language.ts'
 /** light and dark, or auto: as the system. */
 export type Theme = 'auto' | 'light' | 'dark'
 
-const languageKey = 'livego.language'
+const languageCookie = 'livego_language' // the login page has the language of this cookie too
 const themeKey = 'livego.theme'
 
 function stored(key: string): string {
@@ -21,8 +21,13 @@ function store(key: string, value: string) {
   } catch { /* it is forgotten at the end of the visit */ }
 }
 
+function cookie(name: string): string {
+  const pair = document.cookie.split('; ').find((c) => c.startsWith(`${name}=`))
+  return pair?.slice(name.length + 1) ?? ''
+}
+
 class Preferences {
-  #language = $state<Language>(languageOf([stored(languageKey), ...navigator.languages]))
+  #language = $state<Language>(languageOf([cookie(languageCookie), ...navigator.languages]))
   #theme = $state<Theme>(themeOf(stored(themeKey)))
 
   constructor() {
@@ -35,7 +40,7 @@ class Preferences {
 
   set language(language: Language) {
     this.#language = language
-    store(languageKey, language)
+    document.cookie = `${languageCookie}=${language}; path=/; max-age=31536000; samesite=strict`
     this.#show()
   }
 
