@@ -20,7 +20,8 @@ const (
 	// 2 % of the stream's players.
 	maxSampled = 1000
 	// maxStored bounds the sessions that are stored for a stream. If there are more, those that are not in the sample
-	// any more are removed. Each takes about 300 bytes.
+	// any more, and those that have ended, are removed: clients that connect and leave do not keep others out. Each
+	// takes about 300 bytes.
 	maxStored = 2 * maxSampled
 	// keepEnded is how long a session is kept after its viewer has left: for the last report of a player, and because
 	// figures are those of the last minute.
@@ -72,6 +73,7 @@ type session struct {
 	reported time.Time // the last report; zero: none
 	reports  bool      // its player sends reports, so that its requests do not count too
 	refused  bool      // a report was refused: its player sends no more before it connects again
+	starved  bool      // requests since the last one that was recorded say that the picture has stopped
 	last     cmcd.Data // the newest value of each number
 
 	stalled, failed, switched time.Time // when it last did; zero: never
@@ -147,7 +149,7 @@ func (c *Collector) Join(id ID, name domain.Name, proto, agent string) *Viewer {
 	of.count++
 	if s == nil && len(of.stored) >= maxStored {
 		of.stored = slices.DeleteFunc(of.stored, func(s *session) bool {
-			if of.samples(s.id) {
+			if s.conns > 0 && of.samples(s.id) {
 				return false
 			}
 			delete(c.sessions, s.id)

@@ -204,6 +204,50 @@ func TestHostileReports(t *testing.T) {
 	})
 }
 
+// TestHostileRequests checks that requests count once a second, however many there are.
+func TestHostileRequests(t *testing.T) {
+	simulate(t, func(c *Collector) {
+		v := c.Join(c.ID("a"), movie, "hls", "")
+		for i := range 1000 {
+			c.ObserveRequest(v, movie, reportOf("", func(d *cmcd.Data) {
+				d.Starved, d.StallTime, d.Frames, d.Latency = true, i*1000, i*maxFrameRate, 60_000
+			}))
+			time.Sleep(time.Millisecond)
+		}
+		c.ObserveRequest(v, movie, reportOf("", nil)) // the picture had stopped since the second before
+		totals, _ := c.Statistics()
+		if got := totals["hls"]; got.Stalls != 2 || got.StallTime > 80*time.Second || got.Frames > 80*maxFrameRate ||
+			got.Latency.Snapshot().Count() != 1 {
+			t.Errorf("%+v", got)
+		}
+		v.Leave()
+	})
+}
+
+// TestPassingViewers: viewers that connect and leave do not keep others out of the sample.
+func TestPassingViewers(t *testing.T) {
+	simulate(t, func(c *Collector) {
+		first := c.Join(c.ID("first"), movie, "ws", chrome)
+		for i := range 2 * maxStored {
+			session := fmt.Sprint(i)
+			v := c.Join(c.ID(session), movie, "ws", chrome)
+			c.Report(reportOf(session, nil))
+			v.Leave()
+		}
+		last := c.Join(c.ID("last"), movie, "ws", chrome)
+		for _, session := range []string{"first", "last"} {
+			if got := c.Report(reportOf(session, nil)); got != Used {
+				t.Errorf("the report of the %s viewer: %v", session, got)
+			}
+		}
+		if n, _ := c.kept(); n > maxStored {
+			t.Errorf("%d sessions are stored", n)
+		}
+		first.Leave()
+		last.Leave()
+	})
+}
+
 // TestCMCD observes requests of a player: with a session, and without one.
 func TestCMCD(t *testing.T) {
 	simulate(t, func(c *Collector) {

@@ -53,8 +53,8 @@ func (c *Collector) report(id ID, d *cmcd.Data, now time.Time) Result {
 	return Used
 }
 
-// ObserveRequest records what the player of v says with a request for media. If d names a session, it must be one of
-// the same stream.
+// ObserveRequest records what the player of v says with a request for media, once a second. If d names a session, it
+// must be one of the same stream.
 func (c *Collector) ObserveRequest(v *Viewer, name domain.Name, d *cmcd.Data) {
 	if c == nil || !c.on.Load() {
 		return
@@ -70,10 +70,15 @@ func (c *Collector) ObserveRequest(v *Viewer, name domain.Name, d *cmcd.Data) {
 	if s == nil || s.of.name != name || s.reports || !s.sampled() {
 		return
 	}
+	s.starved = s.starved || d.Starved
+	if now.Sub(s.reported) < minInterval { // what a player may count does not grow with the number of its requests
+		return
+	}
 	stalls := max(s.last.Stalls, 0)
-	if d.Starved {
+	if s.starved {
 		stalls++
 	}
+	s.starved = false
 	request := *d
 	request.Stalls = max(d.Stalls, stalls)
 	c.observe(s, &request, now)
