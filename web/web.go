@@ -166,10 +166,10 @@ func playerPolicy(host string, o PlayerOptions) string {
 			connect += " ws://" + h + " wss://" + h
 		}
 	}
-	ancestors := cmp.Or(strings.Join(o.EmbedOrigins, " "), "'none'")
-	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' http: https: data:; " +
+	embedders := strings.Join(o.EmbedOrigins, " ") // a poster may be theirs
+	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' " + embedders + "; " +
 		"connect-src " + connect + "; media-src 'self' blob:; worker-src 'self' blob:; " +
-		"base-uri 'none'; form-action 'none'; frame-ancestors " + ancestors
+		"base-uri 'none'; form-action 'none'; frame-ancestors " + cmp.Or(embedders, "'none'")
 }
 
 func (f file) serve(w http.ResponseWriter, r *http.Request) {

@@ -73,12 +73,13 @@ func TestServePlayer(t *testing.T) {
 		origins   []string
 		page      string
 		ancestors string
+		images    string
 	}{
-		{built(t), []string{"*"}, "<script", "frame-ancestors *"},
+		{built(t), []string{"*"}, "<script", "frame-ancestors *", "img-src 'self' *;"},
 		{built(t), []string{"https://a.example", "https://*.b.example"}, "<script",
-			"frame-ancestors https://a.example https://*.b.example"},
-		{built(t), nil, "<script", "frame-ancestors 'none'"},
-		{notBuilt, nil, "without the player", "frame-ancestors 'none'"},
+			"frame-ancestors https://a.example https://*.b.example", "img-src 'self' https://a.example https://*.b.example;"},
+		{built(t), nil, "<script", "frame-ancestors 'none'", "img-src 'self' ;"},
+		{notBuilt, nil, "without the player", "frame-ancestors 'none'", "img-src 'self' ;"},
 	} {
 		w := httptest.NewRecorder()
 		c.files.ServePlayer(w, httptest.NewRequest("GET", "http://tv.example:7001/live/movie", nil),
@@ -89,6 +90,7 @@ func TestServePlayer(t *testing.T) {
 			t.Errorf("HTTP %d, %v: %s", w.Code, w.Header(), w.Body)
 		}
 		if !strings.HasSuffix(policy, c.ancestors) || strings.Contains(policy, "unsafe") ||
+			!strings.Contains(policy, c.images) ||
 			!strings.Contains(policy,
 				"connect-src 'self' ws://tv.example:7001 wss://tv.example:7001 ws://live.example wss://live.example;") {
 			t.Errorf("policy %s", policy)

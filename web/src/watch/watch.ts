@@ -3,7 +3,8 @@ import '../player/index.ts'
 import { commandOf, embedderOf } from './embed.ts'
 import { parametersOf } from './parameters.ts'
 
-const { src, room, attributes } = parametersOf(location.href)
+const embedder = window.parent === window ? '' : embedderOf([...(location.ancestorOrigins ?? [])], document.referrer)
+const { src, room, attributes } = parametersOf(location.href, embedder)
 document.title = room
 
 const player = document.createElement('livego-player')
@@ -12,7 +13,6 @@ for (const [name, value] of Object.entries({ src, ...attributes })) player.setAt
 const setLanguage = () => (document.documentElement.lang = player.language)
 player.addEventListener('languagechange', setLanguage)
 
-const embedder = window.parent === window ? '' : embedderOf([...(location.ancestorOrigins ?? [])], document.referrer)
 if (embedder) {
   const send = (event: string, detail: object) => window.parent.postMessage({ livego: 1, event, ...detail }, embedder)
   const sendState = () => send('state', player.state)
