@@ -185,7 +185,8 @@ func (h *Handler) assignConn(r *http.Request) (done func(), err error) {
 var (
 	anyOrigin      = []string{"*"}
 	noSniff        = []string{"nosniff"}
-	exposedHeaders = []string{"Content-Length, Content-Range, Date, ETag, " + httpx.CodeHeader + ", WWW-Authenticate"}
+	exposedHeaders = []string{"Content-Length, Content-Range, Date, ETag, " + httpx.CodeHeader +
+		", Retry-After, WWW-Authenticate"}
 )
 
 const (

@@ -149,7 +149,7 @@ func TestCORSPreflight(t *testing.T) {
 	}
 	w := httptest.NewRecorder()
 	New(Options{}).ServeHTTP(w, httptest.NewRequest("GET", "/nowhere/movie.m3u8", nil))
-	for _, name := range []string{"Date", "ETag", "Content-Range"} {
+	for _, name := range []string{"Date", "ETag", "Content-Range", "Retry-After"} {
 		if exposed := w.Header().Get("Access-Control-Expose-Headers"); !strings.Contains(exposed, name) {
 			t.Errorf("exposed are %s", exposed)
 		}
