@@ -77,7 +77,7 @@ func loggablePath(path string) string {
 // Authorization comes first, so that other errors reveal nothing to unauthorized clients.
 func (s *server) authorize(w http.ResponseWriter, r *http.Request) error {
 	need := requiredAccess(r)
-	if err := s.Auth.Authorize(r, need); err != nil {
+	if err := s.Auth.Authorize(s.withoutReplacement(r), need); err != nil {
 		s.logRefusal(r, err)
 		return err
 	}
@@ -92,6 +92,22 @@ func (s *server) authorize(w http.ResponseWriter, r *http.Request) error {
 		return errNoRoute
 	}
 	return limitBody(w, r)
+}
+
+// withoutReplacement returns r without the JWT in the address of the console, if the browser has logged in before: the
+// console exchanges the JWT for a session that replaces this one. Two credentials would be refused.
+func (s *server) withoutReplacement(r *http.Request) *http.Request {
+	if r.URL.Path != "/" || s.Console == nil {
+		return r
+	}
+	if _, loggedIn := s.Auth.Session(r); !loggedIn {
+		return r
+	}
+	query := r.URL.Query()
+	query.Del("jwt")
+	r = r.Clone(r.Context())
+	r.URL.RawQuery = query.Encode()
+	return r
 }
 
 // limitBody refuses bodies that are compressed or too long, and limits how much of the others is

@@ -104,6 +104,12 @@ func TestConsole(t *testing.T) {
 	if wantStatus(t, w, 403); !strings.Contains(w.Body.String(), "<form") {
 		t.Errorf("without a credential: %s", w.Body)
 	}
+	login := s.do("POST", "/login", "credential="+token, fromOutside, publicHost, form)
+	cookie, _, _ := strings.Cut(login.Header().Get("Set-Cookie"), ";")
+	another := "?jwt=" + token // of somebody who may have another role: the console logs in by it
+	wantStatus(t, s.get("/"+another, fromOutside, publicHost, "Cookie: "+cookie), 200)
+	wantStatus(t, s.get("/stat/livestat"+another, fromOutside, publicHost, "Cookie: "+cookie), 400)
+	wantStatus(t, s.get("/?jwt=x", fromOutside, publicHost), 403)
 	const file = "/.livego/console.js"
 	if w := s.get(file, fromOutside, publicHost); w.Code != 200 || w.Body.String() != file {
 		t.Errorf("file: %d %s", w.Code, w.Body)
