@@ -9,6 +9,9 @@ test('addressOf', () => {
   expect(addressOf('https://a.example/live/movie?token=x&s=1', 'y', 'native'))
     .toBe('https://a.example/live/movie.m3u8?token=y&s=1')
   expect(addressOf('https://a.example/live/movie', 'x', 'jpg')).toBe('https://a.example/live/movie.jpg?token=x')
+  for (const src of ['a.example:7001/live/movie', 'rtmp://a.example/live/movie', 'javascript:alert(1)', 'data:,x']) {
+    expect(addressOf(src, '', 'ws')).toBe('')
+  }
 })
 
 test('candidatesOf', () => {

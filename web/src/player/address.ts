@@ -5,14 +5,16 @@ const endings = { ws: '.flv', hls: '.m3u8', native: '.m3u8', jpg: '.jpg' } as co
 
 /**
  * Returns the address at which a protocol plays the stream at src, https://host/app/room with or without a query, or
- * that of its thumbnail. A token that is not empty replaces the one in src.
+ * that of its thumbnail. A token that is not empty replaces the one in src. It returns "" if src is no address of HTTP,
+ * such as localhost:7001/live/movie.
  */
 export function addressOf(src: string, token: string, protocol: Protocol | 'jpg'): string {
   const url = new URL(src)
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') return ''
   url.hash = ''
   url.pathname = url.pathname.replace(/\/+$/, '') + endings[protocol]
   if (token) url.searchParams.set('token', token)
-  if (protocol === 'ws') url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:'
+  if (protocol === 'ws') url.protocol = url.protocol.replace('http', 'ws')
   return url.href
 }
 
