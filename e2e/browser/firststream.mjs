@@ -11,6 +11,7 @@ const typing = 200 // ms that a person needs for a character
 // run runs a command of the page until this program ends.
 function run(command) {
   const child = spawn('sh', ['-c', `exec ${command}`], { stdio: ['ignore', 'ignore', 'inherit'] })
+  child.unref() // it does not keep this program running
   process.on('exit', () => child.kill())
   return child
 }
