@@ -13,6 +13,6 @@ await page.goto(url)
 await page.waitForFunction(() => window.found?.done)
 const found = await page.evaluate(() => window.found)
 await page.click('text=What is live')
-await page.waitForSelector('text=Nothing is live.')
+await page.waitForSelector('text=/Your first stream|Nothing is live/') // with or without the console: it uses the API
 console.log(JSON.stringify(found))
 await browser.close()
