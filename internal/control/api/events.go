@@ -155,7 +155,8 @@ func (s eventStream) run(r *http.Request, srv *server, f EventFilter, sub *event
 	}
 }
 
-// send writes and flushes a piece of the response.
+// send writes and flushes a piece of the response. Afterwards there is no deadline: over HTTP/2, one that passes ends the
+// response, even if there is nothing to write.
 func (s eventStream) send(piece []byte) error {
 	if err := s.control.SetWriteDeadline(time.Now().Add(eventWriteTimeout)); err != nil {
 		return err
@@ -163,7 +164,10 @@ func (s eventStream) send(piece []byte) error {
 	if _, err := s.w.Write(piece); err != nil {
 		return err
 	}
-	return s.control.Flush()
+	if err := s.control.Flush(); err != nil {
+		return err
+	}
+	return s.control.SetWriteDeadline(time.Time{})
 }
 
 // appendEvents appends the events that f selects, and before them how many were lost.

@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"livego/internal/control/auth"
@@ -196,6 +198,48 @@ func TestStreamEvents(t *testing.T) {
 		t.Errorf("an invalid Last-Event-ID: %d %s", w.Code, w.Body)
 	}
 }
+
+// TestStreamEventsByHTTP2 receives events over HTTP/2, where nothing happens for longer than a client may take to accept
+// an event.
+func TestStreamEventsByHTTP2(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFixture(t, func(o *Options) { o.HeartbeatInterval = 2 * eventWriteTimeout })
+		near, far := net.Pipe()
+		protocols := new(http.Protocols)
+		protocols.SetUnencryptedHTTP2(true)
+		accepted := make(chan net.Conn, 1)
+		accepted <- far
+		srv := &http.Server{Handler: s.handler, Protocols: protocols}
+		go srv.Serve(pipeListener(accepted)) // ends with the listener
+		defer srv.Close()
+		transport := &http.Transport{Protocols: protocols,
+			DialContext: func(context.Context, string, string) (net.Conn, error) { return near, nil }}
+		defer transport.CloseIdleConnections()
+		resp, err := (&http.Client{Transport: transport}).Get("http://localhost:8090/api/v1/events/stream")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		line, err := bufio.NewReader(resp.Body).ReadString('\n')
+		if resp.ProtoMajor != 2 || line != ": heartbeat\n" || err != nil {
+			t.Errorf("received %q by %s: %v", line, resp.Proto, err)
+		}
+	})
+}
+
+// A pipeListener accepts the connections that are sent to it.
+type pipeListener chan net.Conn
+
+func (l pipeListener) Accept() (net.Conn, error) {
+	c, ok := <-l
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+func (l pipeListener) Close() error   { close(l); return nil }
+func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 // TestStreamEndsWithRights ends a stream of events when the credential of its client has expired,
 // also while there are events all the time.
