@@ -109,6 +109,8 @@ func (s *server) describeApp(app App, host string) appInfo {
 		a.Play = append(a.Play, address{l.Protocol, u})
 		if watch, isFLV := strings.CutSuffix(u, ".flv"); isFLV {
 			a.Play = append(a.Play, address{"ws", "ws" + strings.TrimPrefix(u, "http")}, address{"page", watch})
+		} else if watch, isHLS := strings.CutSuffix(u, ".m3u8"); isHLS && !app.FLV {
+			a.Play = append(a.Play, address{"page", watch})
 		}
 	}
 	return a

@@ -19,6 +19,7 @@ func TestServerInfo(t *testing.T) {
 		o.Started, o.RTMPS, o.HTTPS = time.Now().Add(-time.Minute), "rtmps://:1936", "https://:7443"
 		o.Listeners = []Listener{{"RTMP", "[::]:1935", false}}
 		o.Features = Features{Tokens: true}
+		o.Apps = append(o.Apps, App{Name: "hls-only", HLS: true})
 		o.Ready = func() error { return domain.Errorf(domain.Unavailable, "not yet") }
 	})
 	var got serverInfo
@@ -30,7 +31,7 @@ func TestServerInfo(t *testing.T) {
 		!b.Features.Tokens || len(b.Listeners) != 1 || b.Memory.Used == 0 {
 		t.Errorf("%+v", b)
 	}
-	if len(b.Apps) != 2 || b.Apps[0].App != "live" || !b.Apps[0].Relays || b.Apps[1].Relays {
+	if len(b.Apps) != 3 || b.Apps[0].App != "live" || !b.Apps[0].Relays || b.Apps[1].Relays {
 		t.Fatalf("apps %+v", b.Apps)
 	}
 	shown := func(list []address) (urls []string) {
@@ -52,6 +53,10 @@ func TestServerInfo(t *testing.T) {
 			"page https://localhost:7443/live/{room}, " +
 			"hls https://localhost:7443/live/{room}.m3u8"},
 		{b.Apps[1].Play, "rtmp rtmp://localhost:1935/quiet/{room}, rtmp rtmps://localhost:1936/quiet/{room}"},
+		{b.Apps[2].Play, "rtmp rtmp://localhost:1935/hls-only/{room}, " +
+			"hls http://localhost:7002/hls-only/{room}.m3u8, page http://localhost:7002/hls-only/{room}, " +
+			"rtmp rtmps://localhost:1936/hls-only/{room}, " +
+			"hls https://localhost:7443/hls-only/{room}.m3u8, page https://localhost:7443/hls-only/{room}"},
 	} {
 		if got := strings.Join(shown(c.list), ", "); got != c.want {
 			t.Errorf("addresses\n got %s\nwant %s", got, c.want)
