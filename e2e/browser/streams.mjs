@@ -28,9 +28,12 @@ async function shownKey() {
 async function listAndPreview() {
   await page.waitForFunction(() => document.querySelectorAll('a.card').length === 30)
   await page.waitForFunction(() => document.querySelectorAll('a.card img').length === 30, undefined, { timeout: 90_000 })
+  let pictures = 0 // of one room
+  page.on('response', (r) => { if (r.ok() && r.url().includes('/live/room01.jpg')) pictures++ })
   const [before, since] = [await cpuTime(), Date.now()]
   await new Promise((resolve) => setTimeout(resolve, Number(measured) * 1000))
   const cores = (await cpuTime() - before) / ((Date.now() - since) / 1000)
+  assert.ok(pictures <= Math.ceil(measured / 10), `${pictures} pictures of a room in ${measured} s, one in 10 s is enough`)
   assert.equal(await players.count(), 0)
   for (const room of ['room01', 'room02', 'room17']) { // room02 is private
     await card(room).hover()
@@ -38,6 +41,9 @@ async function listAndPreview() {
     assert.equal(await players.count(), 1, 'one preview at a time')
     assert.match(await players.getAttribute('src'), new RegExp(`/live/${room}$`))
   }
+  const player = await players.elementHandle()
+  for (let n = 0; n < 2; n++) await page.waitForResponse((response) => response.url().includes('/api/v1/streams?'))
+  assert.ok(await player.evaluate((p) => p.isConnected), 'a preview plays on when the list is loaded again')
   await page.getByRole('heading', { name: 'Streams' }).hover()
   await page.waitForFunction(() => !document.querySelector('livego-player'))
   await card('room03').focus()
