@@ -24,7 +24,7 @@ import (
 // nothing. A test that runs beside others is slowed down by them: with TEST_LONG=1 it measures for longer, with the
 // limits of docs/performance.md.
 func TestConsolesAndReports(t *testing.T) {
-	window, maxCPU, leastRate := 3*time.Second, 0.15, 250
+	window, maxCPU, leastRate := 2*time.Second, 0.15, 250
 	if harness.Long() {
 		window, maxCPU, leastRate = 30*time.Second, 0.05, 900
 	} else {
@@ -71,10 +71,13 @@ type benchReport struct {
 // playBeside has livego bench play a stream while c makes its requests.
 func playBeside(t *testing.T, s *harness.Server, window time.Duration, c *clients) benchReport {
 	t.Helper()
-	flv := s.FLV("movie")
+	flv, join, settle := s.FLV("movie"), "500ms", "500ms"
+	if harness.Long() {
+		join, settle = "1s", "2s"
+	}
 	bench := harness.Livego(t, t.TempDir(), nil, "bench", "--publish", s.RTMP(s.Key("movie")), "--bitrate", "1000",
 		"--play", flv, "--play", "ws"+strings.TrimPrefix(flv, "http"), "--play", "llhls+"+s.HLS("movie"), "-n", "30",
-		"--join", "1s", "--settle", "2s", "--pid", strconv.Itoa(s.PID()), "-d", window.String(), "--json")
+		"--join", join, "--settle", settle, "--pid", strconv.Itoa(s.PID()), "-d", window.String(), "--json")
 	s.AwaitLive("movie")
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

@@ -69,7 +69,7 @@ func TestDelayByProtocol(t *testing.T) {
 // test tries three times.
 func compareDelays(t *testing.T, urls ...string) {
 	t.Helper()
-	const samples, settle, tries = 15, 5, 3
+	const samples, settle, tries = 8, 1, 3
 	for n := 1; ; n++ {
 		pictures, _ := sampleLatency(openPlayers(t, urls...), samples, settle)
 		var medians []time.Duration
