@@ -230,7 +230,7 @@ async function settings() {
   assert.equal(saved.hls_keep_after_end.value, true)
   assert.deepEqual(saved.private.value, ['live/secret', 'live/other'])
   assert.equal(saved.http_idle_timeout.pending, '50s')
-  await page.getByRole('combobox', { name: 'Search in the settings' }).selectOption('Other than the default')
+  await page.getByRole('combobox', { name: 'Search in the settings' }).selectOption('Not the default')
   await page.getByText('Needs a restart').waitFor()
   await check('settings')
   for (const key of ['relay_max', 'takeover']) {

@@ -33,7 +33,7 @@ type Sample struct {
 	Protocols map[string]int // Viewers by protocol; shared: do not modify
 	Behind    int32          // viewers that skipped to a newer keyframe lately
 	Players   int32          // viewers whose player reports how it plays
-	Stalled   int32          // of these, how many stood still in the last minute
+	Stalled   int32          // of these, how many stalled in the last minute
 
 	Keyframes    uint8
 	BFrames      uint8 // the longest row of B-frames
@@ -66,9 +66,9 @@ type Facts struct {
 // Playback is what players have reported.
 type Playback struct {
 	Players int    // that have reported in the last minute
-	Stalled int    // of these, how many stood still in the last minute
+	Stalled int    // of these, how many stalled in the last minute
 	Slow    int    // how many measured less throughput than the stream has
-	Most    string // what most of those that stood still play: "HLS in Safari", "in Safari"; "" for nothing
+	Most    string // what most of those that stalled play: "HLS in Safari", "in Safari"; "" for nothing
 }
 
 // An Analyzer examines one stream. The zero Analyzer is ready. Not for concurrent use.

@@ -22,7 +22,7 @@ type Figures struct {
 	Failed   map[string]int // players with an error, by the code of the last one
 	Groups   []Group        // the players by protocol and browser, the largest group first
 
-	StallRatio   float64 // share of the time for which the picture stood still; NaN if unknown
+	StallRatio   float64 // share of the time for which playback stalled; NaN if unknown
 	DroppedRatio float64 // share of frames that were not shown; NaN if unknown
 	Start        Spread  // time from the wish to play to the first picture
 	Latency      Spread  // from the server to the screen

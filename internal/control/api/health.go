@@ -55,7 +55,7 @@ type streamSample struct {
 
 	Behind  int32 `json:"viewers_behind" doc:"Viewers that skipped to a newer keyframe in the last half minute."`
 	Players int32 `json:"players" doc:"Players that report how well they play."`
-	Stalled int32 `json:"players_stalled" doc:"Of these, how many stood still in the last minute."`
+	Stalled int32 `json:"players_stalled" doc:"Of these, how many stalled in the last minute."`
 }
 
 type historyInput struct {

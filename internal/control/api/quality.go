@@ -10,12 +10,12 @@ import (
 type playQuality struct {
 	Players  int            `json:"players" doc:"Players that reported in the last minute. The other numbers are of them."`
 	Share    float64        `json:"share" doc:"Share of the stream's players that are asked to report: 1 for all. Divide a number by it to estimate that of all players."`
-	Stalled  int            `json:"stalled" doc:"Players that stood still in the last minute."`
+	Stalled  int            `json:"stalled" doc:"Players that stalled in the last minute."`
 	Slow     int            `json:"slow" doc:"Players that measured less throughput than the bitrate of the stream (CMCD)."`
 	Switched int            `json:"switched" doc:"Players that changed the protocol in the last minute."`
 	Failed   map[string]int `json:"failed" doc:"Players with an error in the last minute, by the last one: network, unplayable, other."`
 
-	StallRatio   *float64 `json:"stall_ratio,omitempty" doc:"Share of the time for which they stood still."`
+	StallRatio   *float64 `json:"stall_ratio,omitempty" doc:"Share of the time for which they stalled."`
 	DroppedRatio *float64 `json:"dropped_ratio,omitempty" doc:"Share of the frames that were dropped."`
 	Start        *spread  `json:"start,omitempty" doc:"Time from the wish to play to the first picture, in seconds."`
 	Delay        *spread  `json:"delay,omitempty" doc:"How far the picture is behind the newest media, in seconds, as the players estimate it."`

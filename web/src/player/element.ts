@@ -20,7 +20,7 @@ const engines: Record<Protocol, () => Promise<{ start: StartEngine }>> = {
   native: () => import('./native.ts'),
 }
 
-/** What the event `statechange` tells, and the getter `state` returns. */
+/** The detail of the event `statechange`, which the getter `state` returns too. */
 export interface PlayerState {
   phase: Phase
   reason?: Reason
@@ -40,7 +40,7 @@ export interface PlayerStats {
   received?: number // bytes of media since the attempt began
   // Since the start of the player:
   startTime?: number // from the start to the first picture or sound, if no publisher had to be waited for
-  stalls: number // how often playing stood still
+  stalls: number // how often playback stalled
   stallTime: number
   errors: number // attempts that failed
   switches: number // changes of the protocol

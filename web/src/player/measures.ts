@@ -6,7 +6,7 @@ export class Measures {
   /** From the start to the first picture or sound; undefined if a publisher had to be waited for. */
   startTime: number | undefined
   /**
-   * How often playing stood still, and for how long in all. A player cannot distinguish a publisher that is lost from a
+   * How often playback stalled, and for how long in all. A player cannot distinguish a publisher that is lost from a
    * network that carries nothing: the server can.
    */
   stalls = 0

@@ -52,7 +52,8 @@ export const server = dictionary({
     since: '启动时间',
     role: '你的角色',
     roles: {
-      read: 'read：可以查看，看不到密钥', operate: 'operate：可以管理流、密钥和转推', admin: 'admin：可以做任何操作',
+      read: 'read：可以查看，但看不到密钥等机密', operate: 'operate：可以管理流、密钥、转推和拉流',
+      admin: 'admin：可以做任何操作',
     },
     login: '登录有效至',
     memory: '内存',

@@ -65,7 +65,8 @@ export const sessions = dictionary({
     disconnectName: (who: string) => `断开 ${who}`,
     disconnectMany: (n: number) => `断开 ${n} 个会话`,
     ask: (n: number) => n === 1 ? '断开这个会话？' : `断开 ${n} 个会话？`,
-    askText: '编码器、播放器和转推可能会自动重连。推流断开后流会保留一段时间，观众不会掉线。要彻底阻止推流，请作废对应的密钥。',
+    askText: '编码器、播放器、转推和拉流可能会自动重连。推流断开后，流会保留一段时间，观众不会断开。'
+      + '要阻止它再次推流，请作废对应的推流密钥。',
     disconnected: (n: number) => `已断开 ${n} 个会话`,
   },
 })

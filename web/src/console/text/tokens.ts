@@ -74,7 +74,7 @@ export const tokens = dictionary({
     page: '播放页',
     token: '令牌',
     server: '服务器（OBS）',
-    key: '推流码（OBS）',
+    key: '推流密钥（OBS 的“推流码”）',
     open: '打开',
     qr: (url: string) => `${url} 的二维码`,
     qrText: '用手机扫码打开播放页。',
