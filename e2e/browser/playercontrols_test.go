@@ -41,7 +41,7 @@ func (p page) check(what, code string) {
 	p.t.Helper()
 	var ok bool
 	if p.run(code, &ok); !ok {
-		p.t.Errorf("not so: %s", what)
+		p.t.Errorf("does not hold: %s", what)
 	}
 }
 

@@ -83,7 +83,7 @@ var table = []family{
 	{"livego_player_errors_total", counter, []string{"proto", "code"},
 		"Errors of players: network, unplayable (the browser cannot play the codecs) and other."},
 	{"livego_player_start_seconds", histogramOfSeconds, []string{"proto"},
-		"Time from the wish to play to the first picture."},
+		"Time from the start of the player to the first picture."},
 	{"livego_player_delay_seconds", histogramOfSeconds, []string{"proto"},
 		"How far pictures are behind the newest media of the server, as the players estimate it, at each report."},
 

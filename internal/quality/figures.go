@@ -24,7 +24,7 @@ type Figures struct {
 
 	StallRatio   float64 // share of the time for which playback stalled; NaN if unknown
 	DroppedRatio float64 // share of frames that were not shown; NaN if unknown
-	Start        Spread  // time from the wish to play to the first picture
+	Start        Spread  // time from the start of the player to the first picture
 	Latency      Spread  // from the server to the screen
 }
 

@@ -17,7 +17,7 @@ type playQuality struct {
 
 	StallRatio   *float64 `json:"stall_ratio,omitempty" doc:"Share of the time for which they stalled."`
 	DroppedRatio *float64 `json:"dropped_ratio,omitempty" doc:"Share of the frames that were dropped."`
-	Start        *spread  `json:"start,omitempty" doc:"Time from the wish to play to the first picture, in seconds."`
+	Start        *spread  `json:"start,omitempty" doc:"Time from the start of the player to the first picture, in seconds."`
 	Delay        *spread  `json:"delay,omitempty" doc:"How far the picture is behind the newest media, in seconds, as the players estimate it."`
 
 	Groups []playGroup `json:"groups" doc:"The players by protocol and browser, the largest group first."`

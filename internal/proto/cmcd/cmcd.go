@@ -41,7 +41,7 @@ type Data struct {
 	StallTime  int      // bsda: for how long, in ms
 	Dropped    int      // dfa: frames that were not shown
 	Latency    int      // ltc: from the server to the screen, in ms
-	StartDelay int      // msd: from the wish to play to the first picture, in ms
+	StartDelay int      // msd: from the start of the player to the first picture, in ms
 	Errors     []string // ec: codes of errors since the report before, at most 4
 
 	// Keys of livego's player. They are totals too.
