@@ -335,7 +335,8 @@ func (a *App) newAPI(p *plan) http.Handler {
 		HTTPS:     baseURL(cfg.EnableHTTPS, "https://", cfg.HTTPSAddr),
 		PublicURL: cfg.PublicURL, StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: Version(),
 		Recordings: a.record, Metrics: metrics, Private: p.private, Started: a.started, Console: console, Files: a.web,
-		Features:  api.Features{Tokens: cfg.Token.Secret != "", Recordings: cfg.FLVArchive, Redis: cfg.RedisAddr != ""},
+		Features: api.Features{Tokens: cfg.Token.Secret != "", Recordings: cfg.FLVArchive,
+			Thumbnails: a.thumbnailOptions(p).FFmpeg != "", Redis: cfg.RedisAddr != ""},
 		Listeners: listeners, MemoryLimit: a.memory.Share(100),
 	})
 }

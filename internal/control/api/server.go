@@ -26,6 +26,7 @@ type Listener struct {
 type Features struct {
 	Tokens     bool `json:"tokens" doc:"The server can make tokens: token.secret is set."`
 	Recordings bool `json:"recordings" doc:"Streams are recorded: flv_archive."`
+	Thumbnails bool `json:"thumbnails" doc:"Streams have pictures: ffmpeg is installed, and the setting thumbnails is not off."`
 	Redis      bool `json:"redis" doc:"Keys are in Redis, which other servers may share."`
 }
 

@@ -16,7 +16,7 @@ test('the kind is the first word of the type', () => {
 })
 
 test('facts are texts', () => {
-  const fields = { file: '<b>', bytes: 3, ok: true }
+  const fields = { file: '<b>', bytes: 3, gaps: 0, ok: true }
   expect(factsOf({ ...event(1), fields })).toEqual(['file: <b>', 'bytes: 3', 'ok: true'])
   expect(factsOf(event(1))).toEqual([])
 })

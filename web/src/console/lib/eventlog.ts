@@ -18,7 +18,8 @@ export function merge(a: readonly ServerEvent[], b: readonly ServerEvent[], most
   return [...byID.values()].sort((x, y) => y.id - x.id).slice(0, most)
 }
 
-/** Returns the facts of an event that depend on its type, as texts. */
+/** Returns the facts of an event that depend on its type, as texts. A count of zero is none. */
 export function factsOf(event: ServerEvent): string[] {
-  return Object.entries(event.fields ?? {}).map(([name, value]) => `${name}: ${String(value)}`)
+  return Object.entries(event.fields ?? {}).filter(([, value]) => value !== 0)
+    .map(([name, value]) => `${name}: ${String(value)}`)
 }

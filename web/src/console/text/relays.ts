@@ -15,7 +15,7 @@ export const relays = dictionary({
     running: 'Running',
     failed: 'Retrying',
     attempts: (n: number) => n === 1 ? '1 failed attempt' : `${n} failed attempts`,
-    for: 'For',
+    for: 'Duration',
     bitrate: 'Bitrate',
     bytes: 'Data',
     delay: (ms: string) => `${ms} ms behind`,

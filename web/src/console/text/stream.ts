@@ -37,6 +37,8 @@ export const stream = dictionary({
 
     publisher: 'Publisher',
     publishers: 'Publishers',
+    primary: 'Primary',
+    backup: 'Backup',
     active: 'active',
     standby: 'standby',
     address: 'Address',
@@ -69,6 +71,7 @@ export const stream = dictionary({
 
     publish: 'Publish',
     publishNoRoom: 'This stream was published without a stream key.',
+    noRoom: 'There is no room of this name. To publish to it, create it on the page of rooms.',
     watch: 'Watch and embed',
   },
   zh: {
@@ -104,6 +107,8 @@ export const stream = dictionary({
 
     publisher: '推流端',
     publishers: '推流端',
+    primary: '主用',
+    backup: '备用',
     active: '使用中',
     standby: '备用',
     address: '地址',
@@ -136,6 +141,7 @@ export const stream = dictionary({
 
     publish: '推流',
     publishNoRoom: '这路直播没有使用推流密钥。',
+    noRoom: '没有这个房间。要推流，请先在“房间”页创建它。',
     watch: '观看与嵌入',
   },
 })
