@@ -23,8 +23,11 @@ func TestConsoleCreatesToken(t *testing.T) {
 		t.Errorf("the browser reports errors: %s", p.Stderr())
 	}
 	lines := strings.Fields(p.Stdout())
-	if len(lines) != 4 {
-		t.Fatalf("the page shows %q, want a token and three addresses", lines)
+	if len(lines) != 5 {
+		t.Fatalf("the page shows %q, want a token and four addresses", lines)
+	}
+	if want := strings.Replace(lines[2], "http:", "ws:", 1); lines[3] != want {
+		t.Errorf("the address of WebSocket-FLV is %s, want %s", lines[3], want)
 	}
 	_, port, _ := strings.Cut(s.Addr("httpflv_addr"), ":")
 	for target, want := range map[string]int{lines[2]: 200, strings.Replace(lines[2], lines[0], "x", 1): 401,
