@@ -71,7 +71,7 @@ async function readOnly() {
   await checkPage(page, 'server-reader', shots)
   for (const id of ['tokens', 'settings']) {
     await page.goto(`${url}#/${id}`)
-    await page.getByText('There is no such page.').waitFor()
+    await page.getByText('This needs the role').waitFor()
   }
   const { csrf_token } = await page.evaluate(() => fetch('api/v1/server').then((r) => r.json()))
   const headers = { 'X-CSRF-Token': csrf_token, 'Content-Type': 'application/json' }
