@@ -75,6 +75,7 @@ func TestCMCD(t *testing.T) {
 				playlist := "/live/" + lastLine(c.get(withCMCD("/live/movie.m3u8?format=ts", "ot=m"+sid)))
 				_, files := segments(c.get(withCMCD(playlist, "ot=m"+sid), "User-Agent", firefox))
 				for i, file := range files[:2] {
+					time.Sleep(2 * time.Second) // the requests of a player count once a second
 					text := "bl=4000,br=1200,mtp=900,ot=av,st=l" + sid
 					if i == 1 {
 						text = "bs," + text
