@@ -2,7 +2,10 @@
 //
 //   node drive.mjs
 //
-// POST /open {url, options}  opens a page in a context with these options of Playwright, and returns its number.
+// POST /open {url, options, playing}
+//                            opens a page in a context with these options of Playwright, and returns its number. With
+//                            playing it waits until the player plays, without a call into the page: to the browser such a
+//                            call is a gesture of a person, which allows sound.
 // POST /run {page, code}     runs the body of an async function (page, context) in Node and returns its result as JSON.
 // POST /faults               returns all faults so far: errors of pages, broken policies, requests to other hosts.
 import http from 'node:http'
@@ -17,7 +20,7 @@ const pages = []
 const faults = []
 const AsyncFunction = (async () => {}).constructor
 const calls = {
-  async open({ url, options }) {
+  async open({ url, options, playing }) {
     const context = await browser.newContext({ viewport: { width: 640, height: 360 }, ...options })
     const page = await context.newPage()
     page.on('pageerror', (err) => faults.push(`${url}: ${err}`))
@@ -37,7 +40,12 @@ const calls = {
     })
     page.on('request', (request) => check(request.url()))
     page.setDefaultTimeout(30_000)
+    await page.addInitScript(() => {
+      addEventListener('statechange', ({ detail }) => console.debug(`player: ${detail?.phase}`), true)
+    })
+    const plays = playing && page.waitForEvent('console', (message) => message.text() === 'player: playing')
     await page.goto(url)
+    await plays
     return pages.push(page) - 1
   },
   run({ page, code }) {

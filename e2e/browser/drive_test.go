@@ -81,8 +81,19 @@ type page struct {
 // open opens a page in a new context with options of Playwright, nil for none.
 func (c *chrome) open(t *testing.T, url string, options map[string]any) page {
 	t.Helper()
+	return c.openPage(t, url, options, false)
+}
+
+// openPlaying is open for a player page that nobody touches before it plays.
+func (c *chrome) openPlaying(t *testing.T, url string, options map[string]any) page {
+	t.Helper()
+	return c.openPage(t, url, options, true)
+}
+
+func (c *chrome) openPage(t *testing.T, url string, options map[string]any, playing bool) page {
+	t.Helper()
 	p := page{t: t, c: c}
-	c.call(t, "/open", map[string]any{"url": url, "options": options}, &p.n)
+	c.call(t, "/open", map[string]any{"url": url, "options": options, "playing": playing}, &p.n)
 	return p
 }
 

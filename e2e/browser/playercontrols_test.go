@@ -57,7 +57,7 @@ func testControls(t *testing.T, c *chrome) {
 	base := "http://" + s.Addr("httpflv_addr") + "/live/"
 
 	t.Run("mouse and keyboard", func(t *testing.T) {
-		p := c.open(t, base+"movie", nil)
+		p := c.openPlaying(t, base+"movie", nil)
 		defer p.close()
 		p.awaitMoving("playing")
 		p.check("starts without sound, which the browser demands", `return page.evaluate(() =>
@@ -98,7 +98,7 @@ func testControls(t *testing.T, c *chrome) {
 	})
 
 	t.Run("menu", func(t *testing.T) {
-		p := c.open(t, base+"movie", map[string]any{"locale": "zh-CN"})
+		p := c.openPlaying(t, base+"movie", map[string]any{"locale": "zh-CN"})
 		defer p.close()
 		p.awaitMoving("playing")
 		p.run(`await page.waitForSelector('button.unmute >> text=打开声音')

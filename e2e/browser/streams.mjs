@@ -27,7 +27,8 @@ async function shownKey() {
 
 async function listAndPreview() {
   await page.waitForFunction(() => document.querySelectorAll('a.card').length === 30)
-  await page.waitForFunction(() => document.querySelectorAll('a.card img').length === 30, undefined, { timeout: 90_000 })
+  await page.waitForFunction(() => document.querySelectorAll('a.card img').length === 30, undefined,
+    { timeout: 300_000 }) // one ffmpeg at a time, at a low priority
   let pictures = 0 // of one room
   page.on('response', (r) => { if (r.ok() && r.url().includes('/live/room01.jpg')) pictures++ })
   const [before, since] = [await cpuTime(), Date.now()]

@@ -72,7 +72,7 @@ func TestConsoleStreams(t *testing.T) {
 	reader := harness.Livego(t, t.TempDir(), nil, "token", "manage", "--role=read", secret)
 	reader.WaitOK(patience)
 	var result struct{ Cores float64 }
-	runConsole(t, 3*patience, &result, "streams.mjs", s.API("/"),
+	runConsole(t, 6*patience, &result, "streams.mjs", s.API("/"),
 		plain.API("/?jwt="+strings.TrimSpace(reader.Stdout())), strconv.Itoa(seconds), os.Getenv("TEST_KEEP"))
 	if result.Cores > maxCores {
 		t.Errorf("the browser needs %.2f cores for 30 rooms, at most %.2f", result.Cores, maxCores)

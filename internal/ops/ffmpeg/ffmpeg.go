@@ -29,7 +29,7 @@ type Options struct {
 	Program string // a name in PATH, or a path; "": Name
 	Args    []string
 	Stdin   io.Reader // nil: none
-	// Untrusted runs it for input that may be hostile: with the lowest priority, limited memory, and no
+	// Untrusted runs it for input that may be hostile: with a low priority, limited memory, and no
 	// environment. On Linux it is killed when the thread dies that called Start, and it is the first that
 	// the kernel kills when memory is short.
 	Untrusted bool
