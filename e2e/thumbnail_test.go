@@ -185,7 +185,8 @@ func TestThumbnailsOfHostileStreams(t *testing.T) {
 	if err := os.WriteFile(script, []byte("#!/bin/bash\nexec -a "+dir+"/busy sleep 1000\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s := harness.Start(t, harness.Options{Flags: []string{"--publish_hold_clean=2m", "--thumbnail_timeout=2s", "--ffmpeg=" + script}})
+	s := harness.Start(t, harness.Options{Flags: []string{
+		"--publish_hold_clean=2m", "--thumbnail_timeout=2s", "--ffmpeg=" + script}})
 	h := halves{room: "movie", size: "320x180", args: "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"}
 	push(t, s, h.file(t, "red", "blue"), "movie").WaitOK(patience)
 	url := s.Thumbnail("movie")

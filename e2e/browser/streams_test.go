@@ -58,7 +58,8 @@ func TestConsoleStreams(t *testing.T) {
 		seconds = 60
 	}
 	s := harness.Start(t, harness.Options{NoRace: true,
-		Flags: []string{"--thumbnail_timeout=1m", "--private=live/room02", "--token.secret=a secret that signs the tokens of a test"}})
+		Flags: []string{"--thumbnail_timeout=1m", "--private=live/room02",
+			"--token.secret=a secret that signs the tokens of a test"}})
 	var outputs []string
 	for i := range 30 {
 		outputs = append(outputs, "[f=flv]"+s.RTMP(s.Key(fmt.Sprintf("room%02d", i+1))))

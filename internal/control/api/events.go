@@ -155,8 +155,8 @@ func (s eventStream) run(r *http.Request, srv *server, f EventFilter, sub *event
 	}
 }
 
-// send writes and flushes a piece of the response. Afterwards there is no deadline: over HTTP/2, one that passes ends the
-// response, even if there is nothing to write.
+// send writes and flushes a piece of the response. Afterwards there is no deadline: over HTTP/2, one that passes ends
+// the response, even if there is nothing to write.
 func (s eventStream) send(piece []byte) error {
 	if err := s.control.SetWriteDeadline(time.Now().Add(eventWriteTimeout)); err != nil {
 		return err

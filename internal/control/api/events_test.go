@@ -199,8 +199,8 @@ func TestStreamEvents(t *testing.T) {
 	}
 }
 
-// TestStreamEventsByHTTP2 receives events over HTTP/2, where nothing happens for longer than a client may take to accept
-// an event.
+// TestStreamEventsByHTTP2 receives events over HTTP/2, where nothing happens for longer than a client may take to
+// accept an event.
 func TestStreamEventsByHTTP2(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFixture(t, func(o *Options) { o.HeartbeatInterval = 2 * eventWriteTimeout })
