@@ -38,7 +38,7 @@ func parseTarget(direction, text string, trusted bool) (*target, error) {
 		return nil, domain.Errorf(domain.Invalid, "the URL is longer than %d characters", maxURL)
 	}
 	u, err := url.Parse(text)
-	if err != nil {
+	if err != nil || strings.ContainsAny(u.Hostname(), "[]") {
 		return nil, domain.Errorf(domain.Invalid, "the URL is malformed")
 	}
 	t := &target{u: u, trusted: trusted}
