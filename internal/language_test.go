@@ -97,6 +97,31 @@ func TestLanguageOfCode(t *testing.T) {
 }
 
 // TestBannedForms shows what the patterns find, so that TestLanguage can fail.
+// webComment is a comment of TypeScript, JavaScript or Svelte, and not the "//" of a URL.
+var webComment = regexp.MustCompile(`(?:^|[^:])//(.*)|^\s*/?\*+(.*)`)
+
+// TestLanguageOfWeb holds comments of the player, the console and the scripts of tests to the same rules.
+func TestLanguageOfWeb(t *testing.T) {
+	for _, ext := range []string{".ts", ".svelte", ".mjs", ".js"} {
+		for _, file := range filesWith(t, ext) {
+			if strings.Contains(file, "/dist/") { // built
+				continue
+			}
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := 0
+			for line := range strings.Lines(string(text)) {
+				n++
+				if m := webComment.FindStringSubmatch(line); m != nil && bannedIn(strings.TrimSpace(m[1]+m[2])) != "" {
+					t.Errorf("%s:%d: %q is not plain technical English: see CONTRIBUTING.md", file, n, line)
+				}
+			}
+		}
+	}
+}
+
 func TestBannedForms(t *testing.T) {
 	for line, want := range map[string]bool{
 		"A viewer that waits sees his frames late.":             true,

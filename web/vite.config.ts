@@ -1,7 +1,7 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte'
 import { defineConfig } from 'vite'
 
-// Entries have stable names, which pages import. Chunks have a hash in their name, and may be cached for ever.
+// Entries have stable names, which pages import. Chunks have a hash in their name, and may be cached for a year.
 export default defineConfig({
   base: './', // chunks are found from the module, on pages of any origin
   plugins: [svelte()],

@@ -1,4 +1,4 @@
-// Who uses the console, what they may do, and where the server is reached.
+// The user of the console: what they may do, and where the server is reached.
 import type { components } from '../api/schema.ts'
 
 export type ServerInfo = components['schemas']['ServerInfoBody']
