@@ -94,7 +94,7 @@ func contentType(name string) string {
 	return mime.TypeByExtension(path.Ext(name))
 }
 
-// Built reports whether the files were built.
+// Built reports whether the files were built: the player and the console are built together.
 func (f *Files) Built() bool { return len(f.byName) > 0 }
 
 // ServeHTTP serves /.livego/NAME to pages of every origin. The caller has set the headers of CORS.
@@ -139,16 +139,10 @@ func (f *Files) ServePlayer(w http.ResponseWriter, r *http.Request, o PlayerOpti
 	page.serve(w, r)
 }
 
-// HasConsole reports whether the console was built.
-func (f *Files) HasConsole() bool { return f.byName[consolePage].content != "" }
-
-// consolePage is the file of the console's page.
-const consolePage = "console.html"
-
 // ServeConsole serves the page of the console to an operator. The caller has set the Content-Security-Policy. The page
 // is not cached, because its policy depends on the settings.
 func (f *Files) ServeConsole(w http.ResponseWriter, r *http.Request) {
-	page := f.byName[consolePage]
+	page := f.byName["console.html"]
 	page.etag = ""
 	page.serve(w, r)
 }

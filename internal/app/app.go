@@ -164,21 +164,21 @@ func (a *App) build() (err error) {
 	if a.web, err = web.New(); err != nil {
 		return err
 	}
-	if !a.web.Built() || !a.web.HasConsole() {
+	if !a.web.Built() {
 		a.log.Warn("built without the console and the player: plain pages are served; make build with Node includes them")
 	}
 	p, err := a.prepare(cfg)
 	if err != nil {
 		return err
 	}
-	if cfg.Thumbnails != "off" && a.thumbnailOptions(p).FFmpeg == "" {
+	if cfg.Thumbnails != "off" && p.thumbnails.FFmpeg == "" {
 		a.log.Info("thumbnails are off: ffmpeg is not installed", "ffmpeg", cfg.FFmpeg)
 	}
 	clients := a.tracer.Authorizer(a.authorizer)
 	a.rtmp = edgertmp.New(a.hub, clients, a.rtmpOptions(p))
 	a.hls = hls.New(a.hub, clients, a.hlsOptions(p))
 	a.flv = edgeflv.New(a.hub, clients, a.flvOptions(p))
-	a.thumbs = thumbnail.New(a.hub, clients, a.thumbnailOptions(p))
+	a.thumbs = thumbnail.New(a.hub, clients, p.thumbnails)
 	a.viewers = viewerhttp.New(a.viewerOptions(p))
 	a.apply(p)
 	a.background = append(a.background, a.hls.Run, a.thumbs.Run, a.relays.Run, a.sequences.Run, a.batching.Run,

@@ -38,6 +38,7 @@ type plan struct {
 	adminAuth  *auth.AdminAuth
 	hooks      *webhook.Authorizer
 	outbox     *webhook.Outbox // nil for none
+	thumbnails thumbnail.Options
 
 	api, metrics http.Handler // set by apply
 }
@@ -89,6 +90,7 @@ func (a *App) prepare(cfg config.Config) (*plan, error) {
 			p.hooks = p.hooks.With(o)
 		}
 	}
+	p.thumbnails = a.thumbnailOptions(p)
 	relays := a.relayOptions(cfg)
 	if err := relays.Check(); err != nil {
 		return nil, err
@@ -133,7 +135,7 @@ func (a *App) apply(p *plan) {
 	a.rtmp.SetOptions(a.rtmpOptions(p))
 	a.hls.SetOptions(a.hlsOptions(p))
 	a.flv.SetOptions(a.flvOptions(p))
-	a.thumbs.SetOptions(a.thumbnailOptions(p))
+	a.thumbs.SetOptions(p.thumbnails)
 	a.viewers.SetOptions(a.viewerOptions(p))
 	a.relays.SetOptions(a.relayOptions(p.cfg))
 	a.record.SetLimits(recordLimits(p.cfg))
@@ -319,7 +321,7 @@ func (a *App) newAPI(p *plan) http.Handler {
 		metrics = p.metrics
 	}
 	var console http.HandlerFunc
-	if a.web.HasConsole() {
+	if a.web.Built() {
 		console = a.web.ServeConsole
 	}
 	var listeners []api.Listener
@@ -336,7 +338,7 @@ func (a *App) newAPI(p *plan) http.Handler {
 		PublicURL: cfg.PublicURL, StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: Version(),
 		Recordings: a.record, Metrics: metrics, Private: p.private, Started: a.started, Console: console, Files: a.web,
 		Features: api.Features{Tokens: cfg.Token.Secret != "", Recordings: cfg.FLVArchive,
-			Thumbnails: a.thumbnailOptions(p).FFmpeg != "", Redis: cfg.RedisAddr != ""},
+			Thumbnails: p.thumbnails.FFmpeg != "", Redis: cfg.RedisAddr != ""},
 		Listeners: listeners, MemoryLimit: a.memory.Share(100),
 	})
 }
