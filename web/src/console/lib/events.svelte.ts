@@ -1,7 +1,7 @@
 // Events of the server as they happen. The console has one connection for them, whatever its pages listen to.
-import { type API, base } from '../api/client.ts'
+import { base } from '../api/client.ts'
+import type { ServerEvent } from './eventlog.ts'
 
-export type ServerEvent = API<'Event'>
 type Listener = (event: ServerEvent) => void
 
 const retryAfter = 5000 // ms after the server has refused the connection, which browsers do not try again

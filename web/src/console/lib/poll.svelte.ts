@@ -12,8 +12,9 @@ export interface Poll<T> {
 /**
  * Loads a value now and every so many milliseconds after the answer before, as long as the component that calls this is
  * shown and the page is visible. When a reactive value that load reads at its start has changed, it loads at once.
+ * every may be a function, which is called after each answer.
  */
-export function poll<T>(load: (signal: AbortSignal) => Promise<T>, every: number): Poll<T> {
+export function poll<T>(load: (signal: AbortSignal) => Promise<T>, every: number | (() => number)): Poll<T> {
   let value = $state.raw<T>()
   let error = $state('')
   let refresh = () => { /* not started */ }
@@ -38,7 +39,7 @@ export function poll<T>(load: (signal: AbortSignal) => Promise<T>, every: number
       running = false
       if (stopped.signal.aborted || document.hidden) return
       if (again) void run()
-      else timer = setTimeout(() => void run(), every)
+      else timer = setTimeout(() => void run(), typeof every === 'number' ? every : every())
     }
     refresh = () => void run()
     const changed = () => {

@@ -12,6 +12,12 @@ export function textOf(value: unknown): string {
   return Array.isArray(value) ? value.join('\n') : String(value)
 }
 
+/** A value as a person reads it. */
+export function wordsOf(value: unknown, t: { on: string, off: string, empty: string }): string {
+  if (typeof value === 'boolean') return value ? t.on : t.off
+  return textOf(value).replaceAll('\n', ', ') || t.empty
+}
+
 /** The value that the text of a field means. A text that is no number stays one, which the server refuses. */
 export function valueOf(kind: Setting['kind'], text: string): Value {
   switch (kind) {

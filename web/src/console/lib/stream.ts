@@ -1,5 +1,6 @@
 // What pages show of a stream.
 import type { components } from '../api/schema.ts'
+import type { Address } from './session.svelte.ts'
 
 export type Stream = components['schemas']['StreamInfo']
 export type Track = components['schemas']['Track']
@@ -31,4 +32,11 @@ const protocols: Record<string, string> = {
 /** Returns the name of a protocol as people write it. */
 export function protocolName(protocol: string): string {
   return protocols[protocol] ?? protocol
+}
+
+/** Returns the name of the protocol of an address, and whether it is over TLS. page is the name of a player page. */
+export function addressName(address: Address, page = ''): string {
+  const { protocol, url } = address
+  const name = protocol === 'page' ? page : protocolName(url.startsWith('rtmps:') ? 'rtmps' : protocol)
+  return /^(https|wss):/.test(url) ? `${name} (TLS)` : name
 }

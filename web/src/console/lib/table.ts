@@ -17,16 +17,21 @@ export interface Sort {
   descending: boolean
 }
 
+/** Returns what reports whether a text contains every word of a search. */
+export function searchFor(search: string): (text: string) => boolean {
+  const words = search.toLowerCase().split(/\s+/).filter(Boolean)
+  return (text) => {
+    const lower = text.toLowerCase()
+    return words.every((word) => lower.includes(word))
+  }
+}
+
 /** Returns the rows that contain every word of the search, sorted. Rows that are equal keep their order. */
 export function select<Row>(
   rows: readonly Row[], columns: readonly Column<Row>[], search: string, sort: Sort | undefined, locale: string,
 ): Row[] {
-  const words = search.toLowerCase().split(/\s+/).filter(Boolean)
-  const texts = (row: Row) => columns.map((c) => String(c.value?.(row) ?? '')).join('\n').toLowerCase()
-  const found = rows.filter((row) => {
-    const text = words.length > 0 ? texts(row) : ''
-    return words.every((word) => text.includes(word))
-  })
+  const matches = searchFor(search)
+  const found = rows.filter((row) => !search || matches(columns.map((c) => c.value?.(row) ?? '').join('\n')))
   const value = columns.find((c) => c.id === sort?.column)?.value
   if (!value) return found
   const collator = new Intl.Collator(locale, { numeric: true })

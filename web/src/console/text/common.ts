@@ -3,7 +3,6 @@ import { dictionary } from './language.ts'
 
 export const common = dictionary({
   en: {
-    console: 'Console',
     menu: 'Menu',
     skip: 'Skip to the content',
     pages: 'Pages',
@@ -39,11 +38,11 @@ export const common = dictionary({
     noMatch: 'Nothing matches the search.',
     select: (row: string) => `Select ${row}`,
     selectAll: 'Select all that are shown',
+    more: 'Show more',
     sortBy: (column: string) => `Sort by ${column}`,
     needsRole: (role: string) => `This needs the role ${role}.`,
   },
   zh: {
-    console: '控制台',
     menu: '菜单',
     skip: '跳到正文',
     pages: '页面',
@@ -79,6 +78,7 @@ export const common = dictionary({
     noMatch: '没有匹配的结果。',
     select: (row: string) => `选择 ${row}`,
     selectAll: '选择显示的全部',
+    more: '显示更多',
     sortBy: (column: string) => `按${column}排序`,
     needsRole: (role: string) => `需要 ${role} 角色。`,
   },

@@ -3,11 +3,6 @@ import { dictionary } from './language.ts'
 
 export const events = dictionary({
   en: {
-    about: 'The newest events first, as they happen.',
-    time: 'Time',
-    event: 'Event',
-    subject: 'Stream',
-    details: 'Details',
     pause: 'Pause',
     resume: 'Resume',
     waiting: (n: number) => n === 1 ? '1 new event' : `${n} new events`,
@@ -15,8 +10,6 @@ export const events = dictionary({
     kinds: 'Kinds',
     none: 'Nothing has happened yet.',
     noneMatching: 'No event matches these filters.',
-    lost: (n: number) => n === 1 ? '1 event was lost, because this connection was too slow.'
-      : `${n} events were lost, because this connection was too slow.`,
     denied: 'Refusals',
     stream: 'Streams',
     viewer: 'Viewers',
@@ -48,14 +41,8 @@ export const events = dictionary({
       'config.failed': 'Settings are invalid',
     } as Record<string, string>,
     from: (remote: string) => `from ${remote}`,
-    session: (id: string) => `session ${id}`,
   },
   zh: {
-    about: '实时显示，最新的在最前。',
-    time: '时间',
-    event: '事件',
-    subject: '直播流',
-    details: '详情',
     pause: '暂停',
     resume: '继续',
     waiting: (n: number) => `${n} 个新事件`,
@@ -63,7 +50,6 @@ export const events = dictionary({
     kinds: '种类',
     none: '还没有发生任何事件',
     noneMatching: '没有符合筛选条件的事件',
-    lost: (n: number) => `连接太慢，丢失了 ${n} 个事件`,
     denied: '拒绝',
     stream: '直播流',
     viewer: '观众',
@@ -95,6 +81,5 @@ export const events = dictionary({
       'config.failed': '设置无效',
     } as Record<string, string>,
     from: (remote: string) => `来自 ${remote}`,
-    session: (id: string) => `会话 ${id}`,
   },
 })

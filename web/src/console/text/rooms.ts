@@ -31,7 +31,6 @@ export const rooms = dictionary({
     noneText: 'Viewers watch a room. Encoders publish to it with its stream key.',
     actions: 'Actions',
     picture: 'Picture',
-    more: 'Show more',
   },
   zh: {
     room: '房间',
@@ -62,6 +61,5 @@ export const rooms = dictionary({
     noneText: '观众观看房间，编码器使用房间的推流密钥推流。',
     actions: '操作',
     picture: '画面',
-    more: '显示更多',
   },
 })

@@ -5,7 +5,6 @@ export const streams = dictionary({
   en: {
     live: 'Live',
     held: 'Interrupted',
-    idle: 'Offline',
     private: 'Private: viewers need a token',
     viewers: (n: number): string => (n === 1 ? 'viewer' : 'viewers'),
     problems: (n: number) => (n === 1 ? '1 problem' : `${n} problems`),
@@ -14,14 +13,11 @@ export const streams = dictionary({
     search: 'Search streams',
     noMatch: 'No stream matches the search.',
     start: 'Start a stream',
-    count: (n: number) => (n === 1 ? '1 stream' : `${n} streams`),
     more: (n: number) => `Only the first ${n} are shown.`,
-    lastRooms: 'Rooms',
   },
   zh: {
     live: '直播中',
     held: '已中断',
-    idle: '未开播',
     private: '私有：观看需要令牌',
     viewers: () => '位观众',
     problems: (n: number) => `${n} 个问题`,
@@ -30,8 +26,6 @@ export const streams = dictionary({
     search: '搜索直播流',
     noMatch: '没有匹配的直播流。',
     start: '开始直播',
-    count: (n: number) => `${n} 路直播`,
     more: (n: number) => `仅显示前 ${n} 路。`,
-    lastRooms: '房间',
   },
 })
