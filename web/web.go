@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"livego/internal/ops/httpx"
@@ -28,7 +29,7 @@ var dist embed.FS
 // A file is one file that is served.
 type file struct {
 	content     string
-	compressed  string // by gzip, or "" if that would not help
+	compressed  func() string // by gzip; nil if that would not help
 	contentType string
 	etag        string
 	immutable   bool // its name changes with its content
@@ -68,15 +69,19 @@ func load(from fs.FS, root string) (*Files, error) {
 // minCompressed is the size below which compression saves no packet, in bytes.
 const minCompressed = 1 << 10
 
-func compress(content []byte) string {
+// compress returns a function that compresses content at its first call: all files take 50 ms, with which no start of
+// the server waits. It returns nil for content that is too small.
+func compress(content []byte) func() string {
 	if len(content) < minCompressed {
-		return ""
+		return nil
 	}
-	var b strings.Builder
-	w := gzip.NewWriter(&b)
-	_, _ = w.Write(content) // a Builder never fails
-	_ = w.Close()
-	return b.String()
+	return sync.OnceValue(func() string {
+		var b strings.Builder
+		w := gzip.NewWriter(&b)
+		_, _ = w.Write(content) // a Builder never fails
+		_ = w.Close()
+		return b.String()
+	})
 }
 
 // contentType returns the type of a file. Those that matter do not depend on the tables of the system.
@@ -177,13 +182,13 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 		h.Set("ETag", f.etag)
 	}
 	content := f.content
-	if f.compressed != "" {
+	if f.compressed != nil {
 		h.Set("Vary", "Accept-Encoding")
 		if r.Header.Get("Range") == "" && httpx.AcceptsGzip(r) {
 			h.Set("Content-Encoding", "gzip")
-			h.Set("Content-Length", strconv.Itoa(len(f.compressed)))
+			content = f.compressed()
+			h.Set("Content-Length", strconv.Itoa(len(content)))
 			h.Set("ETag", strings.TrimSuffix(f.etag, `"`)+`-gzip"`)
-			content = f.compressed
 		}
 	}
 	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(content))
