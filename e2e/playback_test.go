@@ -125,17 +125,10 @@ func TestPlaybackReports(t *testing.T) {
 	if get("other"); live.Quality != nil {
 		t.Errorf("a stream without reports has %+v", live.Quality)
 	}
-	off, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, s.API("/api/v1/settings"),
-		strings.NewReader(`{"player_reports":false}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	off.Header.Set("Content-Type", "application/json")
-	resp, err := harness.Client().Do(off)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
+	resp, _ := request(t, http.MethodPatch, s.API("/api/v1/settings"), func(r *http.Request) {
+		r.Header.Set("Content-Type", "application/json")
+		r.Body = io.NopCloser(strings.NewReader(`{"player_reports":false}`))
+	})
 	if got, err := reportPlayback(s, "player-0", "bsa=(9)"); got != http.StatusGone || resp.StatusCode != http.StatusOK {
 		t.Errorf("a report after player_reports was set to false, HTTP %d: HTTP %d, %v", resp.StatusCode, got, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -40,7 +41,7 @@ func TestLinks(t *testing.T) {
 			}
 			if _, err := os.Stat(target); err != nil {
 				t.Errorf("%s: link to %s: no such file", file, m[1])
-			} else if fragment != "" && strings.HasSuffix(target, ".md") && !anchors(t, target)[fragment] {
+			} else if fragment != "" && strings.HasSuffix(target, ".md") && !slices.Contains(headingsOf(t, target), fragment) {
 				t.Errorf("%s: link to %s: no such heading", file, m[1])
 			}
 		}
@@ -101,19 +102,18 @@ func filesWith(t *testing.T, ext string) (files []string) {
 	return files
 }
 
-// anchors returns the fragments that GitHub makes of the headings of file; a repeated heading has only its first.
-func anchors(t *testing.T, file string) map[string]bool {
+// headingsOf returns the fragments that GitHub makes of the headings of file; a repeated heading has its first only.
+func headingsOf(t *testing.T, file string) (fragments []string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	fenced := regexp.MustCompile("(?s)```.*?```").ReplaceAllString(string(text), "")
-	found := map[string]bool{}
 	for _, m := range mdHeading.FindAllStringSubmatch(fenced, -1) {
-		found[slug(m[1])] = true
+		fragments = append(fragments, slug(m[1]))
 	}
-	return found
+	return fragments
 }
 
 func slug(heading string) string {

@@ -142,8 +142,8 @@ func linkTarget(t *testing.T, page, link string, pages map[string]string) string
 	case translated == "":
 		return strings.TrimSuffix(target+"#"+fragment, "#")
 	}
-	headings := headingsOf(t, target)
-	if fragment == "" || len(headings) != len(headingsOf(t, translated)) {
+	headings := headingsOf(t, filepath.Join(root, target))
+	if fragment == "" || len(headings) != len(headingsOf(t, filepath.Join(root, translated))) {
 		fragment = ""
 	} else {
 		fragment = fmt.Sprintf(", heading %d", slices.Index(headings, fragment)+1)
@@ -152,18 +152,4 @@ func linkTarget(t *testing.T, page, link string, pages map[string]string) string
 		target = translated
 	}
 	return target + fragment
-}
-
-// headingsOf returns the fragments that lead to the headings of a page.
-func headingsOf(t *testing.T, page string) (fragments []string) {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, page))
-	if err != nil {
-		t.Fatal(err)
-	}
-	fenced := regexp.MustCompile("(?s)```.*?```").ReplaceAllString(string(text), "")
-	for _, m := range mdHeading.FindAllStringSubmatch(fenced, -1) {
-		fragments = append(fragments, slug(m[1]))
-	}
-	return fragments
 }

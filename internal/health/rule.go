@@ -569,15 +569,19 @@ const (
 )
 
 func (a *Analyzer) checkViewers() string {
-	// Viewers also skip if the stream stalls or jumps.
 	if a.facts.Viewers < minViewers || float64(a.facts.Behind) < minShareBehind*float64(a.facts.Viewers) ||
-		a.checkPauses() != "" || a.checkJumps() != "" || a.checkFast() != "" {
+		a.arrivesUnevenly() {
 		return ""
 	}
 	rate := a.bitrate()
 	return fmt.Sprintf("%d of %d viewers fell behind and skipped: their lines take less than the %.1f "+
 		"Mbit/s of the stream. In OBS lower Settings > Output > Video Bitrate to %.0f Kbps; in ffmpeg add "+
 		"-b:v %.0fk -maxrate %.0fk.", a.facts.Behind, a.facts.Viewers, rate/1000, rate*0.6, rate*0.6, rate*0.6)
+}
+
+// arrivesUnevenly reports whether the stream stalls or jumps: then viewers skip and stall, whatever their lines take.
+func (a *Analyzer) arrivesUnevenly() bool {
+	return a.checkPauses() != "" || a.checkJumps() != "" || a.checkFast() != ""
 }
 
 // bitrate returns the bitrate of the stream over the last ten seconds, in kbit/s.
@@ -595,7 +599,7 @@ const (
 func (a *Analyzer) checkPlayback() string {
 	p := a.facts.Playback
 	if p.Stalled < minStalled || float64(p.Stalled) < minShareStalled*float64(p.Players) || a.hasStopped() ||
-		a.checkPauses() != "" || a.checkJumps() != "" || a.checkFast() != "" || a.checkViewers() != "" {
+		a.arrivesUnevenly() || a.checkViewers() != "" {
 		return ""
 	}
 	text := fmt.Sprintf("%d of %d players (%d %%) stalled in the last minute", p.Stalled, p.Players,

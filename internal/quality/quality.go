@@ -138,7 +138,7 @@ func (c *Collector) Join(id ID, name domain.Name, proto, agent string) *Viewer {
 		if s.conns > 0 {
 			return nil
 		}
-		c.remove(s)
+		c.remove(s.of, func(other *session) bool { return other == s })
 		s = nil
 	}
 	of := c.streams[name]
@@ -148,16 +148,10 @@ func (c *Collector) Join(id ID, name domain.Name, proto, agent string) *Viewer {
 	}
 	of.count++
 	if s == nil && len(of.stored) >= maxStored {
-		of.stored = slices.DeleteFunc(of.stored, func(s *session) bool {
-			if s.conns > 0 && of.samples(s.id) {
-				return false
-			}
-			delete(c.sessions, s.id)
-			return true
-		})
+		c.remove(of, func(s *session) bool { return s.conns == 0 || !of.samples(s.id) })
 	}
 	if s == nil && of.samples(id) && len(of.stored) < maxStored {
-		s = &session{id: id, of: of, since: now, last: unknown()}
+		s = &session{id: id, of: of, since: now, last: cmcd.New()}
 		c.sessions[id] = s
 		of.stored = append(of.stored, s)
 	}
@@ -204,11 +198,16 @@ func (c *Collector) release(of *viewers) {
 	}
 }
 
-// remove removes a session without viewers. Caller holds c.mu.
-func (c *Collector) remove(s *session) {
-	delete(c.sessions, s.id)
-	s.of.stored = slices.DeleteFunc(s.of.stored, func(other *session) bool { return other == s })
-	c.release(s.of)
+// remove removes the sessions of a stream for which gone reports true. Caller holds c.mu.
+func (c *Collector) remove(of *viewers, gone func(*session) bool) {
+	of.stored = slices.DeleteFunc(of.stored, func(s *session) bool {
+		if !gone(s) {
+			return false
+		}
+		delete(c.sessions, s.id)
+		return true
+	})
+	c.release(of)
 }
 
 // expire removes sessions that have ended some time ago.
@@ -216,13 +215,6 @@ func (c *Collector) expire(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, of := range c.streams {
-		of.stored = slices.DeleteFunc(of.stored, func(s *session) bool {
-			gone := s.conns == 0 && now.Sub(s.ended) > keepEnded
-			if gone {
-				delete(c.sessions, s.id)
-			}
-			return gone
-		})
-		c.release(of)
+		c.remove(of, func(s *session) bool { return s.conns == 0 && now.Sub(s.ended) > keepEnded })
 	}
 }

@@ -30,7 +30,7 @@ const (
 
 // reportOf returns a report of a session with changes.
 func reportOf(session string, change func(*cmcd.Data)) *cmcd.Data {
-	d := unknown()
+	d := cmcd.New()
 	d.Session = session
 	if change != nil {
 		change(&d)

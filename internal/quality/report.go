@@ -175,9 +175,3 @@ func errorCode(code string) string {
 	}
 	return "other"
 }
-
-func unknown() cmcd.Data {
-	return cmcd.Data{Stalls: cmcd.Unknown, StallTime: cmcd.Unknown, Dropped: cmcd.Unknown, Frames: cmcd.Unknown,
-		Switches: cmcd.Unknown, StartDelay: cmcd.Unknown, Latency: cmcd.Unknown, Throughput: cmcd.Unknown,
-		Bitrate: cmcd.Unknown}
-}

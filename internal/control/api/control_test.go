@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"livego/internal/control/store/storetest"
 	"livego/internal/domain"
 	"livego/internal/stream"
 )
@@ -186,11 +187,13 @@ func FuzzArguments(f *testing.F) {
 		f.Add(c.query, c.body, c.mediaType)
 	}
 	f.Add("room=movie&app=live&all=1", "x=y", formType)
+	s := newFixture(f, nil)
 	f.Fuzz(func(t *testing.T, query, body, mediaType string) {
 		r := httptest.NewRequest(http.MethodPost, "/control/reset", strings.NewReader(body))
 		r.URL.RawQuery = query
 		r.Header.Set("Content-Type", mediaType)
-		s := newFixture(t, nil)
+		*s.keys.Memory = storetest.Memory{}
+		s.log.Reset()
 		w := httptest.NewRecorder()
 		s.handler.ServeHTTP(w, r)
 		data := dataOf(t, w)

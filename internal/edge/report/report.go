@@ -8,48 +8,39 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
+
+	"golang.org/x/time/rate"
 
 	"livego/internal/ops/netx"
 	"livego/internal/proto/cmcd"
 	"livego/internal/quality"
 )
 
-// Path is where reports are received.
-const Path = "/.livego/report"
-
 const (
 	// addressRate and addressBurst bound the reports from one address, in a second and at once: a school of 1,000 viewers
 	// sends 34 a second.
 	addressRate  = 50
 	addressBurst = 1000
-	// addressBuckets is how many limits there are. Addresses with the same hash share one, so that any number of
-	// addresses takes 64 KiB.
-	addressBuckets = 4096
+	// addressLimits is how many limits there are. Addresses with the same hash share one, so that any number of
+	// addresses takes 450 KiB.
+	addressLimits = 4096
 )
 
 // A Handler receives reports.
 type Handler struct {
 	collector *quality.Collector
 	seed      maphash.Seed
-	start     time.Time
 	loopback  bool
 	limited   atomic.Uint64
 
 	mu     sync.Mutex
-	limits [addressBuckets]bucket
-}
-
-// A bucket has what an address may send.
-type bucket struct {
-	used float64
-	at   time.Duration // since the start
+	limits [addressLimits]*rate.Limiter // nil before the first report
 }
 
 // New returns a Handler of reports for c. limitLoopback applies the limit of an address to this machine too, on which a
 // proxy may have any number of viewers behind it.
 func New(c *quality.Collector, limitLoopback bool) *Handler {
-	return &Handler{collector: c, seed: maphash.MakeSeed(), start: time.Now(), loopback: limitLoopback}
+	return &Handler{collector: c, seed: maphash.MakeSeed(), loopback: limitLoopback}
 }
 
 // ServeHTTP answers 204 for a report, 410 to a player that must not report again before it has connected to the stream
@@ -83,16 +74,11 @@ func (h *Handler) allow(addr netip.Addr) bool {
 	if addr.IsLoopback() && !h.loopback {
 		return true
 	}
-	i := maphash.Comparable(h.seed, netx.AddressPrefix(addr)) % addressBuckets
-	now := time.Since(h.start)
+	i := maphash.Comparable(h.seed, netx.AddressPrefix(addr)) % addressLimits
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	b := &h.limits[i]
-	b.used = max(0, b.used-addressRate*(now-b.at).Seconds())
-	b.at = now
-	if b.used+1 > addressBurst {
-		return false
+	if h.limits[i] == nil {
+		h.limits[i] = rate.NewLimiter(addressRate, addressBurst)
 	}
-	b.used++
-	return true
+	return h.limits[i].Allow()
 }

@@ -16,7 +16,7 @@ import (
 var movie = domain.Name{App: "live", Room: "movie"}
 
 func send(h http.Handler, method, text, address string) int {
-	r := httptest.NewRequest(method, Path+"?CMCD="+url.QueryEscape(text), nil)
+	r := httptest.NewRequest(method, "/.livego/report?CMCD="+url.QueryEscape(text), nil)
 	r.RemoteAddr = address + ":1"
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
@@ -97,7 +97,7 @@ func BenchmarkReport(b *testing.B) {
 		sid := fmt.Sprint("6e2fb550-c457-11e9-bb97-", i)
 		defer c.Join(c.ID(sid), movie, "ws", "").Leave()
 		text := `bsa=(1),bsda=(250),dfa=3,livego-frames=750,livego-switches=0,ltc=830,msd=412,v=2,sid="` + sid + `"`
-		r := httptest.NewRequest("GET", Path+"?CMCD="+url.QueryEscape(text), nil)
+		r := httptest.NewRequest("GET", "/.livego/report?CMCD="+url.QueryEscape(text), nil)
 		r.RemoteAddr = "192.0.2.1:1"
 		requests = append(requests, r)
 	}
@@ -105,7 +105,7 @@ func BenchmarkReport(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		if i%addressBurst == 0 {
-			h.limits = [addressBuckets]bucket{}
+			clear(h.limits[:])
 		}
 		h.ServeHTTP(w, requests[i%len(requests)])
 	}

@@ -60,7 +60,7 @@ func ParseQuery(rawQuery string) (Data, bool) {
 			if err != nil {
 				break
 			}
-			d := newData()
+			d := New()
 			return d, d.parse(text)
 		}
 	}
@@ -73,7 +73,7 @@ func ParseRequest(r *http.Request) (Data, bool) {
 	if strings.Contains(r.URL.RawQuery, queryKey+"=") {
 		return ParseQuery(r.URL.RawQuery)
 	}
-	d, found := newData(), false
+	d, found := New(), false
 	for _, field := range [...]string{"Cmcd-Object", "Cmcd-Request", "Cmcd-Session", "Cmcd-Status"} {
 		for _, text := range r.Header[field] {
 			if found = true; !d.parse(text) {
@@ -84,7 +84,8 @@ func ParseRequest(r *http.Request) (Data, bool) {
 	return d, found
 }
 
-func newData() Data {
+// New returns Data of which nothing is known.
+func New() Data {
 	return Data{Buffer: Unknown, Throughput: Unknown, Bitrate: Unknown, Stalls: Unknown, StallTime: Unknown,
 		Dropped: Unknown, Latency: Unknown, StartDelay: Unknown, Frames: Unknown, Switches: Unknown}
 }

@@ -11,7 +11,7 @@ import (
 
 // with returns data in which only what change sets is known.
 func with(change func(*Data)) *Data {
-	d := newData()
+	d := New()
 	change(&d)
 	return &d
 }
@@ -124,7 +124,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(c.text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		d := newData()
+		d := New()
 		if !d.parse(text) {
 			return
 		}
