@@ -55,3 +55,26 @@ export function icon(name: Icon): SVGSVGElement {
   svg.append(path)
   return svg
 }
+
+/** Shows a picture in an element, or a spinner. */
+export function setPicture(e: HTMLElement, picture: Icon | undefined) {
+  if (e.dataset.picture === (picture ?? 'spinner')) return
+  e.dataset.picture = picture ?? 'spinner'
+  e.replaceChildren(picture ? icon(picture) : element('span', { class: 'spinner' }))
+}
+
+/** Changes a text only if it differs: screen readers announce changes. */
+export function setText(e: HTMLElement, text: string) {
+  if (e.textContent !== text) e.textContent = text
+}
+
+/** Sets the name of a button. */
+export function label(b: HTMLElement, text: string) {
+  b.ariaLabel = b.title = text
+}
+
+/** Sets the picture and the name of a button. */
+export function setButton(b: HTMLButtonElement, picture: Icon, text: string) {
+  setPicture(b, picture)
+  label(b, text)
+}

@@ -1,12 +1,13 @@
 // <livego-player>: connects the state machine, the engines and the controls.
 import { addressOf, candidatesOf } from './address.ts'
-import { element, icon, type Icon } from './dom.ts'
-import { buffered, type Engine, namesOfCodecs, type StartEngine } from './engine.ts'
+import { element, icon, type Icon, label, setButton, setPicture, setText } from './dom.ts'
+import { buffered, type Engine, type StartEngine } from './engine.ts'
 import { type Action, type Event as MachineEvent, initial, next, type Phase, type Protocol, protocolOf, type Reason }
   from './machine.ts'
 import { Measures } from './measures.ts'
-import { Menu, nameOf } from './menu.ts'
+import { Menu } from './menu.ts'
 import { Reporter } from './report.ts'
+import { type PlayerStats, Statistics } from './statistics.ts'
 import { styles } from './style.ts'
 import { type Language, languageOf, messageOf, type Text, textOf } from './text.ts'
 
@@ -26,24 +27,6 @@ export interface PlayerState {
   reason?: Reason
   detail?: string // the code of a refusal, or the codecs that the browser cannot play
   protocol?: Protocol
-}
-
-/** What is known about the stream and how it is played. Times are in s. */
-export interface PlayerStats {
-  width: number // of the picture, in pixels; 0 for audio only
-  height: number
-  codecs: string // as in RFC 6381, "" while they are unknown
-  frames: number // shown or dropped since the attempt began
-  dropped: number
-  behind?: number // newest media minus the picture
-  buffered?: number // media received and not yet played
-  received?: number // bytes of media since the attempt began
-  // Since the start of the player:
-  startTime?: number // from the start to the first picture or sound, if no publisher had to be waited for
-  stalls: number // how often playback stalled
-  stallTime: number
-  errors: number // attempts that failed
-  switches: number // changes of the protocol
 }
 
 /**
@@ -69,21 +52,21 @@ export class LivegoPlayer extends HTMLElement {
   readonly #sound = this.#button('sound', () => { this.muted = !this.muted })
   readonly #volume = element('input', { type: 'range', min: '0', max: '1', step: '0.05', class: 'volume' })
   readonly #live = element('span', { class: 'live' })
-  readonly #settings = this.#button('settings', () => this.#showMenu(!this.#menuShown))
+  readonly #settings = this.#button('settings', () => this.#showMenu(!!this.#menu.root.hidden))
   readonly #pip = this.#button('pip', () => void this.#togglePictureInPicture())
   readonly #full = this.#button('full', () => void this.#toggleFullscreen())
-  readonly #info = element('dl', { class: 'info', part: 'statistics', hidden: '' })
+  readonly #statistics = new Statistics()
   readonly #menu = new Menu({
     protocol: (p) => (p ? this.setAttribute('protocol', p) : this.removeAttribute('protocol')),
     language: (l) => this.setAttribute('lang', l),
-    statistics: (shown) => this.#showInfo(shown),
+    statistics: (shown) => this.#showStatistics(shown),
   })
   readonly #bar = element('div', { class: 'bar', part: 'controls' }, [
     this.#toggle, this.#sound, this.#volume, this.#live, this.#settings, this.#pip, this.#full,
   ])
   readonly #root = element('div', { class: 'root' }, [
     this.#video, this.#still, this.#poster, this.#message, this.#start,
-    element('div', { class: 'top' }, [this.#unmute, this.#info]), this.#menu.root, this.#bar,
+    element('div', { class: 'top' }, [this.#unmute, this.#statistics.root]), this.#menu.root, this.#bar,
   ])
 
   #state = initial([])
@@ -94,17 +77,14 @@ export class LivegoPlayer extends HTMLElement {
   #timer = 0 // of the action wait
   #thumbnail = '' // address of the thumbnail, if it is the poster and was not requested yet
   #posterTimer = 0
-  #infoTimer = 0
+  #statisticsTimer = 0
   #hideTimer = 0
   #touched = false // the pointer that last went down is a finger
   #controlsWereHidden = false // at that time
-  #menuShown = false
-  #infoShown = false
   #offersSound = false // nobody has chosen to play without sound
   #resume = false // the browser has paused while the page was hidden
   #language: Language = 'en'
   #text: Text = textOf('en')
-  #last = { time: 0, frames: 0, received: 0 } // at the last update of the statistics
   #events: AbortController | undefined
 
   constructor() {
@@ -143,7 +123,7 @@ export class LivegoPlayer extends HTMLElement {
     for (const layer of [video, this.#message]) {
       layer.addEventListener('click', (e) => {
         if (e.target instanceof Element && e.target.closest('button')) return
-        if (this.#menuShown) this.#showMenu(false)
+        if (!this.#menu.root.hidden) this.#showMenu(false)
         else if (!this.#touched) this.#playOrPause()
         else if (!this.#controlsWereHidden) this.#hideControls()
       })
@@ -181,7 +161,7 @@ export class LivegoPlayer extends HTMLElement {
   disconnectedCallback() {
     this.#events?.abort()
     clearTimeout(this.#hideTimer)
-    this.#showInfo(false)
+    this.#showStatistics(false)
     this.#send({ type: 'stop' })
   }
 
@@ -398,10 +378,10 @@ export class LivegoPlayer extends HTMLElement {
       m: () => { this.muted = !this.muted },
       f: () => void this.#toggleFullscreen(),
       p: () => void this.#togglePictureInPicture(),
-      i: () => this.#showInfo(!this.#infoShown),
+      i: () => this.#showStatistics(!!this.#statistics.root.hidden),
       ArrowUp: () => { this.volume += volumeStep },
       ArrowDown: () => { this.volume -= volumeStep },
-      ...(this.#menuShown && { Escape: () => this.#showMenu(false) }),
+      ...(!this.#menu.root.hidden && { Escape: () => this.#showMenu(false) }),
     }
     const action = actions[e.key.length === 1 ? e.key.toLowerCase() : e.key]
     if (!action) return
@@ -426,20 +406,18 @@ export class LivegoPlayer extends HTMLElement {
   }
 
   #showMenu(shown: boolean) {
-    this.#menuShown = shown
     this.#menu.root.hidden = !shown
     this.#render()
     if (shown) this.#menu.root.querySelector<HTMLInputElement>('input:checked')?.focus()
     else this.#settings.focus()
   }
 
-  #showInfo(shown: boolean) {
-    this.#infoShown = shown
-    this.#info.hidden = !shown
-    clearInterval(this.#infoTimer)
+  #showStatistics(shown: boolean) {
+    this.#statistics.root.hidden = !shown
+    clearInterval(this.#statisticsTimer)
     if (shown) {
-      this.#renderInfo()
-      this.#infoTimer = setInterval(() => this.#renderInfo(), 1000)
+      this.#renderStatistics()
+      this.#statisticsTimer = setInterval(() => this.#renderStatistics(), 1000)
     }
     this.#renderMenu()
   }
@@ -456,7 +434,7 @@ export class LivegoPlayer extends HTMLElement {
 
   #hideControls() {
     const { phase } = this.#state
-    if (phase !== 'idle' && phase !== 'failed' && !this.#menuShown) this.#root.classList.add('quiet')
+    if (phase !== 'idle' && phase !== 'failed' && this.#menu.root.hidden) this.#root.classList.add('quiet')
   }
 
   #setPoster() {
@@ -482,7 +460,7 @@ export class LivegoPlayer extends HTMLElement {
     this.#text = textOf(language)
     this.#root.lang = language
     this.#render()
-    if (this.#infoShown) this.#renderInfo()
+    if (!this.#statistics.root.hidden) this.#renderStatistics()
     if (changed) this.dispatchEvent(new Event('languagechange'))
   }
 
@@ -527,7 +505,7 @@ export class LivegoPlayer extends HTMLElement {
     setText(this.#live, t.live)
     this.#live.classList.toggle('on', phase === 'playing')
     setButton(this.#settings, 'settings', t.settings)
-    this.#settings.ariaExpanded = String(this.#menuShown)
+    this.#settings.ariaExpanded = String(!this.#menu.root.hidden)
     setButton(this.#pip, 'pip', t.pip)
     this.#pip.hidden = !document.pictureInPictureEnabled || audioOnly || failed
     const full = document.fullscreenElement === this
@@ -537,39 +515,16 @@ export class LivegoPlayer extends HTMLElement {
   }
 
   #renderMenu() {
-    if (!this.#menuShown) return
+    if (this.#menu.root.hidden) return
     const usable = this.#usable('')
     this.#menu.render(this.#text, {
       usable, protocol: usable.find((p) => p === this.getAttribute('protocol')) ?? '', language: this.#language,
-      statistics: this.#infoShown,
+      statistics: !this.#statistics.root.hidden,
     })
   }
 
-  #renderInfo() {
-    const t = this.#text
-    const { width, height, codecs, frames, dropped, behind, buffered: ahead, received = 0 } = this.stats
-    const time = performance.now()
-    const last = this.#last
-    this.#last = { time, frames, received }
-    const elapsed = (time - last.time) / 1000
-    const measured = elapsed < 2 && received > last.received // not the first update, and the same attempt
-    const number = (digits: number) =>
-      new Intl.NumberFormat(this.#language, { maximumFractionDigits: digits, minimumFractionDigits: digits })
-    const seconds = (n: number | undefined) => (n === undefined ? '–' : `${number(1).format(n)} s`)
-    const protocol = protocolOf(this.#state)
-    const lines: [string, string][] = [
-      [t.protocol, protocol ? nameOf(t, protocol) : '–'],
-      [t.codecs, namesOfCodecs(codecs) || '–'],
-      [t.resolution, width > 0 ? `${width} × ${height}` : '–'],
-      [t.frameRate, measured && frames > last.frames ? number(0).format((frames - last.frames) / elapsed) : '–'],
-      [t.bitrate, measured ? `${number(0).format((received - last.received) * 8 / 1000 / elapsed)} kbit/s` : '–'],
-      [t.behind, seconds(behind)],
-      [t.buffered, seconds(ahead)],
-      [t.dropped, number(0).format(dropped)],
-    ]
-    this.#info.replaceChildren(...lines.flatMap(([name, value]) => [
-      element('dt', {}, [name]), element('dd', {}, [value]),
-    ]))
+  #renderStatistics() {
+    this.#statistics.render(this.#text, this.#language, protocolOf(this.#state), this.stats)
   }
 }
 
@@ -578,24 +533,4 @@ function pictureOf(phase: Phase, reason: Reason | undefined): Icon | undefined {
   if (phase === 'offline' || (phase === 'stalled' && reason === 'offline')) return 'antenna'
   if (phase !== 'failed') return undefined
   return reason === 'refused' ? 'lock' : reason === 'full' ? 'people' : 'warning'
-}
-
-function setPicture(e: HTMLElement, picture: Icon | undefined) {
-  if (e.dataset.picture === (picture ?? 'spinner')) return
-  e.dataset.picture = picture ?? 'spinner'
-  e.replaceChildren(picture ? icon(picture) : element('span', { class: 'spinner' }))
-}
-
-// setText changes a text only if it differs: screen readers announce changes.
-function setText(e: HTMLElement, text: string) {
-  if (e.textContent !== text) e.textContent = text
-}
-
-function label(b: HTMLElement, text: string) {
-  b.ariaLabel = b.title = text
-}
-
-function setButton(b: HTMLButtonElement, picture: Icon, text: string) {
-  setPicture(b, picture)
-  label(b, text)
 }

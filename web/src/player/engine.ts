@@ -73,16 +73,16 @@ const codecNames: readonly [RegExp, string][] = [
   [/^ac-3$/, 'AC-3'], [/^ec-3$/, 'E-AC-3'],
 ]
 
+const listOf = (codecs: string) => codecs.split(',').map((c) => c.trim()).filter(Boolean)
+
 /** Returns the names of codecs that are given as in RFC 6381: "H.264, AAC" for "avc1.64001f,mp4a.40.2". */
 export function namesOfCodecs(codecs: string): string {
-  const list = codecs.split(',').map((c) => c.trim()).filter(Boolean)
-  return list.map((c) => codecNames.find(([pattern]) => pattern.test(c))?.[1] ?? c).join(', ')
+  return listOf(codecs).map((c) => codecNames.find(([pattern]) => pattern.test(c))?.[1] ?? c).join(', ')
 }
 
 /** Returns the names of those codecs of a stream that the browser cannot play, or "" if it can play all. */
 export function unplayableOf(codecs: string, playable: (type: string) => boolean): string {
-  const list = codecs.split(',').map((c) => c.trim()).filter(Boolean)
-  return namesOfCodecs(list.filter((c) => !playable(`video/mp4; codecs="${c}"`)).join(','))
+  return namesOfCodecs(listOf(codecs).filter((c) => !playable(`video/mp4; codecs="${c}"`)).join(','))
 }
 
 /** Returns whether the browser plays media of this type by Media Source Extensions. */

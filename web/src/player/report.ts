@@ -1,16 +1,10 @@
 // Reports to the server how well a stream plays: docs/watching.md says what and when.
 import type { Event, State } from './machine.ts'
+import type { PlayerStats } from './statistics.ts'
 
-/** What a report is made of. Times are in s; counts are since the start of the player. */
-export interface Playback {
-  startTime?: number
-  stalls: number
-  stallTime: number
-  switches: number
-  behind?: number
-  frames: number // since the last connection
-  dropped: number
-}
+/** What a report is made of. */
+export type Playback =
+  Pick<PlayerStats, 'startTime' | 'stalls' | 'stallTime' | 'switches' | 'behind' | 'frames' | 'dropped'>
 
 const interval = 30_000 // ms between reports, and up to jitter more, so that players do not report all at once
 const jitter = 10_000
