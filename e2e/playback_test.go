@@ -133,3 +133,58 @@ func TestPlaybackReports(t *testing.T) {
 		t.Errorf("a report after player_reports was set to false, HTTP %d: HTTP %d, %v", resp.StatusCode, got, err)
 	}
 }
+
+// TestPlaybackReportsAfterRestart restarts the server while a player watches. The player's totals go on: what it has
+// reported to the first process does not count again, and a stall after that does.
+func TestPlaybackReportsAfterRestart(t *testing.T) {
+	t.Parallel()
+	src := load(t, sample.AV)
+	start := func() (s *harness.Server, stop func()) {
+		s = harness.Start(t, harness.Options{})
+		s.Push(src.File(t), "movie", "-stream_loop", "-1")
+		s.AwaitLive("movie")
+		stop, err := watchAs(t.Context(), s, "movie", "player")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s, stop
+	}
+	// report sends the totals, and then awaits the number of players that stalled in the last minute.
+	report := func(s *harness.Server, data string, stalled int) {
+		t.Helper()
+		harness.Eventually(t, patience, "the report counts", func() error { // one a second does
+			if got, err := reportPlayback(s, "player", data); got != http.StatusNoContent {
+				return fmt.Errorf("HTTP %d, %w", got, err)
+			}
+			var live struct {
+				Quality struct{ Players, Stalled int }
+			}
+			if err := json.Unmarshal(harness.Get(t, s.API("/api/v1/streams/live/movie")), &live); err != nil {
+				return err
+			}
+			if q := live.Quality; q.Players != 1 || q.Stalled != stalled {
+				return fmt.Errorf("%+v", q)
+			}
+			return nil
+		})
+	}
+	s, stop := start()
+	report(s, "bsa=(0),bsda=(0),livego-frames=9,msd=400", 0)
+	report(s, "bsa=(3),bsda=(3000),livego-frames=30,msd=400", 1)
+	s.Stop()
+	stop()
+	s, stop = start()
+	defer stop()
+	const before = ",msd=400,livego-before=(4 4000 0 40 0)" // one of the stalls was not reported any more
+	report(s, "bsa=(4),bsda=(4000),livego-frames=50"+before, 0)
+	metrics := string(harness.Get(t, s.API("/metrics")))
+	for _, want := range []string{
+		`livego_player_stalls_total{proto="flv"} 0`, `livego_player_sessions_total{proto="flv"} 1`,
+		`livego_player_frames_total{proto="flv"} 10`, `livego_player_start_seconds_count{proto="flv"} 0`,
+	} {
+		if !strings.Contains(metrics, want+"\n") {
+			t.Errorf("not %s:\n%s", want, metrics)
+		}
+	}
+	report(s, "bsa=(5),bsda=(4500),livego-frames=75"+before, 1)
+}

@@ -177,6 +177,54 @@ func TestBinding(t *testing.T) {
 	})
 }
 
+// TestTotalsFromBefore: a player that this server does not know has played from it before a restart, or from another
+// one. What it counted before it connected here does not count, and nothing after that is lost.
+func TestTotalsFromBefore(t *testing.T) {
+	hls := func(c *Collector) Totals {
+		totals, _ := c.Statistics()
+		return totals["hls"]
+	}
+	for _, tt := range []struct {
+		name   string
+		report func(c *Collector, v *Viewer, d *cmcd.Data)
+	}{
+		{"reports", func(c *Collector, _ *Viewer, d *cmcd.Data) { c.Report(d) }},
+		{"requests", func(c *Collector, v *Viewer, d *cmcd.Data) { d.Before = nil; c.ObserveRequest(v, movie, d) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			simulate(t, func(c *Collector) {
+				before := cmcd.Counts{Stalls: 9, StallTime: 20_000, Dropped: 50, Frames: 5000, Switches: 3}
+				report := func(v *Viewer, seconds, stalls int) {
+					time.Sleep(time.Duration(seconds) * time.Second)
+					tt.report(c, v, reportOf("a", func(d *cmcd.Data) {
+						d.Stalls, d.StallTime = before.Stalls+stalls, before.StallTime+500*stalls
+						d.Dropped, d.Frames, d.Switches = before.Dropped+stalls, before.Frames+100*stalls, before.Switches
+						d.StartDelay, d.Before = 700, &before
+					}))
+				}
+				v := c.Join(c.ID("a"), movie, "hls", firefox)
+				report(v, 30, 0)
+				if got, f := hls(c), c.Figures(movie); got.Stalls != 0 || got.StallTime != 0 || got.Frames != 0 ||
+					got.Switches != 0 || got.Start.Snapshot().Count() != 0 || got.Players != 1 || f.Stalled != 0 ||
+					f.Switched != 0 || f.Start.Median != 700*time.Millisecond {
+					t.Errorf("from before: %+v, %+v", got, f)
+				}
+				report(v, 30, 2)
+				v.Leave()
+				before.Stalls++ // a stall that was not reported before it connected again, to the same server
+				v = c.Join(c.ID("a"), movie, "hls", firefox)
+				report(v, 5, 2)
+				if got, f := hls(c), c.Figures(movie); got.Stalls != 3 || got.StallTime != time.Second ||
+					got.Frames != 200 || got.Dropped != 2 || got.Players != 1 || got.Start.Snapshot().Count() != 0 ||
+					f.Stalled != 1 {
+					t.Errorf("since it has connected: %+v, %+v", got, f)
+				}
+				v.Leave()
+			})
+		})
+	}
+}
+
 // TestHostileReports checks that totals grow by no more than is possible.
 func TestHostileReports(t *testing.T) {
 	simulate(t, func(c *Collector) {
@@ -208,6 +256,8 @@ func TestHostileReports(t *testing.T) {
 func TestHostileRequests(t *testing.T) {
 	simulate(t, func(c *Collector) {
 		v := c.Join(c.ID("a"), movie, "hls", "")
+		c.ObserveRequest(v, movie, reportOf("", nil))
+		time.Sleep(minInterval)
 		for i := range 1000 {
 			c.ObserveRequest(v, movie, reportOf("", func(d *cmcd.Data) {
 				d.Starved, d.StallTime, d.Frames, d.Latency = true, i*1000, i*maxFrameRate, 60_000

@@ -74,13 +74,18 @@ func (c *Collector) ObserveRequest(v *Viewer, name domain.Name, d *cmcd.Data) {
 	if now.Sub(s.reported) < minInterval { // what a player may count does not grow with the number of its requests
 		return
 	}
+	first := s.reported.IsZero()
 	stalls := max(s.last.Stalls, 0)
-	if s.starved {
+	if s.starved && !first {
 		stalls++
 	}
 	s.starved = false
 	request := *d
 	request.Stalls = max(d.Stalls, stalls)
+	if first { // the player may have played from another server, or from this one before its restart
+		request.Before = &cmcd.Counts{Stalls: request.Stalls, StallTime: d.StallTime, Dropped: d.Dropped, Frames: d.Frames,
+			Switches: d.Switches}
+	}
 	c.observe(s, &request, now)
 }
 
@@ -92,8 +97,8 @@ const (
 	maxDuration = 10 * time.Minute
 )
 
-// observe records d for s. Totals grow by no more than is possible in the time since the report before.
-// Caller holds c.mu.
+// observe records d for s. Totals grow by no more than is possible in the time since the report before. In the first
+// report, what the player had counted before it connected does not count. Caller holds c.mu.
 func (c *Collector) observe(s *session, d *cmcd.Data, now time.Time) {
 	before := s.reported
 	if before.IsZero() {
@@ -108,6 +113,10 @@ func (c *Collector) observe(s *session, d *cmcd.Data, now time.Time) {
 	}
 	if s.reported.IsZero() {
 		t.Players++
+		if b := d.Before; b != nil {
+			s.last.Stalls, s.last.StallTime, s.last.Dropped = b.Stalls, b.StallTime, b.Dropped
+			s.last.Frames, s.last.Switches, s.last.StartDelay = b.Frames, b.Switches, d.StartDelay
+		}
 	} else {
 		s.interval = elapsed
 		t.Played += min(elapsed, activeFor)

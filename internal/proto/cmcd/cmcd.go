@@ -47,7 +47,16 @@ type Data struct {
 	// Keys of livego's player. They are totals too.
 	Frames   int // livego-frames: frames that were shown or dropped
 	Switches int // livego-switches: how often the player has changed the protocol
+	// Before is livego-before: the totals when the player connected last, if it had played and reported before that; else
+	// nil.
+	Before *Counts
 }
+
+// Counts are totals of a session, in the order of livego-before.
+type Counts struct{ Stalls, StallTime, Dropped, Frames, Switches int }
+
+// countsLength is the number of fields of Counts.
+const countsLength = 5
 
 // queryKey is the name of the query parameter.
 const queryKey = "CMCD"
@@ -134,13 +143,15 @@ func isKeyByte(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-_.*", c) >= 0
 }
 
-// A value is one of a key: the fields of other types are zero. A list has the sum of its numbers, the least of them,
-// and its strings.
+// A value is one of a key: the fields of other types are zero. A list has its first numbers, the sum of all, the least
+// of them, and its strings.
 type value struct {
 	boolean bool
 	number  int
 	least   int
 	numeric bool
+	numbers [countsLength]int
+	count   int    // of numbers in the list
 	text    string // a string or a token
 	texts   []string
 }
@@ -171,6 +182,10 @@ func parseValue(text string) (v value, rest string, ok bool) {
 				v.least = item.least
 			}
 			v.numeric, v.number, v.least = true, min(v.number+item.number, maxNumber), min(v.least, item.least)
+			if v.count < countsLength {
+				v.numbers[v.count] = item.number
+			}
+			v.count++
 		} else if item.text != "" && len(v.texts) < maxErrors {
 			v.texts = append(v.texts, item.text)
 		}
@@ -287,5 +302,9 @@ func (d *Data) set(key string, v value) {
 		number(&d.Frames)
 	case "livego-switches":
 		number(&d.Switches)
+	case "livego-before":
+		if n := v.numbers; v.count == countsLength {
+			d.Before = &Counts{Stalls: n[0], StallTime: n[1], Dropped: n[2], Frames: n[3], Switches: n[4]}
+		}
 	}
 }

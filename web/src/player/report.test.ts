@@ -48,8 +48,10 @@ test('reportOf', () => {
     startTime: 0.4123, stalls: 2, stallTime: 1.5, switches: 1, behind: 0.83, frames: 750, dropped: 3,
   }, ['network', 'unplayable'])).toBe('bsa=(2),bsda=(1500),dfa=3,ec=("network" "unplayable"),livego-frames=750,' +
     'livego-switches=1,ltc=830,msd=412,sid="S",v=2')
-  expect(reportOf('S', { stalls: 0, stallTime: 0, switches: 0, frames: 0, dropped: 0 }, []))
-    .toBe('bsa=(0),bsda=(0),dfa=0,livego-frames=0,livego-switches=0,sid="S",v=2')
+  const nothing = { stalls: 0, stallTime: 0, switches: 0, frames: 0, dropped: 0 }
+  expect(reportOf('S', nothing, [])).toBe('bsa=(0),bsda=(0),dfa=0,livego-frames=0,livego-switches=0,sid="S",v=2')
+  expect(reportOf('S', nothing, [], { stalls: 2, stallTime: 1.5, switches: 1, frames: 750, dropped: 3 }))
+    .toContain('livego-before=(2 1500 3 750 1)')
 })
 
 test('a player reports at the first picture, then every 30 to 40 s, and at the end', async () => {
@@ -104,6 +106,38 @@ test('errors are reported once, with the next connection', async () => {
   expect(texts().at(-1)).toContain('ec=("network" "unplayable")')
   p.reporter.send()
   expect(texts().at(-1)).not.toContain('ec=')
+})
+
+test('a report says what was counted before the last connection, once a report was accepted', async () => {
+  const p = player()
+  p.do({ type: 'start' })
+  status = 0
+  p.do({ type: 'playing' })
+  playback = { stalls: 1, stallTime: 2, switches: 0, frames: 100, dropped: 4 }
+  await vi.advanceTimersByTimeAsync(10_000)
+  const again = async () => {
+    p.do({ type: 'ended', reason: 'network' })
+    p.do({ type: 'timer' })
+    p.do({ type: 'playing' })
+    p.reporter.send()
+    await vi.advanceTimersByTimeAsync(10_000)
+  }
+  await again() // no server has counted anything
+  expect(texts().at(-1)).not.toContain('before')
+  status = 204
+  await again()
+  expect(texts().at(-1)).not.toContain('before')
+  playback = { ...playback, frames: 50, dropped: 0 }
+  await again()
+  expect(texts().at(-1)).toContain('livego-before=(1 2000 4 150 0)')
+  playback = { ...playback, stalls: 2 }
+  p.reporter.send()
+  expect(texts().at(-1)).toMatch(/bsa=\(2\).*livego-before=\(1 2000 4 150 0\)/)
+  p.do({ type: 'stop' })
+  await vi.advanceTimersByTimeAsync(0)
+  p.do({ type: 'start' })
+  p.do({ type: 'playing' })
+  expect(texts().at(-1)).not.toContain('before')
 })
 
 test('a server that wants no report gets none before the next connection', async () => {

@@ -10,14 +10,22 @@ const interval = 30_000 // ms between reports, and up to jitter more, so that pl
 const jitter = 10_000
 const soonest = 5000 // ms between a report and the next one that something causes
 const maxErrors = 4 // in a report
-const gone = 410 // the status of a report that the server does not want
+const accepted = 204 // the status of a report
+const gone = 410 // of one that the server does not want
 
-/** Returns the text of a report, as CMCD (CTA-5004-B). */
-export function reportOf(session: string, p: Playback, errors: readonly string[]): string {
-  const ms = (seconds: number) => Math.round(seconds * 1000)
+const ms = (seconds: number) => Math.round(seconds * 1000)
+
+/**
+ * Returns the text of a report, as CMCD (CTA-5004-B). before is what was known when the player connected last, if it had
+ * reported before that: a server that does not know the session counts from there.
+ */
+export function reportOf(session: string, p: Playback, errors: readonly string[], before?: Playback): string {
   const pairs = [
     `bsa=(${p.stalls})`, `bsda=(${ms(p.stallTime)})`, `dfa=${p.dropped}`,
     errors.length > 0 ? `ec=(${errors.map((code) => `"${code}"`).join(' ')})` : '',
+    before
+      ? `livego-before=(${[before.stalls, ms(before.stallTime), before.dropped, before.frames, before.switches].join(' ')})`
+      : '',
     `livego-frames=${p.frames}`, `livego-switches=${p.switches}`,
     p.behind === undefined ? '' : `ltc=${ms(p.behind)}`, p.startTime === undefined ? '' : `msd=${ms(p.startTime)}`,
     `sid="${session}"`, 'v=2',
@@ -40,6 +48,8 @@ export class Reporter {
   #sent = -Infinity // when
   #plays = false
   #errors: string[] = [] // since the last report
+  #accepted = false // a report since the last connection
+  #atConnection: Playback | undefined // what was known at the last connection, if there were reports before it
   #last = { frames: 0, dropped: 0 } // of the connection
   #before = { frames: 0, dropped: 0 } // of earlier connections
 
@@ -55,6 +65,8 @@ export class Reporter {
     report.protocol = report.protocol.replace('ws', 'http')
     this.#address = report.href
     this.#wanted = true
+    if (this.#accepted) this.#atConnection = this.#total()
+    this.#accepted = false
     return url.href
   }
 
@@ -71,6 +83,8 @@ export class Reporter {
       this.#session = newSession()
       this.#sent = -Infinity
       this.#errors = []
+      this.#accepted = false
+      this.#atConnection = undefined
       this.#last = { frames: 0, dropped: 0 }
       this.#before = { frames: 0, dropped: 0 }
     }
@@ -89,20 +103,21 @@ export class Reporter {
       if (this.#plays) this.send()
     }, interval + Math.random() * jitter)
     this.#sent = performance.now()
-    const playback = this.#playback()
-    const text = reportOf(this.#session, { ...playback, ...this.#frames(playback) }, this.#errors)
+    const text = reportOf(this.#session, this.#total(), this.#errors, this.#atConnection)
     this.#errors = []
     void this.#post(`${this.#address}?CMCD=${encodeURIComponent(text)}`)
   }
 
-  // frames returns the counts of all connections: those of a browser start again with each.
-  #frames({ frames, dropped }: Playback): { frames: number; dropped: number } {
+  // total returns what is known, with the frames of all connections: the counts of a browser start again with each.
+  #total(): Playback {
+    const playback = this.#playback()
+    const { frames, dropped } = playback
     if (frames < this.#last.frames) {
       this.#before.frames += this.#last.frames
       this.#before.dropped += this.#last.dropped
     }
     this.#last = { frames, dropped }
-    return { frames: this.#before.frames + frames, dropped: this.#before.dropped + dropped }
+    return { ...playback, frames: this.#before.frames + frames, dropped: this.#before.dropped + dropped }
   }
 
   async #post(address: string) {
@@ -110,7 +125,8 @@ export class Reporter {
       const { status } = await fetch(address, {
         keepalive: true, cache: 'no-store', credentials: 'omit', referrerPolicy: 'no-referrer',
       })
-      if (status === gone) this.#wanted = false
+      if (status === accepted) this.#accepted = true
+      else if (status === gone) this.#wanted = false
     } catch { /* the next report has the same totals */ }
   }
 }
