@@ -4,7 +4,8 @@
 import assert from 'node:assert/strict'
 import { createHmac } from 'node:crypto'
 import { createServer } from 'node:http'
-import { checkPage, openConsole, startBrowser } from './consolepage.mjs'
+import { startBrowser } from './browser.mjs'
+import { checkPage, openConsole } from './consolepage.mjs'
 
 const [url, token, secret, shots] = process.argv.slice(2)
 const browser = await startBrowser()

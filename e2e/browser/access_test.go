@@ -2,7 +2,6 @@ package browser
 
 import (
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -17,14 +16,11 @@ func TestConsoleAccess(t *testing.T) {
 	t.Parallel()
 	const secret = "a secret that signs the JWTs of a test"
 	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--jwt.secret=" + secret}})
-	token, err := os.ReadFile(filepath.Join(s.DataDir, "admin.token"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	token := adminToken(t, s)
 	var result struct{}
-	runConsole(t, 3*patience, &result, "access.mjs", s.API("/"), strings.TrimSpace(string(token)), secret,
+	runScript(t, 3*patience, &result, "access.mjs", s.API("/"), token, secret,
 		os.Getenv("TEST_KEEP"))
-	if log := s.Stdout() + s.Stderr(); strings.Contains(log, strings.TrimSpace(string(token))) {
+	if log := s.Stdout() + s.Stderr(); strings.Contains(log, token) {
 		t.Error("the token is in the log")
 	}
 }

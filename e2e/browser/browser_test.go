@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,6 +42,34 @@ type playerState struct {
 	Date  int64 `json:"date"`  // when the picture was captured, by EXT-X-PROGRAM-DATE-TIME
 }
 
+// needBrowser checks that scripts can use Chromium.
+func needBrowser(t *testing.T) {
+	t.Helper()
+	harness.Need(t, "node", "chromium")
+	harness.NeedFile(t, "node_modules/playwright-core")
+	harness.NeedFile(t, "node_modules/axe-core")
+}
+
+// needWeb checks that the player and the console are built, and fails the test if they are older than their
+// sources.
+func needWeb(t *testing.T) {
+	t.Helper()
+	harness.NeedFile(t, "../../web/dist/files/watch.html")
+	if out, err := exec.Command("../../scripts/web", "--check").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// runScript runs a script that uses a browser, and decodes what it prints.
+func runScript(t *testing.T, limit time.Duration, result any, args ...string) {
+	t.Helper()
+	p := harness.StartProgram(t, "node", args...)
+	p.WaitOK(limit)
+	if err := json.Unmarshal([]byte(p.Stdout()), result); err != nil {
+		t.Fatalf("%q: %v", p.Stdout(), err)
+	}
+}
+
 // players is a browser with its players.
 type players struct {
 	t *testing.T
@@ -50,8 +79,7 @@ type players struct {
 // play starts a browser that plays these addresses.
 func play(t *testing.T, addresses ...string) players {
 	t.Helper()
-	harness.Need(t, "node", "chromium")
-	harness.NeedFile(t, "node_modules/playwright-core")
+	needBrowser(t)
 	return players{t, harness.StartProgram(t, "node",
 		append([]string{"play.mjs", os.Getenv("TEST_KEEP")}, addresses...)...)}
 }

@@ -1,13 +1,10 @@
 // Opens the console in Chromium, creates a token on its page, and prints the token and the addresses that the page shows.
 //
 //   node console.mjs URL
-import { chromium } from 'playwright-core'
+import { startBrowser } from './browser.mjs'
 
 const [url] = process.argv.slice(2)
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-dev-shm-usage'],
-})
+const browser = await startBrowser()
 const page = await browser.newPage({ locale: 'en-GB' })
 page.on('pageerror', (err) => console.error(err))
 page.on('console', (message) => message.type() === 'error' && console.error(message.text()))

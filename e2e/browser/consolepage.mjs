@@ -1,21 +1,8 @@
 // Opens the console in Chromium for a test, and checks what every page of it must keep.
 import assert from 'node:assert/strict'
 import { readFile, readdir } from 'node:fs/promises'
-import { createRequire } from 'node:module'
 import path from 'node:path'
-import { chromium } from 'playwright-core'
-
-const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
-
-/** Starts a browser. It ends with this program. */
-export async function startBrowser() {
-  const browser = await chromium.launch({
-    executablePath: '/usr/bin/chromium',
-    args: ['--no-sandbox', '--disable-dev-shm-usage'],
-  })
-  process.on('SIGTERM', () => browser.close().then(() => process.exit(1)))
-  return browser
-}
+import { accessibilityFindings, watchFaults } from './browser.mjs'
 
 /**
  * Opens a page of the console. Errors of the page, breaches of its policy, and requests to other hosts go to faults.
@@ -27,18 +14,10 @@ export async function openConsole(browser, url, faults, options = {}) {
   })
   const page = await context.newPage()
   page.setDefaultTimeout(60_000)
-  const host = new URL(url).hostname
-  page.on('pageerror', (err) => faults.push(String(err)))
+  watchFaults(page, url, faults, 'hostname') // the player is on another port
   page.on('dialog', (dialog) => {
     faults.push(`dialog: ${dialog.message()}`)
     dialog.dismiss()
-  })
-  page.on('console', (message) => {
-    if (/Content Security Policy|TypeError|svelte/i.test(message.text())) faults.push(message.text())
-  })
-  page.on('request', (request) => {
-    const { protocol, hostname } = new URL(request.url())
-    if (!['blob:', 'data:'].includes(protocol) && hostname !== host) faults.push(`request to ${request.url()}`)
   })
   await page.goto(url)
   return page
@@ -47,11 +26,7 @@ export async function openConsole(browser, url, faults, options = {}) {
 /** Checks that axe has no serious finding, and that nothing is wider than the page. */
 export async function checkPage(page, name, shots) {
   if (shots) await page.screenshot({ path: path.join(shots, `${name}.png`), fullPage: true })
-  await page.evaluate(axe) // by the debugger, which the policy of the page does not bind
-  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }))
-  const serious = violations.filter((v) => v.impact === 'serious' || v.impact === 'critical')
-  assert.deepEqual(serious.map((v) => `${v.id}: ${v.nodes.map((n) => `${n.html} ${n.failureSummary}`).join('; ')}`), [],
-    `accessibility of ${name}`)
+  assert.deepEqual(await accessibilityFindings(page), [], `accessibility of ${name}`)
   const wider = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth)
   assert.ok(wider <= 0, `${name} is ${wider} pixels wider than the window`)
 }

@@ -104,23 +104,9 @@ func startHLSOfNginx(t *testing.T, s *harness.Server) (rtmp, web string) {
 			server { listen 127.0.0.1:%[3]d; root %[1]s;
 				location = /live/movie { proxy_pass http://%[4]s; proxy_set_header Host $http_host; }
 				location /.livego/ { proxy_pass http://%[4]s; } } }`, dir, ports[0], ports[1], s.Addr("hls_addr"))
-	file := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	nginx := harness.StartProgram(t, "nginx", "-c", file, "-p", dir, "-e", "stderr")
-	rtmp, web = fmt.Sprintf("rtmp://127.0.0.1:%d/live/movie", ports[0]), fmt.Sprintf("http://127.0.0.1:%d", ports[1])
-	harness.Eventually(t, 10*time.Second, "nginx", func() error {
-		if nginx.Ended() {
-			t.Fatalf("nginx has exited: %s", nginx.Stderr())
-		}
-		resp, err := harness.Client().Get(web + "/live/movie")
-		if err == nil {
-			resp.Body.Close()
-		}
-		return err
-	})
-	return rtmp, web
+	addr := fmt.Sprintf("127.0.0.1:%d", ports[1])
+	startNginx(t, dir, conf, addr)
+	return fmt.Sprintf("rtmp://127.0.0.1:%d/live/movie", ports[0]), "http://" + addr
 }
 
 // awaitPlaylist waits until there is a playlist at url.

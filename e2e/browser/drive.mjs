@@ -7,14 +7,12 @@
 //                            playing it waits until the player plays, without a call into the page: to the browser such a
 //                            call is a gesture of a person, which allows sound.
 // POST /run {page, code}     runs the body of an async function (page, context) in Node and returns its result as JSON.
+// POST /findings {page}      returns the findings of axe-core in the page.
 // POST /faults               returns all faults so far: errors of pages, broken policies, requests to other hosts.
 import http from 'node:http'
-import { chromium } from 'playwright-core'
+import { accessibilityFindings, startBrowser, watchFaults } from './browser.mjs'
 
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium', args: ['--no-sandbox', '--disable-dev-shm-usage'],
-})
-process.on('SIGTERM', () => browser.close().then(() => process.exit(0)))
+const browser = await startBrowser()
 
 const pages = []
 const faults = []
@@ -23,22 +21,9 @@ const calls = {
   async open({ url, options, playing }) {
     const context = await browser.newContext({ viewport: { width: 640, height: 360 }, ...options })
     const page = await context.newPage()
-    page.on('pageerror', (err) => faults.push(`${url}: ${err}`))
-    page.on('console', (message) => {
-      if (/Content Security Policy/i.test(message.text())) faults.push(`${url}: ${message.text()}`)
-    })
-    const check = (target) => {
-      const { protocol, host } = new URL(target)
-      if (protocol !== 'blob:' && protocol !== 'data:' && host !== new URL(url).host) {
-        faults.push(`${url}: request to ${host}`)
-      }
-    }
+    watchFaults(page, url, faults)
     page.sockets = 0
-    page.on('websocket', (socket) => {
-      page.sockets++
-      check(socket.url())
-    })
-    page.on('request', (request) => check(request.url()))
+    page.on('websocket', () => page.sockets++)
     page.setDefaultTimeout(30_000)
     await page.addInitScript(() => {
       addEventListener('statechange', ({ detail }) => console.debug(`player: ${detail?.phase}`), true)
@@ -51,6 +36,7 @@ const calls = {
   run({ page, code }) {
     return new AsyncFunction('page', 'context', code)(pages[page], pages[page].context())
   },
+  findings: ({ page }) => accessibilityFindings(pages[page]),
   faults: () => faults,
 }
 

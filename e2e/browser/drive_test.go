@@ -23,9 +23,8 @@ type chrome struct {
 // policy, or requested anything from another host than its own.
 func startChrome(t *testing.T) *chrome {
 	t.Helper()
-	harness.Need(t, "node", "chromium")
-	harness.NeedFile(t, "node_modules/playwright-core")
-	harness.NeedFile(t, "../../web/dist/files/watch.js")
+	needBrowser(t)
+	needWeb(t)
 	c := &chrome{Process: harness.StartProgram(t, "node", "drive.mjs"), t: t}
 	harness.Eventually(t, patience, "Chromium", func() error {
 		if c.Ended() {

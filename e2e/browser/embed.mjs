@@ -5,7 +5,7 @@
 //   node embed.mjs SHOTS STREAM
 import http from 'node:http'
 import path from 'node:path'
-import { chromium } from 'playwright-core'
+import { startBrowser } from './browser.mjs'
 import { playerStates } from './players.mjs'
 
 const every = 200 // ms between lines
@@ -36,10 +36,7 @@ const server = http.createServer((request, response) => {
 }).listen(0, '127.0.0.1')
 await new Promise((resolve) => server.once('listening', resolve))
 
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium', args: ['--no-sandbox', '--disable-dev-shm-usage'],
-})
-process.on('SIGTERM', () => browser.close().then(() => process.exit(0)))
+const browser = await startBrowser()
 const faults = []
 const page = await browser.newPage({ viewport: { width: 700, height: 700 } })
 page.on('pageerror', (err) => faults.push(String(err)))

@@ -133,7 +133,7 @@ const pictureInFirefox = `(() => {
 // and the picture changes.
 func TestPlayerInFirefox(t *testing.T) {
 	harness.Need(t, "ffmpeg", "firefox-esr")
-	harness.NeedFile(t, "../../web/dist/files/watch.js")
+	needWeb(t)
 	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true})
 	s.PushTo(sample.Small.File(t), s.RTMP(s.Key("movie")), "-stream_loop", "-1")

@@ -4,7 +4,8 @@
 //   node firststream.mjs URL DIRECTORY-FOR-SCREENSHOTS|''
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { awaitPicture, checkPage, openConsole, startBrowser } from './consolepage.mjs'
+import { startBrowser } from './browser.mjs'
+import { awaitPicture, checkPage, openConsole } from './consolepage.mjs'
 
 const typing = 200 // ms that a person needs for a character
 

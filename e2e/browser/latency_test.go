@@ -53,9 +53,9 @@ func TestHLSLatency(t *testing.T) {
 }
 
 // encodeClock publishes one stream, whose picture shows the clock, to each of the URLs.
-func encodeClock(t *testing.T, urls ...string) {
+func encodeClock(t *testing.T, urls ...string) *harness.Process {
 	t.Helper()
-	harness.FFmpeg(t, "-re", "-f", "lavfi", "-i", "color=size=256x144:rate=25", "-re", "-f", "lavfi", "-i",
+	return harness.FFmpeg(t, "-re", "-f", "lavfi", "-i", "color=size=256x144:rate=25", "-re", "-f", "lavfi", "-i",
 		"sine=440:r=44100", "-map", "0:v", "-map", "1:a",
 		"-vf", clockFilter, "-r", "25", "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt",
 		"yuv420p", "-g", "50", "-flags", "+global_header",

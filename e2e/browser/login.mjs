@@ -1,13 +1,10 @@
 // Logs in to the operator's page in Chromium, uses it, logs out, and prints the results as JSON.
 //
 //   node login.mjs URL TOKEN DIRECTORY-FOR-SCREENSHOTS|'' [HOST-RESOLVER-RULES]
-import { chromium } from 'playwright-core'
+import { startBrowser } from './browser.mjs'
 
 const [url, token, shots, rules = ''] = process.argv.slice(2)
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-dev-shm-usage', `--host-resolver-rules=${rules}`],
-})
+const browser = await startBrowser([`--host-resolver-rules=${rules}`])
 const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 900, height: 700 } })
 const page = await context.newPage()
 page.on('pageerror', (err) => console.error(err))

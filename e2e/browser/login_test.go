@@ -1,7 +1,6 @@
 package browser
 
 import (
-	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -39,6 +38,13 @@ func startDocumentedProxy(t *testing.T, s *harness.Server) string {
 		events {}
 		http { access_log off; server { listen %s ssl; ssl_certificate %s; ssl_certificate_key %s; %s } }`,
 		dir, addr, cert, key, locations)
+	startNginx(t, dir, conf, addr)
+	return addr
+}
+
+// startNginx starts nginx with a configuration in the directory dir, and waits until it listens on addr.
+func startNginx(t *testing.T, dir, conf, addr string) {
+	t.Helper()
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
@@ -54,27 +60,30 @@ func startDocumentedProxy(t *testing.T, s *harness.Server) string {
 		}
 		return err
 	})
-	return addr
+}
+
+// adminToken returns the admin token of a server.
+func adminToken(t *testing.T, s *harness.Server) string {
+	t.Helper()
+	token, err := os.ReadFile(filepath.Join(s.DataDir, "admin.token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(token))
 }
 
 // TestLoginThroughProxy logs in through the documented proxy, and checks the links: they have the
 // port and the scheme of the proxy, or public_url if it is set.
 func TestLoginThroughProxy(t *testing.T) {
-	harness.Need(t, "node", "chromium", "nginx")
-	harness.NeedFile(t, "node_modules/playwright-core")
+	harness.Need(t, "nginx")
+	needBrowser(t)
 	t.Parallel()
 	for _, c := range []struct{ name, public string }{{"address of the proxy", ""},
 		{"public_url", "https://live.example.com"}} {
 		t.Run(c.name, func(t *testing.T) {
 			s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--public_url=" + c.public}})
 			addr := startDocumentedProxy(t, s)
-			token, err := os.ReadFile(filepath.Join(s.DataDir, "admin.token"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			p := harness.StartProgram(t, "node", "login.mjs", "https://"+addr+"/", strings.TrimSpace(string(token)),
-				os.Getenv("TEST_KEEP"))
-			p.WaitOK(patience)
+			token := adminToken(t, s)
 			var result struct {
 				Refused, Unproved, After int
 				Wrong, Address, Key      string
@@ -84,9 +93,7 @@ func TestLoginThroughProxy(t *testing.T) {
 					Secure, HttpOnly bool
 				}
 			}
-			if err := json.Unmarshal([]byte(p.Stdout()), &result); err != nil {
-				t.Fatalf("%q: %v", p.Stdout(), err)
-			}
+			runScript(t, patience, &result, "login.mjs", "https://"+addr+"/", token, os.Getenv("TEST_KEEP"))
 			if result.Refused != 403 || !strings.Contains(result.Wrong, "neither the admin token nor") ||
 				result.Unproved != 403 ||
 				result.After != 403 {
@@ -110,7 +117,7 @@ func TestLoginThroughProxy(t *testing.T) {
 			if key := s.Key("cinema"); result.Key != key { // the room was not deleted meanwhile
 				t.Errorf("the page shows the key %q, and it is %q", result.Key, key)
 			}
-			if log := s.Stderr(); strings.Contains(log, strings.TrimSpace(string(token))) {
+			if log := s.Stderr(); strings.Contains(log, token) {
 				t.Error("the token is in the log")
 			}
 		})
@@ -120,29 +127,19 @@ func TestLoginThroughProxy(t *testing.T) {
 // TestLoginOverPlainHTTP logs in by a host name over plain HTTP, where the browser does not report
 // the site of the page that sends the form.
 func TestLoginOverPlainHTTP(t *testing.T) {
-	harness.Need(t, "node", "chromium")
-	harness.NeedFile(t, "node_modules/playwright-core")
+	needBrowser(t)
 	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true})
-	token, err := os.ReadFile(filepath.Join(s.DataDir, "admin.token"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	_, port, err := net.SplitHostPort(s.Addr("api_addr"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	url := "http://studio.example:" + port + "/"
-	p := harness.StartProgram(t, "node", "login.mjs", url, strings.TrimSpace(string(token)), "",
-		"MAP studio.example 127.0.0.1")
-	p.WaitOK(patience)
 	var result struct {
 		Refused, Unproved, After int
 		Wrong, Address, Key      string
 	}
-	if err := json.Unmarshal([]byte(p.Stdout()), &result); err != nil {
-		t.Fatalf("%q: %v", p.Stdout(), err)
-	}
+	runScript(t, patience, &result, "login.mjs", url, adminToken(t, s), "", "MAP studio.example 127.0.0.1")
 	if result.Refused != 403 || !strings.Contains(result.Wrong, "neither the admin token nor") || result.Unproved != 403 ||
 		result.After != 403 || result.Address != url {
 		t.Errorf("%+v", result)

@@ -3,7 +3,8 @@
 //
 //   node operations.mjs URL RTMP-URL-OF-ANOTHER-SERVER RTMP-URL-OF-NO-SERVER DIRECTORY-FOR-SCREENSHOTS|''
 import assert from 'node:assert/strict'
-import { checkPage, openConsole, startBrowser } from './consolepage.mjs'
+import { startBrowser } from './browser.mjs'
+import { checkPage, openConsole } from './consolepage.mjs'
 
 const [url, other, dead, shots] = process.argv.slice(2)
 const browser = await startBrowser()

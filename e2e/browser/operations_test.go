@@ -53,7 +53,7 @@ func TestConsoleOperations(t *testing.T) {
 		return nil
 	})
 	var result struct{}
-	runConsole(t, 3*patience, &result, "operations.mjs", s.API("/"), other.RTMP("secretkey"),
+	runScript(t, 3*patience, &result, "operations.mjs", s.API("/"), other.RTMP("secretkey"),
 		fmt.Sprintf("rtmp://127.0.0.1:%d/live/absent", harness.FreePorts(t, 1)[0]), os.Getenv("TEST_KEEP"))
 	if log := s.Stdout() + s.Stderr(); strings.Contains(log, "level=ERROR") {
 		t.Errorf("the log has errors:\n%s", log)

@@ -1,13 +1,11 @@
 package browser
 
 import (
-	"bytes"
 	"syscall"
 	"testing"
 	"time"
 
 	"livego/e2e/harness"
-	"livego/e2e/sample"
 )
 
 // awaitLowLatency waits until players by HLS and by WebSocket play close to the encoder, whose clock
@@ -33,11 +31,7 @@ func TestPlayerPageCatchesUpAndReconnects(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	s := harness.Start(t, harness.Options{NoRace: true})
 	encode := func() *harness.Process {
-		e := harness.FFmpeg(t, "-re", "-f", "lavfi", "-i", "color=size=256x144:rate=25", "-re", "-f", "lavfi", "-i",
-			"sine=440:r=44100",
-			"-vf", clockFilter, "-r", "25", "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt",
-			"yuv420p", "-g", "50",
-			"-c:a", "aac", "-f", "flv", s.RTMP(s.Key("movie")))
+		e := encodeClock(t, s.RTMP(s.Key("movie")))
 		s.AwaitLive("movie")
 		return e
 	}
@@ -70,20 +64,4 @@ func TestPlayerPageCatchesUpAndReconnects(t *testing.T) {
 		return wall >= whole
 	})
 	awaitLowLatency(p, "low latency after five minutes")
-}
-
-// TestPlayerPageReportsUnplayableCodec has the player page play a codec that the browser does not
-// support.
-func TestPlayerPageReportsUnplayableCodec(t *testing.T) {
-	harness.NeedNewerFFmpeg(t)
-	s := harness.Start(t, harness.Options{NoRace: true})
-	var file bytes.Buffer
-	if err := repeat(sample.HEVC().Read(t), 10).Write(&file); err != nil {
-		t.Fatal(err)
-	}
-	harness.NewerFFmpeg(t, file.Bytes(), "-re", "-i", "pipe:0", "-map", "0", "-c", "copy", "-f", "flv",
-		s.RTMP(s.Key("movie")))
-	s.AwaitLive("movie")
-	openPlayers(t, "http://"+s.Addr("httpflv_addr")+"/live/movie").await("a message about the codec",
-		func(_ int, s playerState) bool { return s.Note == "failed: unplayable" })
 }

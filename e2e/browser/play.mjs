@@ -8,7 +8,7 @@
 // in #slow=100 slows down all players of the page: messages to workers are delayed by 100 ms.
 import { createRequire } from 'node:module'
 import path from 'node:path'
-import { chromium } from 'playwright-core'
+import { startBrowser } from './browser.mjs'
 import { playerStates } from './players.mjs'
 
 const every = 200 // ms between lines
@@ -16,11 +16,7 @@ const shotEvery = 5000
 
 const [shots, ...addresses] = process.argv.slice(2)
 const require = createRequire(import.meta.url)
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--autoplay-policy=no-user-gesture-required', '--disable-dev-shm-usage'],
-})
-process.on('SIGTERM', () => browser.close().then(() => process.exit(0)))
+const browser = await startBrowser(['--autoplay-policy=no-user-gesture-required'])
 
 const page = await browser.newPage({ ignoreHTTPSErrors: true, viewport: { width: 1700, height: 300 } })
 page.on('pageerror', (err) => console.error(err))

@@ -4,32 +4,20 @@
 //
 //   node player.mjs SHOTS URL...
 import path from 'node:path'
-import { chromium } from 'playwright-core'
+import { startBrowser, watchFaults } from './browser.mjs'
 import { playerStates } from './players.mjs'
 
 const every = 200 // ms between lines
 const blocked = 6000 // ms
 
 const [shots, ...urls] = process.argv.slice(2)
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-dev-shm-usage'],
-  handleSIGHUP: false, // handled below
-})
-process.on('SIGTERM', () => browser.close().then(() => process.exit(0)))
+const browser = await startBrowser([], { handleSIGHUP: false }) // handled below
 
 const faults = [] // errors of the pages, in order
 const pages = await Promise.all(urls.map(async (url) => {
   const context = await browser.newContext({ viewport: { width: 640, height: 360 } })
   const page = await context.newPage()
-  page.on('pageerror', (err) => faults.push(`${url}: ${err}`))
-  page.on('console', (message) => {
-    if (/Content Security Policy/i.test(message.text())) faults.push(`${url}: ${message.text()}`)
-  })
-  page.on('request', (request) => {
-    const { protocol, host } = new URL(request.url())
-    if (protocol !== 'blob:' && host !== new URL(url).host) faults.push(`${url}: request to ${host}`)
-  })
+  watchFaults(page, url, faults)
   await page.goto(url)
   await page.evaluate(() => {
     const player = document.querySelector('livego-player')

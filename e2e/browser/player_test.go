@@ -14,9 +14,8 @@ import (
 // openPlayers opens player pages in a browser.
 func openPlayers(t *testing.T, urls ...string) players {
 	t.Helper()
-	harness.Need(t, "node", "chromium")
-	harness.NeedFile(t, "node_modules/playwright-core")
-	harness.NeedFile(t, "../../web/dist/files/watch.js")
+	needBrowser(t)
+	needWeb(t)
 	return players{t, harness.StartProgram(t, "node", append([]string{"player.mjs", os.Getenv("TEST_KEEP")}, urls...)...)}
 }
 
@@ -79,9 +78,9 @@ func awaitReports(t *testing.T, s *harness.Server, accepts func(groups map[strin
 // another origin whose policy allows no worker, no markup from scripts and no styles. The page pauses
 // and resumes the frame by messages.
 func TestPlayerOnAnotherSite(t *testing.T) {
-	harness.Need(t, "ffmpeg", "node", "chromium")
-	harness.NeedFile(t, "node_modules/playwright-core")
-	harness.NeedFile(t, "../../web/dist/files/watch.js")
+	harness.Need(t, "ffmpeg")
+	needBrowser(t)
+	needWeb(t)
 	s := harness.Start(t, harness.Options{NoRace: true})
 	s.PushTo(sample.Small.File(t), s.RTMP(s.Key("movie")), "-stream_loop", "-1")
 	s.AwaitLive("movie")

@@ -1,9 +1,7 @@
 package browser
 
 import (
-	"encoding/json"
 	"errors"
-	"os"
 	"strings"
 	"testing"
 
@@ -11,27 +9,11 @@ import (
 	"livego/e2e/sample"
 )
 
-// axe runs axe-core in a page, and returns the serious and critical findings.
-const axe = `
-	await page.evaluate(AXE)
-	const {violations} = await page.evaluate(() => axe.run(document, {resultTypes: ['violations']}))
-	return violations.filter(({impact}) => impact === 'serious' || impact === 'critical')
-		.map(({id, help, nodes}) => id + ': ' + help + ': ' + nodes.map((n) => n.html).join(' '))`
-
 // checkAccessibility checks a page by axe-core.
 func checkAccessibility(t *testing.T, p page, what string) {
 	t.Helper()
-	harness.NeedFile(t, "node_modules/axe-core/axe.min.js")
-	source, err := os.ReadFile("node_modules/axe-core/axe.min.js")
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := json.Marshal(string(source))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var findings []string
-	if p.run(strings.ReplaceAll(axe, "AXE", string(text)), &findings); len(findings) > 0 {
+	if p.c.call(t, "/findings", map[string]any{"page": p.n}, &findings); len(findings) > 0 {
 		t.Errorf("%s:\n%s", what, strings.Join(findings, "\n"))
 	}
 }

@@ -54,55 +54,26 @@ func testFallback(t *testing.T, c *chrome) {
 	}
 }
 
-// A slowLink is a TCP proxy that passes data on at a limited rate in the direction of the viewer.
-type slowLink struct {
-	limiter *rate.Limiter // of bytes
-	addr    string
-}
+const linkChunk = 2 << 10 // bytes that a slow link passes on at once
 
-const linkChunk = 2 << 10 // bytes that are passed on at once
-
-// startSlowLink starts a proxy to addr, without a limit.
-func startSlowLink(t *testing.T, addr string) *slowLink {
+// startSlowLink starts a TCP proxy to addr that passes data on at the rate of limiter, which is of bytes, in
+// the direction of the viewer. It returns its address.
+func startSlowLink(t *testing.T, addr string, limiter *rate.Limiter) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	link := &slowLink{limiter: rate.NewLimiter(rate.Inf, linkChunk), addr: l.Addr().String()}
-	go func() {
+	return harness.StartProxy(t, addr, func(near, far net.Conn) {
+		_ = far.(*net.TCPConn).SetReadBuffer(8 << 10) // what the link cannot carry waits at the server
+		_ = near.(*net.TCPConn).SetWriteBuffer(8 << 10)
+		b := make([]byte, linkChunk)
 		for {
-			near, err := l.Accept()
+			n, err := far.Read(b)
+			if n > 0 && limiter.WaitN(t.Context(), n) == nil {
+				_, _ = near.Write(b[:n])
+			}
 			if err != nil {
 				return
 			}
-			far, err := net.Dial("tcp", addr)
-			if err != nil {
-				near.Close()
-				continue
-			}
-			_ = far.(*net.TCPConn).SetReadBuffer(8 << 10) // what the link cannot carry waits at the server
-			_ = near.(*net.TCPConn).SetWriteBuffer(8 << 10)
-			go link.copy(t, far, near, rate.NewLimiter(rate.Inf, linkChunk))
-			go link.copy(t, near, far, link.limiter)
 		}
-	}()
-	return link
-}
-
-func (l *slowLink) copy(t *testing.T, dst, src net.Conn, limiter *rate.Limiter) {
-	defer dst.Close()
-	b := make([]byte, linkChunk)
-	for {
-		n, err := src.Read(b)
-		if n > 0 && limiter.WaitN(t.Context(), n) == nil {
-			_, _ = dst.Write(b[:n])
-		}
-		if err != nil {
-			return
-		}
-	}
+	})
 }
 
 // testCatchUp plays over a connection that carries half of the bitrate for a while, and then
@@ -117,19 +88,20 @@ func testCatchUp(t *testing.T, c *chrome) {
 	for protocol, delay := range map[string]float64{"ws": 1.3, "hls": 3.5} {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
-			link := startSlowLink(t, s.Addr("httpflv_addr"))
-			p := c.open(t, "http://"+link.addr+"/live/movie?protocol="+protocol, nil)
+			limiter := rate.NewLimiter(rate.Inf, linkChunk)
+			link := startSlowLink(t, s.Addr("httpflv_addr"), limiter)
+			p := c.open(t, "http://"+link+"/live/movie?protocol="+protocol, nil)
 			p.awaitMoving("playing")
 			p.await("little delay at the start", func(w watched) bool { return w.Phase == "playing" && w.Behind < delay })
 			for _, limit := range []rate.Limit{125_000, 1000} { // of 250 kB a second
-				link.limiter.SetLimit(limit)
+				limiter.SetLimit(limit)
 				p.await("the picture stands still", func(w watched) bool { return w.Phase != "playing" })
 				if limit > 1000 && protocol == "ws" { // the server skips to newer keyframes
 					p.awaitMoving("half of the bitrate")
 				} else {
 					<-time.After(3 * time.Second)
 				}
-				link.limiter.SetLimit(rate.Inf)
+				limiter.SetLimit(rate.Inf)
 				p.awaitMoving("all of the bitrate")
 				got := p.await("little delay", func(w watched) bool { return w.Phase == "playing" && w.Behind < delay })
 				t.Logf("%+v s behind after %d stalls of %.1f s", got.Behind, got.Stalls, got.StallTime)

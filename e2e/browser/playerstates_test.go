@@ -66,7 +66,7 @@ func testCodecs(t *testing.T, c *chrome) {
 	open := func(protocol string) page {
 		return c.open(t, "http://"+s.Addr("httpflv_addr")+"/live/movie?protocol="+protocol, nil)
 	}
-	pages := []page{open("ws"), open("hls")}
+	pages := []page{open("ws"), open("hls"), open("")}
 	for i, stream := range streams {
 		encoder := encode(stream.clip)
 		for _, p := range pages {

@@ -4,7 +4,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
-import { chromium } from 'playwright-core'
+import { startBrowser } from './browser.mjs'
 
 const [livego, work, images, ...names] = process.argv.slice(2)
 const api = 'http://localhost:8090'
@@ -166,10 +166,7 @@ async function shoot(browser, pages) {
 }
 
 fs.mkdirSync(images, { recursive: true })
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-dev-shm-usage', '--autoplay-policy=no-user-gesture-required'],
-})
+const browser = await startBrowser(['--autoplay-policy=no-user-gesture-required'])
 try {
   await startServers()
   const pictures = (p) => p.waitForFunction(() => document.querySelectorAll('main .thumbnail img').length >= 3)

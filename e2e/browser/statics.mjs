@@ -1,13 +1,10 @@
 // Opens a page of the files in statics in Chromium, and prints the results of its scripts as JSON.
 //
 //   node statics.mjs URL
-import { chromium } from 'playwright-core'
+import { startBrowser } from './browser.mjs'
 
 const [url] = process.argv.slice(2)
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-dev-shm-usage'],
-})
+const browser = await startBrowser()
 const page = await browser.newPage()
 await page.goto(url)
 await page.waitForFunction(() => window.found?.done)

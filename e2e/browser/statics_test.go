@@ -1,7 +1,6 @@
 package browser
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,8 +11,7 @@ import (
 // TestStaticsSandbox opens a page below /statics/ that loads files in each way that pages do. All
 // of them load, and the page cannot use the operator's HTTP.
 func TestStaticsSandbox(t *testing.T) {
-	harness.Need(t, "node", "chromium")
-	harness.NeedFile(t, "node_modules/playwright-core")
+	needBrowser(t)
 	t.Parallel()
 	dir := t.TempDir()
 	for name, text := range map[string]string{
@@ -51,12 +49,8 @@ func TestStaticsSandbox(t *testing.T) {
 		}
 	}
 	s := harness.Start(t, harness.Options{NoRace: true, Dir: dir})
-	p := harness.StartProgram(t, "node", "statics.mjs", s.API("/statics/page.html"))
-	p.WaitOK(patience)
 	var found map[string]any
-	if err := json.Unmarshal([]byte(p.Stdout()), &found); err != nil {
-		t.Fatalf("%q: %v", p.Stdout(), err)
-	}
+	runScript(t, patience, &found, "statics.mjs", s.API("/statics/page.html"))
 	for what, want := range map[string]any{
 		"classic": true, "module": true, "data": 7.0, "stat": "refused", "styled": "123px", "origin": "null",
 		// an opaque response

@@ -3,7 +3,8 @@
 //
 //   node streams.mjs URL URL-WITHOUT-THUMBNAILS MEASURED-SECONDS DIRECTORY-FOR-SCREENSHOTS|''
 import assert from 'node:assert/strict'
-import { awaitPicture, checkPage, cpuTime, openConsole, startBrowser } from './consolepage.mjs'
+import { startBrowser } from './browser.mjs'
+import { awaitPicture, checkPage, cpuTime, openConsole } from './consolepage.mjs'
 
 const [url, plain, measured, shots] = process.argv.slice(2)
 const browser = await startBrowser()

@@ -1,13 +1,11 @@
 package browser
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"livego/e2e/harness"
 	"livego/e2e/sample"
@@ -16,20 +14,9 @@ import (
 // needConsole checks that the console can be tested.
 func needConsole(t *testing.T) {
 	t.Helper()
-	harness.Need(t, "ffmpeg", "node", "chromium", "gst-launch-1.0")
-	harness.NeedFile(t, "node_modules/playwright-core")
-	harness.NeedFile(t, "node_modules/axe-core")
-	harness.NeedFile(t, "../../web/dist/files/console.js")
-}
-
-// runConsole runs a script with the console, and decodes what it prints.
-func runConsole(t *testing.T, limit time.Duration, result any, args ...string) {
-	t.Helper()
-	p := harness.StartProgram(t, "node", args...)
-	p.WaitOK(limit)
-	if err := json.Unmarshal([]byte(p.Stdout()), result); err != nil {
-		t.Fatalf("%q: %v", p.Stdout(), err)
-	}
+	harness.Need(t, "ffmpeg", "gst-launch-1.0")
+	needBrowser(t)
+	needWeb(t)
 }
 
 // TestFirstStream follows the console of an empty server to the first picture. All commands come from
@@ -39,7 +26,7 @@ func TestFirstStream(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true})
 	var result struct{ Live, Picture int } // ms since the visit began
-	runConsole(t, 2*patience, &result, "firststream.mjs", s.API("/"), os.Getenv("TEST_KEEP"))
+	runScript(t, 2*patience, &result, "firststream.mjs", s.API("/"), os.Getenv("TEST_KEEP"))
 	if result.Picture > 60_000 {
 		t.Errorf("the first picture came after %d ms", result.Picture)
 	}
@@ -73,7 +60,7 @@ func TestConsoleStreams(t *testing.T) {
 	reader := harness.Livego(t, t.TempDir(), nil, "token", "manage", "--role=read", secret)
 	reader.WaitOK(patience)
 	var result struct{ Cores float64 }
-	runConsole(t, 6*patience, &result, "streams.mjs", s.API("/"),
+	runScript(t, 6*patience, &result, "streams.mjs", s.API("/"),
 		plain.API("/?jwt="+strings.TrimSpace(reader.Stdout())), strconv.Itoa(seconds), os.Getenv("TEST_KEEP"))
 	if result.Cores > maxCores {
 		t.Errorf("the browser needs %.2f cores for 30 rooms, at most %.2f", result.Cores, maxCores)
