@@ -276,11 +276,11 @@ async function keys() {
   await row('camera-2').getByText('Backup').waitFor()
   await check('keys')
 
-  await row('camera-2').getByRole('button', { name: /^Rotate/ }).click()
-  await dialog.getByRole('button', { name: 'Rotate', exact: true }).click()
+  await row('camera-2').getByRole('button', { name: /^Reset/ }).click()
+  await dialog.getByRole('button', { name: 'Reset', exact: true }).click()
   await dialog.getByRole('button', { name: /^Show:/ }).click()
-  const rotated = (await dialog.innerText()).match(/[0-9A-Za-z]{48}/)[0]
-  assert.notEqual(rotated, made)
+  const reset = (await dialog.innerText()).match(/[0-9A-Za-z]{48}/)[0]
+  assert.notEqual(reset, made)
   await dialog.getByRole('button', { name: 'Done', exact: true }).click()
   await row('camera-2').getByRole('button', { name: /^Revoke/ }).click()
   await dialog.getByRole('button', { name: 'Cancel' }).click()

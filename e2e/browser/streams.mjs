@@ -67,9 +67,12 @@ async function streamPage() {
   await page.locator('figure canvas').nth(2).waitFor()
   await page.getByText('H.264').waitFor()
   await page.getByRole('img', { name: /WebSocket-FLV [1-9]/ }).waitFor() // the player on this page
-  const key = await shownKey()
   await page.getByRole('button', { name: 'Copy: Stream key' }).click()
-  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), key)
+  await page.getByRole('status').filter({ hasText: 'Copied' }).waitFor()
+  const copied = await page.evaluate(() => navigator.clipboard.readText())
+  assert.doesNotMatch(await page.locator('main').innerText(), new RegExp(copied), 'copied, and not shown')
+  const key = await shownKey()
+  assert.equal(copied, key)
   await button('Hide the key').click()
   assert.doesNotMatch(await page.locator('main').innerText(), new RegExp(key))
   for (const tab of ['GStreamer', 'livego push', 'ffmpeg']) {

@@ -1,6 +1,7 @@
 // Values that are loaded again and again while the page is visible.
 import { messageOf } from '../api/error.ts'
 import { connection } from './connection.svelte.ts'
+import { repeat } from './repeat.ts'
 
 /** A value that is loaded again and again. */
 export interface Poll<T> {
@@ -20,39 +21,14 @@ export function poll<T>(load: (signal: AbortSignal) => Promise<T>, every: number
   let refresh = () => { /* not started */ }
 
   $effect(() => {
-    const stopped = new AbortController()
-    let timer = 0
-    let running = false
-    let again = false
-    const run = async () => {
-      clearTimeout(timer)
-      again = running
-      if (running) return
-      running = true
-      try {
-        value = await load(stopped.signal)
-        error = ''
-      } catch (err) {
-        // The frame says that the server does not answer.
-        if (!stopped.signal.aborted) error = connection.lost ? '' : messageOf(err)
-      }
-      running = false
-      if (stopped.signal.aborted || document.hidden) return
-      if (again) void run()
-      else timer = setTimeout(() => void run(), typeof every === 'number' ? every : every())
-    }
-    refresh = () => void run()
-    const changed = () => {
-      clearTimeout(timer)
-      if (!document.hidden) void run()
-    }
-    document.addEventListener('visibilitychange', changed)
-    void run()
-    return () => {
-      stopped.abort()
-      clearTimeout(timer)
-      document.removeEventListener('visibilitychange', changed)
-    }
+    const repeated = repeat({
+      load, every,
+      onvalue: (loaded) => { [value, error] = [loaded, ''] },
+      // The frame says that the server does not answer.
+      onerror: (err) => { error = connection.lost ? '' : messageOf(err) },
+    })
+    refresh = repeated.refresh
+    return repeated.stop
   })
 
   return {
