@@ -365,7 +365,10 @@ async function elsewhere() {
     for (const name of names) {
       await one.goto(`${url}#/${name}`)
       await one.getByRole('heading', { level: 1 }).waitFor()
-      if (name === 'settings') await one.getByText('relay_max', { exact: true }).waitFor()
+      if (name === 'settings') {
+        const help = kind === 'dark' ? 'The maximum number of relays' : '最多同时运行多少个转推和拉流'
+        await one.locator('.setting').filter({ hasText: 'relay_max' }).getByText(help).waitFor()
+      }
       await checkPage(one, `${name}-${kind}`, shots)
     }
     const text = await one.locator('main').innerText()

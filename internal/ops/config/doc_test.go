@@ -1,12 +1,14 @@
 package config
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 var update = flag.Bool("update", false, "write docs/settings.md and docs/livego.example.yaml")
@@ -24,6 +26,37 @@ func TestSettingsDoc(t *testing.T) {
 		}
 		if got, err := os.ReadFile(path); err != nil || string(got) != want {
 			t.Errorf("%s is out of date (%v): go test ./internal/ops/config -run TestSettingsDoc -update", path, err)
+		}
+	}
+}
+
+// TestSettingsChinese checks that the console has a Chinese text for each group of settings and for each help text as it
+// is now: the English text is the key.
+func TestSettingsChinese(t *testing.T) {
+	const path = "../../../web/src/console/text/settings.zh.json"
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var chinese map[string]string
+	if err := json.Unmarshal(data, &chinese); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	used := map[string]bool{}
+	for _, s := range Settings() {
+		for _, text := range []string{s.Group, s.Help} {
+			used[text] = true
+			if _, ok := chinese[text]; !ok {
+				t.Errorf("%s: write a Chinese text for %q, which is new or has changed: %q", path, s.Key, text)
+			}
+		}
+	}
+	for english, text := range chinese {
+		if !used[english] {
+			t.Errorf("%s: no setting has the text %q: delete it", path, english)
+		}
+		if han := strings.ContainsFunc(text, func(r rune) bool { return unicode.Is(unicode.Han, r) }); !han && text != english {
+			t.Errorf("%s: %q is not Chinese", path, text)
 		}
 	}
 }

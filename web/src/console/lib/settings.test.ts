@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { isSame, reasonsByKey, type Setting, textOf, valueOf } from './settings.ts'
+import { isSame, reasonsByKey, type Setting, textOf, translate, valueOf } from './settings.ts'
 
 const setting = (change: Partial<Setting>): Setting => ({
   key: 'x', group: 'General', source: 'default', reload: 'live', write: 'operate', kind: 'text', values: '', help: '',
@@ -23,6 +23,12 @@ test('a draft that is the value of the server is no change', () => {
   expect(isSame(setting({ value: '1s', restart: true, pending: '2s' }), '2s')).toBe(true)
   expect(isSame(setting({ set: true }), '')).toBe(false)
   expect(isSame(setting({ value: 'a' }), null)).toBe(false)
+})
+
+test('groups and help texts are translated, and stay as they are without a translation', () => {
+  const list = [setting({ help: 'The port.' }), setting({ group: 'Access', help: 'The secret.' })]
+  const texts = translate(list, { 'General': '通用', 'The port.': '端口。' }).map((s) => [s.group, s.help])
+  expect(texts).toEqual([['通用', '端口。'], ['Access', 'The secret.']])
 })
 
 test('reasons are shown at their settings', () => {

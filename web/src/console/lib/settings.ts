@@ -6,6 +6,11 @@ export type Setting = components['schemas']['Setting']
 /** A value as the API takes it. null removes a setting from those of the API. */
 export type Value = boolean | number | string | readonly string[] | null
 
+/** Translates the groups and help texts of settings. The texts are those of the server in another language. */
+export function translate(list: readonly Setting[], texts: Readonly<Record<string, string>>): readonly Setting[] {
+  return list.map((s) => ({ ...s, group: texts[s.group] ?? s.group, help: texts[s.help] ?? s.help }))
+}
+
 /** The text of a value in a field. */
 export function textOf(value: unknown): string {
   if (value === undefined || value === null) return ''

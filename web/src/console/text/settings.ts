@@ -1,4 +1,4 @@
-// Texts of the settings. Their descriptions come from the server, in English.
+// Texts of the settings. Their groups and help texts come from the server; settings.zh.json has them in Chinese.
 import { dictionary } from './language.ts'
 
 export const settings = dictionary({
