@@ -370,6 +370,11 @@ async function elsewhere() {
         await one.locator('.setting').filter({ hasText: 'relay_max' }).getByText(help).waitFor()
       }
       await checkPage(one, `${name}-${kind}`, shots)
+      if (name === 'sessions' && kind === 'phone-zh') {
+        await one.getByRole('textbox', { name: '地址或网段' }).fill('no address')
+        await one.keyboard.press('Enter')
+        await one.getByRole('alert').getByText(/请求无效\s+.*neither an address nor a network/).waitFor()
+      }
     }
     const text = await one.locator('main').innerText()
     assert.ok(kind === 'dark' || /监听端口/.test(text), text)

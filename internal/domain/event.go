@@ -69,7 +69,7 @@ type Event struct {
 	// Action, Path and Code are those of a refusal.
 	Action string `json:"what,omitempty" enum:"publish,play,manage" doc:"The refused action."`
 	Path   string `json:"path,omitempty" doc:"The path of the refused request to the operator's HTTP."`
-	Code   Code   `json:"code,omitempty" doc:"The machine-readable reason, for refused tokens."`
+	Code   Code   `json:"code,omitempty" enum:"token_missing,token_malformed,token_invalid,token_expired,token_not_yet_valid,token_used,token_wrong_stream,token_wrong_action,token_wrong_address,token_revoked,token_viewer_limit,session_missing,session_invalid,session_expired,session_ended,session_wrong_address,address_limit" doc:"The machine-readable reason, for refused tokens."`
 	// Fields hold strings, numbers and booleans.
 	Fields map[string]any `json:"fields,omitempty" doc:"Further facts, which depend on the type."`
 }

@@ -11,7 +11,7 @@ import (
 
 // A finding is a problem of a stream.
 type finding struct {
-	Code     string    `json:"code" doc:"The problem in a word: keyframe_interval, silent_audio, ..."`
+	Code     string    `json:"code" enum:"no_configuration,unusable_track,no_video,no_audio,frozen_picture,silent_audio,keyframe_interval,variable_frame_rate,b_frames,bitrate_peaks,pixel_format,sample_rate,video_change,audio_change,timestamps_unreliable,timestamp_jumps,audio_drift,audio_gaps,audio_skew,too_slow,too_fast,clock_drift,unstable_uplink,damaged_frames,slow_viewers,playback_stalls" doc:"The problem in a word."`
 	Severity string    `json:"severity" enum:"notice,warning,error"`
 	Text     string    `json:"text" doc:"The problem, and the settings to change in OBS and in ffmpeg."`
 	Since    time.Time `json:"since"`

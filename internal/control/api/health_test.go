@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,18 @@ func (fakeHealth) History(domain.Name) (list []health.Sample) {
 			Protocols: map[string]int{"ws": i}, Silent: true})
 	}
 	return list
+}
+
+// TestFindingCodes checks that the API names the code of every rule.
+func TestFindingCodes(t *testing.T) {
+	var codes []string
+	for _, r := range health.Rules() {
+		codes = append(codes, r.Code)
+	}
+	field, _ := reflect.TypeFor[finding]().FieldByName("Code")
+	if got, want := field.Tag.Get("enum"), strings.Join(codes, ","); got != want || want == "" {
+		t.Errorf("the tag enum of finding.Code is %q, want %q", got, want)
+	}
 }
 
 // TestStreamHistory checks the problems and the samples of a stream.

@@ -1,4 +1,8 @@
 // Errors of the API.
+import { connection } from '../lib/connection.svelte.ts'
+import { textsOf } from '../lib/preferences.svelte.ts'
+import { reasonOf } from '../lib/reasons.svelte.ts'
+import { common } from '../text/common.ts'
 import type { components } from './schema.ts'
 
 /** The problem details of RFC 9457 that the API answers with. */
@@ -17,7 +21,9 @@ export class APIError extends Error {
   }
 }
 
-/** Returns what an error says. */
+/** Returns what an error says: in Chinese what kind of refusal it is, then the sentence of the API. */
 export function messageOf(err: unknown): string {
+  if (err instanceof APIError) return [reasonOf('statuses', err.status), err.message].filter(Boolean).join('\n')
+  if (connection.lost) return textsOf(common).noAnswer
   return err instanceof Error ? err.message : String(err)
 }
