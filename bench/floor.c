@@ -199,7 +199,8 @@ int main(int argc, char **argv) {
 		}
 		if (window > 0 && now_ms() >= due) {
 			flush();
-			due = now_ms() + window;
+			int64_t now = now_ms();
+			due = due + window > now ? due + window : now; /* sending takes no time of the window */
 		}
 	}
 }
