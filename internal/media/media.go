@@ -166,16 +166,41 @@ type Frame struct {
 	// KeyFlag is the keyframe flag of the encoder's container, used if a stream has no random
 	// access point.
 	KeyFlag bool
+	// ReplicaLag of a frame that another server replicated to this one is Arrived less the arrival
+	// there, in milliseconds: the transport, and the difference of the clocks.
+	ReplicaLag int32
 
 	// Seq is the position in the stream, without gaps. Publisher.Write sets it.
 	Seq uint64
-	// Arrived is when the last byte was read.
+	// Arrived is when the last byte was read by this server.
 	Arrived time.Time
 
 	// Payload is AVCC NAL units (H.264, HEVC), OBUs (AV1), a raw AAC frame, ... For Passthrough,
 	// the whole FLV tag body.
 	Payload []byte
 }
+
+// FirstArrival returns when the frame arrived from its encoder, by the clock of the server that it
+// arrived at. It is the same on every server that has the frame.
+func (f *Frame) FirstArrival() time.Time {
+	return f.Arrived.Add(-time.Duration(f.ReplicaLag) * time.Millisecond)
+}
+
+// SetArrival sets the arrival at this server to now, and the first arrival to first. now may become
+// up to a millisecond later.
+func (f *Frame) SetArrival(first, now time.Time) {
+	lag := now.Sub(first.Round(0)) // by the wall clock: first has no monotonic reading
+	whole := lag.Truncate(time.Millisecond)
+	if whole < lag {
+		whole += time.Millisecond
+	}
+	whole = max(-maxReplicaLag, min(whole, maxReplicaLag))
+	f.ReplicaLag = int32(whole / time.Millisecond)
+	f.Arrived = now.Add(whole - lag)
+}
+
+// maxReplicaLag bounds Frame.ReplicaLag. If the clocks of two servers differ more, Arrived is moved.
+const maxReplicaLag = (1<<31 - 1) * time.Millisecond
 
 // IsDefault reports whether f is of a default track: by newest, the newest Program of the stream, if
 // it belongs to the same discontinuity as f, otherwise by f's own. So a viewer that starts with f
