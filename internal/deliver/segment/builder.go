@@ -1,7 +1,6 @@
 package segment
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -23,15 +22,7 @@ func (b *builder) openSegment(f *media.Frame, at time.Duration, discontinuous bo
 	if b.startAt(f, at, discontinuous); !b.period.fixed {
 		b.tracks = nil
 	}
-	b.segment = &segment{
-		name:                  fmt.Sprintf("%d-%d", b.epoch, at.Milliseconds()),
-		sequence:              b.nextSequence - 1,
-		discontinuitySequence: b.discontinuitySequence,
-		discontinuity:         discontinuous,
-		date:                  b.period.arrived.Add(at - b.period.start),
-		number:                uint32(at.Milliseconds()),
-		counters:              b.opt.Counters,
-	}
+	b.segment = b.newSegment()
 	b.frames, b.points = make([]*media.Frame, 0, b.capacity), b.points[:0]
 	if b.allowsPartEnd(f) {
 		b.points = append(b.points, cutPoint{0, at})

@@ -37,7 +37,7 @@ func TestGolden(t *testing.T) {
 			r := newRecorder(t)
 			s := New(7, Options{Part: part, MarkUsed: r.markUsed})
 			for _, f := range tt.frames {
-				r.write(s, f)
+				s = r.write(s, f)
 				s.Flush()
 				r.observe(s.List())
 			}
@@ -47,7 +47,7 @@ func TestGolden(t *testing.T) {
 		}
 	}
 	for seed := range uint64(goldenStreams) {
-		fmt.Fprintf(&out, "%x stream %d\n", recordStream(t, seed), seed)
+		fmt.Fprintf(&out, "%x stream %d\n", recordStream(seed, newRecorder(t)), seed)
 	}
 	if *update {
 		if err := os.WriteFile(goldenFile, out.Bytes(), 0o644); err != nil {
@@ -76,6 +76,12 @@ type recorder struct {
 	seen   *List
 	files  map[string]string // hash of each file by its name
 	bodies map[string]string // playlists by format and ETag
+	// restore, if set, makes the recorder write to another Segmenter with each frame, and observe all
+	// lists.
+	restore func(*Segmenter) *Segmenter
+	stream  bool // frames are numbered and written by WriteStream
+	frames  uint64
+	stored  map[string][]byte // files of the newest segment
 	programmer
 }
 
@@ -90,10 +96,43 @@ func (r *recorder) printf(format string, args ...any) { fmt.Fprintf(r.hash, form
 
 func (r *recorder) markUsed(n uint64) { r.printf("number %d", n) }
 
-func (r *recorder) write(s *Segmenter, f *media.Frame) {
+// write writes f to s, and returns the Segmenter that gets the next frame.
+func (r *recorder) write(s *Segmenter, f *media.Frame) *Segmenter {
 	r.set(f)
-	s.Write(f)
+	if r.restore != nil {
+		s = r.replace(s)
+	}
+	if r.stream {
+		f.Seq = r.frames
+		r.frames++
+		s.WriteStream(f)
+	} else {
+		s.Write(f)
+	}
 	r.printf("due %v %v, keyframe interval %v", s.Due(true), s.Due(false), s.LongKeyframeInterval())
+	return s
+}
+
+// replace returns the Segmenter that takes the place of s.
+func (r *recorder) replace(s *Segmenter) *Segmenter {
+	n := r.restore(s)
+	if r.seen == s.List() {
+		r.seen = n.List()
+	}
+	r.store(s.List())
+	return n
+}
+
+// store stores the files of the newest segment, which is without them when it is restored.
+func (r *recorder) store(l *List) {
+	s := l.newest()
+	if s == nil || s.remote {
+		return
+	}
+	r.stored = map[string][]byte{s.name + extTS: s.data(TS), s.name + extPart: s.data(FMP4)}
+	for _, p := range s.parts {
+		r.stored[p.name+extPart] = p.data()
+	}
 }
 
 func (r *recorder) finish(s *Segmenter) {
@@ -168,6 +207,9 @@ func (r *recorder) observe(l *List) {
 			r.printf("file %s is %s", name, sum)
 			continue
 		}
+		if f.Absent() && !l.AddFile(name, r.stored[name]) {
+			r.printf("file %s cannot be added", name)
+		}
 		sum := sha256.Sum256(f.Data())
 		video, audio := f.SplitBytes(1000)
 		r.files[name] = hex.EncodeToString(sum[:])
@@ -178,9 +220,8 @@ func (r *recorder) observe(l *List) {
 
 // recordStream generates the stream of a seed, with every kind of change that a stream can have,
 // and returns the hash of what players get.
-func recordStream(t testing.TB, seed uint64) []byte {
+func recordStream(seed uint64, r *recorder) []byte {
 	g := &generator{rnd: rand.New(rand.NewPCG(seed, 15)), video: h264, audio: aac}
-	r := newRecorder(t)
 	pick := func(d ...time.Duration) time.Duration { return d[g.rnd.IntN(len(d))] }
 	opt := Options{
 		Segment: pick(2*time.Second, 2*time.Second, time.Second, 500*ms), Part: pick(200*ms, 200*ms, 330*ms, time.Second, 0),
@@ -219,11 +260,11 @@ func recordStream(t testing.TB, seed uint64) []byte {
 			r.observe(s.List())
 		}
 		for _, f := range g.stretch(stretch == 0) {
-			r.write(s, f)
+			s = r.write(s, f)
 			if n++; n%flushEvery == 0 {
 				s.Flush()
 			}
-			if n%observeEvery == 0 {
+			if n%observeEvery == 0 || r.restore != nil {
 				r.observe(s.List())
 			}
 		}

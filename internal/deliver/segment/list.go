@@ -189,7 +189,12 @@ type File struct {
 
 	data   func() []byte
 	totals *byteTotals // nil for an initialization section
+	// rendered is where AddFile stores the bytes; nil for a file that is made of frames.
+	rendered *lazyBytes
 }
+
+// Absent reports whether f has no bytes before AddFile.
+func (f *File) Absent() bool { return f.rendered != nil && f.rendered.cached() == nil }
 
 // Data returns the content of the file; nil when there is none. Shared: do not modify.
 func (f *File) Data() []byte {
@@ -225,7 +230,7 @@ func (l *List) File(name string) File {
 	case ext == extPart:
 		for _, p := range slices.Backward(l.partsOf(strings.TrimSuffix(base, path.Ext(base)))) { // mostly the newest
 			if p.name == base {
-				return File{name, "video/mp4", p.duration, true, p.data, &p.totals}
+				return File{name, "video/mp4", p.duration, true, p.data, &p.totals, p.segment.remoteBytes(&p.rendered)}
 			}
 		}
 	}
@@ -234,7 +239,16 @@ func (l *List) File(name string) File {
 
 // file returns s in format f as a file.
 func (s *segment) file(name, mediaType string, f Format) File {
-	return File{name, mediaType, s.duration, false, func() []byte { return s.data(f) }, &s.totals}
+	return File{name, mediaType, s.duration, false, func() []byte { return s.data(f) }, &s.totals,
+		s.remoteBytes(&s.rendered[f])}
+}
+
+// remoteBytes returns b if s is remote, else nil.
+func (s *segment) remoteBytes(b *lazyBytes) *lazyBytes {
+	if s.remote {
+		return b
+	}
+	return nil
 }
 
 // partsOf returns the complete parts of the segment of that name, which may be open.

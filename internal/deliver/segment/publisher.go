@@ -2,6 +2,7 @@ package segment
 
 import (
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,8 +34,9 @@ const (
 
 // A publisher publishes the lists of a stream session, each in place of the last.
 type publisher struct {
-	list  atomic.Pointer[List]
-	ready chan struct{} // closed with the first playlist, or at the end
+	list      atomic.Pointer[List]
+	ready     chan struct{} // closed with the first playlist, or at the end
+	readyOnce sync.Once
 }
 
 // List returns the current list; never nil.
@@ -51,23 +53,31 @@ func (p *publisher) publish(l *List, open *segment, full bool) {
 		l.open, l.parts, l.full = open, open.parts[:len(open.parts):len(open.parts)], full
 		l.dropOldPart()
 	}
-	old := p.List()
 	l.Ready = true
+	p.replace(l)
+}
+
+// replace stores l, and wakes the requests that wait for it.
+func (p *publisher) replace(l *List) {
+	old := p.List()
 	p.list.Store(l)
 	close(old.updated)
 	old.waiters.remove()
 	if l.segmentAdded != old.segmentAdded {
 		close(old.segmentAdded)
 	}
-	if !old.Ready {
-		close(p.ready)
+	if l.Ready {
+		p.markReady()
 	}
 }
+
+// markReady closes ready.
+func (p *publisher) markReady() { p.readyOnce.Do(func() { close(p.ready) }) }
 
 // dropOldPart drops the rendered bytes of the newest part that is not one of renderedParts.
 func (l *List) dropOldPart() {
 	parts := l.parts
-	if s := l.newest(); s != nil && s.rendered[FMP4].cached() == nil { // else its parts are slices of it
+	if s := l.newest(); s != nil && !s.remote && s.rendered[FMP4].cached() == nil { // else its parts are slices of it
 		parts = slices.Concat(s.parts, parts)
 	}
 	if i := len(parts) - 1 - renderedParts; i >= 0 {
@@ -121,9 +131,10 @@ func (l *List) completed() *List {
 	return n
 }
 
-// trim removes segments that are older than targets target durations from the playlist of l, and
-// drops segments that left it long enough ago or exceed the bound of bytes. l must own its slice.
-func (l *List) trim(targets, bytes int) {
+// trim removes segments that are older than the window of o from the playlist of l, and drops segments
+// that left it long enough ago or exceed the bound of bytes. l must own its slice.
+func (l *List) trim(o *Options) {
+	targets, bytes := o.Window, o.Bytes
 	window, most := time.Duration(targets)*l.Target, targets*maxPerTarget
 	listed := l.Duration()
 	for _, s := range l.current() {
@@ -152,8 +163,8 @@ func (l *List) trim(targets, bytes int) {
 	// A segment that was in no playlist that was sent is never requested.
 	for len(l.segments) > l.listed {
 		oldest := l.segments[0]
-		if after := kept - oldest.duration; oldest.listed.Load() && after < oldest.keep && len(l.segments) <= 3*most &&
-			l.frameBytes+rendered <= bytes {
+		if after := kept - oldest.duration; (o.KeepUnlisted || oldest.listed.Load()) && after < oldest.keep &&
+			len(l.segments) <= 3*most && l.frameBytes+rendered <= bytes {
 			break
 		}
 		kept -= oldest.duration

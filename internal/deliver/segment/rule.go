@@ -53,6 +53,10 @@ type state struct {
 	epoch        uint64
 	nextSequence uint64 // media sequence number of the next segment
 
+	// Of the frames that WriteStream got.
+	nextFrame uint64 // Seq of the next one
+	raps      int    // random access points since the first frame or the last that is missing; at most 2
+
 	// Fixed by the first segments, for the stream session.
 	target        time.Duration // target duration; 0 until it is fixed
 	minTarget     time.Duration // minimum of it, because of segments of an earlier session
@@ -173,6 +177,19 @@ func (r *rule) observe(f *media.Frame) {
 	r.lastRAP = f.DTS
 }
 
+// decodable reports whether a decoder can use f, and counts random access points. Pictures before the
+// first one are not decodable, nor are the leading pictures of the first one.
+func (r *rule) decodable(f *media.Frame) bool {
+	switch {
+	case f.Track.Kind != media.Video:
+		return true
+	case f.RAP != media.NoRandomAccess:
+		r.raps = min(r.raps+1, 2)
+		return true
+	}
+	return r.raps > 1 || r.raps == 1 && !f.Leading
+}
+
 // supersedes reports whether f belongs to a track that precedes the current track of its kind, of
 // which nothing has been published.
 func (r *rule) supersedes(f *media.Frame) bool {
@@ -280,7 +297,7 @@ func (r *rule) startAt(f *media.Frame, at time.Duration, discontinuous bool) {
 // of one track have changed, or the encoder's clock. The date never goes back: the encoder may have
 // sent what was before faster than in real time.
 func (r *rule) startPeriod(f *media.Frame, at time.Duration) {
-	p := period{discontinuityNumber: f.Program.Discontinuity, start: at, arrived: f.Arrived}
+	p := period{discontinuityNumber: f.Program.Discontinuity, start: at, arrived: f.FirstArrival()}
 	if p.arrived.Before(r.endDate) {
 		p.arrived = r.endDate
 	}

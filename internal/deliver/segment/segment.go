@@ -15,6 +15,7 @@
 package segment
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"strconv"
@@ -64,6 +65,14 @@ func (t formatTracks) empty() bool { return t.video == nil && t.audio == nil }
 // contains reports whether f belongs to one of the tracks.
 func (t formatTracks) contains(f *media.Frame) bool { return f.Track == t.video || f.Track == t.audio }
 
+// pair returns the video and the audio track that some format carries.
+func (l *trackSet) pair() (video, audio *media.Track) {
+	for f := range formats {
+		video, audio = cmp.Or(video, l.tracks[f].video), cmp.Or(audio, l.tracks[f].audio)
+	}
+	return video, audio
+}
+
 func newTrackSet(video, audio *media.Track) *trackSet {
 	l := new(trackSet)
 	for f := range formats {
@@ -106,6 +115,7 @@ type segment struct {
 
 	trackSet *trackSet // set with the first part
 	counters *Counters
+	remote   bool // it has no frames, only the bytes that AddFile sets
 	frames   []*media.Frame
 	parts    []*part
 	totals   byteTotals
@@ -202,6 +212,9 @@ func (s *segment) data(f Format) []byte {
 	if t.empty() {
 		return nil
 	}
+	if s.remote {
+		return s.rendered[f].cached()
+	}
 	return s.rendered[f].get(func() []byte {
 		s.counters.addRenderedSegment()
 		if f == TS {
@@ -239,6 +252,9 @@ func (s *segment) joinParts() []byte {
 
 // dropRendered drops the rendered bytes of s, which can be rendered again.
 func (s *segment) dropRendered() {
+	if s.remote {
+		return
+	}
 	for f := range s.rendered {
 		s.rendered[f].drop()
 	}
@@ -247,7 +263,7 @@ func (s *segment) dropRendered() {
 
 // dropParts drops the rendered bytes of the parts of s, unless they are slices of the rendered segment.
 func (s *segment) dropParts() {
-	if s.rendered[FMP4].cached() != nil {
+	if s.remote || s.rendered[FMP4].cached() != nil {
 		return
 	}
 	for _, p := range s.parts {
@@ -256,8 +272,11 @@ func (s *segment) dropParts() {
 }
 
 // renderedBytes returns the number of rendered bytes of s. The parts of a whole rendered segment
-// are slices of it and do not count.
+// are slices of it and do not count, nor do those of a remote segment: its size is in their place.
 func (s *segment) renderedBytes() int {
+	if s.remote {
+		return 0
+	}
 	n := s.rendered[TS].size()
 	if whole := s.rendered[FMP4].size(); whole > 0 {
 		return n + whole
@@ -271,6 +290,9 @@ func (s *segment) renderedBytes() int {
 // data returns the part as fragmented MP4; empty when that carries none of its tracks. Shared: do
 // not modify.
 func (p *part) data() []byte {
+	if p.segment.remote {
+		return p.rendered.cached()
+	}
 	return p.rendered.get(func() []byte {
 		p.segment.counters.addRenderedPart()
 		return p.append(nil)

@@ -25,6 +25,9 @@ type Options struct {
 	// SequenceAllocator.
 	MarkUsed func(uint64)
 	Counters *Counters // may be nil
+	// KeepUnlisted makes segments stay after they have left the playlist whether or not a playlist with
+	// them was rendered here: another server may have rendered one.
+	KeepUnlisted bool
 }
 
 // A Segmenter cuts one stream session into segments: its rule decides where they end, its builder
@@ -33,6 +36,11 @@ type Options struct {
 type Segmenter struct {
 	publisher
 	builder
+	sealed  func(Sealed)             // may be nil
+	carried [media.Data + 1]struct { // by kind
+		track   *media.Track // the newest
+		carries bool
+	}
 }
 
 // New returns a Segmenter whose media and discontinuity sequence numbers start at epoch, which must
@@ -72,6 +80,33 @@ func (s *Segmenter) Successor(epoch uint64) *Segmenter {
 	}
 	n.list.Store(last)
 	return n
+}
+
+// StartAt sets the Seq of the first frame for WriteStream; default 0.
+func (s *Segmenter) StartAt(seq uint64) { s.nextFrame = seq }
+
+// WriteStream adds f, the next frame of a stream session, if it belongs in a segment: its track is the
+// default of its kind, Carries accepts it, and a decoder that has got the frames so far can use it. If
+// frames before it are missing, nothing of them is published: the open segment ends, and f starts what
+// is not continuous with it.
+func (s *Segmenter) WriteStream(f *media.Frame) {
+	if f.Seq != s.nextFrame {
+		s.Pause()
+		s.raps = 0
+	}
+	s.nextFrame = f.Seq + 1
+	if f.Program.IsDefault(f.Track) && s.carries(f.Track) && s.decodable(f) {
+		s.Write(f)
+	}
+}
+
+// carries is Carries for the newest track of each kind.
+func (s *Segmenter) carries(t *media.Track) bool {
+	k := &s.carried[t.Kind]
+	if k.track != t {
+		k.track, k.carries = t, Carries(t)
+	}
+	return k.carries
 }
 
 // Write adds f, the next frame of the stream in its order. Its track is the default of its kind, and
@@ -177,11 +212,15 @@ func (s *Segmenter) divide(end boundary, f *media.Frame) {
 
 // complete completes the open segment as builder.complete, and returns the list with it.
 func (s *Segmenter) complete(n int, length time.Duration, next *media.Frame) *List {
-	l := s.List().with(s.builder.complete(n, length, next))
+	done := s.builder.complete(n, length, next)
+	if s.sealed != nil {
+		s.sealed(Sealed{done})
+	}
+	l := s.List().with(done)
 	if l.Target, l.PartTarget = s.target, s.partTarget; s.slow {
 		l.PartTarget = 0 // what playlists announce about parts must be true
 	}
-	l.trim(s.opt.Window, s.opt.Bytes)
+	l.trim(&s.opt)
 	return l
 }
 
@@ -241,7 +280,7 @@ func (s *Segmenter) End() {
 	case s.open:
 		l = s.completeLast()
 	case l.listed == 0:
-		close(s.ready)
+		s.markReady()
 		return
 	default:
 		l = l.next()
@@ -249,4 +288,11 @@ func (s *Segmenter) End() {
 	}
 	l.Ended = true
 	s.publish(l)
+}
+
+// Abandon ends the playlist without what is in no complete segment: frames that follow are missing
+// here, and another server may make the rest of the open segment.
+func (s *Segmenter) Abandon() {
+	s.open, s.segment, s.buffer = false, nil, buffer{}
+	s.End()
 }
