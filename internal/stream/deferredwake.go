@@ -81,6 +81,11 @@ func (s *Subscriber) deferUntil(at time.Duration) <-chan struct{} {
 	if !s.positioned || st.ended != nil || s.cursor < st.deferred.flushSeq {
 		return nil
 	}
+	if s.every != nil {
+		if _, mark, err := s.limitEvery(); mark || err != nil {
+			return nil
+		}
+	}
 	if s.flushPending {
 		if s.cursor < r.head {
 			s.flushPending = false

@@ -114,7 +114,7 @@ func (h *Hub) EndOwners(owners []any, end bool, reason error) (streams int) {
 	h.lastEnding = h.lastEnding.next
 	for _, s := range h.streams {
 		detached := false
-		held := !s.published() && ended[s.owner]
+		held := s.replica == nil && !s.published() && ended[s.owner]
 		for _, p := range s.pubs {
 			if p != nil && ended[p.opt.Owner] {
 				h.detach(p, reason)
@@ -155,12 +155,12 @@ func (h *Hub) Kick(id uint64, reason error) error {
 }
 
 // EndStream disconnects the publishers of name, for reason. With hold, the stream is held as if they
-// were lost, otherwise it ends. It reports whether there was a stream.
+// were lost, otherwise it ends. It reports whether there was a stream of this server.
 func (h *Hub) EndStream(name domain.Name, hold bool, reason error) bool {
 	h.mu.Lock()
 	defer h.unlock()
 	s := h.streams[name]
-	if s == nil || !s.session {
+	if s == nil || !s.session || s.replica != nil {
 		return false
 	}
 	held := !s.published()
@@ -245,6 +245,15 @@ func (h *Hub) hold(s *stream, d time.Duration, why string) {
 // end ends the session of s, which has no publisher. why is the reason of the event. The caller holds
 // h.mu.
 func (h *Hub) end(s *stream, why string) {
+	reason := errEnded
+	if s.replica != nil { // only its owner ends it
+		reason = ErrAbandoned
+	}
+	h.finish(s, reason, why)
+}
+
+// finish is end with the reason for its readers. The caller holds h.mu.
+func (h *Hub) finish(s *stream, reason error, why string) {
 	if h.streams[s.name] != s {
 		return
 	}
@@ -252,9 +261,11 @@ func (h *Hub) end(s *stream, why string) {
 	if s.holdTimer != nil {
 		s.holdTimer.Stop()
 	}
-	s.finish(errEnded)
+	s.finish(reason)
 	if s.session {
 		h.ended.addViewers(s.counters)
+	}
+	if s.session && s.replica == nil { // its owner reports a replicated one
 		h.record(Ended, s, s.former, why)
 	}
 }

@@ -152,6 +152,9 @@ func (r *PublishRequest) attach(p *Publisher, name domain.Name, epoch *uint64) e
 		s = newStream(h, name)
 		h.streams[name] = s
 	}
+	if s.replica != nil {
+		return domain.Errorf(domain.Conflict, "%s is being published on another server", name)
+	}
 	if old := s.pubs[role]; old != nil {
 		if !p.mayReplace(old) {
 			h.ended.conflicts++
@@ -173,6 +176,9 @@ func (r *PublishRequest) attach(p *Publisher, name domain.Name, epoch *uint64) e
 		for _, v := range h.supervisors {
 			v.start(s)
 		}
+	}
+	if s.paused() {
+		s.addMark(Continued, nil)
 	}
 	if s.active.Load() == nil {
 		s.activate(p)

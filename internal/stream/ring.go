@@ -93,6 +93,19 @@ func (r *ring) drop() {
 	r.tail++
 }
 
+// replace puts f in the place of the frame with its Seq, if the ring has that.
+func (r *ring) replace(f *media.Frame) {
+	if f.Seq < r.tail {
+		return
+	}
+	slot := &r.slots[f.Seq&uint64(len(r.slots)-1)]
+	r.bytes += len(f.Payload) - len((*slot).Payload)
+	*slot = f
+}
+
+// reset drops all frames. The Seq of the next one is seq.
+func (r *ring) reset(seq uint64) { *r = ring{tail: seq, head: seq} }
+
 func (r *ring) grow() {
 	old := r.slots
 	r.slots = make([]*media.Frame, max(64, 2*len(old)))

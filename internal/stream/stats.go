@@ -14,6 +14,7 @@ type Info struct {
 	Name       domain.Name
 	Since      time.Time
 	Epoch      uint64
+	Replicated bool // another server owns it
 	Held       bool // it has no publisher
 	Frames     uint64
 	Program    *media.Program
@@ -175,6 +176,9 @@ func (s *stream) info(now time.Time) Info {
 	in := Info{Name: s.name, Viewers: s.counters.stats()}
 	s.mu.RLock()
 	in.Since, in.Epoch, in.Held, in.Frames = s.started, s.epoch, !s.published(), s.ring.head
+	if in.Replicated = s.replica != nil; in.Replicated {
+		in.Held = s.paused()
+	}
 	in.Program, in.Meta, in.Off = s.program, s.meta, slices.Clone(s.off)
 	for _, r := range s.readers {
 		if sum := in.Viewers[r.opt.Proto]; sum.Viewers > 0 {

@@ -26,6 +26,7 @@ type stream struct {
 	started time.Time
 	epoch   uint64
 	pubs    [2]*Publisher // by role
+	replica *Replica      // of a session that another server owns; nil for one of this server
 
 	// Under hub.mu.
 	owner     any          // of the newest publisher
@@ -45,6 +46,7 @@ type stream struct {
 
 	mu              sync.RWMutex
 	ring            ring
+	marks           marks
 	timeline        timeline
 	ended           error // set once; io.EOF for a clean end
 	ready           bool  // viewers may start: every announced track has come
@@ -123,6 +125,15 @@ func (s *stream) put(f *media.Frame) {
 	}
 	s.timeline.setTimes(f)
 	s.active.Load().setProgram(f, s.timeline.disc)
+	s.store(f)
+	if !s.ready {
+		s.checkReady(f)
+	}
+}
+
+// store appends f, which has stream time and a Program, to the ring and wakes readers. The caller
+// holds s.mu.
+func (s *stream) store(f *media.Frame) {
 	changed := f.Program != s.program
 	if changed {
 		s.setProgram(f.Program)
@@ -140,9 +151,6 @@ func (s *stream) put(f *media.Frame) {
 		s.lastStart, s.hasStart = f.DTS, true
 	}
 	s.deferred.observe(f, changed || start)
-	if !s.ready {
-		s.checkReady(f)
-	}
 	s.wakeReaders(f)
 }
 

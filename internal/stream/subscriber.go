@@ -20,6 +20,10 @@ type SubscribeOptions struct {
 	GOPs int
 	// AllTracks requests every track. Otherwise the subscriber gets the default of each kind.
 	AllTracks bool
+	// Every requests every frame from the first one on, of every track, also those that a decoder
+	// cannot use, and the marks between them: see ErrMark. The subscriber skips nothing: see ErrMissed.
+	Every bool
+	Notes bool // with Every: Noted marks too
 }
 
 // A Subscriber is a part of the server that reads one stream. It gets every frame that the ring
@@ -30,6 +34,8 @@ type Subscriber struct {
 	batchWindow
 	all  bool
 	gops int
+	// every is set for a reader of every frame.
+	every *markReader
 
 	positioned   bool // cursor is set
 	program      *media.Program
@@ -56,8 +62,14 @@ func (h *Hub) Subscribe(ctx context.Context, name domain.Name, o SubscribeOption
 		return nil, err
 	}
 	s := &Subscriber{Viewer: v, batchWindow: batchWindow{wake: make(chan struct{}, 1)}, all: o.AllTracks, gops: o.GOPs}
+	if o.Every {
+		s.every = &markReader{notes: o.Notes}
+	}
 	v.s.mu.Lock()
 	defer v.s.mu.Unlock()
+	if s.getsNotes() {
+		v.s.marks.readers++
+	}
 	s.program = v.s.program
 	v.s.readers = append(v.s.readers, s)
 	return s, nil
@@ -67,6 +79,9 @@ func (h *Hub) Subscribe(ctx context.Context, name domain.Name, o SubscribeOption
 func (s *Subscriber) Leave() {
 	st := s.s
 	st.mu.Lock()
+	if s.getsNotes() && slices.Contains(st.readers, s) {
+		st.marks.readers--
+	}
 	st.readers = slices.DeleteFunc(st.readers, func(r *Subscriber) bool { return r == s })
 	s.wakeUp() // stops its timer
 	st.mu.Unlock()
@@ -186,17 +201,23 @@ func (s *Subscriber) poll(dst []*media.Frame, wait bool) (n int, err error) {
 	if !s.positioned {
 		s.seekStart(st)
 	}
-	skipped := s.cursor < r.tail
-	if skipped {
+	limit, mark, skipped := r.head, false, false
+	if s.every != nil {
+		limit, mark, err = s.limitEvery()
+	} else if skipped = s.cursor < r.tail; skipped {
 		s.skip(r)
 	}
-	for ; s.cursor < r.head && n < len(dst); s.cursor++ {
-		if f := r.at(s.cursor); s.accepts(f) {
+	for ; s.cursor < limit && n < len(dst); s.cursor++ {
+		if f := r.at(s.cursor); s.every != nil || s.accepts(f) {
 			dst[n] = f
 			n++
 		}
 	}
-	if s.cursor == r.head && n == 0 {
+	switch {
+	case n > 0 || err != nil:
+	case mark:
+		err = ErrMark
+	case s.cursor == r.head:
 		err, s.waiting = st.ended, wait
 	}
 	st.mu.RUnlock()
@@ -212,12 +233,15 @@ func (s *Subscriber) seekStart(st *stream) {
 	r := &st.ring
 	if seq, ok := r.rap(s.gops); ok {
 		s.cursor = seq
-		return
+	} else {
+		s.needRAP = true
+		s.cursor = r.head
+		if s.gops > 0 && !st.program.Has(media.Video) {
+			s.cursor = r.since(time.Second) // audio only: a second to fill the player's buffer
+		}
 	}
-	s.needRAP = true
-	s.cursor = r.head
-	if s.gops > 0 && !st.program.Has(media.Video) {
-		s.cursor = r.since(time.Second) // audio only: a second to fill the player's buffer
+	if s.every != nil {
+		s.every.next = st.marks.from(s.cursor)
 	}
 }
 

@@ -20,7 +20,7 @@ const (
 	stableRun = 10 * time.Minute
 )
 
-// A Consumer is a part of the server that handles every session of a hub.
+// A Consumer is a part of the server that handles every session of a hub that this server owns.
 type Consumer struct {
 	Name string // in logs and in Info.Off
 	// Run handles one session, and returns nil when the session or ctx has ended. ctx is that of
@@ -29,7 +29,9 @@ type Consumer struct {
 	Run func(ctx context.Context, s *Session) error
 	// Ended, if set, is called after the last run for a session, also if that failed.
 	Ended func(s *Session)
-	Log   *slog.Logger
+	// Replicas makes it handle the sessions that other servers own too.
+	Replicas bool
+	Log      *slog.Logger
 }
 
 // A supervisor runs one consumer.
@@ -49,7 +51,7 @@ func (h *Hub) Supervise(ctx context.Context, c Consumer) (wait func()) {
 	var running sync.WaitGroup
 	v := &supervisor{Consumer: c, names: make(map[domain.Name]bool)}
 	v.start = func(s *stream) {
-		if v.names[s.name] {
+		if v.names[s.name] || !v.handles(s) {
 			return
 		}
 		v.names[s.name] = true
@@ -76,12 +78,15 @@ func (h *Hub) Supervise(ctx context.Context, c Consumer) (wait func()) {
 	}
 }
 
+// handles reports whether v handles the session s.
+func (v *supervisor) handles(s *stream) bool { return v.Replicas || s.replica == nil }
+
 // nextSession returns the session that v handles after s. If there is none, v's goroutine ends.
 func (h *Hub) nextSession(ctx context.Context, v *supervisor, s *stream) *stream {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	next := h.streams[s.name]
-	if next == nil || next == s || !next.session || ctx.Err() != nil {
+	if next == nil || next == s || !next.session || !v.handles(next) || ctx.Err() != nil {
 		delete(v.names, s.name)
 		return nil
 	}
@@ -137,6 +142,13 @@ type Session struct {
 
 // Name returns the name of the stream.
 func (s *Session) Name() domain.Name { return s.s.name }
+
+// Replicated reports whether another server owns the session.
+func (s *Session) Replicated() bool { return s.s.replica != nil }
+
+// RequestRestart asks the writer of a replicated session for the state of its owner, because of reason:
+// a Restarted mark brings it.
+func (s *Session) RequestRestart(reason error) { s.s.replica.requestRestart(reason) }
 
 // Restarted reports whether the consumer has failed before in this session. It should then start at
 // the live edge, not where it may fail again.

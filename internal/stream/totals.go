@@ -12,6 +12,7 @@ import (
 // server, also of streams, publishers and viewers that are gone: they never fall.
 type Totals struct {
 	Live, Held int            // streams of now, with and without a publisher
+	Replicated int            // streams of now that other servers own
 	Publishers map[string]int // of now, by protocol
 	Received   map[string]uint64
 	Viewers    map[string]ViewerTotals // by the viewers' protocol
@@ -107,9 +108,12 @@ func (h *Hub) Totals() Totals {
 			continue
 		}
 		counters = append(counters, s.counters)
-		if s.published() {
+		switch {
+		case s.replica != nil:
+			t.Replicated++
+		case s.published():
 			t.Live++
-		} else {
+		default:
 			t.Held++
 		}
 		for _, p := range []*Publisher{s.pubs[domain.Primary], s.pubs[domain.Backup]} {
