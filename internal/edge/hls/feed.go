@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"sync"
 	"time"
 
 	"livego/internal/deliver/segment"
@@ -26,7 +27,10 @@ const (
 	idleAfter = 2 * time.Second
 )
 
-var errIdle = errors.New("hls: no frame for some time")
+var (
+	errIdle   = errors.New("hls: no frame for some time")
+	errMissed = errors.New("hls: frames were dropped before they were segmented")
+)
 
 // A feed segments one stream session.
 type feed struct {
@@ -34,8 +38,12 @@ type feed struct {
 	name    domain.Name
 	session *streamSession
 	log     *slog.Logger
-	warned  bool // of a long keyframe interval
-	carries func(*media.Track) bool
+	warned  bool            // of a long keyframe interval
+	replica *stream.Session // of a session that another server owns; else nil
+	// following means that frames are written: the session is this server's, or the state of its
+	// owner was restored.
+	following bool
+	copying   sync.WaitGroup // copies of the window of the owner
 }
 
 // feed segments a stream session until it ends.
@@ -49,15 +57,22 @@ func (s *Server) feed(ctx context.Context, live *stream.Session) error {
 	}
 	sub, err := live.Subscribe(ctx, stream.SubscribeOptions{
 		Viewer: stream.ViewerOptions{Proto: "hls", Internal: true},
-		GOPs:   gops,
+		GOPs:   gops, Every: true, Notes: live.Replicated(),
 	})
 	if err != nil {
 		return nil // the stream session or ctx has ended
 	}
 	defer sub.Leave()
-	fd := &feed{srv: s, name: live.Name(), session: s.startSession(live.Name(), sub),
-		log: s.options().Log.With("proto", "hls", "stream", live.Name().String()), carries: carriesCached()}
+	sub.SeekStart(gops)
+	fd := &feed{srv: s, name: live.Name(), session: s.startSession(live, sub), following: !live.Replicated(),
+		log: s.options().Log.With("proto", "hls", "stream", live.Name().String())}
+	if live.Replicated() {
+		fd.replica = live
+	}
 	defer fd.session.subscriber.Store(nil)
+	ctx, cancel := context.WithCancel(ctx)
+	defer fd.copying.Wait()
+	defer cancel()
 	return fd.run(ctx, sub)
 }
 
@@ -67,9 +82,20 @@ func (fd *feed) run(ctx context.Context, sub *stream.Subscriber) error {
 		err := fd.read(ctx, sub, seg)
 		switch {
 		case errors.Is(err, errIdle):
-			fd.handleIdle(ctx, sub, seg)
+			fd.handleIdle(sub, seg)
+		case errors.Is(err, stream.ErrMark):
+			fd.handleMark(ctx, sub, seg)
+		case errors.Is(err, stream.ErrMissed):
+			fd.handleMissed(sub)
+		case errors.Is(err, stream.ErrAbandoned), errors.Is(err, io.EOF) && !fd.following:
+			fd.session.writing.Lock()
+			defer fd.session.writing.Unlock()
+			seg.Abandon()
+			return nil
 		case errors.Is(err, io.EOF), ctx.Err() != nil:
 			fd.publishLastParts(ctx, seg)
+			fd.session.writing.Lock()
+			defer fd.session.writing.Unlock()
 			seg.End()
 			return nil
 		default:
@@ -104,20 +130,22 @@ func (fd *feed) read(ctx context.Context, sub *stream.Subscriber, seg *segment.S
 
 // write writes frames to seg and clears them.
 func (fd *feed) write(sub *stream.Subscriber, seg *segment.Segmenter, frames []*media.Frame) {
-	for _, f := range frames {
-		if fd.carries(f.Track) {
-			seg.Write(f)
+	if fd.following {
+		fd.session.writing.Lock()
+		for _, f := range frames {
+			seg.WriteStream(f)
 		}
+		seg.Flush()
+		fd.session.writing.Unlock()
+		sub.ObserveWritten(frames)
+		fd.warnKeyframeInterval(seg)
 	}
-	seg.Flush()
-	sub.ObserveWritten(frames)
 	clear(frames)
-	fd.warnKeyframeInterval(seg)
 }
 
 // handleIdle writes frames that have come although nothing is due. If there are none and the stream
-// is held for its encoder, it publishes the rest of the open segment.
-func (fd *feed) handleIdle(ctx context.Context, sub *stream.Subscriber, seg *segment.Segmenter) {
+// is held for its encoder, it pauses the session.
+func (fd *feed) handleIdle(sub *stream.Subscriber, seg *segment.Segmenter) {
 	buf := make([]*media.Frame, feedFrames)
 	n, err := sub.Poll(buf)
 	if n > 0 {
@@ -125,16 +153,77 @@ func (fd *feed) handleIdle(ctx context.Context, sub *stream.Subscriber, seg *seg
 		return
 	}
 	// An encoder that is still connected may continue where it stopped.
-	if in, ok := fd.srv.hub.Info(fd.name); err == nil && ok && in.Held {
-		fd.publishLastParts(ctx, seg)
-		seg.Pause()
+	if err == nil {
+		sub.Pause()
+	}
+}
+
+// handleMark handles what happened before the next frame.
+func (fd *feed) handleMark(ctx context.Context, sub *stream.Subscriber, seg *segment.Segmenter) {
+	m, ok := sub.Mark()
+	if !ok {
+		return
+	}
+	switch v := m.Value.(type) {
+	case *segment.Snapshot:
+		fd.restore(ctx, sub, seg, v)
+	case segment.Seal:
+		fd.verify(seg, v)
+	default:
+		switch {
+		case m.Kind == stream.Restarting:
+			fd.following = false
+		case m.Kind == stream.Paused && fd.following: // the rest of the open segment
+			fd.publishLastParts(ctx, seg)
+			fd.session.writing.Lock()
+			defer fd.session.writing.Unlock()
+			seg.Pause()
+		}
+	}
+}
+
+// handleMissed continues at the newest start, as frames were dropped before they were read. A replica
+// waits for the state of the owner.
+func (fd *feed) handleMissed(sub *stream.Subscriber) {
+	if fd.replica != nil {
+		fd.following = false
+		fd.replica.RequestRestart(errMissed)
+	}
+	sub.SeekStart(1)
+}
+
+// restore continues with the state of the owner.
+func (fd *feed) restore(ctx context.Context, sub *stream.Subscriber, seg *segment.Segmenter, sn *segment.Snapshot) {
+	fd.session.writing.Lock()
+	defer fd.session.writing.Unlock()
+	seg.Restore(sn)
+	fd.following = true
+	sub.Seek(sn.Next())
+	if l := seg.List(); fd.srv.options().Fetch != nil && len(l.AbsentFiles(segment.FMP4)) > 0 {
+		fd.copying.Go(func() { fd.srv.copyWindow(ctx, fd.name, l) })
+	}
+}
+
+// verify compares a segment with that of the owner. If it differs, nothing more is segmented before
+// the state of the owner is restored.
+func (fd *feed) verify(seg *segment.Segmenter, seal segment.Seal) {
+	if !fd.following {
+		return
+	}
+	if err := seg.Verify(seal); err != nil {
+		fd.srv.mismatches.Add(1)
+		fd.log.Error("segment differs from that of the owner", "err", err)
+		fd.following = false
+		fd.replica.RequestRestart(err)
 	}
 }
 
 // publishLastParts publishes the last parts of the open segment and waits until players can have
 // requested them.
 func (fd *feed) publishLastParts(ctx context.Context, seg *segment.Segmenter) {
+	fd.session.writing.Lock()
 	wait := seg.Finish()
+	fd.session.writing.Unlock()
 	if wait == 0 || !fd.session.watched() {
 		return
 	}
@@ -153,20 +242,4 @@ func (fd *feed) warnKeyframeInterval(seg *segment.Segmenter) {
 	fd.warned = true
 	fd.log.Warn("keyframe interval too long for HLS: a viewer that joins sees no picture until the next keyframe; "+
 		"set the encoder's keyframe interval to 2 s", "keyframe_interval", interval.Round(time.Millisecond))
-}
-
-// carriesCached returns segment.Carries for one goroutine. It caches the result of the last track
-// of each kind, because it is called for every frame, and only for frames of default tracks.
-func carriesCached() func(*media.Track) bool {
-	var known [media.Data + 1]struct { // by kind
-		track *media.Track // the newest
-		yes   bool
-	}
-	return func(t *media.Track) bool {
-		k := &known[t.Kind]
-		if k.track != t {
-			k.track, k.yes = t, segment.Carries(t)
-		}
-		return k.yes
-	}
 }

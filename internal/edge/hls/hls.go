@@ -61,8 +61,10 @@ type Options struct {
 	// MarkUsed, when set, receives each media sequence number before it is used: see
 	// segment.SequenceAllocator.
 	MarkUsed func(uint64)
-	Tracer   *tracing.Tracer // may be nil; SetOptions does not change it
-	Log      *slog.Logger
+	// Fetch, when set, returns a file of a session that another server owns, which has made it.
+	Fetch  func(ctx context.Context, name domain.Name, file string) ([]byte, error)
+	Tracer *tracing.Tracer // may be nil; SetOptions does not change it
+	Log    *slog.Logger
 }
 
 const (
@@ -85,6 +87,8 @@ type Server struct {
 	registry   *sessionRegistry
 	segments   segment.Counters
 	blocked    blockedRequests
+	fetches    fetches
+	mismatches atomic.Uint64 // segments that differed from those of their owner
 
 	mu             sync.RWMutex
 	streamSessions map[domain.Name]*streamSession // the newest of each name
@@ -119,7 +123,8 @@ func (s *Server) options() *Options { return s.opt.Load() }
 // Run segments every stream of the hub until ctx is done.
 func (s *Server) Run(ctx context.Context) {
 	defer s.registry.close()
-	defer s.hub.Supervise(ctx, stream.Consumer{Name: consumer, Run: s.feed, Ended: s.endSession, Log: s.options().Log})()
+	defer s.hub.Supervise(ctx, stream.Consumer{Name: consumer, Run: s.feed, Ended: s.endSession, Replicas: true,
+		Log: s.options().Log})()
 	sweep := time.NewTicker(sweepInterval)
 	defer sweep.Stop()
 	for {

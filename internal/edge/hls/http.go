@@ -432,6 +432,11 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name domain.N
 	if err != nil {
 		return err
 	}
+	if f.Absent() {
+		if err := s.fetch(r.Context(), name, l, &f); err != nil {
+			return err
+		}
+	}
 	data := f.Data()
 	if len(data) == 0 {
 		return domain.Errorf(domain.NotFound, "segment of %s not found: it does not exist or has expired", name)

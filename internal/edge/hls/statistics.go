@@ -46,3 +46,7 @@ func (s *Server) Statistics() Statistics {
 	b := &s.blocked
 	return Statistics{s.segments.Counts(), int(b.current.Load()), b.total.Load(), b.timeouts.Load()}
 }
+
+// Mismatches returns how many segments of replicated sessions differed from those of their owners. It is
+// 0 unless there is a bug.
+func (s *Server) Mismatches() uint64 { return s.mismatches.Load() }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 // A streamSession is the HLS side of one session of a stream.
 type streamSession struct {
 	segmenter *segment.Segmenter
+	writing   sync.Mutex       // held to write to segmenter, or to read what only its writer may
 	blocked   *blockedRequests // of the Server
 	epoch     uint64           // of the stream
 	// subscriber is set while the feed reads the stream. An ended session keeps none: it would keep
@@ -55,21 +57,41 @@ func (s *streamSession) flush() {
 // list returns the current list.
 func (s *streamSession) list() *segment.List { return s.segmenter.List() }
 
-// startSession starts the session of name that sub reads. It continues the playlist of the one
-// before, if that is kept.
-func (s *Server) startSession(name domain.Name, sub *stream.Subscriber) *streamSession {
+// startSession starts the session live that sub reads. It continues the playlist of the one before, if
+// that is kept. The playlist of a replicated session is that of its owner.
+func (s *Server) startSession(live *stream.Session, sub *stream.Subscriber) *streamSession {
+	name := live.Name()
 	sess := &streamSession{epoch: sub.Epoch(), blocked: &s.blocked}
 	sess.subscriber.Store(sub)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old := s.streamSessions[name]; old != nil {
+	if old := s.streamSessions[name]; old != nil && !live.Replicated() {
 		sess.segmenter = old.segmenter.Successor(sess.epoch)
 	} else {
-		sess.segmenter = segment.New(sess.epoch, s.segmentOptions())
+		o := s.segmentOptions()
+		o.KeepUnlisted = live.Replicated()
+		sess.segmenter = segment.New(sess.epoch, o)
 	}
+	sess.segmenter.StartAt(sub.Position())
+	sess.segmenter.OnSealed(func(done segment.Sealed) { sub.Note(done) })
 	s.streamSessions[name] = sess
 	s.notifyChange()
 	return sess
+}
+
+// Snapshot returns the state of the session of name, for a server that replicates it. It waits until
+// the session is segmented; false if it is not going to be.
+func (s *Server) Snapshot(ctx context.Context, name domain.Name) (*segment.Snapshot, bool) {
+	if !s.servesApp(name.App) {
+		return nil, false
+	}
+	sess, err := s.currentSession(ctx, name)
+	if err != nil {
+		return nil, false
+	}
+	sess.writing.Lock()
+	defer sess.writing.Unlock()
+	return sess.segmenter.Snapshot(), true
 }
 
 // endSession records that live is not segmented any more: it has ended, or segmenting is off.
