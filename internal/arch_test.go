@@ -75,6 +75,12 @@ var mayImport = map[string][]string{
 	// Frames to segments and playlists. It knows no HTTP.
 	"internal/deliver/segment": {"internal/domain", "internal/media", "internal/container/...", "internal/ops/varint"},
 
+	// Streams of other servers: the records between two servers, and the two ends of a connection. hls in
+	// tests only.
+	"internal/cluster/wire": {"internal/media", "internal/ops/varint"},
+	"internal/cluster/replica": {"internal/domain", "internal/media", "internal/stream", "internal/cluster/wire",
+		"internal/deliver/segment", "internal/edge/hls"},
+
 	// One stream to many sockets. The edges give it their encoders.
 	"internal/deliver/fanout": {"internal/domain", "internal/media", "internal/ops/netx", "internal/stream"},
 
