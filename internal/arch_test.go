@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"internal/ops/histogram":  {},
 	"internal/ops/ffmpeg":     {},
 	"internal/ops/varint":     {},
+	"internal/ops/ownertable": {"internal/domain"},
 
 	// Codecs turn bytes into facts about media. No codec imports another.
 	"internal/codec/bits": {},
@@ -79,7 +80,11 @@ var mayImport = map[string][]string{
 	// tests only.
 	"internal/cluster/wire": {"internal/media", "internal/ops/varint"},
 	"internal/cluster/replica": {"internal/domain", "internal/media", "internal/stream", "internal/cluster/wire",
-		"internal/deliver/segment", "internal/edge/hls"},
+		"internal/deliver/segment", "internal/edge/hls", "internal/ops/netx"},
+	// How nodes connect, and what they ask each other.
+	"internal/cluster/peer": {"internal/domain", "internal/ops/logging", "internal/ops/netx", "internal/ops/varint"},
+	"internal/cluster/node": {"internal/domain", "internal/stream", "internal/cluster/peer", "internal/cluster/replica",
+		"internal/ops/httpx", "internal/ops/logging"},
 
 	// One stream to many sockets. The edges give it their encoders.
 	"internal/deliver/fanout": {"internal/domain", "internal/media", "internal/ops/netx", "internal/stream"},
@@ -113,7 +118,7 @@ var mayImport = map[string][]string{
 
 	// The control plane. A config is plain values; the packages that receive them interpret them.
 	"internal/ops/config": {"internal/domain", "internal/ops/atomicfile", "internal/ops/httpx", "internal/ops/netx",
-		"internal/ops/redisurl", "internal/ops/textfile"},
+		"internal/ops/ownertable", "internal/ops/redisurl", "internal/ops/textfile"},
 	"internal/ops/acme":          {"internal/domain"},
 	"internal/ops/admission":     {"internal/domain", "internal/ops/memlimit"},
 	"internal/ops/certfile":      {},

@@ -307,7 +307,7 @@ func trackCases() []testCase {
 			// Their first segment has the maximum duration.
 			segmented := []*viewer{newViewer("hls", "early"), newViewer("ts", "early")}
 			for _, v := range segmented {
-				v.start(sc.t, sc.s, sc.room)
+				v.start(sc.t, sc.viewersAt, sc.room)
 			}
 			sc.addViewers("early", "rtmp", "flv", "ws")
 			e := sc.startEncoder(loadClip(sc.t, sample.OneKeyframe))

@@ -462,7 +462,7 @@ func (sc *scenario) awaitPlayers(n int) {
 
 func (sc *scenario) players() (n int) {
 	sc.t.Helper()
-	for _, p := range sc.s.Stat().Players {
+	for _, p := range sc.viewersAt.Stat().Players {
 		if p.Key == "live/"+sc.room {
 			n++
 		}

@@ -27,7 +27,7 @@ func TestFFmpegEncoders(t *testing.T) {
 	t.Parallel()
 	short, more := shortFreeze()
 	server := harness.Start(t, harness.Options{NoRace: true, Flags: flags(more...)})
-	warmUp(t, server)
+	warmUp(t, server, server)
 	before := measureBaseline(server)
 	t.Run("group", func(t *testing.T) {
 		for _, r := range []testCase{

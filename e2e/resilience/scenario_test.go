@@ -46,6 +46,7 @@ func flags(more ...string) []string {
 type scenario struct {
 	t         *testing.T
 	s         *harness.Server
+	viewersAt *harness.Server // where viewers connect: s, or another node of its cluster
 	room, key string
 
 	// What its viewers may see, if that is not uninterrupted video from the first frame to the
@@ -102,34 +103,62 @@ func TestSlowViewers(t *testing.T) {
 	runCases(t, flags("--max_latency=5s"), slowViewerCases())
 }
 
+// TestResilienceOfReplicas runs the table with the viewers on another node than the encoder. Without
+// TEST_LONG, it runs some cases of each kind.
+func TestResilienceOfReplicas(t *testing.T) {
+	harness.Need(t, "ffmpeg")
+	harness.NeedNewerFFmpeg(t)
+	t.Parallel()
+	nodes := harness.StartCluster(t, 2, harness.Options{NoRace: true, Flags: flags("--cluster_idle=1s")})
+	cases := slices.Concat(reconnectCases(), parameterCases(), clockCases(), trackCases(), viewerCases())
+	if !harness.Long() {
+		some := []string{"reconnect after RST", "encoder does not return", "backup with another resolution",
+			"resolution and sample rate change", "codec changes", "clock jumps 1 h back", "audio starts late"}
+		cases = slices.DeleteFunc(cases, func(c testCase) bool { return !slices.Contains(some, c.name) })
+	}
+	runCasesOn(t, nodes[0], nodes[1], cases)
+}
+
 // runCases runs cases on a server with these flags, and checks that it releases all resources.
 func runCases(t *testing.T, flags []string, cases []testCase) {
 	server := harness.Start(t, harness.Options{NoRace: true, Flags: flags})
-	warmUp(t, server)
-	before := measureBaseline(server)
+	runCasesOn(t, server, server, cases)
+}
+
+// runCasesOn is runCases with encoders on server, and viewers on viewersAt.
+func runCasesOn(t *testing.T, server, viewersAt *harness.Server, cases []testCase) {
+	warmUp(t, server, viewersAt)
+	before := []baseline{measureBaseline(server)}
+	if viewersAt != server {
+		before = append(before, measureBaseline(viewersAt))
+	}
 	t.Run("group", func(t *testing.T) {
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
 				sc := newScenario(t, server, c.name)
+				sc.viewersAt = viewersAt
 				c.run(sc)
 				sc.checkViewers()
 			})
 		}
 	})
-	before.check(t)
+	for _, b := range before {
+		b.check(t)
+	}
 }
 
 func newScenario(t *testing.T, server *harness.Server, name string) *scenario {
 	s := server.WithT(t)
 	room := slices.DeleteFunc([]byte(name), func(c byte) bool { return c == ' ' || c == ',' || c == '\'' })
-	return &scenario{t: t, s: s, room: string(room), key: s.Key(string(room)), decoded: map[string]error{}}
+	return &scenario{t: t, s: s, viewersAt: s, room: string(room), key: s.Key(string(room)), decoded: map[string]error{}}
 }
 
 // warmUp publishes one stream, so that what is opened once is open.
-func warmUp(t *testing.T, server *harness.Server) {
+func warmUp(t *testing.T, server, viewersAt *harness.Server) {
 	t.Helper()
 	sc := newScenario(t, server, "warm-up")
+	sc.viewersAt = viewersAt
 	sc.addEarlyViewers()
 	e := sc.startEncoder(loadClip(t, sample.Small))
 	sc.awaitProgress(time.Second)
@@ -194,7 +223,7 @@ func (sc *scenario) addViewers(when string, protos ...string) {
 
 func (sc *scenario) addViewer(v *viewer) {
 	sc.viewers = append(sc.viewers, v)
-	v.start(sc.t, sc.s, sc.room)
+	v.start(sc.t, sc.viewersAt, sc.room)
 }
 
 // awaitProgress waits until every viewer has received d more of the stream.

@@ -68,7 +68,7 @@ func TestSlowViewerDelay(t *testing.T) {
 	server := harness.Start(t, harness.Options{NoRace: true,
 		Flags: flags("--max_latency="+latency.String(), "--enable_rtmps=true", "--enable_https=true", "--rtmps_cert="+cert,
 			"--rtmps_key="+key)})
-	warmUp(t, server)
+	warmUp(t, server, server)
 	before := measureBaseline(server)
 	t.Run("group", func(t *testing.T) {
 		sc := newScenario(t, server, "delay")

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"livego/internal/cluster/node"
 	"livego/internal/control/api"
 	"livego/internal/control/auth"
 	"livego/internal/control/events"
@@ -74,6 +75,7 @@ type App struct {
 	quality   *quality.Collector
 	reports   *report.Handler
 	tracer    *tracing.Tracer // nil if off
+	node      *node.Node      // of a cluster; nil if off
 
 	authorizer, pulls *auth.Chain // of clients, and of streams that the operator pulls
 
@@ -180,6 +182,12 @@ func (a *App) build() (err error) {
 	a.flv = edgeflv.New(a.hub, clients, a.flvOptions(p))
 	a.thumbs = thumbnail.New(a.hub, clients, p.thumbnails)
 	a.viewers = viewerhttp.New(a.viewerOptions(p))
+	if cfg.ClusterAddr != "" {
+		if a.node, err = a.newNode(cfg); err != nil {
+			return err
+		}
+		a.background = append(a.background, a.node.Run)
+	}
 	a.apply(p)
 	a.background = append(a.background, a.hls.Run, a.thumbs.Run, a.relays.Run, a.sequences.Run, a.batching.Run,
 		a.memory.TuneGC,
@@ -252,6 +260,9 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	for _, l := range a.acmeListeners {
 		serveHTTP(l, a.acmeServer())
+	}
+	for _, l := range a.clusterListeners {
+		try(l.String(), func() error { return a.node.Serve(late, l) })
 	}
 	for _, run := range a.background {
 		serving.Go(func() { run(late) })

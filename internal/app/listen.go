@@ -25,12 +25,12 @@ func (l listener) String() string { return l.service + " on " + l.Addr().String(
 
 // listeners are all listeners of a server, bound.
 type listeners struct {
-	rtmpListeners, viewerListeners, apiListeners, metricsListeners, acmeListeners []listener
+	rtmpListeners, viewerListeners, apiListeners, metricsListeners, acmeListeners, clusterListeners []listener
 }
 
 func (ls *listeners) all() []listener {
 	return slices.Concat(ls.rtmpListeners, ls.viewerListeners, ls.apiListeners, ls.metricsListeners,
-		ls.acmeListeners)
+		ls.acmeListeners, ls.clusterListeners)
 }
 
 func (ls *listeners) close() {
@@ -69,6 +69,8 @@ func (ls *listeners) bind(cfg config.Config, cert *tls.Config, limits *limiters)
 			limits.operator, netx.ForViewers},
 		{&ls.acmeListeners, len(cfg.ACME.Domains) > 0, "ACME", "acme.http_port", cfg.ACMEAddr(), false, true, limits.public,
 			netx.ForViewers},
+		// No limit by address: many streams may come from one node. Those before the proof are limited there.
+		{&ls.clusterListeners, cfg.ClusterAddr != "", "cluster", "cluster_addr", cfg.ClusterAddr, false, false, nil, 0},
 	} {
 		if !l.on {
 			continue
@@ -81,10 +83,12 @@ func (ls *listeners) bind(cfg config.Config, cert *tls.Config, limits *limiters)
 				return fmt.Errorf("%s: %s %s: %w", l.what, l.key, l.addr, err)
 			}
 		}
-		ln = l.limiter.Listen(ln, netx.ListenOptions{
-			Use: l.use, HeaderTimeout: cfg.HandshakeTimeout,
-			ProxyProtocol: slices.Contains(cfg.ProxyProtocol, name),
-		})
+		if l.limiter != nil {
+			ln = l.limiter.Listen(ln, netx.ListenOptions{
+				Use: l.use, HeaderTimeout: cfg.HandshakeTimeout,
+				ProxyProtocol: slices.Contains(cfg.ProxyProtocol, name),
+			})
+		}
 		if l.tls {
 			c := cert.Clone()
 			if l.http {

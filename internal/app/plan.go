@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"livego/internal/cluster/node"
 	"livego/internal/control/api"
 	"livego/internal/control/auth"
 	"livego/internal/control/webhook"
@@ -119,6 +120,11 @@ func (p *plan) discard(inUse *plan) {
 // apply makes p the plan in use. No connection is closed.
 func (a *App) apply(p *plan) {
 	admit := func(_ context.Context, r domain.AuthRequest, grant domain.Grant) (domain.Grant, error) {
+		if a.node != nil && r.Action == domain.Publish {
+			if err := a.node.CheckPublish(grant.Name); err != nil {
+				return grant, err
+			}
+		}
 		return grant, a.admission.Admit(r.Action, grant.Name)
 	}
 	a.authorizer.SetSteps(
@@ -138,6 +144,9 @@ func (a *App) apply(p *plan) {
 	a.thumbs.SetOptions(p.thumbnails)
 	a.viewers.SetOptions(a.viewerOptions(p))
 	a.relays.SetOptions(a.relayOptions(p.cfg))
+	if a.node != nil {
+		a.node.SetSettings(nodeSettings(p.cfg))
+	}
 	a.record.SetLimits(recordLimits(p.cfg))
 	if p.outbox != nil {
 		p.outbox.SetOptions(a.outboxOptions(p.cfg))
@@ -166,12 +175,20 @@ func (p *plan) runners() []runner {
 }
 
 func (a *App) hubOptions(cfg config.Config) stream.Options {
-	return stream.Options{
+	o := stream.Options{
 		Hold: cfg.PublishHold, HoldClean: cfg.PublishHoldClean, Idle: cfg.PublishIdle,
 		FailbackDelay: cfg.BackupReturn, GOPs: cfg.GopNum, KeepTime: cfg.MaxLatency + time.Second,
 		RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
 		Epoch: a.sequences.Epoch,
 	}
+	if a.node != nil {
+		o.Search = a.node.Search
+	}
+	return o
+}
+
+func nodeSettings(cfg config.Config) node.Settings {
+	return node.Settings{Idle: cfg.ClusterIdle, Hold: cfg.PublishHold, GOPs: cfg.GopNum}
 }
 
 func (a *App) fanoutOptions(cfg config.Config) fanout.Options {
@@ -198,7 +215,7 @@ func (a *App) rtmpOptions(p *plan) edgertmp.Options {
 
 func (a *App) hlsOptions(p *plan) hls.Options {
 	cfg, apps := p.cfg, viewerApps(p.cfg.Apps)
-	return hls.Options{
+	o := hls.Options{
 		Segment: cfg.HLSSegment, Part: cfg.HLSPart, TrackWait: cfg.TrackWait, Window: cfg.HLSWindow,
 		KeepAfterEnd: cfg.HLSKeepAfterEnd, FirstWait: cfg.HLSStartWait,
 		KeepBytes:      int(min(a.memory.Share(endedStreamsPercent), 256<<20)),
@@ -207,6 +224,10 @@ func (a *App) hlsOptions(p *plan) hls.Options {
 		Private:  p.private,
 		MarkUsed: a.sequences.MarkUsed, Quality: a.quality, Tracer: a.tracer, Log: a.log,
 	}
+	if a.node != nil {
+		o.Fetch = a.node.Fetch
+	}
+	return o
 }
 
 // private reports whether the viewers of a stream need a token, or the permission of the webhook.

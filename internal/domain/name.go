@@ -111,3 +111,19 @@ func isDevice(label string) bool {
 func isBase62(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
+
+// MaxNodeID is the longest ID of a node, in bytes.
+const MaxNodeID = 64
+
+// CheckNodeID reports whether s may be the ID of a node of a cluster.
+func CheckNodeID(s string) error {
+	if s == "" || len(s) > MaxNodeID {
+		return Errorf(Invalid, "a node ID has 1 to %d characters", MaxNodeID)
+	}
+	for _, r := range s {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.' {
+			return Errorf(Invalid, "a node ID has letters, digits, -, _ and . only")
+		}
+	}
+	return nil
+}

@@ -129,3 +129,13 @@ func TestShorten(t *testing.T) {
 		}
 	}
 }
+
+func TestNodeIDs(t *testing.T) {
+	for id, ok := range map[string]bool{
+		"a": true, "node-1.eu_west": true, "": false, "a b": false, "a/b": false, "ä": false, strings.Repeat("a", 65): false,
+	} {
+		if err := CheckNodeID(id); (err == nil) != ok {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+}

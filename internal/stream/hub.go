@@ -50,6 +50,20 @@ type Options struct {
 	// Epoch returns the number of a new session, higher than that of any session before. nil: 0. It
 	// may block.
 	Epoch func(context.Context) (uint64, error)
+	// Search, if set, is called when a viewer waits for a stream that has no session here: another
+	// server may have it. It returns nil if none can, and does not block.
+	Search func(domain.Name) Search
+}
+
+// A Search looks for a stream on other servers while a viewer waits for it. A stream that is found gets
+// a session.
+type Search interface {
+	// Failed is closed when no other server has the stream now.
+	Failed() <-chan struct{}
+	// Err returns why, after Failed.
+	Err() error
+	// End is called when the viewer waits no longer.
+	End()
 }
 
 func (o *Options) defaults() {

@@ -160,6 +160,20 @@ func (h *Hub) session(name domain.Name) *stream {
 // Has reports whether there is a session of name.
 func (h *Hub) Has(name domain.Name) bool { return h.session(name) != nil }
 
+// HasViewers reports whether name has a viewer, or a relay that sends it to another server.
+func (h *Hub) HasViewers(name domain.Name) bool {
+	s := h.session(name)
+	if s == nil {
+		return false
+	}
+	for v := range s.viewers.from(0) {
+		if v.hasSession() {
+			return true
+		}
+	}
+	return false
+}
+
 // Ready reports whether viewers of name can start now.
 func (h *Hub) Ready(name domain.Name) bool {
 	s := h.session(name)

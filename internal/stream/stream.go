@@ -198,18 +198,23 @@ func (s *stream) settled(k media.Kind) bool {
 	return !s.program.Awaited.Has(k) && (!s.program.Has(k) || id == 0 || s.repeated.Has(k))
 }
 
-// awaitReady waits until s is ready or ended, ctx ends, or r is closed. r is nil for a reader that
-// is part of the server.
-func (s *stream) awaitReady(ctx context.Context, r *waiterGroup) error {
-	var refused <-chan struct{}
+// awaitReady waits until s is ready or ended, ctx ends, r is closed, or search fails. r is nil for a
+// reader that is part of the server, and search for one that waits until the stream starts.
+func (s *stream) awaitReady(ctx context.Context, r *waiterGroup, search Search) error {
+	var refused, failed <-chan struct{}
 	if r != nil {
 		refused = r.done
+	}
+	if search != nil {
+		failed = search.Failed()
 	}
 	select {
 	case <-s.readyCh:
 		return nil
 	case <-refused:
 		return r.reason
+	case <-failed:
+		return search.Err()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

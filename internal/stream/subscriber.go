@@ -110,14 +110,20 @@ func (h *Hub) await(ctx context.Context, name domain.Name, wait time.Duration, i
 		ctx, cancel = context.WithTimeoutCause(ctx, limit, cause)
 		defer cancel()
 	}
+	var search Search
 	for {
+		if search == nil && !internal {
+			if search = h.search(name); search != nil {
+				defer search.End()
+			}
+		}
 		h.mu.Lock()
 		if h.closed {
 			h.mu.Unlock()
 			return false, domain.Errorf(domain.Unavailable, "the server is stopping")
 		}
 		s := h.streams[name]
-		if (s == nil || !s.session) && wait == 0 {
+		if (s == nil || !s.session) && wait == 0 && search == nil {
 			h.mu.Unlock()
 			return false, notFound
 		}
@@ -139,9 +145,13 @@ func (h *Hub) await(ctx context.Context, name domain.Name, wait time.Duration, i
 			refused = s.waiters
 			refused.n++
 		}
+		found := search
+		if s.session || wait != 0 { // then it waits even if no server has the stream now
+			found = nil
+		}
 		h.mu.Unlock()
 
-		err := s.awaitReady(ctx, refused)
+		err := s.awaitReady(ctx, refused, found)
 
 		h.mu.Lock()
 		s.waiting--
@@ -163,6 +173,14 @@ func (h *Hub) await(ctx context.Context, name domain.Name, wait time.Duration, i
 			return false, notFound
 		}
 	}
+}
+
+// search starts a Search for name, nil if there is a session or no other server can have one.
+func (h *Hub) search(name domain.Name) Search {
+	if find := h.options().Search; find != nil && !h.Has(name) {
+		return find(name)
+	}
+	return nil
 }
 
 // Next waits for a frame and returns all that are ready, as many as dst holds. It returns io.EOF if

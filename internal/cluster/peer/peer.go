@@ -168,8 +168,8 @@ func Listen(ln net.Listener, o ListenOptions) (net.Listener, error) {
 	}
 	l := &listener{
 		Listener: ln, opt: o, refused: &logging.Limiter{Interval: o.LogInterval},
-		config: &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{protocol}, Certificates: []tls.Certificate{cert},
-			SessionTicketsDisabled: true, DynamicRecordSizingDisabled: true},
+		config: &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{protocol},
+			Certificates: []tls.Certificate{cert}, SessionTicketsDisabled: true, DynamicRecordSizingDisabled: true},
 		ready: make(chan *Conn), failed: make(chan error), closed: make(chan struct{}),
 		pending: make(map[net.Conn]struct{}), perAddress: make(map[netip.Prefix]int),
 	}

@@ -226,33 +226,30 @@ func TestStrangers(t *testing.T) {
 			return c
 		}},
 		{"silence after TLS", func(t *testing.T, addr string) net.Conn {
-			c, _ := connect(t, addr)
+			c, _ := handshake(t, addr, tls.VersionTLS13, protocol)
 			return c
 		}},
 		{"half a message", func(t *testing.T, addr string) net.Conn {
-			c, _ := connect(t, addr)
+			c, _ := handshake(t, addr, tls.VersionTLS13, protocol)
 			_, _ = c.Write([]byte{3, 0xff, 1})
 			return c
 		}},
 		{"a message without end", func(t *testing.T, addr string) net.Conn {
-			c, _ := connect(t, addr)
+			c, _ := handshake(t, addr, tls.VersionTLS13, protocol)
 			_, _ = c.Write([]byte{0xff, 0xff, 1})
 			return c
 		}},
 		{"another protocol", func(t *testing.T, addr string) net.Conn {
-			c := tls.Client(dialTCP(t, addr), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
-			_ = c.HandshakeContext(t.Context())
+			c, _ := handshake(t, addr, tls.VersionTLS13, "http/1.1")
 			return c
 		}},
 		{"no protocol", func(t *testing.T, addr string) net.Conn {
-			c := tls.Client(dialTCP(t, addr), &tls.Config{InsecureSkipVerify: true})
-			_ = c.HandshakeContext(t.Context())
+			c, _ := handshake(t, addr, tls.VersionTLS13)
 			return c
 		}},
 		{"TLS 1.2", func(t *testing.T, addr string) net.Conn {
-			c := tls.Client(dialTCP(t, addr), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol},
-				MaxVersion: tls.VersionTLS12})
-			if c.HandshakeContext(t.Context()) == nil {
+			c, err := handshake(t, addr, tls.VersionTLS12, protocol)
+			if err == nil {
 				t.Error("TLS 1.2 is accepted")
 			}
 			return c
@@ -270,6 +267,12 @@ func TestStrangers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// handshake is one of a stranger, which the server may end at any time.
+func handshake(t *testing.T, addr string, version uint16, protocols ...string) (net.Conn, error) {
+	c := tls.Client(dialTCP(t, addr), &tls.Config{InsecureSkipVerify: true, NextProtos: protocols, MaxVersion: version})
+	return c, c.HandshakeContext(t.Context())
 }
 
 func dialTCP(t *testing.T, addr string) net.Conn {
@@ -295,8 +298,8 @@ func TestPendingConnectionsAreBounded(t *testing.T) {
 	if _, err := io.Copy(io.Discard, extra); err != nil && !errors.Is(err, net.ErrClosed) {
 		t.Log(err) // a reset
 	}
-	if !strings.Contains(log.String(), "too many connections without a proof from this address") {
-		t.Errorf("the log says nothing:\n%s", log)
+	for !strings.Contains(log.String(), "too many connections without a proof from this address") {
+		<-time.After(time.Millisecond) // it is logged after the connection was closed
 	}
 	for _, c := range silent {
 		c.Close()
@@ -326,16 +329,6 @@ func TestDialIsBounded(t *testing.T) {
 	cancel()
 	if _, err := d.Dial(ctx, "b", silent.Addr().String()); err == nil {
 		t.Error("it has connected")
-	}
-}
-
-func TestNodeIDs(t *testing.T) {
-	for id, ok := range map[string]bool{
-		"a": true, "node-1.eu_west": true, "": false, "a b": false, "a/b": false, "ä": false, strings.Repeat("a", 65): false,
-	} {
-		if err := CheckNodeID(id); (err == nil) != ok {
-			t.Errorf("%q: %v", id, err)
-		}
 	}
 }
 

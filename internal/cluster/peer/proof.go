@@ -21,7 +21,6 @@ const exporterLabel = "EXPORTER-livego-cluster-proof"
 // Limits of the messages before a connection is proven.
 const (
 	maxMessage = 1 << 10
-	maxID      = 64 // bytes of a node ID
 	maxSecrets = 4
 	maxReason  = 256
 	keyIDSize  = 8
@@ -33,19 +32,6 @@ type Identity struct {
 	// Secrets of the cluster, of which two nodes need one in common. The first is preferred. At most
 	// four are used.
 	Secrets []string
-}
-
-// CheckNodeID returns why text cannot be the ID of a node.
-func CheckNodeID(text string) error {
-	if text == "" || len(text) > maxID {
-		return domain.Errorf(domain.Invalid, "a node ID has 1 to %d characters", maxID)
-	}
-	for _, r := range text {
-		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.' {
-			return domain.Errorf(domain.Invalid, "a node ID has letters, digits, '-', '_' and '.' only: %.64q", text)
-		}
-	}
-	return nil
 }
 
 // A role is the side of a connection that makes a proof.
@@ -129,9 +115,9 @@ func parseHello(b []byte) (h hello, err error) {
 }
 
 func readNodeID(v *varint.Reader) string {
-	id := v.String(maxID, "length of a node ID")
+	id := v.String(domain.MaxNodeID, "length of a node ID")
 	if v.Err() == nil {
-		if err := CheckNodeID(id); err != nil {
+		if err := domain.CheckNodeID(id); err != nil {
 			v.Fail(err)
 		}
 	}

@@ -73,7 +73,7 @@ func Follow(ctx context.Context, hub *stream.Hub, name domain.Name, o FollowOpti
 		case f.received.Sub(start) >= o.ReadTimeout: // it has worked
 			backoff, lost = o.MinBackoff, time.Now()
 		}
-		if backoff == o.MinBackoff { // once for a series of failures
+		if f.replica != nil && backoff == o.MinBackoff { // once for a series of failures
 			o.Log.Warn("replica connection lost", "stream", name.String(), "err", err)
 		}
 		if time.Since(lost) >= o.Hold {

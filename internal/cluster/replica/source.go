@@ -8,8 +8,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +18,7 @@ import (
 	"livego/internal/deliver/segment"
 	"livego/internal/domain"
 	"livego/internal/media"
+	"livego/internal/ops/netx"
 	"livego/internal/stream"
 )
 
@@ -41,12 +42,11 @@ type SourceOptions struct {
 	Node string // ID of this server
 	// Snapshot returns the state of the segmenter of a stream, false if it is not segmented.
 	Snapshot func(context.Context, domain.Name) (*segment.Snapshot, bool)
-	// GOPs is from which newest GOP on a replica gets the stream, for its viewers; 1.
-	GOPs         int
+	// GOPs returns from which newest GOP on a replica gets the stream, for its viewers; 1.
+	GOPs         func() int
 	PingInterval time.Duration // 1 s
 	WriteTimeout time.Duration // the longest time in which a peer receives nothing; 5 s
 	MaxBehind    int           // how many bytes a peer may be behind; 16 MiB
-	Log          *slog.Logger
 }
 
 // A Source sends streams to servers that replicate them. All that replicate a stream share what is
@@ -61,7 +61,9 @@ type Source struct {
 
 // NewSource returns a Source of hub's streams.
 func NewSource(hub *stream.Hub, o SourceOptions) *Source {
-	o.GOPs = cmp.Or(o.GOPs, 1)
+	if o.GOPs == nil {
+		o.GOPs = func() int { return 1 }
+	}
 	o.PingInterval = cmp.Or(o.PingInterval, time.Second)
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, 5*time.Second)
 	o.MaxBehind = cmp.Or(o.MaxBehind, 16<<20)
@@ -285,7 +287,7 @@ func (s *Source) join(ctx context.Context, fd *feed, after uint64) (start *node,
 			sn = nil
 		}
 	}
-	sub.SeekStart(s.opt.GOPs)
+	sub.SeekStart(s.opt.GOPs())
 	from := sub.Position()
 	if sn != nil {
 		from = min(from, sn.Next())
@@ -406,10 +408,7 @@ func (s *Source) follow(ctx context.Context, nc net.Conn, fd *feed, nd *node) er
 
 // write writes parts, which it does not modify.
 func (s *Source) write(nc net.Conn, parts [][]byte) error {
-	if err := nc.SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout)); err != nil {
-		return err
-	}
-	buffers := net.Buffers(append(make([][]byte, 0, len(parts)), parts...))
-	_, err := buffers.WriteTo(nc)
+	buffers := net.Buffers(slices.Clone(parts))
+	_, err := netx.WriteBuffers(nc, &buffers, s.opt.WriteTimeout)
 	return err
 }

@@ -129,10 +129,14 @@ func (s *Server) currentSession(ctx context.Context, name domain.Name) (*streamS
 		}
 		in, live := s.hub.Info(name)
 		switch {
-		case !live && sess != nil:
-			return sess, nil
 		case !live:
-			return nil, domain.Errorf(domain.NotFound, "nobody is publishing %s", name)
+			if err := s.hub.Await(ctx, name, 0); err != nil { // another server may have it
+				if sess != nil && ctx.Err() == nil {
+					return sess, nil
+				}
+				return nil, err
+			}
+			continue
 		case slices.Contains(in.Off, consumer):
 			return nil, domain.Errorf(domain.Unavailable, "HLS of %s has failed: it is off until the stream starts again", name)
 		}

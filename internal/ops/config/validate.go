@@ -21,6 +21,7 @@ import (
 	"livego/internal/domain"
 	"livego/internal/ops/httpx"
 	"livego/internal/ops/netx"
+	"livego/internal/ops/ownertable"
 	"livego/internal/ops/redisurl"
 	"livego/internal/ops/textfile"
 )
@@ -70,6 +71,7 @@ func (c Config) problems() []problem {
 		}
 	}
 	c.checkTokens(add)
+	c.checkCluster(add)
 	for _, a := range c.RelayAllow {
 		if !isRelayTarget(a) {
 			add("relay_allow", "%.64q is not an address, range or host name", a)
@@ -203,6 +205,7 @@ func (c Config) warnings() []string {
 		{"jwt.secret", c.JWT.Secret}, {"token.secret", c.Token.Secret}, {"token.previous", c.Token.Previous},
 		{"hook.secret", c.Hook.Secret},
 		{"admin_token", c.AdminToken}, {"redis_pwd", c.RedisPwd},
+		{"cluster_secret", c.ClusterSecret}, {"cluster_secret_previous", c.ClusterSecretPrevious},
 	}
 	for i, s := range secrets {
 		for _, other := range secrets[:i] {
@@ -274,6 +277,33 @@ func (c Config) checkTokens(add func(key, format string, args ...any)) {
 	}
 }
 
+func (c Config) checkCluster(add func(key, format string, args ...any)) {
+	for key, secret := range map[string]string{"cluster_secret": c.ClusterSecret,
+		"cluster_secret_previous": c.ClusterSecretPrevious} {
+		if secret != "" && len(secret) < minSecret {
+			add(key, "is shorter than %d characters", minSecret)
+		}
+	}
+	if c.ClusterAddr != "" && c.ClusterSecret == "" {
+		add("cluster_secret", "must be set if cluster_addr is")
+	}
+	if c.NodeID != "" {
+		if err := domain.CheckNodeID(c.NodeID); err != nil {
+			add("node_id", "%v", err)
+		}
+	}
+	_, nodes, owners := ownertable.Parse(c.ClusterNodes, c.ClusterOwners)
+	if nodes != nil {
+		add("cluster_nodes", "%v", nodes)
+	}
+	if owners != nil {
+		add("cluster_owners", "%v", owners)
+	}
+	if c.ClusterAddr == "" && len(c.ClusterNodes)+len(c.ClusterOwners) > 0 {
+		add("cluster_addr", "must be set if cluster_nodes or cluster_owners is")
+	}
+}
+
 // isSecureURL reports whether a response from the URL is authentic: by https, or from this machine.
 func isSecureURL(text string) bool {
 	u, err := url.Parse(text)
@@ -327,6 +357,9 @@ func (c Config) listeners() []listener {
 	}
 	if c.MetricsAddr != "" {
 		ls = append(ls, listener{"metrics_addr", c.MetricsAddr})
+	}
+	if c.ClusterAddr != "" {
+		ls = append(ls, listener{"cluster_addr", c.ClusterAddr})
 	}
 	if len(c.ACME.Domains) > 0 {
 		ls = append(ls, listener{"acme.http_port", c.ACMEAddr()})

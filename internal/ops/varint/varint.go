@@ -30,9 +30,6 @@ func NewReader(b []byte) *Reader { return &Reader{b: b} }
 // Err returns the first error.
 func (r *Reader) Err() error { return r.err }
 
-// Len returns the number of bytes that are left.
-func (r *Reader) Len() int { return len(r.b) }
-
 // End returns the first error, or ErrOverlong if bytes are left.
 func (r *Reader) End() error {
 	if r.err == nil && len(r.b) > 0 {
@@ -152,7 +149,9 @@ func AppendUint[T ~uint | ~uint8 | ~uint16 | ~uint32 | ~uint64](b []byte, v T) [
 }
 
 // AppendInt appends v.
-func AppendInt[T ~int | ~int32 | ~int64](b []byte, v T) []byte { return binary.AppendVarint(b, int64(v)) }
+func AppendInt[T ~int | ~int32 | ~int64](b []byte, v T) []byte {
+	return binary.AppendVarint(b, int64(v))
+}
 
 // AppendCount appends the number of values that follow, or another number that is not negative.
 func AppendCount(b []byte, n int) []byte { return binary.AppendUvarint(b, uint64(n)) }

@@ -45,8 +45,8 @@ func TestValues(t *testing.T) {
 	if v := r.Duration(time.Minute, "time"); v != -3*time.Second {
 		t.Errorf("Duration %v", v)
 	}
-	if n := r.Count(2, "bytes"); n != 2 || r.Len() != 2 {
-		t.Errorf("Count %d, %d bytes left", n, r.Len())
+	if n := r.Count(2, "bytes"); n != 2 || len(r.b) != 2 {
+		t.Errorf("Count %d, %d bytes left", n, len(r.b))
 	}
 	if b := []byte{r.Byte(), r.Byte()}; !bytes.Equal(b, []byte{7, 8}) {
 		t.Errorf("bytes %v", b)
