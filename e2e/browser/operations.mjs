@@ -202,12 +202,23 @@ async function settings() {
   await field('relay_max').waitFor()
   assert.ok(await field('data_dir').isDisabled())
   assert.ok(await field('flv_archive').isDisabled(), 'a flag sets it')
+  const index = page.getByRole('navigation', { name: 'Groups of settings' })
+  await index.getByRole('link', { name: /^HLS/ }).focus()
+  await page.keyboard.press('Enter')
+  await page.waitForFunction(() => document.activeElement?.textContent === 'HLS') // the next Tab is its first setting
+  await index.locator('[aria-current]').getByText('HLS').waitFor()
+  await page.keyboard.press('Tab')
+  assert.ok(await field('hls_segment').evaluate((e) => e === document.activeElement))
   await page.getByRole('searchbox').fill('relay_max')
   await page.waitForFunction(() => document.querySelectorAll('.setting').length === 1)
   await field('relay_max').fill('-1')
   await button('Check and review').click()
   await page.getByText(/must be at least 0/).waitFor()
   assert.equal(await field('relay_max').getAttribute('aria-invalid'), 'true')
+  await page.getByRole('searchbox').fill('hls')
+  await button('Check and review').click()
+  await page.waitForFunction(() => document.activeElement?.getAttribute('aria-invalid')) // although it was not shown
+  await page.getByRole('combobox', { name: 'Which settings' }).selectOption('All settings')
   await check('settings-error')
   await field('relay_max').fill('20')
   await page.getByRole('searchbox').fill('')
@@ -231,7 +242,7 @@ async function settings() {
   assert.equal(saved.hls_keep_after_end.value, true)
   assert.deepEqual(saved.private.value, ['live/secret', 'live/other'])
   assert.equal(saved.http_idle_timeout.pending, '50s')
-  await page.getByRole('combobox', { name: 'Search in the settings' }).selectOption('Not the default')
+  await page.getByRole('combobox', { name: 'Which settings' }).selectOption('Not the default')
   await page.getByText('Needs a restart').waitFor()
   await check('settings')
   for (const key of ['relay_max', 'takeover']) {
@@ -368,6 +379,11 @@ async function elsewhere() {
       if (name === 'settings') {
         const help = kind === 'dark' ? 'The maximum number of relays' : '最多同时运行多少个转推和拉流'
         await one.locator('.setting').filter({ hasText: 'relay_max' }).getByText(help).waitFor()
+        if (kind === 'phone-zh') {
+          await one.getByRole('combobox', { name: '设置的分组' }).selectOption({ label: '录像 (6)' })
+          await one.waitForFunction(() => document.activeElement?.textContent === '录像')
+          assert.match(one.url(), /section=recording$/)
+        }
       }
       await checkPage(one, `${name}-${kind}`, shots)
       if (name === 'sessions' && kind === 'phone-zh') {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { isSame, reasonsByKey, type Setting, textOf, translate, valueOf } from './settings.ts'
+import { groupsOf, isSame, reasonsByKey, type Setting, textOf, translate, valueOf } from './settings.ts'
 
 const setting = (change: Partial<Setting>): Setting => ({
   key: 'x', group: 'General', source: 'default', reload: 'live', write: 'operate', kind: 'text', values: '', help: '',
@@ -27,8 +27,16 @@ test('a draft that is the value of the server is no change', () => {
 
 test('groups and help texts are translated, and stay as they are without a translation', () => {
   const list = [setting({ help: 'The port.' }), setting({ group: 'Access', help: 'The secret.' })]
-  const texts = translate(list, { 'General': '通用', 'The port.': '端口。' }).map((s) => [s.group, s.help])
+  const texts = translate(list, { 'General': '通用', 'The port.': '端口。' }).map((s) => [s.title, s.help])
   expect(texts).toEqual([['通用', '端口。'], ['Access', 'The secret.']])
+})
+
+test('settings are grouped in their order, and the address of a group is the same in each language', () => {
+  const list = ['Key store', 'HLS', 'Key store'].map((group, i) => setting({ group, key: `k${i}` }))
+  const groups = groupsOf(translate(list, { 'Key store': '密钥存储' }))
+  expect(groups.map((g) => [g.id, g.title, g.settings.map((s) => s.key)])).toEqual([
+    ['key-store', '密钥存储', ['k0', 'k2']], ['hls', 'HLS', ['k1']],
+  ])
 })
 
 test('reasons are shown at their settings', () => {

@@ -6,9 +6,31 @@ export type Setting = components['schemas']['Setting']
 /** A value as the API takes it. null removes a setting from those of the API. */
 export type Value = boolean | number | string | readonly string[] | null
 
-/** Translates the groups and help texts of settings. The texts are those of the server in another language. */
-export function translate(list: readonly Setting[], texts: Readonly<Record<string, string>>): readonly Setting[] {
-  return list.map((s) => ({ ...s, group: texts[s.group] ?? s.group, help: texts[s.help] ?? s.help }))
+/** A setting in the language of the console. */
+export interface Translated extends Setting {
+  title: string // of its group
+}
+
+/** Translates settings. texts has the names of groups and the help texts by those of the server. */
+export function translate(list: readonly Setting[], texts: Readonly<Record<string, string>>): readonly Translated[] {
+  return list.map((s) => ({ ...s, title: texts[s.group] ?? s.group, help: texts[s.help] ?? s.help }))
+}
+
+/** Settings that are shown together. */
+export interface Group {
+  id: string
+  title: string
+  count: number
+  settings: readonly Setting[]
+}
+
+/** Returns settings by group, in their order. */
+export function groupsOf(list: readonly Translated[]): readonly Group[] {
+  return [...new Set(list.map((s) => s.group))].map((group) => {
+    const settings = list.filter((s) => s.group === group)
+    const title = settings[0]?.title ?? group
+    return { id: group.toLowerCase().replaceAll(' ', '-'), title, count: settings.length, settings }
+  })
 }
 
 /** The text of a value in a field. */

@@ -4,6 +4,8 @@ import { dictionary } from './language.ts'
 export const settings = dictionary({
   en: {
     about: 'Changes are checked before they are saved. They are stored by the server, and stay after a restart.',
+    filter: 'Which settings',
+    groups: 'Groups of settings',
     search: 'Search in the settings',
     all: 'All settings',
     different: 'Not the default',
@@ -54,6 +56,8 @@ export const settings = dictionary({
   },
   zh: {
     about: '改动在保存前会先校验，由服务器保存，重启后仍然有效。',
+    filter: '筛选设置',
+    groups: '设置的分组',
     search: '搜索设置',
     all: '全部设置',
     different: '与默认值不同',
