@@ -195,7 +195,7 @@ try {
       await p.click('main form .primary')
     }),
     page('events'),
-    page('settings'),
+    page('settings', 'settings', (p) => p.check('input[type=checkbox]')), // with a change that is not saved
     page('server'),
     { name: 'player', url: 'http://localhost:7001/live/main', ready: 'livego-player', as: video },
     { name: 'waiting', url: 'http://localhost:7001/live/archive', ready: 'livego-player', as: video },
