@@ -43,8 +43,11 @@ type marks struct {
 	restart  Mark   // the newest of them
 }
 
-// A markReader is the position of a Subscriber in the marks of its session.
+// A markReader is what a Subscriber of every frame has more than another: its position in the marks of
+// its session, and the frames that it keeps.
 type markReader struct {
+	keeps    bool // the frames from kept on
+	kept     uint64
 	notes    bool   // it gets Noted marks
 	next     uint64 // number of the next mark
 	restarts uint64 // number of Restarting and Restarted marks that it got
@@ -196,6 +199,19 @@ func (s *Subscriber) limitEvery() (limit uint64, mark bool, err error) {
 		return m.Seq, m.Seq <= s.cursor, nil
 	}
 	return r.head, false, nil
+}
+
+// Keep makes the ring keep the frames from seq on, also beyond its limits, up to twice its limit of bytes,
+// until s keeps others or leaves. s gets every frame.
+func (s *Subscriber) Keep(seq uint64) {
+	if s.every.keeps && s.every.kept == seq { // only s writes them
+		return
+	}
+	st := s.s
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	s.every.keeps, s.every.kept = true, seq
+	st.updatePin()
 }
 
 // Has reports whether the ring has the frame seq, or seq is the next one.

@@ -298,3 +298,44 @@ func TestRestartComesAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestKeptFrames publishes more than the ring holds while a reader keeps frames: they stay up to twice the
+// limit, and until the reader keeps others or leaves.
+func TestKeptFrames(t *testing.T) {
+	const frame, limit = 1000 + frameOverhead, 20
+	h := NewHub(Options{KeepTime: time.Nanosecond, RingTime: time.Second, RingBytes: limit * frame})
+	defer h.Close()
+	p := mustPublish(t, h, PublishOptions{})
+	big := func(i int, key bool) *media.Frame {
+		f := video(time.Duration(i)*10*time.Second, key) // each is older than RingTime at the next one
+		f.Payload = make([]byte, 1000)
+		return f
+	}
+	write(t, p, video(0, true), audio(0)) // viewers may start
+	s := every(t, h, 0, false)
+	oldest := func(want uint64) {
+		t.Helper()
+		if got := s.s.ring.tail; got != want {
+			t.Errorf("the oldest frame is %d, want %d", got, want)
+		}
+	}
+	for i := 2; i < 10; i++ {
+		write(t, p, big(i, false))
+	}
+	oldest(9)
+	s.Keep(9)
+	for i := 10; i < 40; i++ {
+		write(t, p, big(i, false))
+	}
+	oldest(9)
+	s.Keep(30)
+	write(t, p, big(40, false))
+	oldest(30)
+	for i := 41; i < 100; i++ {
+		write(t, p, big(i, false))
+	}
+	oldest(100 - maxPinned*limit)
+	s.Leave()
+	write(t, p, big(100, false))
+	oldest(100)
+}

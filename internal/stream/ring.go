@@ -23,7 +23,14 @@ type limits struct {
 	minTime time.Duration // what to keep for slow viewers in any case
 	time    time.Duration
 	bytes   int
+	// pinned means that a reader keeps the frames from pin on: see Subscriber.Keep.
+	pinned bool
+	pin    uint64
 }
+
+// maxPinned is how many times its limit of bytes a ring with a pin may have at most. What a publisher
+// sends decides how long a reader keeps frames, so there is a limit for that too.
+const maxPinned = 2
 
 // frameOverhead is the memory of a frame beside its payload: the frame itself, its slot and what
 // feeds keep of it. It limits the memory of an encoder that sends frames of one byte with equal
@@ -75,7 +82,7 @@ func (r *ring) trim(now time.Duration, l limits) {
 	for r.tail < r.head-1 {
 		age := now - r.at(r.tail).DTS
 		needed := r.tail >= wanted || age <= l.minTime
-		if needed && age <= l.time && r.bytes <= l.bytes {
+		if needed && age <= l.time && r.bytes <= l.bytes || l.pinned && r.tail >= l.pin && r.bytes <= maxPinned*l.bytes {
 			return
 		}
 		r.drop()

@@ -58,6 +58,8 @@ type stream struct {
 	hasStart        bool
 	gop             time.Duration // between the newest two; 0 before the second
 	readers         []*Subscriber
+	pinned          bool          // readers keep the frames from pin on
+	pin             uint64        // the lowest Seq of theirs
 	pictureInterval frameInterval // time between pictures
 	deferred        deferredWake  // wakes readers that wait for a stream time
 	off             []string      // consumers that are off for this session
@@ -97,7 +99,17 @@ func (s *stream) hasFrames() bool {
 // limits returns the bounds of the ring.
 func (s *stream) limits() limits {
 	o := s.hub.options()
-	return limits{gops: o.GOPs, minTime: o.KeepTime, time: o.RingTime, bytes: o.RingBytes}
+	return limits{gops: o.GOPs, minTime: o.KeepTime, time: o.RingTime, bytes: o.RingBytes, pinned: s.pinned, pin: s.pin}
+}
+
+// updatePin sets what readers keep. The caller holds s.mu.
+func (s *stream) updatePin() {
+	s.pinned = false
+	for _, r := range s.readers {
+		if r.every != nil && r.every.keeps && (!s.pinned || r.every.kept < s.pin) {
+			s.pinned, s.pin = true, r.every.kept
+		}
+	}
 }
 
 // finish ends s for all readers and waiters.

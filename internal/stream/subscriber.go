@@ -83,6 +83,7 @@ func (s *Subscriber) Leave() {
 		st.marks.readers--
 	}
 	st.readers = slices.DeleteFunc(st.readers, func(r *Subscriber) bool { return r == s })
+	st.updatePin()
 	s.wakeUp() // stops its timer
 	st.mu.Unlock()
 	s.Viewer.Leave()

@@ -82,6 +82,18 @@ func (s *Segmenter) Successor(epoch uint64) *Segmenter {
 	return n
 }
 
+// From returns the Seq of the first frame of which no complete segment has been made: the first one of
+// the open segment. It is for the goroutine that writes.
+func (s *Segmenter) From() uint64 {
+	switch {
+	case len(s.frames) > 0:
+		return s.frames[0].Seq
+	case len(s.held) > 0:
+		return s.held[0].Seq
+	}
+	return s.nextFrame
+}
+
 // StartAt sets the Seq of the first frame for WriteStream; default 0.
 func (s *Segmenter) StartAt(seq uint64) { s.nextFrame = seq }
 

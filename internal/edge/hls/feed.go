@@ -128,18 +128,22 @@ func (fd *feed) read(ctx context.Context, sub *stream.Subscriber, seg *segment.S
 	}
 }
 
-// write writes frames to seg and clears them.
+// write writes frames to seg and clears them. The stream keeps those of the open segment: replicas that
+// connect again start there.
 func (fd *feed) write(sub *stream.Subscriber, seg *segment.Segmenter, frames []*media.Frame) {
+	keep := sub.Position()
 	if fd.following {
 		fd.session.writing.Lock()
 		for _, f := range frames {
 			seg.WriteStream(f)
 		}
 		seg.Flush()
+		keep = seg.From()
 		fd.session.writing.Unlock()
 		sub.ObserveWritten(frames)
 		fd.warnKeyframeInterval(seg)
 	}
+	sub.Keep(keep)
 	clear(frames)
 }
 
