@@ -220,6 +220,7 @@ func (a *App) hlsOptions(p *plan) hls.Options {
 		KeepAfterEnd: cfg.HLSKeepAfterEnd, FirstWait: cfg.HLSStartWait,
 		KeepBytes:      int(min(a.memory.Share(endedStreamsPercent), 256<<20)),
 		SessionTimeout: cfg.HLSSessionTimeout, AnswerTimeout: cfg.AnswerTimeout, LimitLoopback: cfg.LimitLoopback,
+		NoSessions: !cfg.HLSSessions,
 		Apps:     func(app string) bool { return apps[app].HLS },
 		Private:  p.private,
 		MarkUsed: a.sequences.MarkUsed, Quality: a.quality, Tracer: a.tracer, Log: a.log,

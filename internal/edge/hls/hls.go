@@ -5,7 +5,8 @@
 //	/{app}/{room}.m3u8[?token=T&format=F]  the multivariant playlist: asks the authorizer and starts a
 //	                                       signed session. It leads to the format F, fmp4 or ts, if that
 //	                                       can carry the stream. Without F it leads to fmp4, unless ts
-//	                                       carries more tracks or the audio is MP3
+//	                                       carries more tracks or the audio is MP3. With
+//	                                       Options.NoSessions it may have no session
 //	/{app}/{room}/index.m3u8[?s=S]         the media playlist of fragmented MP4, with parts and blocking
 //	                                       reloads; viewers are counted by S
 //	/{app}/{room}/ts.m3u8[?s=S]            the media playlist of MPEG-TS
@@ -54,10 +55,17 @@ type Options struct {
 	// AnswerTimeout is the time in which a client must receive a response. It is four times the
 	// playing time of the response if that is longer. Default 30 s.
 	AnswerTimeout time.Duration
+	// NoSessions leaves the session out of what viewers get that need none, so that all get the same:
+	// those that gave no token and have no limits. They are not counted.
+	NoSessions    bool
 	Apps          func(app string) bool  // the apps that have HLS; nil: all
 	Private       func(domain.Name) bool // rooms whose segments require a session too; nil: none
 	LimitLoopback bool                   // session limits per address hold for loopback too
-	Quality       *quality.Collector     // of what players report; may be nil; SetOptions does not change it
+	// Secrets sign sessions, the first one new sessions: those of a server are valid on all that have
+	// its secret, and after a restart. Without any they are valid as long as the server runs.
+	// SetOptions does not change them.
+	Secrets []string
+	Quality *quality.Collector // of what players report; may be nil; SetOptions does not change it
 	// MarkUsed, when set, receives each media sequence number before it is used: see
 	// segment.SequenceAllocator.
 	MarkUsed func(uint64)
@@ -108,7 +116,7 @@ func New(hub *stream.Hub, authorizer domain.Authorizer, o Options) *Server {
 	return s
 }
 
-// SetOptions replaces the options, except LimitLoopback. Those of segments and playlists hold for
+// SetOptions replaces the options, except LimitLoopback and Secrets. Those of segments and playlists hold for
 // stream sessions that start later, the others at once.
 func (s *Server) SetOptions(o Options) {
 	o.SessionTimeout = cmp.Or(o.SessionTimeout, 30*time.Second)

@@ -282,7 +282,7 @@ func TestPlayMPEGTS(t *testing.T) {
 #EXT-X-VERSION:3
 #EXT-X-STREAM-INF:BANDWIDTH=\d+,AVERAGE-BANDWIDTH=\d+,CODECS="avc1.64001f,mp4a.40.2",` +
 			`RESOLUTION=1280x720,FRAME-RATE=25.000
-movie/ts.m3u8\?s=[A-Za-z0-9_-]{60}
+movie/ts.m3u8\?s=[A-Za-z0-9_-]{71}
 $`)
 		if w.Code != 200 || !want.MatchString(w.Body.String()) ||
 			w.Header().Get("Content-Type") != "application/vnd.apple.mpegurl" || w.Header().Get("Cache-Control") != "no-store" {

@@ -128,7 +128,10 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, reque
 		return err
 	}
 	f := choose(l)
-	uri := grant.Name.Room + "/" + playlists[f] + "?s=" + s.registry.issueToken(grant, s.playback(r))
+	uri, cache := grant.Name.Room+"/"+playlists[f], cachePlaylist
+	if !s.options().NoSessions || token != "" || s.isPrivate(grant.Name) || grant != (domain.Grant{Name: requested}) {
+		uri, cache = uri+"?s="+s.registry.issueToken(grant, s.playback(r)), cacheNone
+	}
 	if grant.Name.App != requested.App {
 		uri = "../" + grant.Name.App + "/" + uri
 	}
@@ -137,7 +140,7 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, reque
 		return err
 	}
 	s.setResponseDeadline(w, r, l, 0)
-	(&response{contentType: m3u8.ContentType, cache: cacheNone, body: body}).send(w, r)
+	(&response{contentType: m3u8.ContentType, cache: cache, body: body}).send(w, r)
 	return nil
 }
 

@@ -60,7 +60,7 @@ func TestPlayFMP4(t *testing.T) {
 #EXT-X-VERSION:3
 #EXT-X-STREAM-INF:BANDWIDTH=\d+,AVERAGE-BANDWIDTH=\d+,CODECS="avc1.64001f,mp4a.40.2",` +
 			`RESOLUTION=1280x720,FRAME-RATE=25.000
-movie/index.m3u8\?s=[A-Za-z0-9_-]{60}
+movie/index.m3u8\?s=[A-Za-z0-9_-]{71}
 $`); !want.MatchString(body) {
 			t.Fatalf("multivariant playlist\n%s", body)
 		}

@@ -72,13 +72,13 @@ type sessionRegistry struct {
 	sessions map[sessionID]*viewerSession
 	byClient map[client]*viewerSession // the session that requested a playlist last
 	// unfetched are the unlimited sessions without media, by address; the oldest first.
-	unfetched   map[netip.Addr]*list.List
-	limited     map[netip.Addr]int     // uses of limited sessions, by address
-	unlimited   map[netip.Addr]int     // unlimited sessions, by the address of their first request
-	endSequence uint32                 // how many times sessions were ended
-	ended       map[domain.Name]uint32 // the endSequence of the last time; App "" means every app
-	endedAll    uint32
-	closed      bool
+	unfetched map[netip.Addr]*list.List
+	limited   map[netip.Addr]int    // uses of limited sessions, by address
+	unlimited map[netip.Addr]int    // unlimited sessions, by the address of their first request
+	ended     map[domain.Name]int64 // when sessions were ended last; App "" means every app
+	endedAll  int64
+	last      int64 // the newest time of a token, or of an end
+	closed    bool
 }
 
 // A client is what identifies the sender of a request apart from the session.
@@ -116,11 +116,11 @@ type usedAddress struct {
 
 func newSessionRegistry(hub *stream.Hub, limiter domain.ViewerLimiter, o Options) *sessionRegistry {
 	return &sessionRegistry{
-		signer: newSigner(), hub: hub, limiter: limiter, tracer: o.Tracer, quality: o.Quality,
+		signer: newSigner(o.Secrets), hub: hub, limiter: limiter, tracer: o.Tracer, quality: o.Quality,
 		timeout: o.SessionTimeout, loopback: o.LimitLoopback, seed: maphash.MakeSeed(),
 		sessions: make(map[sessionID]*viewerSession), byClient: make(map[client]*viewerSession),
 		unfetched: make(map[netip.Addr]*list.List), limited: make(map[netip.Addr]int),
-		unlimited: make(map[netip.Addr]int), ended: make(map[domain.Name]uint32),
+		unlimited: make(map[netip.Addr]int), ended: make(map[domain.Name]int64),
 	}
 }
 
@@ -135,9 +135,16 @@ func (reg *sessionRegistry) setTimeout(d time.Duration) {
 // The registry stores nothing for it.
 func (reg *sessionRegistry) issueToken(grant domain.Grant, playback quality.ID) string {
 	reg.mu.Lock()
-	sequence := reg.endSequence
+	issued := reg.nextTime()
 	reg.mu.Unlock()
-	return reg.encode(grant, playback, sequence)
+	return reg.encode(grant, playback, issued)
+}
+
+// nextTime returns the Unix time in ns: later than at the call before, so that it tells which sessions
+// were issued before their end. Other servers have other clocks, but not by much. The caller holds reg.mu.
+func (reg *sessionRegistry) nextTime() int64 {
+	reg.last = max(reg.last+1, time.Now().UnixNano())
+	return reg.last
 }
 
 // verifyToken decodes the session token s and verifies that it is for name. The error has a code
@@ -182,7 +189,7 @@ func (reg *sessionRegistry) authorize(t *sessionToken, name domain.Name, r *http
 	}
 	reg.mu.Lock()
 	defer reg.mu.Unlock()
-	if t.endSequence < max(reg.endedAll, reg.ended[name], reg.ended[domain.Name{Room: name.Room}]) {
+	if t.issued < max(reg.endedAll, reg.ended[name], reg.ended[domain.Name{Room: name.Room}]) {
 		return domain.CodeErrorf(domain.Denied, domain.SessionEnded, "session ended by the operator")
 	}
 	return nil
@@ -193,12 +200,12 @@ func (reg *sessionRegistry) authorize(t *sessionToken, name domain.Name, r *http
 func (reg *sessionRegistry) endSessions(app, room string) (n int) {
 	reg.mu.Lock()
 	defer reg.mu.Unlock()
-	reg.endSequence++
+	at := reg.nextTime()
 	if len(reg.ended) >= maxEndedRooms {
 		clear(reg.ended)
-		reg.endedAll = reg.endSequence
+		reg.endedAll = at
 	}
-	reg.ended[domain.Name{App: app, Room: room}] = reg.endSequence
+	reg.ended[domain.Name{App: app, Room: room}] = at
 	for _, vs := range reg.sessions {
 		if vs.room.Room == room && (app == "" || vs.room.App == app) {
 			reg.remove(vs)

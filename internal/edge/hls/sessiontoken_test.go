@@ -3,6 +3,8 @@ package hls
 import (
 	"net/http/httptest"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -69,6 +71,28 @@ func TestSessionTokens(t *testing.T) {
 	}
 	if _, err := a.verifyToken("", movie); domain.CodeOf(err) != domain.SessionMissing {
 		t.Errorf("without a session: %v", err)
+	}
+}
+
+// TestSharedSecrets has servers with secrets, before and after a restart: a session is valid on each that
+// knows the secret which signed it.
+func TestSharedSecrets(t *testing.T) {
+	hub := stream.NewHub(stream.Options{})
+	t.Cleanup(hub.Close)
+	server := func(secrets ...string) *sessionRegistry {
+		return newSessionRegistry(hub, newFakeAuthorizer(), Options{Secrets: secrets})
+	}
+	servers := []*sessionRegistry{server("old"), server("old"), server("new", "old"), server("new"), server(), server()}
+	for issuer, valid := range [][]int{{0, 1, 2}, {0, 1, 2}, {2, 3}, {2, 3}, {4}, {5}} {
+		for i, grant := range grants() {
+			text := servers[issuer].issueToken(grant, quality.ID(i))
+			for n, s := range servers {
+				_, err := s.verifyToken(text, movie)
+				if want := slices.Contains(valid, n); (err == nil) != want {
+					t.Errorf("session %+v of server %d on server %d: %v, want valid: %v", grant, issuer, n, err, want)
+				}
+			}
+		}
 	}
 }
 
@@ -220,6 +244,42 @@ func FuzzQuery(f *testing.F) {
 			if _, err := parseQuery(raw + "&s=x" + got.session); err == nil {
 				t.Errorf("%q: a second session is accepted", raw)
 			}
+		}
+	})
+}
+
+// TestNoSessions leaves the session out of a multivariant playlist that many viewers may share, and of no
+// other.
+func TestNoSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestServer(t, Options{NoSessions: true},
+			stream.Options{})
+		c.movie = c.publish(movie)
+		c.write(c.movie, 5*time.Second)
+		synctest.Wait()
+		for _, tt := range []struct {
+			path    string
+			session bool
+		}{
+			{"/live/movie.m3u8", false},
+			{"/live/movie.m3u8?format=ts", false},
+			{"/live/movie.m3u8?token=good", true},
+			{"/live/movie.m3u8?token=limit-1-5", true},
+			{"/live/alias.m3u8", true}, // without a session its media playlist is refused
+		} {
+			w := c.do("GET", tt.path)
+			body := w.Body.String()
+			if w.Code != 200 || strings.Contains(body, "?s=") != tt.session ||
+				(w.Header().Get("Cache-Control") == cacheNone) != tt.session {
+				t.Errorf("%s: %d %v\n%s", tt.path, w.Code, w.Header(), body)
+			}
+			if !tt.session && c.do("GET", tt.path).Body.String() != body {
+				t.Errorf("%s: two viewers get different playlists", tt.path)
+			}
+		}
+		c.get("/live/movie/index.m3u8")
+		if n := len(c.srv.registry.sessions); n != 0 {
+			t.Errorf("%d viewers are counted", n)
 		}
 	})
 }

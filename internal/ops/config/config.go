@@ -134,6 +134,7 @@ type Config struct {
 	HLSKeepAfterEnd   bool          `key:"hls_keep_after_end" default:"false" reload:"live" write:"operate" help:"Keep the playlist of an ended stream until it is published again."`
 	HLSStartWait      time.Duration `key:"hls_start_wait" default:"10s" min:"0s" max:"1m" reload:"live" write:"operate" help:"How long a request for a playlist waits for the first segment."`
 	HLSSessionTimeout time.Duration `key:"hls_session_timeout" default:"30s" min:"1s" max:"10m" reload:"live" write:"operate" help:"After what time without requests a viewer is gone."`
+	HLSSessions       bool          `key:"hls_sessions" default:"true" reload:"live" write:"operate" help:"Count HLS viewers by a session in the URL of each one's media playlist. If false, viewers that need no token all get the same playlists, which a cache may serve, and are not counted. See docs/operating.md."`
 
 	MetricsStreams int  `key:"metrics_streams" default:"0" min:"0" max:"200" group:"Metrics" reload:"live" write:"operate" help:"How many streams have series of their own in /metrics, with their names: those that started first. 0: none."`
 	PlayerReports  bool `key:"player_reports" default:"true" reload:"live" write:"operate" help:"Let players report how well they play: start time, stalls, delay, dropped frames, errors. Figures of a stream are made of them, and no address is stored. See docs/watching.md."`
