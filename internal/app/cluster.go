@@ -52,23 +52,30 @@ func (a *App) newNode(cfg config.Config) (*node.Node, error) {
 	if err := errors.Join(nodesErr, ownersErr, table.Check(id)); err != nil {
 		return nil, fmt.Errorf("cluster_nodes and cluster_owners: %w", err)
 	}
-	secrets := []string{cfg.ClusterSecret}
-	if cfg.ClusterSecretPrevious != "" {
-		secrets = append(secrets, cfg.ClusterSecretPrevious)
-	}
 	a.log.Info("this server is a node of a cluster", "node", id)
 	return node.New(node.Options{
-		Identity: peer.Identity{Node: id, Secrets: secrets},
+		Identity: peer.Identity{Node: id, Secrets: clusterSecrets(cfg)},
 		Owner: func(name domain.Name) (string, bool) {
 			owner := table.Owner(name)
 			return owner, owner != "" && owner != id
 		},
 		Address:   table.Address,
 		Hub:       a.hub,
-		Source:    replica.SourceOptions{Snapshot: a.hls.Snapshot},
-		ServeFile: a.hls.ServeOwned,
+		Source:    replica.SourceOptions{Snapshot: a.hls.Snapshot, Final: a.hls.Final},
+		ServeFile: a.hls.ServeAnswer,
 		Watched:   func(name domain.Name) bool { return a.hub.HasViewers(name) || a.hls.Watched(name) },
 		Target:    a.hls.Target, Nodes: table.Len(),
 		HandshakeTimeout: cfg.HandshakeTimeout, Server: a.serverOptions(), Log: a.log,
 	}, nodeSettings(cfg)), nil
+}
+
+// clusterSecrets returns the secrets that this server knows, the preferred one first; none if there is no
+// cluster.
+func clusterSecrets(cfg config.Config) (secrets []string) {
+	for _, s := range []string{cfg.ClusterSecret, cfg.ClusterSecretPrevious} {
+		if s != "" {
+			secrets = append(secrets, s)
+		}
+	}
+	return secrets
 }

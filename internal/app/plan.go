@@ -220,13 +220,16 @@ func (a *App) hlsOptions(p *plan) hls.Options {
 		KeepAfterEnd: cfg.HLSKeepAfterEnd, FirstWait: cfg.HLSStartWait,
 		KeepBytes:      int(min(a.memory.Share(endedStreamsPercent), 256<<20)),
 		SessionTimeout: cfg.HLSSessionTimeout, AnswerTimeout: cfg.AnswerTimeout, LimitLoopback: cfg.LimitLoopback,
-		NoSessions: !cfg.HLSSessions,
+		NoSessions: !cfg.HLSSessions, Secrets: clusterSecrets(cfg),
 		Apps:     func(app string) bool { return apps[app].HLS },
 		Private:  p.private,
 		MarkUsed: a.sequences.MarkUsed, Quality: a.quality, Tracer: a.tracer, Log: a.log,
 	}
 	if a.node != nil {
-		o.Fetch = a.node.Fetch
+		o.Fetch = func(ctx context.Context, name domain.Name, uri string) (hls.Answer, error) {
+			f, err := a.node.Fetch(ctx, name, uri)
+			return hls.Answer(f), err
+		}
 	}
 	return o
 }

@@ -45,7 +45,7 @@ type Options struct {
 	Address func(id string) (addr string, ok bool)
 	Hub     *stream.Hub
 	Source  replica.SourceOptions
-	// ServeFile responds with a file of a stream that this node owns, for another node.
+	// ServeFile responds with a file or a playlist of a stream that this node owns, for another node.
 	ServeFile func(w http.ResponseWriter, r *http.Request, name domain.Name, file string)
 	// Watched reports whether a replicated stream has viewers here.
 	Watched func(domain.Name) bool
@@ -72,6 +72,7 @@ type Node struct {
 	source  *replica.Source
 	dialer  *peer.Dialer
 	client  *http.Client
+	fetcher *http.Client     // for responses that may take long
 	refused *logging.Limiter // of other nodes
 
 	mu     sync.Mutex
@@ -98,6 +99,9 @@ func New(o Options, s Settings) *Node {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	slow := n.client.Transport.(*http.Transport).Clone()
+	slow.ResponseHeaderTimeout = 0
+	n.fetcher = &http.Client{Transport: slow, CheckRedirect: n.client.CheckRedirect}
 	return n
 }
 
@@ -208,7 +212,7 @@ func (n *Node) serveReplica(ctx context.Context, w http.ResponseWriter, r *http.
 	case err != nil:
 	case !strings.EqualFold(r.Header.Get("Upgrade"), upgrade):
 		err = domain.Errorf(domain.Invalid, "the request asks for no upgrade to %s", upgrade)
-	case !n.opt.Hub.Has(name):
+	case !n.opt.Hub.Has(name) && after == 0: // else that node gets the end
 		err = domain.Errorf(domain.NotFound, "nobody is publishing %s", name)
 	}
 	if err != nil {
@@ -244,8 +248,8 @@ func parseAfter(text string) (seq uint64, err error) {
 }
 
 // get sends a request for a stream to its owner. The error of a response has its reason.
-func (n *Node) get(ctx context.Context, name domain.Name, path string, change func(*http.Request), status int) (
-	*http.Response, error) {
+func (n *Node) get(ctx context.Context, c *http.Client, name domain.Name, path string, change func(*http.Request),
+	status int) (*http.Response, error) {
 	owner, ok := n.opt.Owner(name)
 	if !ok {
 		return nil, domain.Errorf(domain.NotFound, "%s belongs to this node", name)
@@ -255,7 +259,7 @@ func (n *Node) get(ctx context.Context, name domain.Name, path string, change fu
 		return nil, err
 	}
 	change(r)
-	resp, err := n.client.Do(r)
+	resp, err := c.Do(r)
 	if err != nil {
 		if domain.KindOf(err) == domain.Internal {
 			err = domain.Errorf(domain.Unavailable, "node %s: %w", owner, err)
@@ -268,8 +272,11 @@ func (n *Node) get(ctx context.Context, name domain.Name, path string, change fu
 	defer resp.Body.Close()
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, maxReason))
 	kind := domain.Unavailable
-	if resp.StatusCode == http.StatusNotFound {
+	switch resp.StatusCode {
+	case http.StatusNotFound:
 		kind = domain.NotFound
+	case http.StatusBadRequest:
+		kind = domain.Invalid
 	}
 	return nil, domain.Errorf(kind, "%s", strings.TrimSpace(string(b)))
 }
@@ -285,7 +292,7 @@ func (n *Node) connect(ctx context.Context, name domain.Name, after uint64) (net
 	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { nc = i.Conn }}
 	path := fmt.Sprintf("/replica/v1/%s?after=0,%d", escape(name), after)
 	//nolint:bodyclose // upgraded closes it
-	resp, err := n.get(httptrace.WithClientTrace(ctx, trace), name, path, func(r *http.Request) {
+	resp, err := n.get(httptrace.WithClientTrace(ctx, trace), n.client, name, path, func(r *http.Request) {
 		r.Header.Set("Connection", "Upgrade")
 		r.Header.Set("Upgrade", upgrade)
 	}, http.StatusSwitchingProtocols)
@@ -304,17 +311,25 @@ type upgraded struct {
 func (u *upgraded) Read(b []byte) (int, error) { return u.body.Read(b) }
 func (u *upgraded) Close() error               { return u.body.Close() }
 
-// Fetch returns a file of a stream from its owner.
-func (n *Node) Fetch(ctx context.Context, name domain.Name, file string) ([]byte, error) {
-	path := "/hls/v1/" + escape(name) + "/" + url.PathEscape(file)
-	resp, err := n.get(ctx, name, path, func(*http.Request) {}, http.StatusOK)
+// A File is what the owner of a stream has under a name.
+type File struct {
+	Type, ETag string
+	Body       []byte
+}
+
+// Fetch returns a file of a stream from its owner, or a playlist. uri is its name, with a query. It may wait
+// as long as ctx allows, if uri asks for what is to come.
+func (n *Node) Fetch(ctx context.Context, name domain.Name, uri string) (File, error) {
+	file, query, _ := strings.Cut(uri, "?")
+	resp, err := n.get(ctx, n.fetcher, name, "/hls/v1/"+escape(name)+"/"+url.PathEscape(file),
+		func(r *http.Request) { r.URL.RawQuery = query }, http.StatusOK)
 	if err != nil {
-		return nil, err
+		return File{}, err
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxFile+1))
 	if err == nil && len(b) > maxFile {
 		err = domain.Errorf(domain.Unavailable, "file of %s is larger than %d bytes", name, maxFile)
 	}
-	return b, err
+	return File{resp.Header.Get("Content-Type"), strings.Trim(resp.Header.Get("ETag"), `"`), b}, err
 }

@@ -74,8 +74,14 @@ func startNode(t testing.TB, ln net.Listener, id, owner string,
 	n.Node = New(Options{
 		Identity: peer.Identity{Node: id, Secrets: []string{"a secret of the cluster"}},
 		Owner:    func(domain.Name) (string, bool) { return owner, owner != id }, Address: address, Hub: n.hub,
-		ServeFile: func(w http.ResponseWriter, _ *http.Request, name domain.Name, file string) {
-			fmt.Fprintf(w, "%s of %s", file, name)
+		ServeFile: func(w http.ResponseWriter, r *http.Request, name domain.Name, file string) {
+			if file == "index.m3u8" && r.URL.RawQuery == "_HLS_msn=99" {
+				httpx.WriteError(w, domain.Errorf(domain.Invalid, "too far ahead"))
+				return
+			}
+			w.Header().Set("Content-Type", "video/mp4")
+			w.Header().Set("ETag", `"an-etag"`)
+			fmt.Fprintf(w, "%s of %s, %s", file, name, r.URL.RawQuery)
 		},
 		Watched:          n.hub.HasViewers,
 		Target:           func(domain.Name) time.Duration { return 0 },
@@ -346,10 +352,14 @@ func TestLoop(t *testing.T) {
 func TestFiles(t *testing.T) {
 	nodes := startNodes(t, "a", "b")
 	for range 3 {
-		b, err := nodes[1].Fetch(t.Context(), movie, "1-0.m4s")
-		if err != nil || string(b) != "1-0.m4s of live/movie" {
-			t.Errorf("%q, %v", b, err)
+		f, err := nodes[1].Fetch(t.Context(), movie, "1-0.m4s?a=b")
+		if err != nil || f.Type != "video/mp4" || f.ETag != "an-etag" || string(f.Body) != "1-0.m4s of live/movie, a=b" {
+			t.Errorf("%+v, %v", f, err)
 		}
+	}
+	if _, err := nodes[1].Fetch(t.Context(), movie, "index.m3u8?_HLS_msn=99"); domain.KindOf(err) != domain.Invalid ||
+		domain.Reason(err) != "too far ahead" {
+		t.Errorf("error %v of a request that the owner refuses", err)
 	}
 	if _, err := nodes[0].Fetch(t.Context(), movie, "1-0.m4s"); err == nil {
 		t.Error("the owner asks itself")

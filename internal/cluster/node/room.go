@@ -240,4 +240,5 @@ func (n *Node) close() {
 	n.mu.Unlock()
 	n.work.Wait()
 	n.client.CloseIdleConnections()
+	n.fetcher.CloseIdleConnections()
 }

@@ -199,9 +199,14 @@ func (c *connection) start(h *wire.Hello) error {
 		c.replica, c.epoch = r, h.Epoch
 	}
 	c.hello, c.next = h, h.From
-	if len(h.Cutter) > 0 {
-		c.state = make(map[uint64]*media.Frame)
+	switch {
+	case len(h.Cutter) == 0:
+	case h.BytesVersion != segment.BytesVersion:
 		c.replica.StartRestart(h.From)
+		c.replica.Restart(segment.OtherVersion(h.BytesVersion))
+	default:
+		c.replica.StartRestart(h.From)
+		c.state = make(map[uint64]*media.Frame)
 	}
 	return c.restore()
 }

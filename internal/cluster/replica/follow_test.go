@@ -13,6 +13,7 @@ import (
 
 	"livego/internal/cluster/replica"
 	"livego/internal/cluster/wire"
+	"livego/internal/deliver/segment"
 	"livego/internal/domain"
 	"livego/internal/media"
 	"livego/internal/stream"
@@ -75,8 +76,9 @@ func TestFollowEnds(t *testing.T) {
 		{"refusals", []wire.Record{wire.Close{Reason: "nobody is publishing live/movie"}}, false, 25 * time.Second,
 			"nobody is publishing live/movie"},
 		{"silence", nil, true, 25 * time.Second, "i/o timeout"},
-		{"damaged state", []wire.Record{hello(func(h *wire.Hello) { h.Cutter = []byte{99} })}, false, time.Minute,
-			"unknown version 99"},
+		{"damaged state", []wire.Record{hello(func(h *wire.Hello) {
+			h.Cutter, h.BytesVersion = []byte{99}, segment.BytesVersion
+		})}, false, time.Minute, "unknown version 99"},
 		{"gap", []wire.Record{plain, frame(0), frame(5)}, false, time.Minute, "frame 5 follows frame 1"},
 		{"early end", []wire.Record{plain, frame(0), wire.End{Seq: 9}}, false, time.Minute, "ends at frame 9, not at 1"},
 	} {

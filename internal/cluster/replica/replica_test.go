@@ -48,17 +48,22 @@ type server struct {
 
 // A cluster is an owner and its replicas.
 type cluster struct {
-	t        *testing.T
-	seed     uint64
-	owner    *server
-	source   *replica.Source
-	work     sync.WaitGroup
-	healthy  atomic.Bool // links have no failures from now on
-	overruns atomic.Int64
-	fetched  atomic.Int64
+	t       *testing.T
+	seed    uint64
+	owner   *server
+	source  *replica.Source
+	work    sync.WaitGroup
+	healthy atomic.Bool // links have no failures from now on
+	// healthySince is since when; read after healthy is true.
+	healthySince time.Time
+	overruns     atomic.Int64
+	fetched      atomic.Int64
+	late         atomic.Int64 // requests that a server could not answer in time
 
-	mu    sync.Mutex
-	files map[string]file // what was seen, by name
+	mu       sync.Mutex
+	files    map[string]file // what was seen, by name
+	links    []net.Conn      // of the owner
+	cutUntil time.Time       // there are no links before
 }
 
 // A file is something that was seen under a name: the hash of a file, or the text of a playlist.
@@ -170,11 +175,110 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// see200 records what s has under a name that the owner lists. It may be too late for that only while links
+// have failures.
+func (c *cluster) see200(ctx context.Context, s *server, uri, as string, content func([]byte) string) {
+	healthy := c.healthy.Load() && time.Since(c.healthySince) > maxStall+4*time.Second // and it has caught up
+	w := s.get(ctx, uri)
+	switch {
+	case ctx.Err() != nil:
+	case w.Code == http.StatusOK:
+		if as == "" {
+			as = "index.m3u8 " + w.Header().Get("ETag")
+		}
+		c.see(as, content(w.Body.Bytes()), s.name)
+	case w.Code != http.StatusServiceUnavailable || healthy:
+		c.t.Errorf("seed %d: %s has no %s, which the owner has: status %d %s", c.seed, s.name, uri, w.Code, w.Body)
+	case w.Header().Get("Retry-After") == "" || w.Header().Get("Cache-Control") != "no-store":
+		c.t.Errorf("seed %d: %s is not ready for %s: header %v", c.seed, s.name, uri, w.Header())
+	default:
+		c.late.Add(1)
+	}
+}
+
+// roam requests what the owner lists now from random servers until ctx ends, which may not have it yet: files,
+// and the playlist with the newest segment.
+func (c *cluster) roam(ctx context.Context, servers []*server, rnd *rand.Rand) {
+	var requests sync.WaitGroup
+	defer requests.Wait()
+	for sleep(ctx, time.Duration(rnd.Int64N(int64(500*ms)))) {
+		w := c.owner.get(ctx, "index.m3u8")
+		if w.Code != http.StatusOK || !c.owner.hub.Has(movie) {
+			continue
+		}
+		body, s := w.Body.String(), servers[rnd.IntN(len(servers))]
+		if files, _ := parsePlaylist(body); len(files) > 0 && rnd.IntN(3) > 0 {
+			f := files[len(files)-1-min(rnd.IntN(len(files)), rnd.IntN(len(files)))] // mostly a new one
+			requests.Go(func() {
+				c.see200(ctx, s, f, f, func(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) })
+			})
+			continue
+		}
+		_, first, _ := strings.Cut(body, "#EXT-X-MEDIA-SEQUENCE:")
+		var msn uint64
+		if _, err := fmt.Sscan(first, &msn); err != nil {
+			c.t.Errorf("playlist\n%s", body)
+		}
+		msn += uint64(strings.Count(body, "#EXTINF:")) - 1
+		requests.Go(func() {
+			c.see200(ctx, s, fmt.Sprintf("index.m3u8?_HLS_msn=%d", msn), "", func(b []byte) string { return string(b) })
+		})
+	}
+}
+
+// maxStall is how long a link stalls.
+const maxStall = 6 * time.Second
+
 // A link is the replica's end of a connection that stalls and breaks.
 type link struct {
 	net.Conn
 	c   *cluster
 	rnd *rand.Rand
+}
+
+// A delayed is a connection whose data comes later.
+type delayed struct {
+	net.Conn
+	chunks chan chunk
+	rest   []byte
+}
+
+type chunk struct {
+	at   time.Time
+	data []byte
+	err  error
+}
+
+// delay returns c with data that comes d later.
+func (c *cluster) delay(nc net.Conn, d time.Duration) net.Conn {
+	l := &delayed{nc, make(chan chunk, 1<<16), nil}
+	c.work.Go(func() {
+		for {
+			b := make([]byte, 32<<10)
+			n, err := nc.Read(b)
+			l.chunks <- chunk{time.Now().Add(d), b[:n], err}
+			if err != nil {
+				return
+			}
+		}
+	})
+	return l
+}
+
+// SetReadDeadline does nothing: there are pings. That of a pipe fails when its other end is closed.
+func (l *delayed) SetReadDeadline(time.Time) error { return nil }
+
+func (l *delayed) Read(b []byte) (int, error) {
+	if len(l.rest) == 0 {
+		next := <-l.chunks
+		time.Sleep(time.Until(next.at))
+		if l.rest = next.data; next.err != nil {
+			return 0, next.err
+		}
+	}
+	n := copy(b, l.rest)
+	l.rest = l.rest[n:]
+	return n, nil
 }
 
 func (l *link) Read(b []byte) (int, error) {
@@ -183,16 +287,35 @@ func (l *link) Read(b []byte) (int, error) {
 		case 0:
 			l.Close()
 		case 1, 2, 3, 4:
-			time.Sleep(time.Duration(l.rnd.Int64N(int64(6 * time.Second))))
+			time.Sleep(time.Duration(l.rnd.Int64N(int64(maxStall))))
 		}
 	}
 	return l.Conn.Read(b)
 }
 
-// follow replicates the movie to s until ctx ends, again when it has ended.
-func (c *cluster) follow(ctx context.Context, s *server, rnd *rand.Rand) {
+// cut breaks all links for a while.
+func (c *cluster) cut(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cutUntil = time.Now().Add(d)
+	for _, l := range c.links {
+		l.Close()
+	}
+}
+
+// follow replicates the movie to s until ctx ends, again when it has ended. What the owner sends comes late
+// by lag.
+func (c *cluster) follow(ctx context.Context, s *server, lag time.Duration, rnd *rand.Rand) {
 	dial := func(ctx context.Context, after uint64) (net.Conn, error) {
+		c.mu.Lock()
 		a, b := net.Pipe()
+		c.links = append(c.links, a)
+		until := c.cutUntil
+		c.mu.Unlock()
+		sleep(ctx, time.Until(until))
+		if lag > 0 {
+			b = c.delay(b, lag)
+		}
 		c.work.Go(func() {
 			if err := c.source.Serve(ctx, a, movie, after); err != nil && strings.Contains(err.Error(), "overrun") {
 				c.overruns.Add(1)
@@ -216,26 +339,25 @@ func run(t *testing.T, seed uint64) {
 		TrackWait: 2 * time.Second}
 	c.owner = c.newServer(ctx, "owner", o)
 	c.source = replica.NewSource(c.owner.hub, replica.SourceOptions{Node: "owner", Snapshot: c.owner.hls.Snapshot,
+		Final:     c.owner.hls.Final,
 		MaxBehind: []int{16 << 10, 100 << 10, 16 << 20}[rnd.IntN(3)]})
 	servers := []*server{c.owner}
+	lag := []time.Duration{0, pick(0, 0, 1500*ms)}
 	for i := range 2 {
 		s := c.newServer(ctx, fmt.Sprintf("replica %d", i), hls.Options{TrackWait: 2 * time.Second,
-			Fetch: func(ctx context.Context, _ domain.Name, file string) ([]byte, error) {
-				w := c.owner.get(ctx, file)
-				if w.Code != http.StatusOK {
-					return nil, domain.Errorf(domain.NotFound, "status %d", w.Code)
-				}
+			Fetch: func(ctx context.Context, name domain.Name, uri string) (hls.Answer, error) {
 				c.fetched.Add(1)
-				return w.Body.Bytes(), nil
+				return c.owner.hls.Answer(ctx, name, uri)
 			}})
 		servers = append(servers, s)
 		start, links := time.Duration(rnd.Int64N(int64(8*time.Second))), rand.New(rand.NewPCG(seed, uint64(100+i)))
 		c.work.Go(func() {
 			if sleep(ctx, start) {
-				c.follow(ctx, s, links)
+				c.follow(ctx, s, lag[i], links)
 			}
 		})
 	}
+	c.work.Go(func() { c.roam(ctx, servers, rand.New(rand.NewPCG(seed, 7))) })
 	for _, s := range servers {
 		every := 150*ms + time.Duration(rnd.Int64N(int64(200*ms)))
 		c.work.Go(func() { c.watch(ctx, s, every) })
@@ -244,13 +366,17 @@ func run(t *testing.T, seed uint64) {
 	stretches := 3 + rnd.IntN(4)
 	for i := range stretches {
 		if i == stretches-1 {
+			c.healthySince = time.Now()
 			c.healthy.Store(true)
 		}
 		e.stretch(ctx)
 	}
 	e.write(ctx, 9*time.Second, nil)
+	if rnd.IntN(3) == 0 { // replicas get the last frames, or know of the end, later
+		c.cut(3 * time.Second)
+	}
 	e.publisher.End(stream.Clean)
-	sleep(ctx, 3*time.Second)
+	sleep(ctx, 8*time.Second)
 	for _, s := range servers {
 		c.observe(ctx, s)
 		if !c.owner.hub.Has(movie) != !s.hub.Has(movie) {
@@ -276,8 +402,8 @@ func run(t *testing.T, seed uint64) {
 			own++
 		}
 	}
-	t.Logf("seed %d: %d names, %d files of replicas, %d of them fetched, %d overruns", seed, len(c.files), own,
-		c.fetched.Load(), c.overruns.Load())
+	t.Logf("seed %d: %d names, %d files of replicas, %d requests to the owner, %d too late, %d overruns", seed,
+		len(c.files), own, c.fetched.Load(), c.late.Load(), c.overruns.Load())
 	stop()
 	for _, s := range servers {
 		s.hub.Close()

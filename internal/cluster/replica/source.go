@@ -42,6 +42,11 @@ type SourceOptions struct {
 	Node string // ID of this server
 	// Snapshot returns the state of the segmenter of a stream, false if it is not segmented.
 	Snapshot func(context.Context, domain.Name) (*segment.Snapshot, bool)
+	// Final returns the state of a session that has ended, when it is segmented to its end, and the last
+	// segment: see the package hls.
+	Final func(context.Context, domain.Name) (*segment.Snapshot, *segment.Sealed)
+	// FinalTimeout is how long the end of a stream waits for its last segment; 3 s.
+	FinalTimeout time.Duration
 	// GOPs returns from which newest GOP on a replica gets the stream, for its viewers; 1.
 	GOPs         func() int
 	PingInterval time.Duration // 1 s
@@ -64,6 +69,7 @@ func NewSource(hub *stream.Hub, o SourceOptions) *Source {
 	if o.GOPs == nil {
 		o.GOPs = func() int { return 1 }
 	}
+	o.FinalTimeout = cmp.Or(o.FinalTimeout, 3*time.Second)
 	o.PingInterval = cmp.Or(o.PingInterval, time.Second)
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, 5*time.Second)
 	o.MaxBehind = cmp.Or(o.MaxBehind, 16<<20)
@@ -118,7 +124,7 @@ func (s *Source) acquire(ctx context.Context, name domain.Name) (*feed, error) {
 	go func() {
 		defer close(fd.done)
 		defer sub.Leave()
-		fd.append(nil, 0, fd.run(runCtx))
+		fd.append(nil, 0, s.run(runCtx, fd))
 		s.forget(fd)
 	}()
 	return fd, nil
@@ -147,8 +153,8 @@ func (s *Source) release(fd *feed) {
 	}
 }
 
-// run encodes the session until it ends.
-func (fd *feed) run(ctx context.Context) error {
+// run encodes the session of fd until it ends.
+func (s *Source) run(ctx context.Context, fd *feed) error {
 	buf := make([]*media.Frame, maxNodeFrames)
 	for {
 		n, err := fd.sub.Next(ctx, buf)
@@ -161,6 +167,10 @@ func (fd *feed) run(ctx context.Context) error {
 				fd.appendMark(m)
 			}
 		case errors.Is(err, io.EOF):
+			if sn, last := s.final(ctx, fd.name); sn != nil && last != nil && sn.Epoch() == fd.sub.Epoch() {
+				seal := wire.Seal(last.Seal())
+				fd.appendRecord(&seal)
+			}
 			fd.appendRecord(wire.End{Seq: fd.sub.Position()})
 			return io.EOF
 		case errors.Is(err, stream.ErrMissed):
@@ -169,6 +179,16 @@ func (fd *feed) run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// final is SourceOptions.Final within its time.
+func (s *Source) final(ctx context.Context, name domain.Name) (*segment.Snapshot, *segment.Sealed) {
+	if s.opt.Final == nil {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.opt.FinalTimeout)
+	defer cancel()
+	return s.opt.Final(ctx, name)
 }
 
 func (fd *feed) appendFrames(frames []*media.Frame) {
@@ -241,12 +261,18 @@ func (fd *feed) position() (last *node, changed <-chan struct{}) {
 	return fd.last, fd.changed
 }
 
-// Serve sends the session of name on nc until it ends, ctx ends, or the peer does not keep up. after
-// is the Seq of the next frame that the peer's hub needs, 0 if it has none. It closes nc.
+// Serve sends the session of name on nc until it ends, ctx ends, or the peer does not keep up. after is the
+// Seq of the next frame that the peer's hub needs, 0 if it has no session. If it has one, and the session of
+// name has ended, it gets the last state, if that is kept. Serve closes nc.
 func (s *Source) Serve(ctx context.Context, nc net.Conn, name domain.Name, after uint64) error {
 	defer nc.Close()
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
 	fd, err := s.acquire(ctx, name)
+	if domain.KindOf(err) == domain.NotFound && after > 0 {
+		if sn, _ := s.final(ctx, name); sn != nil {
+			return s.write(nc, s.ended(sn))
+		}
+	}
 	if err != nil {
 		return s.refuse(nc, err)
 	}
@@ -321,6 +347,15 @@ func (s *Source) join(ctx context.Context, fd *feed, after uint64) (start *node,
 		return nil, nil, err
 	}
 	return fd.last, append(first, fd.enc.AppendProgram(nil)), nil
+}
+
+// ended returns the records of a session that has ended, whose last state is sn.
+func (s *Source) ended(sn *segment.Snapshot) [][]byte {
+	var enc wire.Encoder
+	hello := &wire.Hello{Version: wire.Version, Epoch: sn.Epoch(), Path: []string{s.opt.Node}, From: sn.Next(),
+		ReadyAt: sn.Next()}
+	describe(hello, sn, &enc)
+	return [][]byte{enc.Append(nil, hello), enc.Append(nil, wire.End{Seq: sn.Next()})}
 }
 
 // describe sets what a Hello says about the segmenter.

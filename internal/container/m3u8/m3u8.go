@@ -4,6 +4,7 @@
 package m3u8
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -242,6 +243,31 @@ func (m *Media) version() int {
 		}
 	}
 	return v
+}
+
+// AddQuery returns a media playlist that Encode returned, with a query at the end of each URI.
+func AddQuery(playlist []byte, query string) []byte {
+	b := make([]byte, 0, 2*len(playlist))
+	for line := range bytes.Lines(playlist) {
+		end := uriEnd(line)
+		if b = append(b, line[:end]...); end > 0 {
+			b = append(append(b, '?'), query...)
+		}
+		b = append(b, line[end:]...)
+	}
+	return b
+}
+
+// uriEnd returns where the URI of a line ends, 0 if it has none.
+func uriEnd(line []byte) int {
+	if line[0] != '#' {
+		return len(bytes.TrimSuffix(line, []byte("\n")))
+	}
+	before, after, _ := bytes.Cut(line, []byte(`URI="`))
+	if n := bytes.IndexByte(after, '"'); n >= 0 {
+		return len(before) + len(`URI="`) + n
+	}
+	return 0
 }
 
 // An encoder appends to a playlist.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -151,4 +152,55 @@ func TestEncodeRejectsInvalidPlaylists(t *testing.T) {
 			}
 		})
 	}
+}
+
+// queryCases are playlists, and what AddQuery makes of them; they seed the fuzzer too.
+var queryCases = []struct{ playlist, want string }{
+	{"", ""},
+	{"\n", "\n"},
+	{"#EXTM3U\n", "#EXTM3U\n"},
+	{"a.ts\n", "a.ts?q\n"},
+	{"a.ts", "a.ts?q"},
+	{"#EXT-X-MAP:URI=\"a.mp4\"\n", "#EXT-X-MAP:URI=\"a.mp4?q\"\n"},
+	{"#EXT-X-PART:DURATION=0.2,URI=\"a.0.m4s\",INDEPENDENT=YES\n",
+		"#EXT-X-PART:DURATION=0.2,URI=\"a.0.m4s?q\",INDEPENDENT=YES\n"},
+	{"#EXT-X-MAP:URI=\"\n", "#EXT-X-MAP:URI=\"\n"},
+	{"#EXTINF:2.0,\na.m4s\n#EXT-X-ENDLIST\n", "#EXTINF:2.0,\na.m4s?q\n#EXT-X-ENDLIST\n"},
+}
+
+// TestAddQuery adds a query to the URIs of a playlist: where Encode says that they end.
+func TestAddQuery(t *testing.T) {
+	for _, tt := range queryCases {
+		if got := string(AddQuery([]byte(tt.playlist), "q")); got != tt.want {
+			t.Errorf("%q became %q, want %q", tt.playlist, got, tt.want)
+		}
+	}
+	for _, m := range []*Media{lowLatency(0), lowLatency(2)} {
+		body, ends, err := m.Encode()
+		if err != nil || len(ends) < 5 {
+			t.Fatal(len(ends), err)
+		}
+		var want []byte
+		from := 0
+		for _, end := range ends {
+			want = append(append(want, body[from:end]...), "?s=1"...)
+			from = end
+		}
+		want = append(want, body[from:]...)
+		if got := AddQuery(body, "s=1"); string(got) != string(want) {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+	}
+}
+
+func FuzzAddQuery(f *testing.F) {
+	for _, tt := range queryCases {
+		f.Add(tt.playlist)
+	}
+	f.Fuzz(func(t *testing.T, playlist string) {
+		got := string(AddQuery([]byte(playlist), "query"))
+		if back := strings.ReplaceAll(got, "?query", ""); back != strings.ReplaceAll(playlist, "?query", "") {
+			t.Errorf("%q became %q", playlist, got)
+		}
+	})
 }

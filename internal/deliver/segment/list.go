@@ -1,9 +1,11 @@
 package segment
 
 import (
+	"errors"
 	"math"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -177,6 +179,55 @@ func IsFile(name string) bool {
 		return !strings.Contains(name, "/")
 	}
 	return false
+}
+
+// A fileName is the parsed name of a segment or of a part.
+type fileName struct {
+	epoch, start uint64 // start in ms
+	part         int    // -1: the whole segment
+}
+
+func (n fileName) String() string {
+	s := strconv.FormatUint(n.epoch, 10) + "-" + strconv.FormatUint(n.start, 10)
+	if n.part >= 0 {
+		s += "." + strconv.Itoa(n.part)
+	}
+	return s
+}
+
+// parseFileName parses a name without its extension; false if no segment or part has such a name.
+func parseFileName(name string) (n fileName, ok bool) {
+	epoch, rest, _ := strings.Cut(name, "-")
+	start, part, isPart := strings.Cut(rest, ".")
+	var errs [3]error
+	n.epoch, errs[0] = strconv.ParseUint(epoch, 10, 64)
+	n.start, errs[1] = strconv.ParseUint(start, 10, 63)
+	if n.part = -1; isPart {
+		var part64 uint64
+		part64, errs[2] = strconv.ParseUint(part, 10, 31)
+		n.part = int(part64)
+	}
+	return n, errors.Join(errs[:]...) == nil && n.String() == name
+}
+
+// Ahead reports whether name may be that of a file of the stream session epoch, that of l, which is newer
+// than all of l: another server that has the same frames may have it already.
+func (l *List) Ahead(epoch uint64, name string) bool {
+	base, ext := strings.TrimSuffix(name, path.Ext(name)), path.Ext(name)
+	n, ok := parseFileName(base)
+	if !ok || n.epoch != epoch || l.Ended || ext != extPart && (ext != extTS || n.part >= 0) {
+		return false
+	}
+	if l.open != nil {
+		open, _ := parseFileName(l.open.name)
+		return n.start > open.start || n.start == open.start && (n.part < 0 || n.part >= len(l.parts))
+	}
+	newest := l.newest()
+	if newest == nil {
+		return true
+	}
+	last, _ := parseFileName(newest.name)
+	return last.epoch != epoch || n.start > last.start
 }
 
 // A File is something that a playlist refers to: a segment, a part or an initialization section.

@@ -14,6 +14,9 @@ import (
 // change of testdata/golden.txt. Servers of different versions do not make the same bytes.
 const BytesVersion = 1
 
+// OtherVersion is the BytesVersion of a server whose segments this one cannot make or continue.
+type OtherVersion uint64
+
 // recordVersion is the version of the form of records. A record of another version is refused.
 const recordVersion = 1
 

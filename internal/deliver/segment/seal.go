@@ -29,6 +29,15 @@ type Sealed struct{ s *segment }
 // complete.
 func (s *Segmenter) OnSealed(sealed func(Sealed)) { s.sealed = sealed }
 
+// Newest returns the newest complete segment; nil if there is none, or another server made it. It is for
+// the goroutine that writes.
+func (s *Segmenter) Newest() *Sealed {
+	if newest := s.List().newest(); newest != nil && !newest.remote {
+		return &Sealed{newest}
+	}
+	return nil
+}
+
 // Seal returns the Seal of the segment. It reads all of its frames.
 func (d Sealed) Seal() Seal {
 	s := d.s

@@ -94,6 +94,10 @@ func (s *Segmenter) From() uint64 {
 	return s.nextFrame
 }
 
+// IsOpen reports whether the open segment has that media sequence number. It is for the goroutine that
+// writes.
+func (s *Segmenter) IsOpen(sequence uint64) bool { return s.open && sequence == s.nextSequence-1 }
+
 // StartAt sets the Seq of the first frame for WriteStream; default 0.
 func (s *Segmenter) StartAt(seq uint64) { s.nextFrame = seq }
 

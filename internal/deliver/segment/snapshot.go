@@ -73,6 +73,9 @@ type partSnapshot struct {
 // Next returns the Seq of the first frame that the Segmenter has not got.
 func (sn *Snapshot) Next() uint64 { return sn.state.nextFrame }
 
+// Epoch returns that of the stream session.
+func (sn *Snapshot) Epoch() uint64 { return sn.state.epoch }
+
 // From returns the Seq of the oldest frame that sn refers to, or Next if it refers to none.
 func (sn *Snapshot) From() uint64 {
 	if len(sn.Frames) > 0 {

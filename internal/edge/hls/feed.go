@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"sync"
 	"time"
 
 	"livego/internal/deliver/segment"
@@ -43,7 +42,8 @@ type feed struct {
 	// following means that frames are written: the session is this server's, or the state of its
 	// owner was restored.
 	following bool
-	copying   sync.WaitGroup // copies of the window of the owner
+	pending   *segment.Seal      // of a segment that is not complete here yet
+	stopCopy  context.CancelFunc // stops copying the window of the owner
 }
 
 // feed segments a stream session until it ends.
@@ -65,14 +65,11 @@ func (s *Server) feed(ctx context.Context, live *stream.Session) error {
 	defer sub.Leave()
 	sub.SeekStart(gops)
 	fd := &feed{srv: s, name: live.Name(), session: s.startSession(live, sub), following: !live.Replicated(),
-		log: s.options().Log.With("proto", "hls", "stream", live.Name().String())}
+		stopCopy: func() {}, log: s.options().Log.With("proto", "hls", "stream", live.Name().String())}
 	if live.Replicated() {
 		fd.replica = live
 	}
 	defer fd.session.subscriber.Store(nil)
-	ctx, cancel := context.WithCancel(ctx)
-	defer fd.copying.Wait()
-	defer cancel()
 	return fd.run(ctx, sub)
 }
 
@@ -97,6 +94,7 @@ func (fd *feed) run(ctx context.Context, sub *stream.Subscriber) error {
 			fd.session.writing.Lock()
 			defer fd.session.writing.Unlock()
 			seg.End()
+			fd.verifyPending(seg)
 			return nil
 		default:
 			return err
@@ -138,6 +136,7 @@ func (fd *feed) write(sub *stream.Subscriber, seg *segment.Segmenter, frames []*
 			seg.WriteStream(f)
 		}
 		seg.Flush()
+		fd.verifyPending(seg)
 		keep = seg.From()
 		fd.session.writing.Unlock()
 		sub.ObserveWritten(frames)
@@ -171,6 +170,8 @@ func (fd *feed) handleMark(ctx context.Context, sub *stream.Subscriber, seg *seg
 	switch v := m.Value.(type) {
 	case *segment.Snapshot:
 		fd.restore(ctx, sub, seg, v)
+	case segment.OtherVersion:
+		fd.fetchByName(seg, v)
 	case segment.Seal:
 		fd.verify(seg, v)
 	default:
@@ -201,23 +202,61 @@ func (fd *feed) restore(ctx context.Context, sub *stream.Subscriber, seg *segmen
 	fd.session.writing.Lock()
 	defer fd.session.writing.Unlock()
 	seg.Restore(sn)
-	fd.following = true
+	fd.following, fd.pending = true, nil
+	fd.session.byName.Store(false)
 	sub.Seek(sn.Next())
-	if l := seg.List(); fd.srv.options().Fetch != nil && len(l.AbsentFiles(segment.FMP4)) > 0 {
-		fd.copying.Go(func() { fd.srv.copyWindow(ctx, fd.name, l) })
+	fd.stopCopy()
+	if l := seg.List(); fd.srv.clustered() && len(l.AbsentFiles(segment.FMP4)) > 0 {
+		// It goes on after the end of the session, whose playlist is kept.
+		ctx, cancel := context.WithCancel(ctx)
+		fd.stopCopy = cancel
+		fd.srv.copies.Go(func() {
+			defer cancel()
+			fd.srv.copyWindow(ctx, fd.name, l)
+		})
 	}
 }
 
-// verify compares a segment with that of the owner. If it differs, nothing more is segmented before
-// the state of the owner is restored.
+// fetchByName makes viewers get all from the owner by name: its code has another version, and makes other
+// segments.
+func (fd *feed) fetchByName(seg *segment.Segmenter, version segment.OtherVersion) {
+	fd.session.writing.Lock()
+	defer fd.session.writing.Unlock()
+	if !fd.session.byName.Swap(true) {
+		fd.log.Warn("HLS is fetched from the owner: its version makes other segments", "version", uint64(version),
+			"own_version", segment.BytesVersion)
+	}
+	fd.following = false
+	seg.Abandon() // requests that wait here
+}
+
+// verify compares a segment with that of the owner. If it differs, nothing more is segmented, and viewers
+// get all from the owner, before its state is restored. The seal of the last segment comes before its end here.
 func (fd *feed) verify(seg *segment.Segmenter, seal segment.Seal) {
 	if !fd.following {
 		return
 	}
+	if fd.verifyPending(seg); seg.IsOpen(seal.Sequence) {
+		fd.pending = &seal
+		return
+	}
+	fd.compare(seg, seal)
+}
+
+// verifyPending verifies the segment that was open when its seal came.
+func (fd *feed) verifyPending(seg *segment.Segmenter) {
+	if seal := fd.pending; seal != nil {
+		fd.pending = nil
+		fd.compare(seg, *seal)
+	}
+}
+
+func (fd *feed) compare(seg *segment.Segmenter, seal segment.Seal) {
 	if err := seg.Verify(seal); err != nil {
 		fd.srv.mismatches.Add(1)
 		fd.log.Error("segment differs from that of the owner", "err", err)
 		fd.following = false
+		fd.session.byName.Store(true)
 		fd.replica.RequestRestart(err)
 	}
 }

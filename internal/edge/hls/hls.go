@@ -69,8 +69,9 @@ type Options struct {
 	// MarkUsed, when set, receives each media sequence number before it is used: see
 	// segment.SequenceAllocator.
 	MarkUsed func(uint64)
-	// Fetch, when set, returns a file of a session that another server owns, which has made it.
-	Fetch  func(ctx context.Context, name domain.Name, file string) ([]byte, error)
+	// Fetch, when set, returns what the Answer of the owner of a stream returns. The error is of kind
+	// NotFound if the owner does not have it, or is this server.
+	Fetch  func(ctx context.Context, name domain.Name, uri string) (Answer, error)
 	Tracer *tracing.Tracer // may be nil; SetOptions does not change it
 	Log    *slog.Logger
 }
@@ -96,7 +97,8 @@ type Server struct {
 	segments   segment.Counters
 	blocked    blockedRequests
 	fetches    fetches
-	mismatches atomic.Uint64 // segments that differed from those of their owner
+	copies     sync.WaitGroup // copyWindow
+	mismatches atomic.Uint64  // segments that differed from those of their owner
 
 	mu             sync.RWMutex
 	streamSessions map[domain.Name]*streamSession // the newest of each name
@@ -131,6 +133,7 @@ func (s *Server) options() *Options { return s.opt.Load() }
 // Run segments every stream of the hub until ctx is done.
 func (s *Server) Run(ctx context.Context) {
 	defer s.registry.close()
+	defer s.copies.Wait()
 	defer s.hub.Supervise(ctx, stream.Consumer{Name: consumer, Run: s.feed, Ended: s.endSession, Replicas: true,
 		Log: s.options().Log})()
 	sweep := time.NewTicker(sweepInterval)
@@ -181,6 +184,6 @@ func (s *Server) segmentOptions() segment.Options {
 	o := s.options()
 	return segment.Options{
 		Segment: o.Segment, Part: o.Part, Window: o.Window, TrackWait: o.TrackWait, MarkUsed: o.MarkUsed,
-		Counters: &s.segments,
+		Counters: &s.segments, KeepUnlisted: s.clustered(), // another server may have sent a playlist with them
 	}
 }

@@ -123,25 +123,40 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, reque
 	if err != nil {
 		return err
 	}
-	_, l, err := s.awaitSession(r.Context(), grant.Name)
+	l, body, err := s.multivariantOf(r.Context(), grant.Name, query.format, choose)
 	if err != nil {
 		return err
 	}
-	f := choose(l)
-	uri, cache := grant.Name.Room+"/"+playlists[f], cachePlaylist
+	head, file, err := cutURI(body)
+	if err != nil {
+		return err
+	}
+	uri, cache := grant.Name.Room+"/"+file, cachePlaylist
 	if !s.options().NoSessions || token != "" || s.isPrivate(grant.Name) || grant != (domain.Grant{Name: requested}) {
 		uri, cache = uri+"?s="+s.registry.issueToken(grant, s.playback(r)), cacheNone
 	}
 	if grant.Name.App != requested.App {
 		uri = "../" + grant.Name.App + "/" + uri
 	}
-	body, err := multivariant(uri, l, f)
-	if err != nil {
-		return err
-	}
 	s.setResponseDeadline(w, r, l, 0)
-	(&response{contentType: m3u8.ContentType, cache: cache, body: body}).send(w, r)
+	(&response{contentType: m3u8.ContentType, cache: cache, body: append(append(head, uri...), '\n')}).send(w, r)
 	return nil
+}
+
+// multivariantOf returns the list of name and the multivariant playlist, as Answer has it, for a viewer that
+// requests format.
+func (s *Server) multivariantOf(ctx context.Context, name domain.Name, format string,
+	choose func(*segment.List) segment.Format) (*segment.List, []byte, error) {
+	sess, l, err := s.awaitSession(ctx, name)
+	if err == nil && !sess.byName.Load() {
+		body, err := multivariant(l, choose(l))
+		return l, body, err
+	}
+	if err != nil && (domain.KindOf(err) != domain.NotFound || !s.mayFetch(name)) {
+		return nil, nil, err
+	}
+	body, fetchErr := s.fetchMultivariant(ctx, name, format)
+	return new(segment.List), body, fetchErr
 }
 
 // playback returns the ID of the playback that the player of r has named; 0 for none.
@@ -213,10 +228,10 @@ func carriedTracks(l *segment.List, f segment.Format) (n int) {
 	return n
 }
 
-// multivariant encodes the playlist that leads to uri, at which l is in format f.
-func multivariant(uri string, l *segment.List, f segment.Format) ([]byte, error) {
+// multivariant encodes the playlist that leads to the media playlist of l in format f.
+func multivariant(l *segment.List, f segment.Format) ([]byte, error) {
 	peak, average := l.Bitrates(f)
-	v := m3u8.Variant{URI: uri, Bandwidth: max(1, peak), AverageBandwidth: average}
+	v := m3u8.Variant{URI: playlists[f], Bandwidth: max(1, peak), AverageBandwidth: average}
 	video, audio := l.Tracks(f)
 	if video != nil {
 		v.Width, v.Height, v.FrameRate = video.Width, video.Height, video.FrameRate
@@ -243,12 +258,14 @@ func (s *Server) serveMediaPlaylist(w http.ResponseWriter, r *http.Request, name
 		return err
 	}
 	private := s.isPrivate(name)
-	l, err := s.awaitList(r, name, private, f, &d)
+	l, fetched, err := s.awaitList(r, name, private, f, &d)
 	if err != nil {
 		return err
 	}
 	var resp response
-	if err := s.playlist(&resp, r, name, private, l, f, &d); err != nil {
+	if fetched != nil {
+		fetched.playlist(&resp, private, d.session)
+	} else if err := s.playlist(&resp, r, name, private, l, f, &d); err != nil {
 		return err
 	}
 	w.Header()["Vary"] = varyEncoding
@@ -258,10 +275,10 @@ func (s *Server) serveMediaPlaylist(w http.ResponseWriter, r *http.Request, name
 }
 
 // awaitList authorizes r, a request for a media playlist of name, and returns the list to respond with,
-// for which a blocking reload waits. A session that is no longer valid, as after a restart, counts as
-// none.
-func (s *Server) awaitList(r *http.Request, name domain.Name, private bool, f segment.Format, d *query) (*segment.List,
-	error) {
+// for which a blocking reload waits, or the playlist of the owner. A session that is no longer valid, as
+// after a restart, counts as none.
+func (s *Server) awaitList(r *http.Request, name domain.Name, private bool, f segment.Format, d *query) (
+	l *segment.List, fetched *Answer, err error) {
 	token, err := s.registry.verifyToken(d.session, name)
 	switch {
 	case err == nil && private:
@@ -270,23 +287,30 @@ func (s *Server) awaitList(r *http.Request, name domain.Name, private bool, f se
 		err = s.authorizeWithoutToken(r, name)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	sess, l, err := s.awaitSession(r.Context(), name)
 	if err != nil {
-		return nil, err
-	}
-	if token != nil && r.Method == http.MethodGet {
+		if domain.KindOf(err) != domain.NotFound || !s.mayFetch(name) {
+			return nil, nil, err
+		}
+		l = new(segment.List)
+	} else if token != nil && r.Method == http.MethodGet {
 		if err := s.registry.recordPlaylist(token, name, sess.epoch, l, r); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		s.registry.observePlayback(token, name, r)
 	}
-	if !d.blocks {
-		return l, nil
+	switch {
+	case sess == nil, sess.byName.Load(), sess.replicated && d.blocks && !l.Ended && l.TooFarAhead(d.msn, d.part):
+		fetched, err = s.fetchPlaylist(r.Context(), name, f, d) // the owner decides, and waits
+	case d.blocks:
+		l, err = sess.blockReload(r.Context(), l, f, d)
+	default:
+		return l, nil, nil
 	}
-	if l, err = sess.blockReload(r.Context(), l, f, d); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, nil, err
 	}
 	if token != nil && l.Ended {
 		s.registry.recordEndSeen(token)
@@ -294,7 +318,7 @@ func (s *Server) awaitList(r *http.Request, name domain.Name, private bool, f se
 	if private { // the session may have ended or expired while the request was blocked
 		err = s.registry.authorize(token, name, r)
 	}
-	return l, err
+	return l, fetched, err
 }
 
 // authorizeWithoutToken authorizes a request for a media playlist without a session.
@@ -309,11 +333,7 @@ func (s *Server) authorizeWithoutToken(r *http.Request, name domain.Name) error 
 // playlist makes resp the media playlist of l, the list of name, in format f, for r.
 func (s *Server) playlist(resp *response, r *http.Request, name domain.Name, private bool, l *segment.List,
 	f segment.Format, d *query) error {
-	if carriedTracks(l, f) == 0 {
-		return domain.Errorf(domain.NotFound, "%s has no track that this HLS format can carry, only %s: start at %s%s", name,
-			codecs(s.defaultTracks(name)), name, playlistExt)
-	}
-	p, err := l.Playlist(f, d.skip)
+	p, err := s.render(name, l, f, d.skip)
 	if err != nil {
 		return err
 	}
@@ -328,6 +348,23 @@ func (s *Server) playlist(resp *response, r *http.Request, name domain.Name, pri
 		resp.etag, resp.body, resp.gzipped = p.ETag+"-gzip", p.Gzip(), true
 	}
 	return nil
+}
+
+// render returns the media playlist of l, the list of name, in format f.
+func (s *Server) render(name domain.Name, l *segment.List, f segment.Format, delta bool) (*segment.Playlist, error) {
+	if carriedTracks(l, f) == 0 {
+		return nil, domain.Errorf(domain.NotFound, "%s has no track that this HLS format can carry, only %s: start at %s%s",
+			name, codecs(s.defaultTracks(name)), name, playlistExt)
+	}
+	return l.Playlist(f, delta)
+}
+
+// playlist makes resp the response with a, a media playlist of the owner.
+func (a *Answer) playlist(resp *response, private bool, session string) {
+	resp.contentType, resp.cache, resp.etag, resp.body = a.Type, cachePlaylist, a.ETag, a.Body
+	if private {
+		resp.cache, resp.etag, resp.body = cacheNone, "", m3u8.AddQuery(a.Body, "s="+session)
+	}
 }
 
 // Header values that all responses share: never modified.
@@ -436,43 +473,47 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name domain.N
 		return err
 	}
 	if f.Absent() {
-		if err := s.fetch(r.Context(), name, l, &f); err != nil {
+		if err := s.fetchAbsent(r.Context(), name, l, &f); err != nil {
 			return err
 		}
 	}
-	data := f.Data()
-	if len(data) == 0 {
-		return domain.Errorf(domain.NotFound, "segment of %s not found: it does not exist or has expired", name)
+	resp := response{contentType: f.Type, cache: cache, etag: file, body: f.Data(), ranges: true}
+	if f.Name == "" && s.mayFetch(name) {
+		a, err := s.fetchFile(r.Context(), name, file)
+		if err != nil {
+			return err
+		}
+		resp.contentType, resp.body = a.Type, a.Body
+	}
+	if len(resp.body) == 0 {
+		return errNoFile(name)
 	}
 	s.setResponseDeadline(w, r, l, f.Duration)
-	n := (&response{contentType: f.Type, cache: cache, etag: f.Name, body: data, ranges: true}).send(w, r)
+	n := resp.send(w, r)
 	s.registry.countBytes(token, name, r, &f, n)
 	s.registry.observePlayback(token, name, r)
 	return nil
 }
 
 // awaitFile sets f to the file of name that r requests, and returns the list that has it. f stays the
-// zero File if there is none.
+// zero File if there is none here.
 func (s *Server) awaitFile(f *segment.File, r *http.Request, name domain.Name, token *sessionToken, file string) (
 	*segment.List, error) {
 	sess, l := s.lookupList(name)
-	if l == nil {
-		return nil, nil
+	if s.clustered() && (l == nil || l.File(file).Name == "") && !s.hub.Has(name) {
+		ctx, cancel := context.WithTimeout(r.Context(), s.options().FirstWait)
+		_ = s.hub.Await(ctx, name, 0) // replicates a stream that is live on another server, which has the file in any case
+		cancel()
+		sess, l = s.lookupList(name)
 	}
-	if *f = l.File(file); f.Name != "" || !l.IsPreloadHint(file) {
-		if f.IsPart {
-			awaitReloads(r.Context(), l)
-		}
-		return l, nil
+	if sess == nil {
+		return new(segment.List), nil
 	}
-	l, err := sess.hold(r.Context(), l, false, func(l *segment.List) bool { return !l.IsPreloadHint(file) })
-	if err != nil {
-		return nil, err
-	}
-	if token != nil { // the session may have ended or expired while the request was blocked
+	from := l
+	l, err := sess.awaitFile(r.Context(), f, l, file)
+	if err == nil && token != nil && l != from { // the session may have ended or expired while the request was blocked
 		err = s.registry.authorize(token, name, r)
 	}
-	*f = l.File(file)
 	return l, err
 }
 

@@ -4,26 +4,26 @@ import (
 	"net/http"
 	"time"
 
+	"livego/internal/deliver/segment"
 	"livego/internal/domain"
 	"livego/internal/ops/httpx"
 )
 
-// ServeOwned responds with a file of name to another server, which replicates the stream and authorizes
-// and counts its viewers itself.
-func (s *Server) ServeOwned(w http.ResponseWriter, r *http.Request, name domain.Name, file string) {
-	_, l := s.lookupList(name)
-	if l == nil {
-		httpx.WriteError(w, domain.Errorf(domain.NotFound, "nobody is publishing %s", name))
+// ServeAnswer responds with the Answer for the file of name, with the query of r, to another server, which
+// replicates the stream and authorizes and counts its viewers itself.
+func (s *Server) ServeAnswer(w http.ResponseWriter, r *http.Request, name domain.Name, file string) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // it may wait for the next segment
+	uri := file
+	if r.URL.RawQuery != "" {
+		uri += "?" + r.URL.RawQuery
+	}
+	a, err := s.Answer(r.Context(), name, uri)
+	if err != nil {
+		httpx.WriteError(w, err)
 		return
 	}
-	f := l.File(file)
-	data := f.Data()
-	if len(data) == 0 {
-		httpx.WriteError(w, domain.Errorf(domain.NotFound, "segment of %s not found: it does not exist or has expired", name))
-		return
-	}
-	s.setResponseDeadline(w, r, l, f.Duration)
-	(&response{contentType: f.Type, cache: cacheNone, body: data}).send(w, r)
+	s.setResponseDeadline(w, r, new(segment.List), 0)
+	(&response{contentType: a.Type, cache: cacheNone, etag: a.ETag, body: a.Body}).send(w, r)
 }
 
 // Watched reports whether a playlist of name was requested a short while ago, by viewers with and without

@@ -20,6 +20,10 @@ type streamSession struct {
 	writing   sync.Mutex       // held to write to segmenter, or to read what only its writer may
 	blocked   *blockedRequests // of the Server
 	epoch     uint64           // of the stream
+	// replicated means that another server owns the session.
+	replicated bool
+	// byName means that this server cannot make the segments of the owner: it fetches all by name.
+	byName atomic.Bool
 	// subscriber is set while the feed reads the stream. An ended session keeps none: it would keep
 	// the frames of the stream in memory.
 	subscriber atomic.Pointer[stream.Subscriber]
@@ -61,16 +65,14 @@ func (s *streamSession) list() *segment.List { return s.segmenter.List() }
 // that is kept. The playlist of a replicated session is that of its owner.
 func (s *Server) startSession(live *stream.Session, sub *stream.Subscriber) *streamSession {
 	name := live.Name()
-	sess := &streamSession{epoch: sub.Epoch(), blocked: &s.blocked}
+	sess := &streamSession{epoch: sub.Epoch(), replicated: live.Replicated(), blocked: &s.blocked}
 	sess.subscriber.Store(sub)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.streamSessions[name]; old != nil && !live.Replicated() {
 		sess.segmenter = old.segmenter.Successor(sess.epoch)
 	} else {
-		o := s.segmentOptions()
-		o.KeepUnlisted = live.Replicated()
-		sess.segmenter = segment.New(sess.epoch, o)
+		sess.segmenter = segment.New(sess.epoch, s.segmentOptions())
 	}
 	sess.segmenter.StartAt(sub.Position())
 	sess.segmenter.OnSealed(func(done segment.Sealed) { sub.Note(done) })
@@ -92,6 +94,26 @@ func (s *Server) Snapshot(ctx context.Context, name domain.Name) (*segment.Snaps
 	sess.writing.Lock()
 	defer sess.writing.Unlock()
 	return sess.segmenter.Snapshot(), true
+}
+
+// Final returns the state of the session of name that has ended, and its last segment, for a server that
+// replicates it. It waits until the session has been segmented to its end. The state is nil if there is no
+// such session, or another server owned it. The segment may be of a session before; nil if there is none.
+func (s *Server) Final(ctx context.Context, name domain.Name) (sn *segment.Snapshot, last *segment.Sealed) {
+	for {
+		sess, running, changed := s.session(name)
+		switch {
+		case sess == nil || sess.replicated:
+			return nil, nil
+		case !running:
+			sess.writing.Lock()
+			defer sess.writing.Unlock()
+			return sess.segmenter.Snapshot(), sess.segmenter.Newest()
+		}
+		if wait(ctx, changed) != nil {
+			return nil, nil
+		}
+	}
 }
 
 // endSession records that live is not segmented any more: it has ended, or segmenting is off.
@@ -174,6 +196,7 @@ func (s *Server) awaitReady(ctx context.Context, name domain.Name) (*streamSessi
 	switch {
 	case err != nil:
 		return nil, s.explain(name, err)
+	case sess.byName.Load():
 	case !sess.list().Ready:
 		return nil, domain.Errorf(domain.NotFound, "%s has ended without an HLS segment", name)
 	}
@@ -238,6 +261,28 @@ func (s *Server) lookupList(name domain.Name) (*streamSession, *segment.List) {
 		return nil, nil
 	}
 	return sess, sess.list()
+}
+
+// awaits reports whether a file that l does not have is to come.
+func (s *streamSession) awaits(l *segment.List, file string) bool {
+	return l.IsPreloadHint(file) || s.replicated && l.Ready && !s.byName.Load() && l.Ahead(s.epoch, file)
+}
+
+// awaitFile sets f to the file of that name, for which it waits if it is to come, and returns the list that
+// has it. f stays the zero File if there is none. l is the current list.
+func (s *streamSession) awaitFile(ctx context.Context, f *segment.File, l *segment.List, file string) (*segment.List,
+	error) {
+	if *f = l.File(file); f.Name != "" || !s.awaits(l, file) {
+		if f.IsPart {
+			awaitReloads(ctx, l)
+		}
+		return l, nil
+	}
+	l, err := s.hold(ctx, l, false, func(l *segment.List) bool { return !s.awaits(l, file) })
+	if err == nil {
+		*f = l.File(file)
+	}
+	return l, err
 }
 
 // maxBlockedTargets is how many target durations a request is blocked at most, RFC 8216bis section
