@@ -1,5 +1,5 @@
 // Has the console open while the server is killed and started again. It prints to standard error what it has seen: the
-// rooms of the server, that the server does not answer, and that it does again.
+// keys of the server, that the server does not answer, and that it does again.
 //
 //   node reconnect.mjs URL
 import assert from 'node:assert/strict'
@@ -9,8 +9,8 @@ import { openConsole } from './consolepage.mjs'
 const [url] = process.argv.slice(2)
 const browser = await startBrowser()
 const faults = []
-const page = await openConsole(browser, `${url}#/rooms`, faults)
-const room = (name) => page.getByRole('link', { name, exact: true })
+const page = await openConsole(browser, `${url}#/keys`, faults)
+const room = (name) => page.getByRole('row').filter({ hasText: name })
 const lost = page.getByRole('alert').filter({ hasText: 'The server does not answer. The console tries again.' })
 await room('before').waitFor()
 assert.equal(await lost.count(), 0)

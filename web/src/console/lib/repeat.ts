@@ -2,6 +2,7 @@
 import { connection } from './connection.svelte.ts'
 
 const answerTimeout = 15_000 // ms
+const retryAfter = 2000 // ms, at most, while the connection is lost
 
 /** What is repeated. */
 export interface Repeated<T> {
@@ -17,6 +18,7 @@ export function repeat<T>(
   { load, every, onvalue, onerror, timeout = answerTimeout }: Repeated<T>,
 ): { refresh: () => void, stop: () => void } {
   const stopped = new AbortController()
+  const wait = typeof every === 'number' ? () => every : every
   let timer: ReturnType<typeof setTimeout> | undefined
   let running = false
   let again = false
@@ -35,7 +37,7 @@ export function repeat<T>(
     running = false
     if (stopped.signal.aborted || document.hidden) return
     if (again) void run()
-    else timer = setTimeout(() => void run(), typeof every === 'number' ? every : every())
+    else timer = setTimeout(() => void run(), connection.lost ? Math.min(wait(), retryAfter) : wait())
   }
   const changed = () => {
     clearTimeout(timer)
