@@ -298,30 +298,6 @@ func (a *App) recordingFinished(r domain.Recording) {
 	}
 }
 
-// operatorAuth is the AdminAuth of the plan in use: requests that last, such as streams of events, get
-// the rights of the current settings.
-type operatorAuth struct{ a *App }
-
-func (o operatorAuth) Authorize(r *http.Request, need auth.Access) error {
-	return o.a.plan.Load().adminAuth.Authorize(r, need)
-}
-
-func (o operatorAuth) Login(r *http.Request, credential string) (auth.Session, error) {
-	return o.a.plan.Load().adminAuth.Login(r, credential)
-}
-
-func (o operatorAuth) Logout(r *http.Request, csrf string) error {
-	return o.a.plan.Load().adminAuth.Logout(r, csrf)
-}
-
-func (o operatorAuth) Session(r *http.Request) (auth.Session, bool) {
-	return o.a.plan.Load().adminAuth.Session(r)
-}
-
-func (o operatorAuth) Rights(r *http.Request) auth.Rights {
-	return o.a.plan.Load().adminAuth.Rights(r)
-}
-
 func (a *App) metricsOptions(p *plan) metrics.Options {
 	return metrics.Options{
 		Version: Version(), Ready: a.ready, Hub: a.hub, HLS: a.hls, Thumbnails: a.thumbs, Health: a.health,
@@ -354,7 +330,8 @@ func (a *App) newAPI(p *plan) http.Handler {
 		listeners = append(listeners, api.Listener{Service: l.service, Address: l.Addr().String(), TLS: l.secure})
 	}
 	return api.New(api.Options{
-		Hub: a.hub, Keys: a.keys, Relays: a.relays, EndSessions: a.endSessions, Auth: operatorAuth{a}, Events: a.events,
+		Hub: a.hub, Keys: a.keys, Relays: a.relays, EndSessions: a.endSessions, Events: a.events,
+		Auth:   func() api.Auth { return a.plan.Load().adminAuth },
 		Health: a.health, Quality: a.quality, Log: a.log, Settings: a, Apps: apiApps(cfg.Apps),
 		TokenIssuer: auth.TokenIssuer{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
 		RTMP:        "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,

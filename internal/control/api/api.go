@@ -25,6 +25,15 @@ import (
 	"livego/internal/stream"
 )
 
+// An Auth authenticates and authorizes requests: all except /healthz and /readyz, which reveal nothing.
+type Auth interface {
+	Authorize(*http.Request, auth.Access) error
+	Login(r *http.Request, credential string) (auth.Session, error)
+	Logout(r *http.Request, csrf string) error
+	Session(*http.Request) (auth.Session, bool)
+	Rights(*http.Request) auth.Rights
+}
+
 // Options configure the operator's HTTP. Fields without a remark are required.
 type Options struct {
 	Hub  *stream.Hub
@@ -39,15 +48,9 @@ type Options struct {
 		Get(id string) (domain.RelayStatus, error)
 		Delete(id string) error
 	}
-	// Auth authenticates and authorizes requests: all except /healthz and /readyz, which reveal
-	// nothing.
-	Auth interface {
-		Authorize(*http.Request, auth.Access) error
-		Login(r *http.Request, credential string) (auth.Session, error)
-		Logout(r *http.Request, csrf string) error
-		Session(*http.Request) (auth.Session, bool)
-		Rights(*http.Request) auth.Rights
-	}
+	// Auth returns what authorizes requests now. Requests that last, such as streams of events, call it
+	// again.
+	Auth func() Auth
 	// EndSessions ends the viewers' sessions of a room, in one app or for "" in every app. It
 	// returns how many viewers were watching or waiting.
 	EndSessions func(app, room string) int

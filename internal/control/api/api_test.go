@@ -25,7 +25,7 @@ func newAuthFixture(t *testing.T) (*fixture, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newFixture(t, func(o *Options) { o.Auth, o.Pprof = adminAuth, true }), token
+	return newFixture(t, func(o *Options) { o.Auth, o.Pprof = func() Auth { return adminAuth }, true }), token
 }
 
 func wantStatus(t *testing.T, w *httptest.ResponseRecorder, want int) {

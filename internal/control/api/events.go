@@ -146,7 +146,7 @@ func (s eventStream) run(r *http.Request, srv *server, f EventFilter, sub *event
 		}
 		piece := appendEvents(nil, list, lost, f)
 		if now := time.Now(); !now.Before(heartbeat) {
-			if srv.Auth.Authorize(r, requiredAccess(r)) != nil {
+			if srv.Auth().Authorize(r, requiredAccess(r)) != nil {
 				return
 			}
 			piece, heartbeat = append(piece, ": heartbeat\n\n"...), now.Add(srv.HeartbeatInterval)

@@ -247,7 +247,7 @@ func TestStreamEndsWithRights(t *testing.T) {
 	var rights revocable
 	s, srv := newEventServer(t, func(o *Options) {
 		o.HeartbeatInterval = 20 * time.Millisecond
-		o.Auth = &rights
+		o.Auth = func() Auth { return &rights }
 	})
 	r := s.openEvents(t, srv, "", "")
 	if line := r.next(); line != ": heartbeat" {

@@ -50,7 +50,7 @@ func newFixture(t testing.TB, change func(*Options)) *fixture {
 	s := &fixture{t: t, hub: hub, keys: newMemKeys(), log: &bytes.Buffer{}}
 	t.Cleanup(s.hub.Close)
 	s.options = Options{
-		Hub: s.hub, Keys: s.keys, Auth: allowAll{}, Events: events.New(), Health: fakeHealth{},
+		Hub: s.hub, Keys: s.keys, Auth: func() Auth { return allowAll{} }, Events: events.New(), Health: fakeHealth{},
 		Quality: fakeQuality{},
 		Log:     slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Relays:  &fakeRelays{}, Recordings: &fakeRecordings{},

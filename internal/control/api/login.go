@@ -121,7 +121,7 @@ func (s *server) serveLogin(w http.ResponseWriter, r *http.Request) {
 	if !isLoginTarget(next) {
 		next = "/"
 	}
-	session, err := s.Auth.Login(r, strings.TrimSpace(args.Get("credential")))
+	session, err := s.Auth().Login(r, strings.TrimSpace(args.Get("credential")))
 	if err != nil {
 		s.logRefusal(r, err)
 		d := loginData{Next: next, Wrong: errors.Is(err, auth.ErrInvalidCredential)}
@@ -151,7 +151,7 @@ func (s *server) serveLogout(w http.ResponseWriter, r *http.Request) {
 	}
 	args, err := s.form(w, r)
 	if err == nil {
-		err = s.Auth.Logout(r, args.Get("csrf_token"))
+		err = s.Auth().Logout(r, args.Get("csrf_token"))
 	}
 	if err != nil {
 		writeError(w, r, err)

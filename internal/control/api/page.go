@@ -117,7 +117,7 @@ func (s *server) servePage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	now := time.Now()
-	session, loggedIn := s.Auth.Session(r)
+	session, loggedIn := s.Auth().Session(r)
 	operates := !loggedIn || session.Rights >= auth.Operate
 	data := pageData{
 		CSS: s.page.css, JS: s.page.js, Icon: s.page.icon, Version: s.Version, Tour: s.quickStart(r), CSRF: session.CSRF,

@@ -77,7 +77,7 @@ func loggablePath(path string) string {
 // Authorization comes first, so that other errors reveal nothing to unauthorized clients.
 func (s *server) authorize(w http.ResponseWriter, r *http.Request) error {
 	need := requiredAccess(r)
-	if err := s.Auth.Authorize(s.withoutReplacement(r), need); err != nil {
+	if err := s.Auth().Authorize(s.withoutReplacement(r), need); err != nil {
 		s.logRefusal(r, err)
 		return err
 	}
@@ -100,7 +100,7 @@ func (s *server) withoutReplacement(r *http.Request) *http.Request {
 	if r.URL.Path != "/" || s.Console == nil {
 		return r
 	}
-	if _, loggedIn := s.Auth.Session(r); !loggedIn {
+	if _, loggedIn := s.Auth().Session(r); !loggedIn {
 		return r
 	}
 	query := r.URL.Query()

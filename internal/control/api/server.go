@@ -82,8 +82,8 @@ func (s *server) getServer(ctx context.Context, in *serverInput) (*serverInfo, e
 	b := &out.Body
 	b.Version, b.Started, b.Uptime = s.Version, s.Started.UTC(), round3(time.Since(s.Started).Seconds())
 	b.Ready = s.Ready == nil || s.Ready() == nil
-	b.Role = s.Auth.Rights(r).String()
-	if session, ok := s.Auth.Session(r); ok {
+	b.Role = s.Auth().Rights(r).String()
+	if session, ok := s.Auth().Session(r); ok {
 		b.CSRFToken, b.Expires = session.CSRF, new(session.Expires.UTC())
 	}
 	b.Apps = []appInfo{}

@@ -226,7 +226,7 @@ func (s *server) settingChanges(ctx context.Context, values map[string]any) (map
 			continue
 		}
 		r, _ := ctx.Value(requestKey{}).(*http.Request)
-		if err := s.Auth.Authorize(r, auth.Access{Rights: auth.Admin}); err != nil {
+		if err := s.Auth().Authorize(r, auth.Access{Rights: auth.Admin}); err != nil {
 			s.logRefusal(r, err)
 			return nil, &domain.Error{Kind: domain.Denied, Err: adminSettingError{st.Key, err}}
 		}

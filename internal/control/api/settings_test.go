@@ -104,7 +104,7 @@ func TestSettings(t *testing.T) {
 // TestSettingsOfAdmins changes settings with the role operate.
 func TestSettingsOfAdmins(t *testing.T) {
 	settings := &fakeSettings{}
-	s := newFixture(t, func(o *Options) { o.Settings, o.Auth = settings, operators{} })
+	s := newFixture(t, func(o *Options) { o.Settings, o.Auth = settings, func() Auth { return operators{} } })
 	for body, status := range map[string]int{
 		`{"relay_max":2}`: 200, `{"relay_max":2,"admin_token":"x"}`: 403, `{"rtmp_addr":null}`: 403,
 		`{"hook.on_play":"http://h/"}`: 403, `{"data_dir":"/x"}`: 403, `{"api_allow":["0.0.0.0/0"]}`: 403,

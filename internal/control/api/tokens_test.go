@@ -189,7 +189,9 @@ func TestTokensRequireOperateRole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newFixture(t, func(o *Options) { o.TokenIssuer, o.Auth = testTokens, adminAuth })
+	s := newFixture(t, func(o *Options) {
+		o.TokenIssuer, o.Auth = testTokens, func() Auth { return adminAuth }
+	})
 	play, _, err := testTokens.Issue(auth.TokenRequest{App: "live", Room: "movie", Lifetime: time.Hour}, time.Now())
 	if err != nil {
 		t.Fatal(err)
