@@ -158,7 +158,10 @@ func TestStalledViewerIsDisconnected(t *testing.T) {
 	t.Parallel()
 	overTransports(t, func(t *testing.T, newHarness func(*testing.T, Options) *harness) {
 		r, v := newHarness(t, Options{WriteTimeout: 100 * time.Millisecond}).watch()
-		r.frame(string(make([]byte, 32<<20)), false) // and it reads nothing
+		if err := v.nc.SetReadBuffer(4 << 10); err != nil {
+			t.Fatal(err)
+		}
+		r.frame(string(make([]byte, 8<<20)), false) // more than the server's end holds, and it reads nothing
 		v.wantClosed(os.ErrDeadlineExceeded)
 	})
 }
