@@ -302,17 +302,12 @@ func (s *socket) block(now time.Time) {
 // A sender sends batches by system calls, for one loop.
 type sender struct {
 	batch          batch
-	one            [1][]byte
 	plain, records []byte // for TLS
 	iov            [maxParts]unix.Iovec
 }
 
 // sendOne is send for one part.
-func (d *sender) sendOne(fd int, p []byte) (int, error) {
-	d.one[0] = p
-	defer func() { d.one[0] = nil }()
-	return d.send(fd, d.one[:])
-}
+func (d *sender) sendOne(fd int, p []byte) (int, error) { return d.send(fd, [][]byte{p}) }
 
 // send sends parts, as many bytes as the kernel accepts at once, and returns how many.
 func (d *sender) send(fd int, parts [][]byte) (int, error) {

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"livego/internal/proto/http2"
 )
 
 // maxBufferedBody is the longest body of a response without a Content-Length, such as an error.
@@ -130,18 +132,13 @@ func (w *Response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 var errResponseStarted = errors.New("http1: hijacked after WriteHeader")
 
-// hasBody reports whether responses of this status have a body (RFC 9110 section 6.4.1).
-func hasBody(status int) bool {
-	return status >= http.StatusOK && status != http.StatusNoContent && status != http.StatusNotModified
-}
-
 // omitsField reports whether a response of this status omits the field.
 func omitsField(status int, name string) bool {
 	switch name {
 	case "Transfer-Encoding":
 		return true // bodies are never chunked
 	case "Content-Length":
-		return !hasBody(status)
+		return !http2.HasBody(status)
 	case "Content-Type":
 		return status == http.StatusNotModified
 	}
@@ -168,7 +165,7 @@ func (w *Response) Write(b []byte) (int, error) {
 	switch {
 	case w.err != nil:
 		return 0, w.err
-	case !hasBody(w.status):
+	case !http2.HasBody(w.status):
 		return 0, http.ErrBodyNotAllowed
 	case w.length < 0 && len(w.body)+len(b) > maxBufferedBody:
 		w.err = errNoContentLength
@@ -204,12 +201,12 @@ func (w *Response) send(b []byte) (int, error) {
 // completeHead completes the head of a response whose body starts with b.
 func (w *Response) completeHead(b []byte) {
 	h := append(append(append(w.head.text, "Date: "...), w.conn.srv.date.Value()...), endOfLine...)
-	if w.length < 0 && hasBody(w.status) && (w.conn.req.Method != http.MethodHead || len(b) > 0) {
+	if w.length < 0 && http2.HasBody(w.status) && (w.conn.req.Method != http.MethodHead || len(b) > 0) {
 		h = append(h, "Content-Length: "...)
 		h = strconv.AppendInt(h, int64(len(b)), 10)
 		h = append(h, endOfLine...)
 	}
-	if _, typed := w.header["Content-Type"]; !typed && len(b) > 0 && hasBody(w.status) &&
+	if _, typed := w.header["Content-Type"]; !typed && len(b) > 0 && http2.HasBody(w.status) &&
 		w.header.Get("Content-Encoding") == "" {
 		h = append(append(append(h, "Content-Type: "...), http.DetectContentType(b)...), endOfLine...)
 	}
@@ -245,7 +242,7 @@ func (w *Response) finish() error {
 	switch {
 	case w.err != nil:
 		return w.err
-	case w.length >= 0 && w.length != w.written && !head && hasBody(w.status):
+	case w.length >= 0 && w.length != w.written && !head && http2.HasBody(w.status):
 		return errLengthMismatch
 	case w.closeAfter:
 		return errCloseAfter

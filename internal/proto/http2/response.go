@@ -75,8 +75,8 @@ func (w *Response) WriteHeader(status int) {
 	}
 }
 
-// hasBody reports whether responses of this status have a body (RFC 9110 section 6.4.1).
-func hasBody(status int) bool {
+// HasBody reports whether responses of this status have a body (RFC 9110 section 6.4.1).
+func HasBody(status int) bool {
 	return status >= http.StatusOK && status != http.StatusNoContent && status != http.StatusNotModified
 }
 
@@ -86,7 +86,7 @@ func omitsField(status int, name string) bool {
 	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade": // RFC 9113 section 8.2.2
 		return true
 	case "content-length":
-		return !hasBody(status)
+		return !HasBody(status)
 	case "content-type":
 		return status == http.StatusNotModified
 	}
@@ -110,7 +110,7 @@ func (w *Response) Write(b []byte) (int, error) {
 	switch {
 	case w.err != nil:
 		return 0, w.err
-	case !hasBody(w.status):
+	case !HasBody(w.status):
 		return 0, http.ErrBodyNotAllowed
 	case w.length >= 0 && w.written+int64(len(b)) > w.length:
 		return 0, http.ErrContentLength
@@ -136,7 +136,7 @@ func (w *Response) FlushError() error {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	if w.err != nil || w.ended || w.isHead || !hasBody(w.status) {
+	if w.err != nil || w.ended || w.isHead || !HasBody(w.status) {
 		return w.err // finish sends the head
 	}
 	if err := w.flushBody(); err != nil || w.head == nil {
@@ -167,7 +167,7 @@ func (w *Response) finish() {
 	}
 	switch {
 	case w.ended || w.err != nil:
-	case w.length >= 0 && w.length != w.written && !w.isHead && hasBody(w.status):
+	case w.length >= 0 && w.length != w.written && !w.isHead && HasBody(w.status):
 		w.fail(errReset, h2.ErrCodeInternal)
 	default:
 		w.completeHead(w.body, true)
@@ -322,7 +322,7 @@ func (w *Response) completeHead(b []byte, end bool) {
 	}
 	w.head.complete = true
 	w.head.add("date", w.stream.conn.srv.date.Value())
-	if w.length < 0 && end && hasBody(w.status) && (!w.isHead || w.written > 0) {
+	if w.length < 0 && end && HasBody(w.status) && (!w.isHead || w.written > 0) {
 		w.head.add("content-length", strconv.FormatInt(w.written, 10))
 	}
 	if _, typed := w.header["Content-Type"]; !typed && len(b) > 0 && w.header.Get("Content-Encoding") == "" {
