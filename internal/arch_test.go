@@ -80,7 +80,7 @@ var mayImport = map[string][]string{
 	// tests only.
 	"internal/cluster/wire": {"internal/media", "internal/ops/varint"},
 	"internal/cluster/replica": {"internal/domain", "internal/media", "internal/stream", "internal/cluster/wire",
-		"internal/deliver/segment", "internal/edge/hls", "internal/ops/netx"},
+		"internal/deliver/segment", "internal/edge/hls"},
 	// How nodes connect, and what they ask each other.
 	"internal/cluster/peer": {"internal/domain", "internal/ops/logging", "internal/ops/netx", "internal/ops/varint"},
 	"internal/cluster/node": {"internal/domain", "internal/stream", "internal/cluster/peer", "internal/cluster/replica",

@@ -18,13 +18,17 @@ import (
 	"livego/internal/deliver/segment"
 	"livego/internal/domain"
 	"livego/internal/media"
-	"livego/internal/ops/netx"
 	"livego/internal/stream"
 )
 
 const (
 	// maxNodeFrames is the most frames of one node.
 	maxNodeFrames = 256
+	// audioWindow is how long audio waits for the next picture, which saves a write. A replica may be 10 ms
+	// behind its owner.
+	audioWindow = 8 * time.Millisecond
+	// firstParts is how many parts of the start are written at once: two for each frame.
+	firstParts = 64
 	// maxWriteBytes is about how many bytes are written at once, so that a peer that reads slowly is
 	// noticed.
 	maxWriteBytes = 1 << 20
@@ -55,7 +59,7 @@ type SourceOptions struct {
 }
 
 // A Source sends streams to servers that replicate them. All that replicate a stream share what is
-// encoded, without a batching window.
+// encoded. No picture waits for a batching window.
 type Source struct {
 	hub *stream.Hub
 	opt SourceOptions
@@ -117,6 +121,7 @@ func (s *Source) acquire(ctx context.Context, name domain.Name) (*feed, error) {
 		return fd, nil
 	}
 	sub.SeekStart(0)
+	sub.SetWindow(0, audioWindow)
 	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	fd := &feed{name: name, sub: sub, cancel: cancel, done: make(chan struct{}), refs: 1, last: new(node),
 		next: sub.Position(), changed: make(chan struct{})}
@@ -267,29 +272,30 @@ func (fd *feed) position() (last *node, changed <-chan struct{}) {
 func (s *Source) Serve(ctx context.Context, nc net.Conn, name domain.Name, after uint64) error {
 	defer nc.Close()
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
+	w := &writer{nc: nc, timeout: s.opt.WriteTimeout}
 	fd, err := s.acquire(ctx, name)
 	if domain.KindOf(err) == domain.NotFound && after > 0 {
 		if sn, _ := s.final(ctx, name); sn != nil {
-			return s.write(nc, s.ended(sn))
+			return w.writeAll(s.ended(sn))
 		}
 	}
 	if err != nil {
-		return s.refuse(nc, err)
+		return w.refuse(err)
 	}
 	defer s.release(fd)
 	start, first, err := s.join(ctx, fd, after)
 	if err != nil {
-		return s.refuse(nc, err)
+		return w.refuse(err)
 	}
-	if err := s.write(nc, first); err != nil {
+	if err := w.writeAll(first); err != nil {
 		return err
 	}
-	return s.follow(ctx, nc, fd, start)
+	return s.follow(ctx, w, fd, start)
 }
 
 // refuse sends why the connection is closed, and returns err.
-func (s *Source) refuse(nc net.Conn, err error) error {
-	_ = s.write(nc, [][]byte{new(wire.Encoder).Append(nil, wire.Close{Reason: domain.Reason(err)})})
+func (w *writer) refuse(err error) error {
+	_ = w.write(new(wire.Encoder).Append(nil, wire.Close{Reason: domain.Reason(err)}))
 	return err
 }
 
@@ -399,13 +405,13 @@ func catchUp(sub *stream.Subscriber, enc *wire.Encoder, parts [][]byte, next uin
 }
 
 // follow sends what comes after nd.
-func (s *Source) follow(ctx context.Context, nc net.Conn, fd *feed, nd *node) error {
+func (s *Source) follow(ctx context.Context, w *writer, fd *feed, nd *node) error {
 	ping := time.NewTicker(s.opt.PingInterval)
 	defer ping.Stop()
 	for {
 		last, changed := fd.position()
 		if last.total-nd.total > uint64(s.opt.MaxBehind) {
-			return s.refuse(nc, errOverrun)
+			return w.refuse(errOverrun)
 		}
 		var parts [][]byte
 		size := 0
@@ -416,7 +422,7 @@ func (s *Source) follow(ctx context.Context, nc net.Conn, fd *feed, nd *node) er
 			parts, size = append(parts, nd.parts...), size+nd.size
 		}
 		if len(parts) > 0 {
-			if err := s.write(nc, parts); err != nil {
+			if err := w.write(parts...); err != nil {
 				return err
 			}
 			ping.Reset(s.opt.PingInterval)
@@ -425,14 +431,14 @@ func (s *Source) follow(ctx context.Context, nc net.Conn, fd *feed, nd *node) er
 		case nd.end == io.EOF:
 			return nil
 		case nd.end != nil:
-			return s.refuse(nc, nd.end)
+			return w.refuse(nd.end)
 		case len(parts) > 0:
 			continue
 		}
 		select {
 		case <-changed:
 		case <-ping.C:
-			if err := s.write(nc, [][]byte{new(wire.Encoder).Append(nil, wire.Ping{})}); err != nil {
+			if err := w.write(new(wire.Encoder).Append(nil, wire.Ping{})); err != nil {
 				return err
 			}
 		case <-ctx.Done():
@@ -441,9 +447,54 @@ func (s *Source) follow(ctx context.Context, nc net.Conn, fd *feed, nd *node) er
 	}
 }
 
-// write writes parts, which it does not modify.
-func (s *Source) write(nc net.Conn, parts [][]byte) error {
-	buffers := net.Buffers(slices.Clone(parts))
-	_, err := netx.WriteBuffers(nc, &buffers, s.opt.WriteTimeout)
+// A writer writes to one peer.
+type writer struct {
+	nc       net.Conn
+	timeout  time.Duration // for one call of write
+	deadline time.Time     // of nc
+	record   []byte
+}
+
+// maxRecord is the payload of the largest TLS record (RFC 8446 section 5.1). Each write makes one.
+const maxRecord = 16 << 10
+
+// write writes parts, which it does not modify, in as few records as possible.
+func (w *writer) write(parts ...[]byte) error {
+	if w.record == nil {
+		w.record = make([]byte, 0, maxRecord)
+	}
+	if now := time.Now(); w.deadline.Sub(now) < w.timeout/2 { // setting it costs a tenth of a write
+		w.deadline = now.Add(w.timeout)
+		if err := w.nc.SetWriteDeadline(w.deadline); err != nil {
+			return err
+		}
+	}
+	for _, p := range parts {
+		for len(p) > 0 {
+			n := min(len(p), maxRecord-len(w.record))
+			w.record, p = append(w.record, p[:n]...), p[n:]
+			if len(w.record) == maxRecord {
+				if err := w.flush(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return w.flush()
+}
+
+// writeAll is write for a start of any size, which may take longer.
+func (w *writer) writeAll(parts [][]byte) error {
+	for parts := range slices.Chunk(parts, firstParts) {
+		if err := w.write(parts...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *writer) flush() error {
+	_, err := w.nc.Write(w.record)
+	w.record = w.record[:0]
 	return err
 }

@@ -314,8 +314,8 @@ func readSeal(v *varint.Reader) *Seal {
 	for n := v.Count(maxSealParts, "number of parts"); n > 0 && v.Err() == nil; n-- {
 		s.Parts = append(s.Parts, v.Duration(maxStreamTime, "duration"))
 	}
-	for i := range s.Digest {
-		s.Digest[i] = v.Byte()
+	for range 8 {
+		s.Digest = s.Digest<<8 | uint64(v.Byte())
 	}
 	return s
 }

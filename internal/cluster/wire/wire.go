@@ -6,6 +6,7 @@
 package wire
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -92,7 +93,7 @@ type Seal struct {
 	First, Last uint64
 	Duration    time.Duration
 	Parts       []time.Duration
-	Digest      [16]byte
+	Digest      uint64
 }
 
 // A Ping shows that the owner is alive.
@@ -312,5 +313,5 @@ func (s *Seal) append(b []byte) []byte {
 	for _, d := range s.Parts {
 		b = varint.AppendInt(b, d)
 	}
-	return append(b, s.Digest[:]...)
+	return binary.BigEndian.AppendUint64(b, s.Digest)
 }

@@ -45,7 +45,7 @@ func testRecords() []Record {
 			StateFrames: 1, ReadyAt: 9, BytesVersion: 1, CutterNext: 8, Cutter: []byte("state"),
 			Tracks: []NumberedTrack{{1, h264}, {2, aac}}},
 		&Seal{Name: "7-0", Sequence: 7, First: 1, Last: 50, Duration: 2 * time.Second,
-			Parts: []time.Duration{200 * time.Millisecond, time.Second}, Digest: [16]byte{1, 2, 3}},
+			Parts: []time.Duration{200 * time.Millisecond, time.Second}, Digest: 1<<63 + 5},
 		Pause{11}, Resume{11}, Ping{}, End{11}, Close{"overrun"},
 	}
 }
