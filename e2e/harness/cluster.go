@@ -22,9 +22,10 @@ func StartCluster(t testing.TB, n int, o Options) []*Server {
 	for i, entry := range nodes {
 		_, addr, _ := strings.Cut(entry, "=")
 		o := o
-		o.Flags = slices.Concat([]string{"--cluster_addr=" + addr, "--cluster_secret=" + clusterSecret,
+		o.Flags = slices.Concat([]string{"--cluster_addr=" + addr,
 			fmt.Sprintf("--node_id=node-%d", i), "--cluster_nodes=" + strings.Join(nodes, ","), "--cluster_owners=*=node-0"},
 			o.Flags)
+		o.Env = append(slices.Clone(o.Env), "LIVEGO_CLUSTER_SECRET="+clusterSecret)
 		servers[i] = Start(t, o)
 		servers[i].SetAddr("cluster_addr", addr)
 	}

@@ -36,6 +36,7 @@ type Server struct {
 	*Process
 	DataDir string
 
+	options    Options
 	addr       map[string]string // by flag
 	checkAtEnd bool              // whether the end of the test stops it and checks its log
 }
@@ -44,7 +45,7 @@ type Server struct {
 // exit with code 0 in time, and must have reported no panic and no data race.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
-	s := &Server{DataDir: o.DataDir, addr: map[string]string{}, checkAtEnd: true}
+	s := &Server{DataDir: o.DataDir, options: o, addr: map[string]string{}, checkAtEnd: true}
 	if s.DataDir == "" {
 		s.DataDir = t.TempDir()
 	}
@@ -122,6 +123,15 @@ func Livego(t testing.TB, dir string, env []string, args ...string) *Process {
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), env...)
 	return startCommand(t, cmd)
+}
+
+// StartAgain starts a server that was killed, with the same data and flags, on other ports unless a flag
+// sets them.
+func (s *Server) StartAgain() *Server {
+	s.t.Helper()
+	o := s.options
+	o.DataDir = s.DataDir
+	return Start(s.t, o)
 }
 
 // AwaitReady waits until the server answers /readyz with 200.

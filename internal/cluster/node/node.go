@@ -261,6 +261,9 @@ func (n *Node) get(ctx context.Context, c *http.Client, name domain.Name, path s
 	change(r)
 	resp, err := c.Do(r)
 	if err != nil {
+		if request := new(url.Error); errors.As(err, &request) {
+			err = request.Err // without the URL
+		}
 		if domain.KindOf(err) == domain.Internal {
 			err = domain.Errorf(domain.Unavailable, "node %s: %w", owner, err)
 		}

@@ -111,16 +111,15 @@ func (n *Node) startContext(r *room) context.Context {
 
 // replicate replicates r as long as it is wanted.
 func (n *Node) replicate(ctx context.Context, r *room) {
-	log := n.opt.Log.With("stream", r.name.String())
 	for ctx != nil {
 		err := replica.Follow(ctx, n.opt.Hub, r.name, replica.FollowOptions{
-			Node: n.opt.Identity.Node, Hold: n.set.Load().Hold, MinBackoff: minBackoff, MaxBackoff: maxBackoff, Log: log,
+			Node: n.opt.Identity.Node, Hold: n.set.Load().Hold, MinBackoff: minBackoff, MaxBackoff: maxBackoff, Log: n.opt.Log,
 			Dial: func(ctx context.Context, after uint64) (net.Conn, error) { return n.open(ctx, r, after) },
 		})
 		if err != nil && ctx.Err() == nil {
 			n.record(r, err)
 		}
-		log.Debug("replica ended", "reason", err)
+		n.opt.Log.Debug("replica ended", "stream", r.name.String(), "reason", err)
 		ctx = n.next(ctx, r)
 	}
 }
