@@ -257,6 +257,7 @@ func TestHTTP2StalledClient(t *testing.T) {
 				default:
 				}
 				if wait(t, limit/30); o.reads {
+					_ = c.SetReadDeadline(time.Now().Add(limit)) // nothing comes after the reset of the stream
 					_, _ = c.Read(piece)
 				}
 			}
