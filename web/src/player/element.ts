@@ -477,7 +477,8 @@ export class LivegoPlayer extends HTMLElement {
     const idle = phase === 'idle'
     if (idle && this.#still.hidden && this.isConnected) this.#showThumbnail()
     const audioOnly = shows && this.#video.videoWidth === 0
-    const [title, more] = audioOnly && phase === 'playing' ? [t.audioOnly, ''] : messageOf(t, this.#state)
+    const slow = this.#measures.slow(performance.now())
+    const [title, more] = audioOnly && phase === 'playing' ? [t.audioOnly, ''] : messageOf(t, this.#state, slow)
     const failed = phase === 'failed'
     const mayRetry = failed && !connected && reason === 'refused'
     this.ariaLabel = t.player

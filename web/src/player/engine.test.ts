@@ -1,5 +1,5 @@
-import { expect, test } from 'vitest'
-import { codeOfClose, namesOfCodecs, reasonOfClose, reasonOfStatus, unplayableOf } from './engine.ts'
+import { expect, test, vi } from 'vitest'
+import { codeOfClose, namesOfCodecs, reasonOfClose, reasonOfHandshake, reasonOfStatus, unplayableOf } from './engine.ts'
 
 test('reasonOfStatus', () => {
   expect([401, 403, 404, 429, 500, 503, 0].map(reasonOfStatus))
@@ -9,6 +9,18 @@ test('reasonOfStatus', () => {
 test('reasonOfClose', () => {
   expect([1000, 1006, 1008, 1012, 4401, 4403, 4404, 4429].map(reasonOfClose))
     .toEqual(['offline', 'network', 'refused', 'again', 'refused', 'refused', 'offline', 'full'])
+})
+
+test('reasonOfHandshake', async () => {
+  for (const [status, reason] of [[200, 'unsupported'], [404, 'unsupported'], [403, 'unsupported'], [429, 'network'],
+    [502, 'network'], [0, 'network']] as const) {
+    vi.stubGlobal('fetch', (address: string, options: RequestInit) => {
+      expect([address, options.method]).toEqual(['https://tv.example/live/movie.flv?token=T', 'HEAD'])
+      return status === 0 ? Promise.reject(new Error('offline')) : Promise.resolve({ status })
+    })
+    expect(await reasonOfHandshake('wss://tv.example/live/movie.flv?token=T')).toBe(reason)
+  }
+  vi.unstubAllGlobals()
 })
 
 test('codeOfClose', () => {

@@ -45,6 +45,20 @@ export function reasonOfStatus(status: number): Reason {
   }
 }
 
+/**
+ * Returns why the handshake of a WebSocket has failed, which browsers do not tell. A response to HTTP at the same
+ * address says that the server works: then it serves no WebSockets there, or a proxy before it does not pass them on.
+ */
+export async function reasonOfHandshake(url: string): Promise<Reason> {
+  try {
+    const address = url.replace(/^ws/, 'http')
+    const { status } = await fetch(address, { method: 'HEAD', cache: 'no-store', credentials: 'omit' })
+    return status < 500 && status !== 429 ? 'unsupported' : 'network'
+  } catch {
+    return 'network'
+  }
+}
+
 /** The header of a response with the code of a refusal. */
 export const codeHeader = 'Livego-Error'
 
@@ -89,6 +103,31 @@ export function unplayableOf(codecs: string, playable: (type: string) => boolean
 export function playableByMSE(type: string): boolean {
   const source = window.MediaSource ?? (window as { ManagedMediaSource?: typeof MediaSource }).ManagedMediaSource
   return source?.isTypeSupported(type) ?? false
+}
+
+// So many stalls within this time, in ms, are no accident.
+const manyStalls = 3
+const within = 30_000
+
+/** Knows whether playback stalls again and again: media arrives more slowly than it plays. */
+export class Stalls {
+  #latest: number[] = [] // when the latest ones began
+
+  /** Counts a stall that began at the time now, in ms. */
+  add(now: number): void {
+    this.#latest = [...this.#latest, now].slice(-manyStalls)
+  }
+
+  /** Forgets the last stall. */
+  drop(): void {
+    this.#latest = this.#latest.slice(0, -1)
+  }
+
+  /** Returns whether there were many stalls lately. */
+  many(now: number): boolean {
+    const [first] = this.#latest
+    return this.#latest.length === manyStalls && first !== undefined && now - first < within
+  }
 }
 
 /** Returns the seconds of media that are buffered after the current time of a video. */

@@ -41,6 +41,32 @@ describe('next', () => {
     expect(next(state, timer)[1]).toEqual([{ type: 'connect', protocol: 'ws' }])
   })
 
+  test('does not try a protocol again that is not served', () => {
+    const [state, actions] = run(start, ended('unsupported'))
+    expect(actions).toEqual([{ type: 'connect', protocol: 'hls' }])
+    expect(next(next(state, ended('offline'))[0], timer)[1]).toEqual([{ type: 'connect', protocol: 'hls' }])
+    let again = state
+    for (let n = 0; n < maxFailures; n++) [again] = next(next(again, ended('network'))[0], timer)
+    expect(protocolOf(again)).toBe('native')
+    expect(next(again, start)[1]).toEqual([{ type: 'connect', protocol: 'ws' }])
+  })
+
+  test('says that no protocol is served, or that one cannot play the stream, and looks again later', () => {
+    const [state] = run(start, ended('unsupported'), ended('unplayable'), ended('unsupported'))
+    expect(state).toMatchObject({ phase: 'failed', reason: 'unplayable' })
+    const [none, actions] = next(next(initial(['ws']), start)[0], ended('unsupported'))
+    expect(none).toMatchObject({ phase: 'failed', reason: 'unsupported' })
+    expect(actions).toEqual([{ type: 'wait', ms: 15_000 }])
+    expect(next(none, timer)[1]).toEqual([{ type: 'connect', protocol: 'ws' }])
+  })
+
+  test('retries a protocol that was served before', () => {
+    const [state, actions] = run(start, playing, ended('network'), timer, ended('unsupported'))
+    expect(protocolOf(state)).toBe('hls')
+    expect(state.phase).toBe('retrying')
+    expect(actions).toEqual([{ type: 'wait', ms: 1000 }])
+  })
+
   test('waits for a publisher, and starts with the first protocol again', () => {
     const [state, actions] = run(start, ended('unplayable'), playing, ended('offline'))
     expect(state).toMatchObject({ phase: 'offline', reason: 'offline', unplayable: [] })

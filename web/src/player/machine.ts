@@ -13,6 +13,7 @@ export type Reason =
   | 'full' // too many viewers
   | 'again' // the server asks to connect again: the tracks of the stream have changed, or the server stops
   | 'unplayable' // the browser does not support the codecs, or the protocol does not carry them
+  | 'unsupported' // the server, or a proxy before it, does not serve the stream by this protocol
   | 'network' // no connection, or it was lost
 
 /** What a player does at the moment. */
@@ -36,6 +37,7 @@ export interface State {
   readonly played: boolean // there was a picture or sound since the start
   readonly failures: number // attempts by this protocol without a picture, in a row
   readonly unplayable: readonly Protocol[] // protocols that cannot play the stream as it is now
+  readonly unsupported: readonly Protocol[] // protocols that are not served
 }
 
 /** What happened to a player. */
@@ -59,13 +61,16 @@ export const maxFailures = 2
 
 const offlineWait = 2000 // ms between attempts while nobody publishes
 const fullWait = 10_000 // ms, when the server or the token allows no more viewers
-const unplayableWait = 15_000 // ms, until the encoder may have changed the codec
+const unplayableWait = 15_000 // ms, until the encoder may have changed the codec, or the operator the settings
 const firstWait = 500 // ms after the first loss of the network, doubled up to lastWait
 const lastWait = 8000 // ms
 
 /** Returns the state of a player before it starts. */
 export function initial(candidates: readonly Protocol[]): State {
-  return { phase: 'idle', candidates, current: 0, connected: false, played: false, failures: 0, unplayable: [] }
+  return {
+    phase: 'idle', candidates, current: 0, connected: false, played: false, failures: 0, unplayable: [],
+    unsupported: [],
+  }
 }
 
 /** Returns the protocol in use, or that of the next attempt. */
@@ -96,8 +101,8 @@ export function next(s: State, event: Event): [State, Action[]] {
 
 // clear returns s without its reason.
 function clear(s: State): State {
-  const { phase, candidates, current, connected, played, failures, unplayable } = s
-  return { phase, candidates, current, connected, played, failures, unplayable }
+  const { phase, candidates, current, connected, played, failures, unplayable, unsupported } = s
+  return { phase, candidates, current, connected, played, failures, unplayable, unsupported }
 }
 
 function connect(s: State): [State, Action[]] {
@@ -113,7 +118,9 @@ function ended(s: State, reason: Reason, detail: string | undefined): [State, Ac
   const because = (phase: Phase, changes: Partial<State> = {}): State =>
     ({ ...clear(s), connected: false, phase, reason, ...(detail && { detail }), ...changes })
   const wait = (state: State, ms: number): [State, Action[]] => [state, [{ type: 'wait', ms }]]
-  const fromStart = { current: 0, failures: 0, unplayable: [] }
+  const first = Math.max(0, s.candidates.findIndex((p) => !s.unsupported.includes(p)))
+  const fromStart = { current: first, failures: 0, unplayable: [] }
+  const protocol = protocolOf(s)
   switch (reason) {
     case 'offline': // the next stream may have other codecs
       return wait(because('offline', fromStart), offlineWait)
@@ -123,24 +130,41 @@ function ended(s: State, reason: Reason, detail: string | undefined): [State, Ac
       return wait(because('failed'), fullWait)
     case 'again':
       return wait(because('retrying', fromStart), firstWait)
+    case 'unsupported':
+      if (s.played) return ended(s, 'network', detail) // it was served before: the server may have just started again
+      return without({ ...s, unsupported: protocol ? [...s.unsupported, protocol] : s.unsupported }, reason)
     case 'unplayable': {
-      const protocol = protocolOf(s)
-      const unplayable = protocol ? [...s.unplayable, protocol] : s.unplayable
-      const current = s.candidates.findIndex((p) => !unplayable.includes(p))
       const known = detail ?? s.detail // one protocol may know the codecs, another not
-      if (current < 0) return wait(because('failed', { ...fromStart, ...(known && { detail: known }) }), unplayableWait)
-      const [state, actions] = connect({ ...s, current, failures: 0, unplayable })
-      return [{ ...state, ...(known && { detail: known }) }, actions]
+      const unplayable = protocol ? [...s.unplayable, protocol] : s.unplayable
+      return without({ ...s, unplayable, ...(known && { detail: known }) }, reason)
     }
     case 'network': {
       const failures = s.phase === 'playing' || s.phase === 'stalled' ? 1 : s.failures + 1
       const ms = Math.min(firstWait * 2 ** (failures - 1), lastWait)
-      const usable = s.candidates.filter((p) => !s.unplayable.includes(p))
+      const usable = usableOf(s)
       if (failures % maxFailures !== 0 || usable.length < 2) return wait(because('retrying', { failures }), ms)
-      const now = protocolOf(s)
-      const following = usable[(usable.findIndex((p) => p === now) + 1) % usable.length]
+      const following = usable[(usable.findIndex((p) => p === protocol) + 1) % usable.length]
       const current = s.candidates.findIndex((p) => p === following)
       return wait(because('retrying', { current, failures }), ms)
     }
   }
+}
+
+// usableOf returns the protocols that can play the stream, as far as is known.
+function usableOf({ candidates, unplayable, unsupported }: State): Protocol[] {
+  return candidates.filter((p) => !unplayable.includes(p) && !unsupported.includes(p))
+}
+
+// without returns what follows after a protocol has proved useless for this reason: an attempt by the next one at once,
+// or else a while later by the first one.
+function without(s: State, reason: Reason): [State, Action[]] {
+  const [following] = usableOf(s)
+  const detail = s.detail && { detail: s.detail }
+  if (following) {
+    const [state, actions] = connect({ ...s, current: s.candidates.indexOf(following), failures: 0 })
+    return [{ ...state, ...detail }, actions]
+  }
+  const failed = s.unplayable.length > 0 ? 'unplayable' : reason
+  return [{ ...initial(s.candidates), played: s.played, phase: 'failed', reason: failed, ...detail },
+    [{ type: 'wait', ms: unplayableWait }]]
 }

@@ -36,3 +36,18 @@ test('Measures start again with the player', () => {
     [1000, { type: 'start' }], [1050, { type: 'playing' }],
   )).toMatchObject({ startTime: 50, stalls: 0, stallTime: 0 })
 })
+
+test('Measures know when media arrives too slowly', () => {
+  const stall = (...times: number[]): [number, Event][] =>
+    times.flatMap((t): [number, Event][] => [[t, { type: 'stalled' }], [t + 1000, { type: 'playing' }]])
+  const events = (...times: number[]) => measure([0, { type: 'start' }], [100, { type: 'playing' }], ...stall(...times))
+  expect(events(1000, 5000).slow(6000)).toBe(false)
+  expect(events(1000, 5000, 9000).slow(9000)).toBe(true)
+  expect(events(1000, 5000, 9000).slow(31_000)).toBe(false)
+  expect(events(1000, 20_000, 40_000).slow(40_000)).toBe(false)
+  expect(events(1000, 20_000, 25_000, 40_000).slow(40_000)).toBe(true)
+  expect(measure([0, { type: 'start' }], [100, { type: 'playing' }], ...stall(1000, 5000), [9000, { type: 'stalled' }],
+    [10_000, { type: 'silent' }]).slow(10_000)).toBe(false) // the publisher was lost
+  expect(measure([0, { type: 'start' }], [100, { type: 'playing' }], ...stall(1000, 5000, 9000),
+    [10_000, { type: 'stop' }], [11_000, { type: 'start' }]).slow(11_000)).toBe(false)
+})

@@ -1,4 +1,5 @@
 // What a player measures about the quality of watching.
+import { Stalls } from './engine.ts'
 import { protocolOf, type Protocol, type State } from './machine.ts'
 
 /** Counts since a person or the page has started the player. Times are in ms. */
@@ -18,6 +19,7 @@ export class Measures {
 
   #started: number | undefined
   #stalledSince: number | undefined
+  #latest = new Stalls()
   #protocol: Protocol | undefined
 
   /** Counts a change of the state of the player at the time now, in ms. */
@@ -30,6 +32,7 @@ export class Measures {
       Object.assign(this, new Measures())
       this.#started = now
       this.#protocol = undefined
+      this.#latest = new Stalls()
     }
     if (after.connected) {
       const protocol = protocolOf(after)
@@ -45,7 +48,14 @@ export class Measures {
     if (before.phase === 'playing' && after.phase === 'stalled') {
       this.stalls++
       this.#stalledSince = now
+      this.#latest.add(now)
     } else if (after.phase !== 'stalled') this.#endStall(now)
+    else if (after.reason === 'offline' && before.reason !== 'offline') this.#latest.drop() // nobody publishes
+  }
+
+  /** Returns whether playback stalls again and again. */
+  slow(now: number): boolean {
+    return this.#latest.many(now)
   }
 
   #endStall(now: number) {

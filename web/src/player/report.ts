@@ -16,16 +16,15 @@ const gone = 410 // of one that the server does not want
 const ms = (seconds: number) => Math.round(seconds * 1000)
 
 /**
- * Returns the text of a report, as CMCD (CTA-5004-B). before is what was known when the player connected last, if it had
- * reported before that: a server that does not know the session counts from there.
+ * Returns the text of a report, as CMCD (CTA-5004-B). before is what was known when the player connected last, if it
+ * had reported before that: a server that does not know the session counts from there.
  */
 export function reportOf(session: string, p: Playback, errors: readonly string[], before?: Playback): string {
+  const counts = before && [before.stalls, ms(before.stallTime), before.dropped, before.frames, before.switches]
   const pairs = [
     `bsa=(${p.stalls})`, `bsda=(${ms(p.stallTime)})`, `dfa=${p.dropped}`,
     errors.length > 0 ? `ec=(${errors.map((code) => `"${code}"`).join(' ')})` : '',
-    before
-      ? `livego-before=(${[before.stalls, ms(before.stallTime), before.dropped, before.frames, before.switches].join(' ')})`
-      : '',
+    counts ? `livego-before=(${counts.join(' ')})` : '',
     `livego-frames=${p.frames}`, `livego-switches=${p.switches}`,
     p.behind === undefined ? '' : `ltc=${ms(p.behind)}`, p.startTime === undefined ? '' : `msd=${ms(p.startTime)}`,
     `sid="${session}"`, 'v=2',

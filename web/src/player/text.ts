@@ -16,6 +16,7 @@ const en = {
   live: 'LIVE',
   connecting: 'Connecting…',
   stalled: 'Buffering…',
+  slow: 'The network is too slow for this stream.',
   interrupted: 'The stream is interrupted.',
   interruptedMore: 'It continues here by itself.',
   offline: 'The stream has not started yet.',
@@ -41,6 +42,8 @@ const en = {
   unplayable: 'This browser cannot play the stream.',
   unplayableCodecs: 'This browser cannot play {codecs}, in which the stream is encoded.',
   unplayableMore: 'Try another browser, such as Chrome, Edge or Safari.',
+  unsupported: 'The stream is not available by this protocol.',
+  unsupportedMore: 'Choose another one in the settings.',
   audioOnly: 'Audio only',
   automatic: 'Automatic',
   statistics: 'Statistics',
@@ -74,6 +77,7 @@ const zh: Text = {
   live: '直播',
   connecting: '正在连接…',
   stalled: '正在缓冲…',
+  slow: '网速太慢，跟不上直播',
   interrupted: '直播中断了',
   interruptedMore: '恢复后会自动继续播放',
   offline: '直播还没有开始',
@@ -99,6 +103,8 @@ const zh: Text = {
   unplayable: '当前浏览器无法播放这个直播',
   unplayableCodecs: '当前浏览器不支持直播使用的 {codecs} 编码',
   unplayableMore: '请换用 Chrome、Edge 或 Safari 等浏览器',
+  unsupported: '这个直播不支持所选的协议',
+  unsupportedMore: '请在设置里换一种协议',
   audioOnly: '纯音频',
   automatic: '自动',
   statistics: '统计信息',
@@ -131,8 +137,11 @@ export function textOf(language: Language): Text {
   return language === 'zh' ? zh : en
 }
 
-/** Returns what a player says in a state: a sentence and, if there is more to say, a second one. */
-export function messageOf(t: Text, { phase, reason, detail = '', played }: State): [string, string] {
+/**
+ * Returns what a player says in a state: a sentence and, if there is more to say, a second one. slow says that it
+ * stalls again and again.
+ */
+export function messageOf(t: Text, { phase, reason, detail = '', played }: State, slow = false): [string, string] {
   switch (phase) {
     case 'idle':
     case 'playing':
@@ -140,7 +149,7 @@ export function messageOf(t: Text, { phase, reason, detail = '', played }: State
     case 'connecting':
       return [t.connecting, '']
     case 'stalled':
-      return reason === 'offline' ? [t.interrupted, t.interruptedMore] : [t.stalled, '']
+      return reason === 'offline' ? [t.interrupted, t.interruptedMore] : [t.stalled, slow ? t.slow : '']
     case 'offline':
       return played ? [t.over, t.overMore] : [t.offline, t.offlineMore]
     case 'retrying':
@@ -152,6 +161,7 @@ export function messageOf(t: Text, { phase, reason, detail = '', played }: State
 
 function failureOf(t: Text, reason: Reason | undefined, detail: string): [string, string] {
   if (reason === 'full') return [t.full, t.fullMore]
+  if (reason === 'unsupported') return [t.unsupported, t.unsupportedMore]
   if (reason !== 'refused') {
     return [detail ? t.unplayableCodecs.replace('{codecs}', detail) : t.unplayable, t.unplayableMore]
   }

@@ -1,7 +1,8 @@
 // Plays FLV over WebSocket by mpegts.js.
 import mpegts from 'mpegts.js'
-import { buffered, codeOfClose, type Engine, playableByMSE, reasonOfClose, type Reports, unplayableOf }
-  from './engine.ts'
+import {
+  buffered, codeOfClose, type Engine, playableByMSE, reasonOfClose, reasonOfHandshake, type Reports, unplayableOf,
+} from './engine.ts'
 
 const silentAfter = 1500 // ms without data on an open connection: the server waits for a publisher
 const lostAfter = 40_000 // ms without data: twice the publish_hold by default, in which no data arrives either
@@ -70,8 +71,10 @@ function socketLoader(
       }
       socket.onclose = ({ code, reason }) => {
         clearTimeout(this.#timer)
+        const opened = this._status !== mpegts.LoaderStatus.kConnecting
         this._status = mpegts.LoaderStatus.kComplete
-        reports.ended(reasonOfClose(code), codeOfClose(code, reason))
+        if (opened) reports.ended(reasonOfClose(code), codeOfClose(code, reason))
+        else void reasonOfHandshake(url).then((why) => reports.ended(why))
       }
     }
 
