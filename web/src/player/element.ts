@@ -323,6 +323,7 @@ export class LivegoPlayer extends HTMLElement {
   // playVideo starts the video element: with sound if the browser allows it, else muted, else when a person asks.
   async #playVideo(current: () => boolean) {
     const video = this.#video
+    const { muted } = video
     for (;;) {
       try {
         await video.play()
@@ -330,6 +331,8 @@ export class LivegoPlayer extends HTMLElement {
       } catch (err) {
         if (!current() || !(err instanceof DOMException) || err.name !== 'NotAllowedError') return
         if (video.muted) {
+          video.muted = muted // a person who starts it hears it
+          this.#offersSound &&= muted
           this.#send({ type: 'stop' })
           return
         }

@@ -12,13 +12,15 @@ test('reasonOfClose', () => {
 })
 
 test('reasonOfHandshake', async () => {
-  for (const [status, reason] of [[200, 'unsupported'], [404, 'unsupported'], [403, 'unsupported'], [429, 'network'],
-    [502, 'network'], [0, 'network']] as const) {
+  for (const [status, reason, detail = ''] of [
+    [200, 'unsupported'], [404, 'unsupported'], [403, 'unsupported'], [429, 'network'], [502, 'network'],
+    [0, 'network', 'unreachable'],
+  ] as const) {
     vi.stubGlobal('fetch', (address: string, options: RequestInit) => {
       expect([address, options.method]).toEqual(['https://tv.example/live/movie.flv?token=T', 'HEAD'])
       return status === 0 ? Promise.reject(new Error('offline')) : Promise.resolve({ status })
     })
-    expect(await reasonOfHandshake('wss://tv.example/live/movie.flv?token=T')).toBe(reason)
+    expect(await reasonOfHandshake('wss://tv.example/live/movie.flv?token=T')).toEqual([reason, detail])
   }
   vi.unstubAllGlobals()
 })

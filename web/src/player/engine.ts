@@ -1,5 +1,5 @@
 // What all engines share. An engine plays a stream by one protocol, once: it never retries.
-import type { Reason } from './machine.ts'
+import { type Reason, unreachable } from './machine.ts'
 
 /** What an engine reports while it plays. */
 export interface Reports {
@@ -49,13 +49,13 @@ export function reasonOfStatus(status: number): Reason {
  * Returns why the handshake of a WebSocket has failed, which browsers do not tell. A response to HTTP at the same
  * address says that the server works: then it serves no WebSockets there, or a proxy before it does not pass them on.
  */
-export async function reasonOfHandshake(url: string): Promise<Reason> {
+export async function reasonOfHandshake(url: string): Promise<[Reason, string]> {
   try {
     const address = url.replace(/^ws/, 'http')
     const { status } = await fetch(address, { method: 'HEAD', cache: 'no-store', credentials: 'omit' })
-    return status < 500 && status !== 429 ? 'unsupported' : 'network'
+    return [status < 500 && status !== 429 ? 'unsupported' : 'network', '']
   } catch {
-    return 'network'
+    return ['network', unreachable]
   }
 }
 

@@ -2,6 +2,7 @@
 import Hls, { type LevelDetails } from 'hls.js'
 import { buffered, codeHeader, type Engine, playableByMSE, reasonOfStatus, type Reports, Stalls, unplayableOf }
   from './engine.ts'
+import { unreachable } from './machine.ts'
 
 // How late a player seeks, in s behind the target latency: others play faster. A seek to where nothing is buffered
 // shows no picture until media is loaded, so on a slow network such seeks are rare, and the delay grows.
@@ -33,7 +34,8 @@ export function start(video: HTMLVideoElement, url: string, reports: Reports): E
     } else if (!fatal) return
     else if (type !== Hls.ErrorTypes.MEDIA_ERROR) {
       const code = networkDetails instanceof XMLHttpRequest ? networkDetails.getResponseHeader(codeHeader) : null
-      reports.ended(reasonOfStatus(response?.code ?? 0), code ?? '')
+      const status = response?.code ?? 0
+      reports.ended(reasonOfStatus(status), code ?? (status === 0 ? unreachable : ''))
     } else if (recovered) reports.ended('again')
     else {
       recovered = true

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { type Action, type Event, initial, maxFailures, next, protocolOf, type Reason, type State } from './machine.ts'
+import { type Action, type Event, initial, maxFailures, next, protocolOf, type Reason, type State, unreachable }
+  from './machine.ts'
 
 const ended = (reason: Reason): Event => ({ type: 'ended', reason })
 const start: Event = { type: 'start' }
@@ -58,6 +59,14 @@ describe('next', () => {
     expect(none).toMatchObject({ phase: 'failed', reason: 'unsupported' })
     expect(actions).toEqual([{ type: 'wait', ms: 15_000 }])
     expect(next(none, timer)[1]).toEqual([{ type: 'connect', protocol: 'ws' }])
+  })
+
+  test('does not leave a protocol because the server does not answer at all', () => {
+    let [state] = run(start, playing, ended('network'), timer)
+    for (let n = 0; n < 10; n++) {
+      [state] = next(next(state, { type: 'ended', reason: 'network', detail: unreachable })[0], timer)
+      expect(protocolOf(state)).toBe('ws')
+    }
   })
 
   test('retries a protocol that was served before', () => {

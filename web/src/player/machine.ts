@@ -59,6 +59,9 @@ export type Action =
 /** How many attempts without a picture make a player try the next protocol. */
 export const maxFailures = 2
 
+/** The detail of a failure of the network in which the server has not answered at all. */
+export const unreachable = 'unreachable'
+
 const offlineWait = 2000 // ms between attempts while nobody publishes
 const fullWait = 10_000 // ms, when the server or the token allows no more viewers
 const unplayableWait = 15_000 // ms, until the encoder may have changed the codec, or the operator the settings
@@ -142,7 +145,8 @@ function ended(s: State, reason: Reason, detail: string | undefined): [State, Ac
       const failures = s.phase === 'playing' || s.phase === 'stalled' ? 1 : s.failures + 1
       const ms = Math.min(firstWait * 2 ** (failures - 1), lastWait)
       const usable = usableOf(s)
-      if (failures % maxFailures !== 0 || usable.length < 2) return wait(because('retrying', { failures }), ms)
+      const stays = failures % maxFailures !== 0 || usable.length < 2 || detail === unreachable // so are the others
+      if (stays) return wait(because('retrying', { failures }), ms)
       const following = usable[(usable.findIndex((p) => p === protocol) + 1) % usable.length]
       const current = s.candidates.findIndex((p) => p === following)
       return wait(because('retrying', { current, failures }), ms)

@@ -8,7 +8,7 @@ const css = `
 :host(:fullscreen) { aspect-ratio: auto; width: 100%; height: 100%; }
 * { box-sizing: border-box; }
 [hidden] { display: none !important; }
-.root { position: absolute; inset: 0; overflow: hidden; background: inherit; }
+.root { position: absolute; inset: 0; overflow: hidden; background: inherit; direction: ltr; }
 :host(:focus-visible) .root::after { content: ''; position: absolute; inset: 0; border: 3px solid #6cb2ff;
   pointer-events: none; }
 video, .still, .poster { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; }

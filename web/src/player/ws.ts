@@ -74,7 +74,7 @@ function socketLoader(
         const opened = this._status !== mpegts.LoaderStatus.kConnecting
         this._status = mpegts.LoaderStatus.kComplete
         if (opened) reports.ended(reasonOfClose(code), codeOfClose(code, reason))
-        else void reasonOfHandshake(url).then((why) => reports.ended(why))
+        else void reasonOfHandshake(url).then(([why, detail]) => reports.ended(why, detail))
       }
     }
 
