@@ -171,6 +171,22 @@ func testControls(t *testing.T, c *chrome) {
 		})
 		p.close()
 
+		p = c.open(t, base+"movie?autoplay=0", nil)
+		p.run(`await page.addInitScript(() => {
+				const {play} = HTMLMediaElement.prototype
+				HTMLMediaElement.prototype.play = function () {
+					return window.allowed ? play.call(this) : Promise.reject(new DOMException('', 'NotAllowedError'))
+				}
+			})
+			await page.goto(page.url().replace('?autoplay=0', ''))
+			await page.waitForSelector('button.start')
+			await page.evaluate(() => (window.allowed = true))
+			await page.click('button.start')`, nil)
+		if got := p.awaitMoving("started by a person, as the browser refused to"); got.Muted {
+			t.Error("a player that a person has started is muted")
+		}
+		p.close()
+
 		// Chromium plays HLS by itself since 142.
 		p = c.open(t, base+"movie?protocol=native", nil)
 		var native bool

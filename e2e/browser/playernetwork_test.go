@@ -142,8 +142,8 @@ func testCatchUp(t *testing.T, c *chrome) {
 	}
 }
 
-// movingShare returns for which share of a time the picture of p moved: a frame is shown until the next one, for at most
-// a quarter of a second.
+// movingShare returns for which share of a time the picture of p moved: a frame is shown until the
+// next one, for at most a quarter of a second.
 func (p page) movingShare(d time.Duration) float64 {
 	p.t.Helper()
 	var moved float64 // ms
