@@ -36,7 +36,8 @@ func buildWithoutNode(t *testing.T) (binary string) {
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("go", "build", "-overlay", file, "-o", binary, "livego/cmd/livego").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-overlay", file, "-o", binary, "livego/cmd/livego")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return binary

@@ -30,8 +30,8 @@ func TestSettingsDoc(t *testing.T) {
 	}
 }
 
-// TestSettingsChinese checks that the console has a Chinese text for each group of settings and for each help text as it
-// is now: the English text is the key.
+// TestSettingsChinese checks that the console has a Chinese text for each group of settings and for each help text as
+// it is now: the English text is the key.
 func TestSettingsChinese(t *testing.T) {
 	const path = "../../../web/src/console/text/settings.zh.json"
 	data, err := os.ReadFile(path)
@@ -55,7 +55,8 @@ func TestSettingsChinese(t *testing.T) {
 		if !used[english] {
 			t.Errorf("%s: no setting has the text %q: delete it", path, english)
 		}
-		if han := strings.ContainsFunc(text, func(r rune) bool { return unicode.Is(unicode.Han, r) }); !han && text != english {
+		isHan := func(r rune) bool { return unicode.Is(unicode.Han, r) }
+		if text != english && !strings.ContainsFunc(text, isHan) {
 			t.Errorf("%s: %q is not Chinese", path, text)
 		}
 	}
