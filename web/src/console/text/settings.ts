@@ -31,6 +31,7 @@ export const settings = dictionary({
       'live': 'at once', 'new connections': 'for new connections', 'new streams': 'for new streams',
       'restart': 'after a restart',
     } as Record<string, string>,
+    refused: (reason: string) => reason,
     restart: 'Needs a restart',
     pending: (value: string) => `After a restart: ${value}`,
     reset: 'Use the value of the file again',
@@ -81,6 +82,7 @@ export const settings = dictionary({
     takesEffect: {
       'live': '立即', 'new connections': '对新连接生效', 'new streams': '对新的流生效', 'restart': '重启后',
     } as Record<string, string>,
+    refused: (reason: string) => `值无效：${reason}`,
     restart: '需要重启',
     pending: (value: string) => `重启后：${value}`,
     reset: '恢复为文件里的值',
