@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"livego/internal/cluster/peer"
+	"livego/internal/cluster/replica"
 	"livego/internal/domain"
 	"livego/internal/media"
 	"livego/internal/ops/httpx"
@@ -84,6 +85,7 @@ func startNode(t testing.TB, ln net.Listener, id, owner string,
 			fmt.Fprintf(w, "%s of %s, %s", file, name, r.URL.RawQuery)
 		},
 		Watched:          n.hub.HasViewers,
+		Source:           replica.SourceOptions{WriteTimeout: time.Second},
 		Target:           func(domain.Name) time.Duration { return 0 },
 		HandshakeTimeout: time.Minute,
 		Server:           httpx.ServerOptions{HeaderTimeout: time.Minute, IdleTimeout: time.Minute, Log: log},
@@ -390,5 +392,56 @@ func TestRequests(t *testing.T) {
 		if resp.StatusCode != want {
 			t.Errorf("%.40s: HTTP %d, want %d", path, resp.StatusCode, want)
 		}
+	}
+}
+
+// TestNodeThatStalls has a node that opens a replica and reads nothing. The owner closes the connection,
+// whatever that node sends, and a replica of another node goes on.
+func TestNodeThatStalls(t *testing.T) {
+	nodes := startNodes(t, "a", "b", "c")
+	owner := nodes[0]
+	p, err := owner.hub.Publish(t.Context(), movie, stream.PublishOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.End(stream.Clean)
+	track := &media.Track{Kind: media.Video, Codec: media.H264, Timescale: 90000}
+	sent := 0
+	write := func() {
+		f := &media.Frame{Track: track, Meta: &media.Meta{HasVideo: true}, DTS: time.Duration(sent) * 40 * time.Millisecond,
+			RAP: media.Keyframe, Arrived: time.Now(), Payload: make([]byte, 256<<10)}
+		f.PTS = f.DTS
+		if err := p.Write(f); err != nil {
+			t.Fatal(err)
+		}
+		sent++
+	}
+	write()
+	stalled, err := nodes[1].connect(t.Context(), movie, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stalled.Close()
+	if _, err := stalled.Write(make([]byte, 64<<10)); err != nil { // nobody reads it
+		t.Fatal(err)
+	}
+	viewer, err := nodes[2].hub.Subscribe(t.Context(), movie, stream.SubscribeOptions{GOPs: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer viewer.Leave()
+	var buf [8]*media.Frame
+	for owner.log.count("replica disconnected") == 0 {
+		write()
+		for received := false; !received; { // at the other node
+			n, err := viewer.Next(t.Context(), buf[:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			received = buf[n-1].DTS == time.Duration(sent-1)*40*time.Millisecond
+		}
+	}
+	if owner.log.count("replica disconnected\" at=a stream=live/movie node=b") != 1 {
+		t.Errorf("another node was disconnected:\n%s", owner.log.b.String())
 	}
 }
