@@ -45,7 +45,7 @@ type playerState struct {
 // needBrowser checks that scripts can use Chromium.
 func needBrowser(t *testing.T) {
 	t.Helper()
-	harness.Need(t, "node", "chromium")
+	harness.Need(t, "node", "chromium-headless-shell")
 	harness.NeedFile(t, "node_modules/playwright-core")
 	harness.NeedFile(t, "node_modules/axe-core")
 }

@@ -1,11 +1,11 @@
 // Opens the console in Chromium, creates a token on its page, and prints the token and the addresses that the page shows.
 //
 //   node console.mjs URL
-import { startBrowser } from './browser.mjs'
+import { openPage, startBrowser } from './browser.mjs'
 
 const [url] = process.argv.slice(2)
 const browser = await startBrowser()
-const page = await browser.newPage({ locale: 'en-GB' })
+const page = await openPage(browser, { locale: 'en-GB' })
 page.on('pageerror', (err) => console.error(err))
 page.on('console', (message) => message.type() === 'error' && console.error(message.text()))
 await page.goto(`${url}#/tokens`)

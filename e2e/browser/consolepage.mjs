@@ -2,18 +2,16 @@
 import assert from 'node:assert/strict'
 import { readFile, readdir } from 'node:fs/promises'
 import path from 'node:path'
-import { accessibilityFindings, watchFaults } from './browser.mjs'
+import { accessibilityFindings, openPage, watchFaults } from './browser.mjs'
 
 /**
  * Opens a page of the console. Errors of the page, breaches of its policy, and requests to other hosts go to faults.
  * Dialogs of scripts are faults too: they come from markup in names.
  */
 export async function openConsole(browser, url, faults, options = {}) {
-  const context = await browser.newContext({
+  const page = await openPage(browser, {
     viewport: { width: 1280, height: 800 }, locale: 'en-GB', permissions: ['clipboard-read', 'clipboard-write'], ...options,
   })
-  const page = await context.newPage()
-  page.setDefaultTimeout(60_000)
   watchFaults(page, url, faults, 'hostname') // the player is on another port
   page.on('dialog', (dialog) => {
     faults.push(`dialog: ${dialog.message()}`)

@@ -10,7 +10,7 @@
 // POST /findings {page}      returns the findings of axe-core in the page.
 // POST /faults               returns all faults so far: errors of pages, broken policies, requests to other hosts.
 import http from 'node:http'
-import { accessibilityFindings, startBrowser, watchFaults } from './browser.mjs'
+import { accessibilityFindings, openPage, startBrowser, watchFaults } from './browser.mjs'
 
 const browser = await startBrowser()
 
@@ -19,12 +19,10 @@ const faults = []
 const AsyncFunction = (async () => {}).constructor
 const calls = {
   async open({ url, options, playing }) {
-    const context = await browser.newContext({ viewport: { width: 640, height: 360 }, ...options })
-    const page = await context.newPage()
+    const page = await openPage(browser, { viewport: { width: 640, height: 360 }, ...options })
     watchFaults(page, url, faults)
     page.sockets = 0
     page.on('websocket', () => page.sockets++)
-    page.setDefaultTimeout(30_000)
     await page.addInitScript(() => {
       addEventListener('statechange', ({ detail }) => console.debug(`player: ${detail?.phase}`), true)
     })

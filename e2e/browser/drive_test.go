@@ -122,13 +122,16 @@ type watched struct {
 	Muted                           bool
 }
 
-// state returns what the page shows now.
+// state returns what the page shows when the state of its player has changed, at the latest after 200 ms.
 func (p page) state() watched {
 	p.t.Helper()
 	var w watched
 	p.run(`return {sockets: page.sockets, ...await page.evaluate(async () => {
-		await new Promise((resolve) => setTimeout(resolve, 50))
 		const player = document.querySelector('livego-player')
+		await new Promise((resolve) => {
+			player.addEventListener('statechange', resolve, {once: true})
+			setTimeout(resolve, 200)
+		})
 		const video = player.shadowRoot.querySelector('video')
 		const canvas = document.createElement('canvas')
 		canvas.width = canvas.height = 8

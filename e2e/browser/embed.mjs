@@ -5,7 +5,7 @@
 //   node embed.mjs SHOTS STREAM
 import http from 'node:http'
 import path from 'node:path'
-import { startBrowser } from './browser.mjs'
+import { openPage, startBrowser } from './browser.mjs'
 import { playerStates } from './players.mjs'
 
 const every = 200 // ms between lines
@@ -38,7 +38,7 @@ await new Promise((resolve) => server.once('listening', resolve))
 
 const browser = await startBrowser()
 const faults = []
-const page = await browser.newPage({ viewport: { width: 700, height: 700 } })
+const page = await openPage(browser, { viewport: { width: 700, height: 700 } })
 page.on('pageerror', (err) => faults.push(String(err)))
 page.on('console', (message) => {
   if (/Content Security Policy|TrustedHTML/i.test(message.text())) faults.push(message.text())

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"testing"
-	"time"
 
 	"github.com/gorilla/websocket"
 
@@ -57,34 +56,37 @@ func (f *firefox) call(method string, params map[string]any, result any) {
 	f.t.Helper()
 	f.lastID++
 	command := map[string]any{"id": f.lastID, "method": method, "params": params}
-	if err := f.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		f.t.Fatal(err)
-	}
 	if err := f.conn.WriteJSON(command); err != nil {
 		f.t.Fatal(err)
 	}
-	for {
-		var reply struct {
-			ID             int
-			Type           string
-			Result         json.RawMessage
-			Error, Message string
+	var reply struct {
+		ID             int
+		Type           string
+		Result         json.RawMessage
+		Error, Message string
+	}
+	var err error
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		for err == nil && reply.ID != f.lastID { // events come between
+			err = f.conn.ReadJSON(&reply)
 		}
-		if err := f.conn.ReadJSON(&reply); err != nil {
-			f.t.Fatalf("%s: %v", method, err)
+	}()
+	if !harness.WaitClosed(patience, answered) {
+		f.conn.Close()
+		<-answered
+	}
+	if err != nil {
+		f.t.Fatalf("%s: %v", method, err)
+	}
+	if reply.Type != "success" {
+		f.t.Fatalf("%s: %s: %s", method, reply.Error, reply.Message)
+	}
+	if result != nil {
+		if err := json.Unmarshal(reply.Result, result); err != nil {
+			f.t.Fatalf("%s: %v: %s", method, err, reply.Result)
 		}
-		if reply.ID != f.lastID { // an event
-			continue
-		}
-		if reply.Type != "success" {
-			f.t.Fatalf("%s: %s: %s", method, reply.Error, reply.Message)
-		}
-		if result != nil {
-			if err := json.Unmarshal(reply.Result, result); err != nil {
-				f.t.Fatalf("%s: %v: %s", method, err, reply.Result)
-			}
-		}
-		return
 	}
 }
 

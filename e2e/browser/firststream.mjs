@@ -40,7 +40,7 @@ await page.getByRole('button', { name: 'Show the key' }).click()
 const command = await page.getByRole('region', { name: /^ffmpeg: A test picture/ }).innerText()
 await checkPage(page, 'first-2', shots)
 const encoder = run(command)
-await page.getByText('You are live.').waitFor({ timeout: 60_000 })
+await page.getByText('You are live.').waitFor()
 const live = Date.now() - start
 await awaitPicture(page)
 const picture = Date.now() - start

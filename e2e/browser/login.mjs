@@ -1,12 +1,12 @@
 // Logs in to the operator's page in Chromium, uses it, logs out, and prints the results as JSON.
 //
 //   node login.mjs URL TOKEN DIRECTORY-FOR-SCREENSHOTS|'' [HOST-RESOLVER-RULES]
-import { startBrowser } from './browser.mjs'
+import { openPage, startBrowser } from './browser.mjs'
 
 const [url, token, shots, rules = ''] = process.argv.slice(2)
 const browser = await startBrowser([`--host-resolver-rules=${rules}`])
-const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 900, height: 700 } })
-const page = await context.newPage()
+const page = await openPage(browser, { ignoreHTTPSErrors: true, viewport: { width: 900, height: 700 } })
+const context = page.context()
 page.on('pageerror', (err) => console.error(err))
 const shot = async (name) => shots && page.screenshot({ path: `${shots}/${name}.png`, fullPage: true })
 const seen = {}

@@ -2,12 +2,12 @@
 //
 //   node plainpage.mjs URL
 import assert from 'node:assert/strict'
-import { accessibilityFindings, startBrowser, watchFaults } from './browser.mjs'
+import { accessibilityFindings, openPage, startBrowser, watchFaults } from './browser.mjs'
 
 const [url] = process.argv.slice(2)
 const browser = await startBrowser()
 const faults = []
-const page = await browser.newPage({ locale: 'en-GB', viewport: { width: 360, height: 740 } })
+const page = await openPage(browser, { locale: 'en-GB', viewport: { width: 360, height: 740 } })
 watchFaults(page, url, faults)
 await page.goto(url)
 await page.getByText('Nothing is live.').waitFor()

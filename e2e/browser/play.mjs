@@ -8,7 +8,7 @@
 // in #slow=100 slows down all players of the page: messages to workers are delayed by 100 ms.
 import { createRequire } from 'node:module'
 import path from 'node:path'
-import { startBrowser } from './browser.mjs'
+import { openPage, startBrowser } from './browser.mjs'
 import { playerStates } from './players.mjs'
 
 const every = 200 // ms between lines
@@ -18,7 +18,7 @@ const [shots, ...addresses] = process.argv.slice(2)
 const require = createRequire(import.meta.url)
 const browser = await startBrowser(['--autoplay-policy=no-user-gesture-required'])
 
-const page = await browser.newPage({ ignoreHTTPSErrors: true, viewport: { width: 1700, height: 300 } })
+const page = await openPage(browser, { ignoreHTTPSErrors: true, viewport: { width: 1700, height: 300 } })
 page.on('pageerror', (err) => console.error(err))
 await page.setContent('<!doctype html><body style="margin:0;background:#444">')
 await page.addScriptTag({ path: require.resolve('hls.js/dist/hls.min.js') })

@@ -60,7 +60,7 @@ func testControls(t *testing.T, c *chrome) {
 		p.awaitMoving("after a pause")
 		p.run(`await page.mouse.move(200, 100)
 			await page.waitForSelector('.root:not(.quiet)')
-			await page.waitForSelector('.root.quiet', {timeout: 10_000})
+			await page.waitForSelector('.root.quiet')
 			await page.waitForFunction(() => getComputedStyle(document.querySelector('livego-player').shadowRoot
 				.querySelector('.bar')).opacity === '0')
 			await page.mouse.move(210, 110)
@@ -117,7 +117,7 @@ func testControls(t *testing.T, c *chrome) {
 						const {left, right, width, height} = b.getBoundingClientRect()
 						return left >= 0 && right <= 360 && width >= 44 && height >= 44
 					}))`)
-		p.run(`await page.waitForSelector('.root.quiet', {timeout: 10_000})
+		p.run(`await page.waitForSelector('.root.quiet')
 			await page.touchscreen.tap(180, 300)
 			await page.waitForSelector('.root:not(.quiet)')
 			await page.touchscreen.tap(180, 300)

@@ -4,7 +4,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
-import { startBrowser } from './browser.mjs'
+import { openPage, startBrowser } from './browser.mjs'
 
 const [livego, work, images, ...names] = process.argv.slice(2)
 const api = 'http://localhost:8090'
@@ -146,8 +146,7 @@ const video = ['-quality', '50']
  */
 async function shoot(browser, pages) {
   for (const [form, options] of Object.entries(forms)) {
-    const context = await browser.newContext({ ...options, timezoneId: 'UTC' })
-    const page = await context.newPage()
+    const page = await openPage(browser, { ...options, timezoneId: 'UTC' })
     page.on('pageerror', (err) => console.error(`${page.url()}: ${err}`))
     for (const { name, url, ready, act, as = drawing } of pages) {
       if (names.length > 0 && !names.includes(name)) continue
@@ -161,7 +160,7 @@ async function shoot(browser, pages) {
         path.resolve(images, `${name}-${form}.webp`)])
       console.log(name, form)
     }
-    await context.close()
+    await page.context().close()
   }
 }
 

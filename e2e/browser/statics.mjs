@@ -1,11 +1,11 @@
 // Opens a page of the files in statics in Chromium, and prints the results of its scripts as JSON.
 //
 //   node statics.mjs URL
-import { startBrowser } from './browser.mjs'
+import { openPage, startBrowser } from './browser.mjs'
 
 const [url] = process.argv.slice(2)
 const browser = await startBrowser()
-const page = await browser.newPage()
+const page = await openPage(browser)
 await page.goto(url)
 await page.waitForFunction(() => window.found?.done)
 const found = await page.evaluate(() => window.found)
