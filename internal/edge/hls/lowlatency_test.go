@@ -391,6 +391,10 @@ func TestManyBlockedReloads(t *testing.T) {
 				r := httptest.NewRequestWithContext(w.ctx, "GET",
 					fmt.Sprintf("http://example.com%s?_HLS_msn=102&_HLS_part=%d", url, part+1), nil)
 				c.srv.ServeHTTP(w, r)
+				for w.status == 503 { // it was blocked for as long as it may be, since starting the others takes time
+					w.status = 200
+					c.srv.ServeHTTP(w, r)
+				}
 				if w.status != 200 || !bytes.Contains(w.body, fmt.Appendf(nil, "100-4000.%d.m4s", part+1)) {
 					failed.Add(1)
 				}
