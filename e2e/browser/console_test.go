@@ -13,6 +13,7 @@ import (
 // room with it.
 func TestConsoleCreatesToken(t *testing.T) {
 	needConsole(t)
+	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true,
 		Flags: []string{"--private=*", "--token.secret=a secret that signs the tokens of a test"}})
 	s.Push(sample.Small.File(t), "movie", "-stream_loop", "-1")

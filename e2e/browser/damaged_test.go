@@ -18,6 +18,7 @@ import (
 // is muted half of the time. Chromium parses NAL units more strictly than ffmpeg.
 func TestBrowserPlaysDamagedStreams(t *testing.T) {
 	harness.Need(t, "ffmpeg")
+	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

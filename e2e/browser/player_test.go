@@ -24,6 +24,7 @@ func openPlayers(t *testing.T, urls ...string) players {
 // killed.
 func TestPlayerPage(t *testing.T) {
 	harness.Need(t, "ffmpeg")
+	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--publish_hold=20s"}})
 	page := "http://" + s.Addr("httpflv_addr") + "/live/movie"
 	p := openPlayers(t, page, page+"?protocol=ws", page+"?protocol=hls")
@@ -81,6 +82,7 @@ func TestPlayerOnAnotherSite(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	needBrowser(t)
 	needWeb(t)
+	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true})
 	s.PushTo(sample.Small.File(t), s.RTMP(s.Key("movie")), "-stream_loop", "-1")
 	s.AwaitLive("movie")
