@@ -14,7 +14,8 @@ const [shots, stream] = process.argv.slice(2)
 const { origin, host } = new URL(stream)
 const policy = [
   "default-src 'none'", `script-src 'nonce-a' ${origin}`, `connect-src ${origin} ws://${host}`, 'media-src blob:',
-  `frame-src ${origin} http://localhost:*`, "worker-src 'none'", "style-src 'none'", "require-trusted-types-for 'script'",
+  `img-src ${origin}`, `frame-src ${origin} http://localhost:*`, "worker-src 'none'", "style-src 'none'",
+  "require-trusted-types-for 'script'",
 ].join('; ')
 const markup = `<!doctype html><title>another site</title>
 <script type="module" nonce="a" src="${origin}/.livego/player.js"></script>
