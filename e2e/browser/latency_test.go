@@ -13,7 +13,7 @@ import (
 // encoder, the lowest bit at the left, each bit as wide as a macroblock.
 const (
 	clockFilter = "settb=1/1000,setpts=RTCTIME/1000," +
-		"geq=lum='255*mod(floor(1000*T/pow(2,floor(X/16))),2)':cb=128:cr=128,setpts=N*40"
+		"geq=lum='255*mod(floor(1000*T/pow(2,X)),2)':cb=128:cr=128,scale=256:144:flags=neighbor,setpts=N*40"
 	clockPeriod = 1 << 16 // ms
 )
 
@@ -55,7 +55,7 @@ func testHLSLatency(t *testing.T) {
 // encodeClock publishes one stream, whose picture shows the clock, to each of the URLs.
 func encodeClock(t *testing.T, urls ...string) *harness.Process {
 	t.Helper()
-	return harness.FFmpeg(t, "-re", "-f", "lavfi", "-i", "color=size=256x144:rate=25", "-re", "-f", "lavfi", "-i",
+	return harness.FFmpeg(t, "-re", "-f", "lavfi", "-i", "color=size=16x2:rate=25", "-re", "-f", "lavfi", "-i",
 		"sine=440:r=44100", "-map", "0:v", "-map", "1:a",
 		"-vf", clockFilter, "-r", "25", "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt",
 		"yuv420p", "-g", "50", "-flags", "+global_header",
