@@ -13,7 +13,7 @@ import (
 // encoder, the lowest bit at the left, each bit as wide as a macroblock.
 const (
 	clockFilter = "settb=1/1000,setpts=RTCTIME/1000," +
-		"geq=lum='255*mod(floor(1000*T/pow(2,X)),2)':cb=128:cr=128,scale=256:144:flags=neighbor,setpts=N*40"
+		"geq=lum='255*mod(floor(1000*T/pow(2,X)),2)':cb=128:cr=128,scale=256:144:flags=neighbor,setsar=1,setpts=N*40"
 	clockPeriod = 1 << 16 // ms
 )
 
@@ -26,7 +26,8 @@ func (s playerState) latency() (picture, playlist time.Duration) {
 
 // testHLSLatency plays a stream whose picture shows the encoder's clock by hls.js, and measures the
 // latency. hls.js stays behind by the length of a stall, which this machine may have caused: the
-// test tries three times, and more often on a busy machine. The player sends CMCD with its requests, by which the server counts it.
+// test tries three times, and more often on a busy machine. The player sends CMCD with its requests, by
+// which the server counts it.
 func testHLSLatency(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	const (

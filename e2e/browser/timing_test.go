@@ -11,7 +11,7 @@ import (
 func TestTiming(t *testing.T) {
 	for name, test := range map[string]func(*testing.T){
 		"delay by protocol": testDelayByProtocol, "latency of HLS": testHLSLatency, "long GOP": testLongGOPDoesNotStall,
-		"slow camera": testSlowCameraPlays,
+		"slow camera": testSlowCameraPlays, "catching up": testPlayerPageCatchesUpAndReconnects,
 	} {
 		t.Run(name, func(t *testing.T) {
 			if !harness.Long() {
