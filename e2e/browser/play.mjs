@@ -5,7 +5,8 @@
 //
 // SHOTS is a directory for a screenshot every few seconds, or "" for none. An address that ends in
 // #whole is played from its first segment to the end, instead of from the live edge. One that ends
-// in #slow=100 slows down all players of the page: messages to workers are delayed by 100 ms.
+// in #slow=100 slows down all players of the page: messages to workers are delayed by 100 ms. One that
+// ends in #behind=4 is played 4 s behind the live edge.
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { openPage, startBrowser } from './browser.mjs'
@@ -55,8 +56,9 @@ function start(addresses) {
     video.addEventListener('resize', () => p.widths.push(video.videoWidth))
     if (url.includes('.m3u8')) {
       // maxLiveSyncPlaybackRate as in docs/watching.md
+      const behind = mode?.startsWith('behind=') ? { liveSyncDuration: Number(mode.slice(7)) } : {}
       const cmcd = mode === 'cmcd' ? { cmcd: {} } : {}
-      const hls = new Hls({ ...(whole ? { startPosition: 0 } : { maxLiveSyncPlaybackRate: 1.5 }), ...cmcd })
+      const hls = new Hls({ ...(whole ? { startPosition: 0 } : { maxLiveSyncPlaybackRate: 1.5 }), ...behind, ...cmcd })
       hls.on(Hls.Events.ERROR, (_, data) => {
         const url = data.context?.url ?? ''
         p.errors.push(`${data.details} at ${video.currentTime} ${url}`)
