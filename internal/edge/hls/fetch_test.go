@@ -367,3 +367,39 @@ func TestOneFetchForManyViewers(t *testing.T) {
 		}
 	})
 }
+
+// TestLastSeal ends the session of a replica after the seal of its last segment. If that differs, it is counted,
+// and viewers get the segment of the owner.
+func TestLastSeal(t *testing.T) {
+	for _, damaged := range []bool{false, true} {
+		t.Run(fmt.Sprintf("damaged %v", damaged), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newTestCluster(t, false)
+				c.follow()
+				c.write(3 * time.Second)
+				c.copyFrames()
+				before := c.fetches.Load()
+				c.owner.movie.End(stream.Clean)
+				_, last := c.owner.srv.Final(t.Context(), movie)
+				if last == nil {
+					t.Fatal("the owner has no last segment")
+				}
+				seal := last.Seal()
+				if damaged {
+					seal.Digest[0]++
+				}
+				c.session.Mark(stream.Noted, seal)
+				c.session.End()
+				sleep(2 * time.Second)
+				c.compare("index.m3u8")
+				if n := c.fetches.Load() - before; (n > 0) != damaged {
+					t.Errorf("%d requests to the owner", n)
+				}
+				if n := c.replica.srv.Mismatches(); (n == 1) != damaged || n > 1 {
+					t.Errorf("%d mismatches", n)
+				}
+				c.compareAll()
+			})
+		})
+	}
+}
