@@ -62,7 +62,8 @@ func TestRandomNodes(t *testing.T) {
 	t.Logf("hls.js played %.1f s in %v", last.Time-first.Time, time.Duration(last.Now-first.Now)*time.Millisecond)
 }
 
-// checkContinuous checks that the pictures in the output of ffmpeg's framecrc muxer have equal distances.
+// checkContinuous checks that no picture is missing in the output of ffmpeg's framecrc muxer. Where the file
+// starts again, the distance of two pictures is 1.4 times as long.
 func checkContinuous(t *testing.T, out string, long time.Duration) {
 	t.Helper()
 	var times []int
@@ -82,7 +83,7 @@ func checkContinuous(t *testing.T, out string, long time.Duration) {
 	}
 	step := times[1] - times[0]
 	for i := range times[1:] {
-		if d := times[i+1] - times[i]; d < step-step/10 || d > step+step/10 {
+		if d := times[i+1] - times[i]; d < step-step/10 || d > step+step/2 {
 			t.Errorf("picture %d comes %d ticks after the one before, want %d", i+1, d, step)
 		}
 	}
