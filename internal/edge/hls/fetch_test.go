@@ -386,7 +386,7 @@ func TestLastSeal(t *testing.T) {
 				}
 				seal := last.Seal()
 				if damaged {
-					seal.Digest[0]++
+					seal.Digest++
 				}
 				c.session.Mark(stream.Noted, seal)
 				c.session.End()
