@@ -416,7 +416,7 @@ var onlySeed = flag.Int64("seed", -1, "run the stream of this seed only")
 // TestEqualBytes replicates generated streams over links that stall and break. Each segment, part,
 // initialization section and playlist has the same bytes under its name on every server.
 func TestEqualBytes(t *testing.T) {
-	from, to := uint64(0), uint64(100)
+	from, to := uint64(0), uint64(seeds)
 	if os.Getenv("TEST_LONG") != "" {
 		to = 2000
 	}

@@ -1,0 +1,6 @@
+//go:build !race
+
+package replica_test
+
+// seeds of TestEqualBytes.
+const seeds = 100
