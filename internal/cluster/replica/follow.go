@@ -110,9 +110,7 @@ func (f *follower) connect(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
 	c := &connection{follower: f, nc: nc, r: wire.NewReader(bufio.NewReaderSize(nc, readBuffer), &f.tracks)}
 	for {
-		if err := nc.SetReadDeadline(time.Now().Add(f.opt.ReadTimeout)); err != nil {
-			return err
-		}
+		_ = nc.SetReadDeadline(time.Now().Add(f.opt.ReadTimeout)) // if it fails, so does Next, after what is buffered
 		record, err := c.r.Next()
 		if err == nil {
 			f.received = time.Now()
