@@ -168,7 +168,12 @@ fs.mkdirSync(images, { recursive: true })
 const browser = await startBrowser(['--autoplay-policy=no-user-gesture-required'])
 try {
   await startServers()
-  const pictures = (p) => p.waitForFunction(() => document.querySelectorAll('main .thumbnail img').length >= 3)
+  const pictures = (p) => p.waitForFunction(() => { // a phone has none of rooms
+    const shown = [...document.querySelectorAll('main .thumbnail')].filter((t) => t.offsetParent)
+    return shown.filter((t) => t.querySelector('img')).length >= Math.min(2, shown.length)
+  })
+  const playing = (p) => p.waitForFunction(() =>
+    document.querySelector('livego-player')?.shadowRoot.querySelector('video').currentTime > 0)
   const page = (name, hash = name, act) => ({ name, url: `${api}/#/${hash}`, ready: 'main h1', act })
   await shoot(browser, [
     page('start', 'streams'),
@@ -179,7 +184,7 @@ try {
   await new Promise((resolve) => setTimeout(resolve, warm))
   await shoot(browser, [
     { ...page('streams', 'streams', pictures), as: video },
-    { ...page('stream', 'streams/live/studio'), as: video },
+    { ...page('stream', 'streams/live/studio', playing), as: video },
     page('encoder', 'start', async (p) => {
       await p.selectOption('main select', 'archive')
       await p.click('main .primary')
@@ -196,8 +201,8 @@ try {
     page('events'),
     page('settings', 'settings', (p) => p.check('input[type=checkbox]')), // with a change that is not saved
     page('server'),
-    { name: 'player', url: 'http://localhost:7001/live/main', ready: 'livego-player', as: video },
-    { name: 'waiting', url: 'http://localhost:7001/live/archive', ready: 'livego-player', as: video },
+    { name: 'player', url: 'http://localhost:7001/live/main', ready: 'livego-player', act: playing, as: video },
+    { name: 'waiting', url: 'http://localhost:7001/live/archive', ready: 'livego-player .pulses', as: video },
   ])
 } finally {
   await browser.close()
