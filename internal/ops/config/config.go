@@ -60,10 +60,10 @@ type Config struct {
 	RedisPwd   string        `key:"redis_pwd" secret:"true" reload:"restart" help:"The password of Redis, if the URL has none."`
 	RedisCache time.Duration `key:"redis_cache" default:"0s" min:"0s" max:"1m" reload:"restart" help:"How long a used key stays valid for publishing while Redis is unavailable. 0: not at all. A key that another server revoked meanwhile stays valid for that long."`
 
-	ClusterAddr           string        `key:"cluster_addr" group:"Cluster" reload:"restart" help:"The address for the other nodes of a cluster, which makes this server one. Only nodes that prove cluster_secret are served. See docs/cluster.md."`
+	ClusterAddr           string        `key:"cluster_addr" group:"Cluster" reload:"restart" help:"The address at which the other nodes of a cluster connect; if set, this server is a node. Only nodes that prove that they know cluster_secret are served. See docs/cluster.md."`
 	ClusterSecret         string        `key:"cluster_secret" secret:"true" reload:"restart" help:"The secret of the cluster, the same on all nodes. At least 16 characters."`
-	ClusterSecretPrevious string        `key:"cluster_secret_previous" secret:"true" reload:"restart" help:"Another secret that is good as well, while the secret is replaced on one node after another."`
-	NodeID                string        `key:"node_id" reload:"restart" write:"no" help:"The name of this node, which no other node has. By default a random one, which is kept in data_dir."`
+	ClusterSecretPrevious string        `key:"cluster_secret_previous" secret:"true" reload:"restart" help:"Another secret that is valid too, while the secret is replaced on one node after another."`
+	NodeID                string        `key:"node_id" reload:"restart" write:"no" help:"The name of this node, which no other node may have. By default a random one, which is kept in data_dir."`
 	ClusterNodes          []string      `key:"cluster_nodes" reload:"restart" help:"The nodes of the cluster with the addresses at which the others reach them: NODE=HOST:PORT. The entry of this node has no effect."`
 	ClusterOwners         []string      `key:"cluster_owners" reload:"restart" help:"Which node owns which streams: live=NODE for an app, live/movie=NODE for a room, or *=NODE for all others. A stream is published on its owner, and watched on every node. Streams without an entry stay on the node on which they are published."`
 	ClusterIdle           time.Duration `key:"cluster_idle" default:"30s" min:"1s" max:"1h" reload:"live" write:"operate" help:"How long a stream of another node is replicated at least after its last viewer has left."`
