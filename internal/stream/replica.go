@@ -67,8 +67,8 @@ func (r *Replica) Next() uint64 {
 	return r.s.ring.head
 }
 
-// Write adds f, and takes ownership of it. It takes the place of a frame with its Seq, which has other
-// tracks if it came over another connection. If frames before f are missing, those that the session has
+// Write adds f, and takes ownership of it. f replaces a frame with its Seq, which has other tracks if it
+// came over another connection. If frames before f are missing, those that the session has
 // are dropped: no reader meets the gap without noticing it. It fails if the session has ended.
 func (r *Replica) Write(f *media.Frame) error {
 	s := r.s
@@ -102,7 +102,7 @@ func (r *Replica) checkReady() {
 // replace those that the session has. There is no RestartRequest until Restart.
 func (r *Replica) StartRestart(from uint64) {
 	r.restarting.Store(true)
-	_ = r.RestartRequest() // what it asks for comes
+	_ = r.RestartRequest() // the state that it requests is on its way
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
 	if from > r.s.ring.head { // marks may come before the next frame

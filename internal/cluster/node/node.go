@@ -1,5 +1,5 @@
 // Package node is this server as a node of a cluster. It sends the streams of its hub to other nodes,
-// and replicates theirs into its hub while they have viewers here. It decides nothing about who owns a
+// and replicates theirs into its hub while they have viewers here. It does not decide which node owns a
 // stream.
 package node
 
@@ -139,7 +139,7 @@ func (n *Node) Serve(ctx context.Context, ln net.Listener) error {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	var replicas sync.WaitGroup // connections that HTTP does not know any more
+	var replicas sync.WaitGroup // connections that were hijacked from HTTP
 	defer func() {
 		n.mu.Lock() // no other one is added from now on
 		cancel()

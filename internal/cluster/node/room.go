@@ -11,16 +11,16 @@ import (
 	"livego/internal/stream"
 )
 
-// Between attempts to replicate a stream. It doubles.
+// The back-off between attempts to replicate a stream. It doubles.
 const (
 	minBackoff = 100 * time.Millisecond
 	maxBackoff = 2 * time.Second
 )
 
-// maxRooms limits the streams that are looked for at other nodes: a client may ask for any name.
+// maxRooms limits the streams that are searched for on other nodes: a client may request any name.
 const maxRooms = 1 << 16
 
-// sweepInterval is how often streams without viewers are looked for.
+// sweepInterval is how often streams without viewers are searched for.
 const sweepInterval = time.Second
 
 // A room is a stream of another node that has viewers here, or had one just now. All of its viewers share

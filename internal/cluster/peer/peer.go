@@ -188,7 +188,7 @@ func Listen(ln net.Listener, o ListenOptions) (net.Listener, error) {
 	return l, nil
 }
 
-// newCertificate returns a certificate of this process. Nobody verifies it.
+// newCertificate returns a certificate of this process. It is not verified by clients.
 func newCertificate() (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -255,7 +255,7 @@ func (l *listener) run() {
 	}
 }
 
-// start counts nc, or returns why there is no room for it.
+// start counts nc, or returns why it exceeds a limit.
 func (l *listener) start(nc net.Conn, address netip.Prefix) (refusal string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

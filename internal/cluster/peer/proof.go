@@ -50,7 +50,7 @@ type (
 // secrets returns those that are used.
 func (id *Identity) secrets() []string { return id.Secrets[:min(len(id.Secrets), maxSecrets)] }
 
-// idOf returns the ID of a secret. It says nothing about it that a proof does not say.
+// idOf returns the ID of a secret. It reveals no more about the secret than a proof does.
 func idOf(secret string) (id keyID) {
 	h := hmac.New(sha256.New, []byte(secret))
 	h.Write([]byte("livego cluster key ID"))
@@ -59,7 +59,7 @@ func idOf(secret string) (id keyID) {
 }
 
 // prove returns the proof of one side that it knows secret, for one connection: exported is its keying
-// material. No other connection has the same, so a proof that was recorded or passed on is worth nothing.
+// material. No other connection has the same, so a proof that was recorded or forwarded is not valid.
 func prove(secret string, r role, clientNode, serverNode string, exported []byte) (m mac) {
 	h := hmac.New(sha256.New, []byte(secret))
 	b := append([]byte(protocol), byte(r))
@@ -88,8 +88,8 @@ func readProof(v *varint.Reader) (p proof) {
 	return p
 }
 
-// A hello is the first message of the client: who it is, whom it wants, and a proof by each secret that
-// it knows.
+// A hello is the first message of the client: its ID, the ID of the node that it expects, and a proof by
+// each secret that it knows.
 type hello struct {
 	client, server string
 	proofs         []proof
@@ -155,7 +155,7 @@ func (id *Identity) hello(to string, exported []byte) *hello {
 	return h
 }
 
-// Refusals. Nobody learns more from the first than that the secret is not its own.
+// Refusals. errSecret reveals only that the client has none of the secrets of this node.
 var (
 	errSecret = domain.Errorf(domain.Denied, "the node does not know the secret of the cluster")
 	errSelf   = domain.Errorf(domain.Conflict, "two nodes have the same node_id")

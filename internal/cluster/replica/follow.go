@@ -21,7 +21,7 @@ import (
 // readBuffer is how many bytes are read at once.
 const readBuffer = 64 << 10
 
-// Errors after which the owner is not asked again.
+// Errors after which Follow does not connect again.
 var (
 	errEnded = errors.New("the stream has ended")
 	errLoop  = errors.New("the stream comes from this server")
@@ -70,7 +70,7 @@ func Follow(ctx context.Context, hub *stream.Hub, name domain.Name, o FollowOpti
 			return nil
 		case errors.Is(err, errLoop), errors.Is(err, wire.ErrVersion):
 			return err
-		case f.received.Sub(start) >= o.ReadTimeout: // it has worked
+		case f.received.Sub(start) >= o.ReadTimeout: // the connection has worked
 			backoff, lost = o.MinBackoff, time.Now()
 		}
 		if f.replica != nil && backoff == o.MinBackoff { // once for a series of failures
@@ -228,8 +228,8 @@ func (c *connection) write(f *media.Frame) error {
 	return c.restore()
 }
 
-// restore gives the state to the consumers of the session when all of its frames have come, and those
-// that the session had before have been replaced.
+// restore passes the state to the consumers of the session when all of its frames have arrived, and have
+// replaced those that the session had before.
 func (c *connection) restore() error {
 	if c.state == nil || c.next < c.hello.CutterNext || c.early < c.hello.StateFrames || c.next < c.replica.Next() {
 		return nil

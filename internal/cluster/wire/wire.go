@@ -156,7 +156,7 @@ func (e *Encoder) TrackID(t *media.Track) uint64 {
 // first frame has a program record before it. e must not be used at the same time.
 func (e *Encoder) Fork() *Encoder { return &Encoder{ids: e.ids, lastID: e.lastID} }
 
-// Join adds the numbers that f, which Fork returned, has given.
+// Join adds the numbers that f, which Fork returned, has assigned.
 func (e *Encoder) Join(f *Encoder) { e.ids, e.lastID = f.ids, f.lastID }
 
 // AppendProgram appends the newest program record again, if there is one.

@@ -40,8 +40,8 @@ type Answer struct {
 
 // Answer returns what this server has under uri, for another server whose viewers request it: a file, a
 // media playlist, with the query of a blocking reload, or the multivariant playlist, which refers to a
-// media playlist without a session. It waits as a viewer's request does. It asks no other server, and
-// authorizes and counts nobody.
+// media playlist without a session. It waits as a viewer's request does. It sends no request to another
+// server, and neither authorizes nor counts viewers.
 func (s *Server) Answer(ctx context.Context, name domain.Name, uri string) (Answer, error) {
 	file, raw, _ := strings.Cut(uri, "?")
 	d, err := parseQuery(raw)
@@ -178,7 +178,7 @@ func (s *Server) fetchForViewer(ctx context.Context, name domain.Name, uri strin
 	return s.fetch(ctx, context.WithoutCancel(ctx), name, uri)
 }
 
-// fetchOnce asks the owner.
+// fetchOnce sends a request to the owner.
 func (s *Server) fetchOnce(ctx context.Context, name domain.Name, uri string) (Answer, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, fetchTimeout,
 		domain.Errorf(domain.Unavailable, "the owner of %s does not answer", name))
@@ -217,7 +217,7 @@ func (fs *fetches) keep(key string, a Answer) {
 	}
 }
 
-// fetchAbsent gives f, a file of a replicated session's list, the bytes that its owner has.
+// fetchAbsent sets the bytes of f, a file of a replicated session's list, to those that its owner has.
 func (s *Server) fetchAbsent(ctx context.Context, name domain.Name, l *segment.List, f *segment.File) error {
 	if !s.clustered() {
 		return errNoFile(name)

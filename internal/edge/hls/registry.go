@@ -140,7 +140,7 @@ func (reg *sessionRegistry) issueToken(grant domain.Grant, playback quality.ID) 
 	return reg.encode(grant, playback, issued)
 }
 
-// nextTime returns the Unix time in ns: later than at the call before, so that it tells which sessions
+// nextTime returns the Unix time in ns: later than at the call before, so that it shows which sessions
 // were issued before their end. Other servers have other clocks, but not by much. The caller holds reg.mu.
 func (reg *sessionRegistry) nextTime() int64 {
 	reg.last = max(reg.last+1, time.Now().UnixNano())

@@ -46,7 +46,7 @@ export function reasonOfStatus(status: number): Reason {
 }
 
 /**
- * Returns why the handshake of a WebSocket has failed, which browsers do not tell. A response to HTTP at the same
+ * Returns why the handshake of a WebSocket has failed, which browsers do not report. A response to HTTP at the same
  * address says that the server works: then it serves no WebSockets there, or a proxy before it does not pass them on.
  */
 export async function reasonOfHandshake(url: string): Promise<[Reason, string]> {
