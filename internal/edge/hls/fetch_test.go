@@ -52,9 +52,10 @@ func newTestCluster(t *testing.T, private bool) *testCluster {
 func (c *testCluster) write(d time.Duration) {
 	c.owner.write(c.owner.movie, d)
 	synctest.Wait()
+	watch(c.owner)
 }
 
-// follow starts the session of the replica with the state of the owner.
+// follow starts the session of the replica with the state of the owner, which has segmented all frames.
 func (c *testCluster) follow() {
 	c.t.Helper()
 	sn, ok := c.owner.srv.Snapshot(c.t.Context(), movie)
@@ -73,6 +74,15 @@ func (c *testCluster) follow() {
 	synctest.Wait()
 	c.session.StartRestart(sn.Next())
 	c.session.Restart(sn)
+	synctest.Wait()
+	watch(c.replica)
+	c.copyFrames()
+}
+
+// watch makes a server segment what it has, as for a viewer: without one, it waits for the end of a segment.
+func watch(s *testServer) {
+	sess, _, _ := s.srv.session(movie)
+	sess.recordRequest()
 	synctest.Wait()
 }
 
