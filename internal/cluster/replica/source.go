@@ -273,24 +273,55 @@ func (s *Source) Serve(ctx context.Context, nc net.Conn, name domain.Name, after
 	defer nc.Close()
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
 	w := &writer{nc: nc, timeout: s.opt.WriteTimeout}
-	fd, err := s.acquire(ctx, name)
-	if domain.KindOf(err) == domain.NotFound && after > 0 {
-		if sn, _ := s.final(ctx, name); sn != nil {
-			return w.writeAll(s.ended(sn))
-		}
+	fd, start, first, err := s.prepare(ctx, w, name, after)
+	if fd != nil {
+		defer s.release(fd)
 	}
 	if err != nil {
 		return w.refuse(err)
 	}
-	defer s.release(fd)
-	start, first, err := s.join(ctx, fd, after)
-	if err != nil {
-		return w.refuse(err)
-	}
-	if err := w.writeAll(first); err != nil {
+	if err := w.writeAll(first); err != nil || fd == nil {
 		return err
 	}
 	return s.follow(ctx, w, fd, start)
+}
+
+// prepare returns the feed of name, which the caller must release, the node after which the connection
+// continues, and the records before; no feed, and all records, if the session has ended. It sends pings
+// while it waits: a stream may have no frames for the time of track_wait. If the peer has gone, it stops.
+func (s *Source) prepare(ctx context.Context, w *writer, name domain.Name, after uint64) (fd *feed, start *node,
+	first [][]byte, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var pings sync.WaitGroup
+	defer pings.Wait()
+	defer cancel(nil)
+	pings.Go(func() { cancel(s.ping(ctx, w)) })
+	fd, err = s.acquire(ctx, name)
+	if domain.KindOf(err) == domain.NotFound && after > 0 {
+		if sn, _ := s.final(ctx, name); sn != nil {
+			return nil, nil, s.ended(sn), nil
+		}
+	}
+	if err == nil {
+		start, first, err = s.join(ctx, fd, after)
+	}
+	return fd, start, first, err
+}
+
+// ping sends pings until an error or the end of ctx.
+func (s *Source) ping(ctx context.Context, w *writer) error {
+	ticker := time.NewTicker(s.opt.PingInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			if err := w.write(new(wire.Encoder).Append(nil, wire.Ping{})); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // refuse sends why the connection is closed, and returns err.

@@ -69,7 +69,7 @@ func (r *Reader) Next() (Record, error) {
 		if err != nil {
 			return nil, err
 		}
-		if r.hello == (t == typeHello) && t != typeClose {
+		if r.hello == (t == typeHello) && t != typeClose && t != typePing {
 			return nil, errors.New("wire: a hello is not the first record")
 		}
 		record, err := r.decode(t, body)

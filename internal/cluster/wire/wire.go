@@ -50,7 +50,7 @@ const (
 // A Record is one of the types below, or a *media.Frame.
 type Record any
 
-// A Hello is the first record. It describes the session, and replaces all that a replica has of it.
+// A Hello is the first record, but for pings. It describes the session, and replaces all that a replica has of it.
 type Hello struct {
 	Version uint64
 	Epoch   uint64
@@ -96,7 +96,7 @@ type Seal struct {
 	Digest      uint64
 }
 
-// A Ping shows that the owner is alive.
+// A Ping shows that the owner is alive. It may come before the Hello: the stream starts soon.
 type Ping struct{}
 
 // A Close is the last record, and says why the owner closes the connection.

@@ -168,7 +168,7 @@ var invalid = []struct {
 	{"hello of 17 MiB", func() []byte { return []byte{1, 0x10, 0, 0, byte(typeHello)} }, "record of type 1 with"},
 	{"pause of 2 MiB", func() []byte { return []byte{0, 0x20, 0, 0, byte(typePause)} }, "record of type 4 with"},
 	{"record that is cut", func() []byte { return []byte{0, 0, 0, 9, byte(typeHello), 1} }, "unexpected EOF"},
-	{"no hello", func() []byte { return new(Encoder).Append(nil, Ping{}) }, "a hello is not the first record"},
+	{"no hello", func() []byte { return new(Encoder).Append(nil, Pause{1}) }, "a hello is not the first record"},
 	{"two hellos", func() []byte {
 		e := new(Encoder)
 		return e.Append(e.Append(nil, &Hello{Version: Version}), &Hello{Version: Version})
