@@ -281,7 +281,28 @@ func (n *Node) get(ctx context.Context, c *http.Client, name domain.Name, path s
 	case http.StatusBadRequest:
 		kind = domain.Invalid
 	}
-	return nil, domain.Errorf(kind, "%s", strings.TrimSpace(string(b)))
+	err = domain.Errorf(kind, "%s", strings.TrimSpace(string(b)))
+	if resp.StatusCode == http.StatusServiceUnavailable || kind != domain.Unavailable {
+		err = answerError{err}
+	}
+	return nil, err
+}
+
+// An answerError is what the owner of a stream says about a request of a viewer. Other errors of get are about
+// the cluster: viewers do not get them.
+type answerError struct{ error }
+
+func (e answerError) Unwrap() error { return e.error }
+
+// unreachable logs err, why the owner of name cannot be asked, and returns the error for viewers, without
+// names and addresses of nodes.
+func (n *Node) unreachable(name domain.Name, err error) error {
+	owner, _ := n.opt.Owner(name)
+	if suppressed, ok := n.refused.Allow(owner); ok {
+		n.opt.Log.Warn("cannot replicate a stream", "stream", name.String(), "node", owner, "err", err,
+			"suppressed", suppressed)
+	}
+	return domain.Errorf(domain.Unavailable, "the server that publishes %s cannot be reached", name)
 }
 
 // escape returns the path of a stream in a URL.
@@ -327,12 +348,26 @@ func (n *Node) Fetch(ctx context.Context, name domain.Name, uri string) (File, e
 	resp, err := n.get(ctx, n.fetcher, name, "/hls/v1/"+escape(name)+"/"+url.PathEscape(file),
 		func(r *http.Request) { r.URL.RawQuery = query }, http.StatusOK)
 	if err != nil {
-		return File{}, err
+		return File{}, n.fetchError(ctx, name, err)
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxFile+1))
 	if err == nil && len(b) > maxFile {
-		err = domain.Errorf(domain.Unavailable, "file of %s is larger than %d bytes", name, maxFile)
+		err = fmt.Errorf("file of %s is larger than %d bytes", name, maxFile)
 	}
-	return File{resp.Header.Get("Content-Type"), strings.Trim(resp.Header.Get("ETag"), `"`), b}, err
+	if err != nil {
+		return File{}, n.fetchError(ctx, name, err)
+	}
+	return File{resp.Header.Get("Content-Type"), strings.Trim(resp.Header.Get("ETag"), `"`), b}, nil
+}
+
+// fetchError returns the error of Fetch for viewers.
+func (n *Node) fetchError(ctx context.Context, name domain.Name, err error) error {
+	switch answer := (answerError{}); {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.As(err, &answer), domain.KindOf(err) == domain.NotFound:
+		return err
+	}
+	return n.unreachable(name, err)
 }

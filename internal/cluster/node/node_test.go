@@ -316,6 +316,10 @@ func TestUnreachableOwner(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	}
+	if _, err := n.Fetch(t.Context(), movie, "1-0.m4s"); domain.KindOf(err) != domain.Unavailable ||
+		strings.Contains(err.Error(), "127.0.0.1") {
+		t.Errorf("error %v of a file", err)
+	}
 	if lines := n.log.count("cannot replicate a stream"); lines != 1 {
 		t.Errorf("%d lines in the log", lines)
 	}

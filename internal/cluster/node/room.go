@@ -161,12 +161,7 @@ func (n *Node) open(ctx context.Context, r *room, after uint64) (net.Conn, error
 // record records the result of an attempt for all that wait for it.
 func (n *Node) record(r *room, err error) {
 	if err != nil && domain.KindOf(err) != domain.NotFound {
-		owner, _ := n.opt.Owner(r.name)
-		if suppressed, ok := n.refused.Allow(owner); ok {
-			n.opt.Log.Warn("cannot replicate a stream", "stream", r.name.String(), "node", owner, "err", err,
-				"suppressed", suppressed)
-		}
-		err = domain.Errorf(domain.Unavailable, "the server that publishes %s cannot be reached", r.name)
+		err = n.unreachable(r.name, err)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
