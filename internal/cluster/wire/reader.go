@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"slices"
 	"time"
@@ -31,6 +32,13 @@ func (s *Tracks) track(id uint64, t *media.Track) *media.Track {
 	}
 	s.byID[id] = t
 	return t
+}
+
+// forget drops all tracks but those with numbers in ids if there are too many.
+func (s *Tracks) forget(ids []uint64) {
+	if len(s.byID) > maxKnownTracks {
+		maps.DeleteFunc(s.byID, func(id uint64, _ *media.Track) bool { return !slices.Contains(ids, id) })
+	}
 }
 
 // Track returns the track with a number, nil if there is none.
@@ -193,8 +201,10 @@ func (r *Reader) readHello(v *varint.Reader) *Hello {
 func (r *Reader) readProgram(v *varint.Reader) error {
 	p := new(media.Program).WithDiscontinuity(uint32(v.UintMax(1<<32-1, "discontinuity")))
 	p = p.WithAwaited(media.Kinds(v.UintMax(1<<8-1, "awaited kinds")))
+	var ids []uint64
 	for n := v.Count(maxTracks, "number of tracks"); n > 0 && v.Err() == nil; n-- {
 		id := v.Uint()
+		ids = append(ids, id)
 		t := readTrack(v)
 		if in := v.Bool(); v.Err() == nil {
 			if t = r.tracks.track(id, t); in {
@@ -211,6 +221,7 @@ func (r *Reader) readProgram(v *varint.Reader) error {
 	if err := v.Err(); err != nil {
 		return err
 	}
+	r.tracks.forget(ids)
 	if !sameProgram(p, r.program) {
 		r.program = p
 	}

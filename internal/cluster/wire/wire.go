@@ -136,9 +136,10 @@ type Encoder struct {
 	program *media.Program
 	meta    *media.Meta
 	known   []*media.Track // of the newest program record
+	fork    bool           // of Fork: a Hello may refer to numbers
 }
 
-// TrackID returns the number of t, which stays as long as the Encoder.
+// TrackID returns the number of t, which stays while t is in use.
 func (e *Encoder) TrackID(t *media.Track) uint64 {
 	id := e.ids[t]
 	if id == 0 {
@@ -154,7 +155,7 @@ func (e *Encoder) TrackID(t *media.Track) uint64 {
 
 // Fork returns an Encoder for another sequence of frames of the same stream, with the same numbers. Its
 // first frame has a program record before it. e must not be used at the same time.
-func (e *Encoder) Fork() *Encoder { return &Encoder{ids: e.ids, lastID: e.lastID} }
+func (e *Encoder) Fork() *Encoder { return &Encoder{ids: e.ids, lastID: e.lastID, fork: true} }
 
 // Join adds the numbers that f, which Fork returned, has assigned.
 func (e *Encoder) Join(f *Encoder) { e.ids, e.lastID = f.ids, f.lastID }
@@ -177,6 +178,7 @@ func (e *Encoder) AppendFrame(parts [][]byte, b []byte, f *media.Frame) ([][]byt
 		if e.known = f.Program.Tracks; !contains(e.known, f.Track) {
 			e.known = append(e.known[:len(e.known):len(e.known)], f.Track)
 		}
+		e.forget()
 		b = e.appendProgram(b)
 	}
 	at := len(b)
@@ -200,6 +202,25 @@ func (e *Encoder) AppendFrame(parts [][]byte, b []byte, f *media.Frame) ([][]byt
 	b = varint.AppendCount(b, len(f.Payload))
 	putLength(b[at:], len(b)-at-lengthSize+len(f.Payload))
 	return append(parts, b[start:len(b):len(b)], f.Payload), b
+}
+
+// maxKnownTracks is how many tracks of a stream have numbers, and are known by them, at least. An encoder may
+// send new ones without end.
+const maxKnownTracks = 4 * maxTracks
+
+// forget drops the numbers of former tracks if there are too many. Such a track gets another number when it
+// is needed again.
+func (e *Encoder) forget() {
+	if len(e.ids) <= maxKnownTracks || e.fork {
+		return
+	}
+	ids := make(map[*media.Track]uint64)
+	for _, t := range e.known {
+		if id := e.ids[t]; id != 0 {
+			ids[t] = id
+		}
+	}
+	e.ids = ids
 }
 
 // contains is slices.Contains without its cost for a generic call in the path of each frame.
