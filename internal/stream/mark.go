@@ -56,7 +56,10 @@ type markReader struct {
 // getsNotes reports whether s gets Noted marks.
 func (s *Subscriber) getsNotes() bool { return s.every != nil && s.every.notes }
 
-// add appends m, and drops marks before the frame tail.
+// maxMarks is how many marks a session keeps at most: an owner may send any number between two frames.
+const maxMarks = 1 << 12
+
+// add appends m, and drops marks before the frame tail, and the oldest beyond maxMarks.
 func (ms *marks) add(m Mark, tail uint64) {
 	old, _ := slices.BinarySearchFunc(ms.list, tail, func(m Mark, seq uint64) int {
 		if m.Seq < seq {
@@ -64,6 +67,7 @@ func (ms *marks) add(m Mark, tail uint64) {
 		}
 		return 1
 	})
+	old = max(old, len(ms.list)-maxMarks+1)
 	ms.list = append(slices.Clone(ms.list[old:]), m)
 	ms.dropped += uint64(old)
 }

@@ -21,6 +21,9 @@ import (
 // readBuffer is how many bytes are read at once.
 const readBuffer = 64 << 10
 
+// frameOverhead is the memory of a frame beside its payload.
+const frameOverhead = 512
+
 // Errors after which Follow does not connect again.
 var (
 	errEnded = errors.New("the stream has ended")
@@ -35,7 +38,9 @@ type FollowOptions struct {
 	ReadTimeout time.Duration // the longest time without a record; 3 s
 	// Hold is how long the session outlives the connection to its owner, or connections that end
 	// within ReadTimeout; 20 s.
-	Hold                   time.Duration
+	Hold time.Duration
+	// MaxState is the most bytes of the frames to which the state of the owner may refer; 1 GiB.
+	MaxState               int
 	MinBackoff, MaxBackoff time.Duration // between attempts; 100 ms, doubled up to 2 s
 	Log                    *slog.Logger
 }
@@ -57,6 +62,7 @@ type follower struct {
 func Follow(ctx context.Context, hub *stream.Hub, name domain.Name, o FollowOptions) error {
 	o.ReadTimeout = cmp.Or(o.ReadTimeout, 3*time.Second)
 	o.Hold = cmp.Or(o.Hold, 20*time.Second)
+	o.MaxState = cmp.Or(o.MaxState, 1<<30)
 	o.MinBackoff, o.MaxBackoff = cmp.Or(o.MinBackoff, 100*time.Millisecond), cmp.Or(o.MaxBackoff, 2*time.Second)
 	f := &follower{hub: hub, name: name, opt: o}
 	defer f.abandon()
@@ -145,9 +151,10 @@ type connection struct {
 	r     *wire.Reader
 	hello *wire.Hello
 	// state is the frames that Hello.Cutter may refer to, by Seq; nil when it is restored.
-	state map[uint64]*media.Frame
-	early uint64 // number of frames before Hello.From that have come
-	next  uint64 // Seq of the next frame of the session
+	state      map[uint64]*media.Frame
+	stateBytes int
+	early      uint64 // number of frames before Hello.From that have come
+	next       uint64 // Seq of the next frame of the session
 }
 
 func (c *connection) handle(record wire.Record) error {
@@ -213,6 +220,9 @@ func (c *connection) start(h *wire.Hello) error {
 func (c *connection) write(f *media.Frame) error {
 	if c.state != nil && f.Seq < c.hello.CutterNext {
 		c.state[f.Seq] = f
+		if c.stateBytes += len(f.Payload) + frameOverhead; c.stateBytes > c.opt.MaxState {
+			return fmt.Errorf("the frames of the state exceed %d bytes", c.opt.MaxState)
+		}
 	}
 	if f.Seq < c.hello.From {
 		c.early++

@@ -80,6 +80,9 @@ func TestFollowEnds(t *testing.T) {
 			h.Cutter, h.BytesVersion = []byte{99}, segment.BytesVersion
 		})}, false, time.Minute, "unknown version 99"},
 		{"gap", []wire.Record{plain, frame(0), frame(5)}, false, time.Minute, "frame 5 follows frame 1"},
+		{"too large a state", []wire.Record{hello(func(h *wire.Hello) {
+			h.Cutter, h.CutterNext, h.BytesVersion = []byte{1}, 1<<40, segment.BytesVersion
+		}), frame(0), frame(1), frame(2)}, false, time.Minute, "the frames of the state exceed 1200 bytes"},
 		{"early end", []wire.Record{plain, frame(0), wire.End{Seq: 9}}, false, time.Minute, "ends at frame 9, not at 1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -90,7 +93,7 @@ func TestFollowEnds(t *testing.T) {
 				ctx, cancel := context.WithTimeoutCause(t.Context(), 2*time.Minute, context.DeadlineExceeded)
 				defer cancel()
 				err := replica.Follow(ctx, hub, movie, replica.FollowOptions{Node: "self", Log: slog.New(slog.DiscardHandler),
-					Dial: send(&work, tt.hang, tt.records...)})
+					MaxState: 1200, Dial: send(&work, tt.hang, tt.records...)})
 				if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("error %v, want %q", err, tt.want)
 				}
