@@ -34,6 +34,9 @@ const upgrade = "livego-replica"
 const (
 	maxReason = 512       // bytes of the reason of a refusal
 	maxFile   = 256 << 20 // bytes of a file
+	// maxFetches is how many requests for files of one owner may be in flight: one that does not answer
+	// leaves room for those of the others.
+	maxFetches = 512
 )
 
 // Options of a Node.
@@ -75,16 +78,17 @@ type Node struct {
 	fetcher *http.Client     // for responses that may take long
 	refused *logging.Limiter // of other nodes
 
-	mu     sync.Mutex
-	rooms  map[domain.Name]*room
-	closed bool
-	work   sync.WaitGroup // of rooms
+	mu       sync.Mutex
+	rooms    map[domain.Name]*room
+	fetching map[string]int // requests for files in flight, by owner
+	closed   bool
+	work     sync.WaitGroup // of rooms
 }
 
 // New returns a Node.
 func New(o Options, s Settings) *Node {
 	n := &Node{
-		opt: o, rooms: make(map[domain.Name]*room),
+		opt: o, rooms: make(map[domain.Name]*room), fetching: make(map[string]int),
 		dialer:  &peer.Dialer{Identity: o.Identity, Timeout: o.HandshakeTimeout},
 		refused: &logging.Limiter{Interval: time.Minute},
 	}
@@ -344,6 +348,11 @@ type File struct {
 // Fetch returns a file of a stream from its owner, or a playlist. uri is its name, with a query. It may wait
 // as long as ctx allows, if uri asks for what is to come.
 func (n *Node) Fetch(ctx context.Context, name domain.Name, uri string) (File, error) {
+	owner, _ := n.opt.Owner(name)
+	if !n.startFetch(owner) {
+		return File{}, domain.Errorf(domain.Unavailable, "too many requests to the server that publishes %s", name)
+	}
+	defer n.endFetch(owner)
 	file, query, _ := strings.Cut(uri, "?")
 	resp, err := n.get(ctx, n.fetcher, name, "/hls/v1/"+escape(name)+"/"+url.PathEscape(file),
 		func(r *http.Request) { r.URL.RawQuery = query }, http.StatusOK)
@@ -359,6 +368,25 @@ func (n *Node) Fetch(ctx context.Context, name domain.Name, uri string) (File, e
 		return File{}, n.fetchError(ctx, name, err)
 	}
 	return File{resp.Header.Get("Content-Type"), strings.Trim(resp.Header.Get("ETag"), `"`), b}, nil
+}
+
+// startFetch counts a request for a file of owner, unless there are too many.
+func (n *Node) startFetch(owner string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.fetching[owner] >= maxFetches {
+		return false
+	}
+	n.fetching[owner]++
+	return true
+}
+
+func (n *Node) endFetch(owner string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.fetching[owner]--; n.fetching[owner] == 0 {
+		delete(n.fetching, owner)
+	}
 }
 
 // fetchError returns the error of Fetch for viewers.

@@ -372,6 +372,53 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// TestOwnerThatHangs has an owner that accepts connections and does not answer. Requests for its files leave room
+// for those of another owner.
+func TestOwnerThatHangs(t *testing.T) {
+	nodes := startNodes(t, "a", "b")
+	n := nodes[1]
+	hangs, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hangs.Close()
+	address := n.opt.Address
+	n.opt.Address = func(id string) (string, bool) {
+		if id == "c" {
+			return hangs.Addr().String(), true
+		}
+		return address(id)
+	}
+	n.opt.Owner = func(name domain.Name) (string, bool) {
+		if name == movie {
+			return "a", true
+		}
+		return "c", true
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	other := domain.Name{App: "live", Room: "other"}
+	var work sync.WaitGroup
+	for i := range maxFetches {
+		work.Go(func() { _, _ = n.Fetch(ctx, other, fmt.Sprintf("1-%d.m4s", i)) })
+	}
+	eventually(t, "all wait", func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.fetching["c"] == maxFetches
+	})
+	if _, err := n.Fetch(ctx, other, "2-0.m4s"); domain.KindOf(err) != domain.Unavailable {
+		t.Errorf("error %v of one more", err)
+	}
+	if _, err := n.Fetch(ctx, movie, "1-0.m4s"); err != nil {
+		t.Errorf("error %v of another owner", err)
+	}
+	cancel()
+	work.Wait()
+	if len(n.fetching) != 0 {
+		t.Errorf("%v are left", n.fetching)
+	}
+}
+
 // TestRequests sends requests to a node that it refuses.
 func TestRequests(t *testing.T) {
 	nodes := startNodes(t, "a", "b")

@@ -16,7 +16,7 @@ import (
 // Limits of what is fetched from other servers.
 const (
 	maxFetched = 256 << 20 // bytes of a file
-	maxFetches = 1024      // at a time
+	maxFetches = 4096      // at a time, of all owners; the node limits those of one
 	// maxKept bounds the bytes of fetched files that are in no list of this server.
 	maxKept = 64 << 20
 	// fetchTimeout is the longest time of a fetch: that of a blocked request for a playlist with the
