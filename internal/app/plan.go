@@ -187,8 +187,12 @@ func (a *App) hubOptions(cfg config.Config) stream.Options {
 	return o
 }
 
+// minReplicaHold is how long a replicated stream outlives the connection to its owner even if publish_hold is
+// shorter: time to connect again.
+const minReplicaHold = time.Second
+
 func nodeSettings(cfg config.Config) node.Settings {
-	return node.Settings{Idle: cfg.ClusterIdle, Hold: cfg.PublishHold, GOPs: cfg.GopNum}
+	return node.Settings{Idle: cfg.ClusterIdle, Hold: max(cfg.PublishHold, minReplicaHold), GOPs: cfg.GopNum}
 }
 
 func (a *App) fanoutOptions(cfg config.Config) fanout.Options {
