@@ -54,7 +54,8 @@ type follower struct {
 
 	replica  *stream.Replica
 	epoch    uint64
-	received time.Time // when the newest record came
+	received time.Time // when the newest record came, from the Hello of a connection on
+	lost     time.Time // when the owner was there for the last time, or Follow started
 }
 
 // Follow replicates name into hub until the stream ends, its owner has been away for Options.Hold, or
@@ -66,7 +67,8 @@ func Follow(ctx context.Context, hub *stream.Hub, name domain.Name, o FollowOpti
 	o.MinBackoff, o.MaxBackoff = cmp.Or(o.MinBackoff, 100*time.Millisecond), cmp.Or(o.MaxBackoff, 2*time.Second)
 	f := &follower{hub: hub, name: name, opt: o}
 	defer f.abandon()
-	backoff, lost := o.MinBackoff, time.Now()
+	f.lost = time.Now()
+	backoff := o.MinBackoff
 	for {
 		start := time.Now()
 		err := f.connect(ctx)
@@ -77,12 +79,12 @@ func Follow(ctx context.Context, hub *stream.Hub, name domain.Name, o FollowOpti
 		case errors.Is(err, errLoop), errors.Is(err, wire.ErrVersion):
 			return err
 		case f.received.Sub(start) >= o.ReadTimeout: // the connection has worked
-			backoff, lost = o.MinBackoff, time.Now()
+			backoff, f.lost = o.MinBackoff, time.Now()
 		}
 		if f.replica != nil && backoff == o.MinBackoff { // once for a series of failures
 			o.Log.Warn("replica connection lost", "stream", name.String(), "err", err)
 		}
-		if time.Since(lost) >= o.Hold {
+		if time.Since(f.lost) >= o.Hold {
 			return fmt.Errorf("replicating %s: %w", name, err)
 		}
 		select {
@@ -119,8 +121,14 @@ func (f *follower) connect(ctx context.Context) error {
 		_ = nc.SetReadDeadline(time.Now().Add(f.opt.ReadTimeout)) // if it fails, so does Next, after what is buffered
 		record, err := c.r.Next()
 		if err == nil {
-			f.received = time.Now()
 			err = c.handle(record)
+		}
+		switch {
+		case err != nil:
+		case c.hello != nil:
+			f.received = time.Now()
+		case f.replica != nil && time.Since(f.lost) >= f.opt.Hold: // pings only
+			err = errors.New("the stream has not started again")
 		}
 		if err != nil {
 			return err

@@ -173,3 +173,37 @@ func discard(t *testing.T) net.Conn {
 	t.Cleanup(func() { b.Close() })
 	return a
 }
+
+// TestOwnerThatStartsAgainLate has an owner that comes back without frames, and sends pings only. The session
+// of a replica ends after the hold.
+func TestOwnerThatStartsAgainLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := stream.NewHub(stream.Options{})
+		dials := 0
+		var work sync.WaitGroup
+		first := send(&work, false, &wire.Hello{Version: wire.Version, Epoch: 7, Path: []string{"owner"}})
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		err := replica.Follow(ctx, hub, movie, replica.FollowOptions{Node: "self", Log: slog.New(slog.DiscardHandler),
+			Dial: func(ctx context.Context, after uint64) (net.Conn, error) {
+				if dials++; dials == 1 {
+					return first(ctx, after)
+				}
+				a, b := net.Pipe()
+				work.Go(func() {
+					for {
+						time.Sleep(time.Second)
+						if _, err := a.Write(new(wire.Encoder).Append(nil, wire.Ping{})); err != nil {
+							return
+						}
+					}
+				})
+				return b, nil
+			}})
+		if d := time.Since(start); err == nil || d > 25*time.Second || hub.Has(movie) {
+			t.Errorf("after %v: %v", d, err)
+		}
+		work.Wait()
+	})
+}
