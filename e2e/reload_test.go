@@ -280,9 +280,7 @@ func TestReload(t *testing.T) {
 		t.Errorf("the viewer was disconnected: %v", err)
 	default:
 	}
-	if n := strings.Count(s.Stderr(), "settings reloaded"); n != 9 {
-		t.Errorf("%d reloads", n)
-	}
+	s.AwaitStderr(patience, func(log string) bool { return strings.Count(log, "settings reloaded") == 9 })
 }
 
 // TestWatchedFile replaces the settings file as editors do, and as Kubernetes does.

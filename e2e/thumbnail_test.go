@@ -196,6 +196,7 @@ func TestThumbnailsOfHostileStreams(t *testing.T) {
 			t.Errorf("HTTP %d: %s", resp.StatusCode, body)
 		}
 	}
+	s.AwaitLog(patience, "thumbnail failed")
 	if n := strings.Count(s.Stderr(), "thumbnail failed"); n != 1 {
 		t.Errorf("%d lines in the log:\n%s", n, s.Stderr())
 	}
@@ -229,6 +230,7 @@ func TestNoFFmpeg(t *testing.T) {
 	if resp.StatusCode != 404 || !strings.Contains(string(body), "ffmpeg is not installed") {
 		t.Errorf("HTTP %d: %s", resp.StatusCode, body)
 	}
+	s.AwaitLog(patience, "thumbnails are off")
 	if n := strings.Count(s.Stderr(), "thumbnails are off"); n != 1 {
 		t.Errorf("%d lines in the log:\n%s", n, s.Stderr())
 	}
