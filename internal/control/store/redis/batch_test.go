@@ -5,104 +5,21 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"livego/e2e/harness"
 	"livego/internal/domain"
 )
-
-// delayProxy starts a TCP proxy to addr that delays the server's replies, like a Redis in another
-// city, and returns its address.
-func delayProxy(t *testing.T, addr string, delay time.Duration) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all sync.WaitGroup
-	var mu sync.Mutex
-	open := map[net.Conn]bool{}
-	keep := func(c net.Conn) {
-		mu.Lock()
-		defer mu.Unlock()
-		open[c] = true
-	}
-	all.Go(func() {
-		for {
-			near, err := l.Accept()
-			if err != nil {
-				return
-			}
-			far, err := net.Dial("tcp", addr)
-			if err != nil {
-				near.Close()
-				continue
-			}
-			keep(near)
-			keep(far)
-			all.Go(func() {
-				_, _ = io.Copy(far, near)
-				far.Close()
-			})
-			all.Go(func() {
-				copyDelayed(near, far, delay)
-				near.Close()
-			})
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		mu.Lock()
-		for c := range open {
-			c.Close()
-		}
-		mu.Unlock()
-		all.Wait()
-	})
-	return l.Addr().String()
-}
-
-// copyDelayed copies src to dst, each piece delay after it arrived, without delaying the next
-// piece.
-func copyDelayed(dst io.Writer, src io.Reader, delay time.Duration) {
-	type piece struct {
-		data []byte
-		due  time.Time
-	}
-	pieces := make(chan piece, 1024)
-	go func() {
-		defer close(pieces)
-		for {
-			b := make([]byte, 32<<10)
-			n, err := src.Read(b)
-			if n > 0 {
-				pieces <- piece{b[:n], time.Now().Add(delay)}
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	failed := false
-	for p := range pieces {
-		<-time.After(time.Until(p.due))
-		if !failed {
-			_, err := dst.Write(p.data)
-			failed = err != nil
-		}
-	}
-}
 
 // TestWrongKeysOverSlowLink resolves thousands of wrong keys over a link with a delay of 40 ms.
 // Valid keys resolve meanwhile, the store stays ready, and no error says that Redis is unavailable.
 func TestWrongKeysOverSlowLink(t *testing.T) {
 	const wrong, askers, rooms = 10_000, 2000, 20
 	r := startRedis(t)
-	n := startNode(t, delayProxy(t, r.addr, 40*time.Millisecond))
+	n := startNode(t, harness.StartDelayProxy(t, r.addr, 40*time.Millisecond))
 	n.awaitReady(t, 5*time.Second)
 	near := open(t, r.addr)
 	var right []domain.Key
@@ -156,7 +73,7 @@ func TestWrongKeysOverSlowLink(t *testing.T) {
 // wait must not mark Redis as unavailable.
 func TestOperationsOverSlowLink(t *testing.T) {
 	r := startRedis(t)
-	n := startNode(t, delayProxy(t, r.addr, 40*time.Millisecond))
+	n := startNode(t, harness.StartDelayProxy(t, r.addr, 40*time.Millisecond))
 	n.awaitReady(t, 5*time.Second)
 	var all sync.WaitGroup
 	var busy, done atomic.Int64
@@ -186,7 +103,7 @@ func TestOperationsOverSlowLink(t *testing.T) {
 // server stores them: from then on they resolve on both at once.
 func TestNewKeyResolvesAtOnce(t *testing.T) {
 	r := startRedis(t)
-	slow := delayProxy(t, r.addr, 10*time.Millisecond)
+	slow := harness.StartDelayProxy(t, r.addr, 10*time.Millisecond)
 	a, b, maker := startNode(t, slow), startNode(t, slow), open(t, r.addr)
 	a.awaitReady(t, 5*time.Second)
 	b.awaitReady(t, 5*time.Second)
@@ -230,7 +147,7 @@ func TestNewKeyResolvesAtOnce(t *testing.T) {
 // a result, and a foreign value does not fail the other reads of its batch.
 func TestReadsAreBatched(t *testing.T) {
 	r := startRedis(t)
-	n := startNode(t, delayProxy(t, r.addr, 40*time.Millisecond))
+	n := startNode(t, harness.StartDelayProxy(t, r.addr, 40*time.Millisecond))
 	n.awaitReady(t, 5*time.Second)
 	good := mustGet(t, n.keyStore, "movie")
 	bad := domain.NewSecret()
