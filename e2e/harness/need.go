@@ -27,30 +27,31 @@ func Need(t testing.TB, programs ...string) {
 	}
 }
 
-// NeedRights runs a command that only root may run. It skips the test if the user is not root. If
-// the command fails, it skips the test or fails it, as Need does.
+// NeedRights runs a command that only root may run. If the user is not root or the command fails, it
+// skips the test or fails it, as Need does.
 func NeedRights(t testing.TB, name string, args ...string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skipf("MISSING RIGHTS: %s needs root; this test checks NOTHING here", name)
+		skip(t, "MISSING RIGHTS: "+name+" needs root")
 	}
 	Need(t, name)
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		what := fmt.Sprintf("%s %q: %v: %s", name, args, err, out)
-		if onBuildMachine() {
-			t.Fatalf("MISSING RIGHTS: %s, and CI=true", what)
-		}
-		t.Skipf("MISSING RIGHTS: %s; this test checks NOTHING here", what)
+		skip(t, fmt.Sprintf("MISSING RIGHTS: %s %q: %v: %s", name, args, err, out))
 	}
 }
 
 // skipMissing skips a test that lacks something it needs, or fails it if CI=true.
 func skipMissing(t testing.TB, what string) {
 	t.Helper()
+	skip(t, "MISSING PEER: "+what)
+}
+
+func skip(t testing.TB, reason string) {
+	t.Helper()
 	if onBuildMachine() {
-		t.Fatalf("MISSING PEER: %s, and CI=true", what)
+		t.Fatalf("%s, and CI=true", reason)
 	}
-	t.Skipf("MISSING PEER: %s; this test checks NOTHING here: see scripts/setup", what)
+	t.Skipf("%s; this test checks NOTHING here: see scripts/setup", reason)
 }
 
 func onBuildMachine() bool { return os.Getenv("CI") == "true" }
